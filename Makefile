@@ -1,0 +1,64 @@
+# Every target makes the virtual environment it needs: Python >= 3.10 and make are all a machine must have.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# What is installed, remembered by stamp files: the package alone, or the package and its `dev` extra.
+PACKAGE := $(VENV)/package.stamp
+DEV := $(VENV)/dev.stamp
+PINS := pyproject.toml constraints.txt
+
+NOTEBOOKS = $(wildcard examples/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format notebooks update-notebooks update-constraints clean .venv
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
+
+demo: $(PACKAGE)  ## compare DualPipe with 1F1B, ZB-H1 and Chimera on DeepSeek-V3 and draw demo.png
+	$(BIN)/dualpipe-sim compare configs/deepseek_v3.yaml --plot demo.png
+	@echo "The Gantt charts are in $(CURDIR)/demo.png"
+
+test: $(DEV)  ## run the tests on all cores
+	$(BIN)/python -m pytest -n auto
+
+lint: $(DEV)  ## ruff, mypy --strict and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV)  ## let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebooks: $(DEV)  ## run every example notebook as a check, storing nothing
+	$(BIN)/jupyter execute $(NOTEBOOKS)
+
+update-notebooks: $(DEV)  ## run every example notebook and store its outputs
+	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+
+update-constraints: $(DEV)  ## pin the newest dependencies that work together, for every supported Python
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras --no-annotate \
+		--custom-compile-command "make update-constraints" --output-file constraints.txt pyproject.toml
+
+clean:  ## remove the virtual environment, builds and caches
+	rm -rf $(VENV) build dist demo.png .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+.venv: $(DEV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "dualpipe-sim needs Python 3.10 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(PACKAGE): $(PINS) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV): $(PINS) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(PACKAGE)
