@@ -1,0 +1,92 @@
+"""Which rank holds which stage, how stages chain into pipes, and which share of the model a stage holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Stages on ranks.
+
+    Stage ids are global: pipe 0 has stages 0…S-1, pipe 1 has S…2S-1, and so on. Every pipe holds the whole
+    model once, cut into equally deep stages, so stage k of two pipes is the same share of the model.
+
+    Attributes:
+        ranks: how many pipeline ranks there are.
+        pipes: for each pipe, the rank of each of its stages in the order micro-batches flow through them.
+
+    """
+
+    ranks: int
+    pipes: tuple[tuple[int, ...], ...]
+
+    @property
+    def stages(self) -> int:
+        """Number of stages over all pipes."""
+        return sum(len(pipe) for pipe in self.pipes)
+
+    @cached_property
+    def rank_of_stage(self) -> IntArray:
+        """Rank of each stage, shape ``(stages,)``."""
+        return np.concatenate([np.asarray(pipe, dtype=np.int64) for pipe in self.pipes])
+
+    @cached_property
+    def pipe_of_stage(self) -> IntArray:
+        """Pipe of each stage, shape ``(stages,)``."""
+        return np.repeat(np.arange(len(self.pipes)), [len(pipe) for pipe in self.pipes])
+
+    @cached_property
+    def depth_of_stage(self) -> IntArray:
+        """Place of each stage in its own pipe, from 0, shape ``(stages,)``."""
+        return np.concatenate([np.arange(len(pipe)) for pipe in self.pipes])
+
+    @cached_property
+    def share_of_stage(self) -> NDArray[np.float64]:
+        """Share of the model that each stage holds, shape ``(stages,)``; a pipe's shares sum to 1."""
+        return 1.0 / np.array([len(pipe) for pipe in self.pipes], dtype=float)[self.pipe_of_stage]
+
+    @cached_property
+    def is_first(self) -> NDArray[np.bool_]:
+        """Whether a stage is where its pipe begins, shape ``(stages,)``."""
+        return self.depth_of_stage == 0
+
+    @cached_property
+    def is_last(self) -> NDArray[np.bool_]:
+        """Whether a stage is where its pipe ends, shape ``(stages,)``."""
+        return np.append(self.depth_of_stage[1:] == 0, True)
+
+    def stages_of_rank(self, rank: int) -> list[int]:
+        """Stages that a rank holds, lowest first."""
+        return np.flatnonzero(self.rank_of_stage == rank).tolist()
+
+
+def loop(ranks: int, stages_per_rank: int = 1) -> Placement:
+    """One pipe that passes over the ranks ``stages_per_rank`` times: stage s on rank s mod ranks."""
+    return Placement(ranks, (tuple(range(ranks)) * stages_per_rank,))
+
+
+def linear(ranks: int) -> Placement:
+    """One pipe with one stage a rank: stage r on rank r."""
+    return loop(ranks)
+
+
+def zigzag(ranks: int, turns: int) -> Placement:
+    """One pipe that runs down the ranks and back up, ``turns`` times: 2·ranks·turns stages."""
+    return Placement(ranks, ((*range(ranks), *reversed(range(ranks))) * turns,))
+
+
+def v_shape(ranks: int) -> Placement:
+    """One pipe of 2·ranks stages: rank r holds stages r and 2·ranks-1-r."""
+    return zigzag(ranks, 1)
+
+
+def opposed(ranks: int) -> Placement:
+    """Two pipes in opposite directions: rank r holds stage r of pipe 0 and stage ranks-1-r of pipe 1."""
+    return Placement(ranks, (tuple(range(ranks)), tuple(reversed(range(ranks)))))

@@ -1,0 +1,1 @@
+"""One schedule a file; a file here registers itself and is then known everywhere."""

@@ -1,0 +1,21 @@
+"""GPipe. Huang et al. 2018, https://arxiv.org/abs/1811.06965, figure 2c."""
+
+from dualpipe_sim.placement import linear
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+
+
+@register("gpipe")
+def gpipe(ranks: int, micro_batches: int) -> Schedule:
+    """GPipe: all forwards, then all backwards. Huang et al. 2018, https://arxiv.org/abs/1811.06965, figure 2c.
+
+    The backwards run in micro-batch order, as ``torch.distributed.pipelining`` runs them.
+    """
+    order = OrderBuilder(linear(ranks), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        for _ in range(micro_batches):
+            line.forward(rank)
+        for _ in range(micro_batches):
+            line.backward(rank)
+    return order.schedule()

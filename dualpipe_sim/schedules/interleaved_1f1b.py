@@ -1,0 +1,73 @@
+"""Interleaved 1F1B. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom)."""
+
+from collections.abc import Iterator
+
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.placement import loop
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+
+
+def default_group(ranks: int, micro_batches: int) -> int | None:
+    """Micro-batches that run through a stage before the next stage's turn, by torch's rule; None where not whole."""
+    rounds = max(1, micro_batches // ranks)
+    return micro_batches // rounds if micro_batches % rounds == 0 else None
+
+
+def accepts(ranks: int, micro_batches: int, group: int | None = None) -> bool:
+    """Whether groups come out whole; a ragged last group smaller than the ranks can deadlock."""
+    if group is None:
+        return default_group(ranks, micro_batches) is not None
+    ragged = micro_batches % group if group > 0 else 1
+    return ranks <= group <= micro_batches and (ragged == 0 or ragged >= ranks)
+
+
+NEEDS = (
+    "micro-batches that split into whole groups (a multiple of ranks always does; "
+    "with option group: ranks ≤ group ≤ micro-batches, and a last group of 0 or at least ranks)"
+)
+
+
+def grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]:
+    """Yield the stage of each of a rank's ops: every stage in turn, a group of micro-batches each."""
+    for start in range(0, micro_batches, group):
+        for stage in stages:
+            yield from (stage for _ in range(min(group, micro_batches - start)))
+
+
+def check_stages_per_rank(name: str, stages_per_rank: int) -> None:
+    """Refuse fewer than two stages a rank."""
+    if stages_per_rank < 2:
+        raise ScheduleError(f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank} (1f1b has one stage a rank)")
+
+
+@register("interleaved-1f1b", needs=NEEDS, accepts=accepts)
+def interleaved_1f1b(
+    ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None
+) -> Schedule:
+    """Interleaved 1F1B: v stages a rank. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom).
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        stages_per_rank: v, the stages that a rank holds, 2 or more.
+        group: micro-batches that run through one stage before the rank turns to its next.
+
+    """
+    check_stages_per_rank("interleaved-1f1b", stages_per_rank)
+    size = group or default_group(ranks, micro_batches) or micro_batches
+    order = OrderBuilder(loop(ranks, stages_per_rank), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        stages = [rank + ranks * turn for turn in range(stages_per_rank)]
+        forwards = list(grouped(stages, micro_batches, size))
+        backwards = list(grouped(stages[::-1], micro_batches, size))
+        warm_up = min(2 * (ranks - 1 - rank) + (stages_per_rank - 1) * size, len(forwards))
+        for stage in forwards[:warm_up]:
+            line.forward(stage)
+        for forward, backward in zip(forwards[warm_up:], backwards, strict=False):
+            line.forward(forward)
+            line.backward(backward)
+        for stage in backwards[len(forwards) - warm_up :]:
+            line.backward(stage)
+    return order.schedule()

@@ -1,0 +1,41 @@
+"""ZB-H1. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 2."""
+
+from dualpipe_sim.placement import linear
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import Line, OrderBuilder, Schedule
+
+
+def zero_bubble_line(line: Line, rank: int, warm_up: int, deferred: int, micro_batches: int) -> None:
+    """Write one rank of a handcrafted zero-bubble schedule.
+
+    Args:
+        line: the rank's order.
+        rank: the rank, and its stage.
+        warm_up: forwards before the first backward.
+        deferred: how many backwards for the weights are put off behind later backwards for the input.
+        micro_batches: micro-batches of the step.
+
+    """
+    warm_up = min(warm_up, micro_batches)
+    for _ in range(warm_up):
+        line.forward(rank)
+    for done in range(micro_batches):
+        if warm_up + done < micro_batches:
+            line.forward(rank)
+        line.backward_input(rank)
+        if done >= deferred:
+            line.weight()
+    while line.deferred:
+        line.weight()
+
+
+@register("zb-h1")
+def zb_h1(ranks: int, micro_batches: int) -> Schedule:
+    """ZB-H1: 1F1B's memory, a third of its bubble. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 2.
+
+    DeepSeek-V3's table calls it ZB1P.
+    """
+    order = OrderBuilder(linear(ranks), (micro_batches,))
+    for rank in range(ranks):
+        zero_bubble_line(order.rank(rank), rank, ranks - 1 - rank, rank, micro_batches)
+    return order.schedule()
