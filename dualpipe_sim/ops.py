@@ -12,7 +12,7 @@ Kind: TypeAlias = Literal["F", "B", "I", "W"]
 
 KINDS: tuple[Kind, ...] = ("F", "B", "I", "W")
 """The letter of each kind code; columns of a schedule hold the codes below."""
-F, B, I, W = range(4)  # noqa: E741 - the field's letters
+F, B, I, W = range(4)
 
 
 class Op(NamedTuple):

@@ -55,16 +55,18 @@ class Placement:
     @cached_property
     def is_first(self) -> NDArray[np.bool_]:
         """Whether a stage is where its pipe begins, shape ``(stages,)``."""
-        return self.depth_of_stage == 0
+        first: NDArray[np.bool_] = self.depth_of_stage == 0
+        return first
 
     @cached_property
     def is_last(self) -> NDArray[np.bool_]:
         """Whether a stage is where its pipe ends, shape ``(stages,)``."""
-        return np.append(self.depth_of_stage[1:] == 0, True)
+        last: NDArray[np.bool_] = np.append(self.depth_of_stage[1:] == 0, True)
+        return last
 
     def stages_of_rank(self, rank: int) -> list[int]:
         """Stages that a rank holds, lowest first."""
-        return np.flatnonzero(self.rank_of_stage == rank).tolist()
+        return [int(stage) for stage in np.flatnonzero(self.rank_of_stage == rank)]
 
 
 def loop(ranks: int, stages_per_rank: int = 1) -> Placement:
@@ -87,6 +89,14 @@ def v_shape(ranks: int) -> Placement:
     return zigzag(ranks, 1)
 
 
-def opposed(ranks: int) -> Placement:
-    """Two pipes in opposite directions: rank r holds stage r of pipe 0 and stage ranks-1-r of pipe 1."""
-    return Placement(ranks, (tuple(range(ranks)), tuple(reversed(range(ranks)))))
+def opposed(ranks: int, pairs: int = 1) -> Placement:
+    """Pipes in opposite directions: rank r holds stage r of pipe 0 and stage ranks-1-r of pipe 1.
+
+    With more pairs, the pipes of pair j start ranks/pairs · j ranks further on, around the ring; ``pairs`` divides
+    ``ranks``. Even pipes run down, odd ones up (Chimera, https://arxiv.org/abs/2107.06925, section 3.6).
+    """
+    pipes: list[tuple[int, ...]] = []
+    for pair in range(pairs):
+        down = tuple((ranks // pairs * pair + depth) % ranks for depth in range(ranks))
+        pipes += [down, down[::-1]]
+    return Placement(ranks, tuple(pipes))

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dualpipe_sim.errors import ScheduleError, did_you_mean
 from dualpipe_sim.schedule import MOST_MICROBATCHES, MOST_STAGES, Schedule
@@ -20,7 +20,7 @@ _SEARCH_RANKS = 16  # how far from the asked size to look for one that works
 
 
 def _any_size(ranks: int, micro_batches: int) -> bool:
-    return True
+    return ranks > 0 and micro_batches > 0
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ class ScheduleSpec:
 
     def build(self, ranks: int, micro_batches: int, options: Mapping[str, object]) -> Schedule:
         """Return the schedule at these sizes, or say why not in a ScheduleError."""
-        for what, size, most in (("ranks", ranks, MOST_STAGES), ("micro_batches", micro_batches, MOST_MICROBATCHES)):
-            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size < most:
-                raise ScheduleError(f"{self.name}: {what} must be a whole number from 1 to {most - 1}, got {size!r}")
+        self._check_size("ranks", ranks, MOST_STAGES)
+        self._check_size("micro_batches", micro_batches, MOST_MICROBATCHES)
         for option, value in options.items():
             self._check_option(option, value)
         sizing = {name: value for name, value in options.items() if name in inspect.signature(self.accepts).parameters}
@@ -87,7 +86,7 @@ class ScheduleSpec:
                 return text
         raise ScheduleError(f"{self.name}: option {option} must be {_describe(expected)}, got {text!r}")
 
-    def _type_of(self, option: str) -> Any:
+    def _type_of(self, option: str) -> object:
         if option == "times" and self.adapts_to_times:
             return object
         if option not in self.options:
@@ -97,6 +96,10 @@ class ScheduleSpec:
             )
         return self.options[option].annotation
 
+    def _check_size(self, what: str, size: object, most: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size < most:
+            raise ScheduleError(f"{self.name}: {what} must be a whole number from 1 to {most - 1}, got {size!r}")
+
     def _check_option(self, option: str, value: object) -> None:
         expected = self._type_of(option)
         if not any(_fits(value, choice) for choice in _choices(expected)):
@@ -105,13 +108,13 @@ class ScheduleSpec:
     def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> str:
         near = list(self._nearest(ranks, micro_batches, sizing))
         way_out = f"; the nearest that work: {' or '.join(near)}" if near else ""
-        return (
-            f"{self.name} needs {self.needs}; got {ranks} ranks and {micro_batches} micro-batches{way_out}"
-        )
+        return f"{self.name} needs {self.needs}; got {ranks} ranks and {micro_batches} micro-batches{way_out}"
 
     def _nearest(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> Iterator[str]:
         reach = 4 * ranks + micro_batches
-        for near_ranks in sorted(range(max(1, ranks - _SEARCH_RANKS), ranks + _SEARCH_RANKS), key=lambda p: abs(p - ranks)):
+        for near_ranks in sorted(
+            range(max(1, ranks - _SEARCH_RANKS), ranks + _SEARCH_RANKS), key=lambda p: abs(p - ranks)
+        ):
             below = (m for m in range(micro_batches, 0, -1) if self.accepts(near_ranks, m, **sizing))
             above = (m for m in range(micro_batches, reach) if self.accepts(near_ranks, m, **sizing))
             found = sorted({m for m in (next(below, None), next(above, None)) if m is not None})
@@ -121,7 +124,7 @@ class ScheduleSpec:
                 return
 
 
-def _choices(expected: Any) -> list[Any]:
+def _choices(expected: object) -> list[object]:
     if get_origin(expected) is Literal:
         return list(get_args(expected))
     if get_args(expected):
@@ -129,18 +132,18 @@ def _choices(expected: Any) -> list[Any]:
     return [expected]
 
 
-def _fits(value: object, choice: Any) -> bool:
+def _fits(value: object, choice: object) -> bool:
     if not isinstance(choice, type):
-        return value == choice
+        return bool(value == choice)
     if isinstance(value, bool):
         return choice in (bool, object)
     return isinstance(value, (int, float) if choice is float else choice)
 
 
-_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+_TYPE_NAMES: dict[object, str] = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 
 
-def _describe(expected: Any) -> str:
+def _describe(expected: object) -> str:
     choices = [choice for choice in _choices(expected) if choice is not type(None)]
     return " or ".join(_TYPE_NAMES.get(choice, f"'{choice}'") for choice in choices)
 
@@ -158,7 +161,9 @@ def _refuse(text: str) -> object:
 _SPECS: dict[str, ScheduleSpec] = {}
 
 
-def register(name: str, *, needs: str = "", accepts: Callable[..., bool] = _any_size) -> Callable[[Generator], Generator]:
+def register(
+    name: str, *, needs: str = "", accepts: Callable[..., bool] = _any_size
+) -> Callable[[Generator], Generator]:
     """Add a generator ``(ranks, micro_batches, **options) -> Schedule`` under a name.
 
     Args:
@@ -192,7 +197,9 @@ def spec(name: str) -> ScheduleSpec:
     """Return a registered schedule, or say which name may be meant."""
     _load_schedules()
     if name not in _SPECS:
-        raise ScheduleError(f"unknown schedule '{name}'{did_you_mean(name, _SPECS)} (known: {', '.join(sorted(_SPECS))})")
+        raise ScheduleError(
+            f"unknown schedule '{name}'{did_you_mean(name, _SPECS)} (known: {', '.join(sorted(_SPECS))})"
+        )
     return _SPECS[name]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim.ops import KINDS, B, F, I, Op, Pair, Task, W
+from dualpipe_sim.ops import KINDS, B, I, Op, Pair, Task, W
 from dualpipe_sim.placement import IntArray, Placement
 
 _KIND_BITS = 2
@@ -89,10 +90,7 @@ class Schedule:
     def order(self) -> tuple[tuple[Task, ...], ...]:
         """The tasks of each rank in the order they run."""
         starts = np.searchsorted(self.rank_of_task, np.arange(self.ranks + 1)).tolist()
-        return tuple(
-            tuple(self.task(index) for index in range(start, end))
-            for start, end in zip(starts[:-1], starts[1:], strict=True)
-        )
+        return tuple(tuple(self.task(index) for index in range(start, end)) for start, end in pairwise(starts))
 
     def __eq__(self, other: object) -> bool:
         """Two schedules are equal where placement and order are; the name does not count."""

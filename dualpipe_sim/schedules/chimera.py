@@ -1,34 +1,65 @@
-"""Chimera. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3 and 7."""
+"""Chimera. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3, 7 and 8."""
 
+from typing import Literal
+
+from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.ops import B, F
 from dualpipe_sim.placement import opposed
 from dualpipe_sim.registry import register
 from dualpipe_sim.schedule import OrderBuilder, Schedule
 
+Concatenation = Literal["direct", "forward-doubling", "backward-halving"]
+
+
+def micro_batches_of_block(ranks: int, concatenation: Concatenation) -> int:
+    """Micro-batches of one basic unit of the schedule, all pipes together."""
+    return ranks if concatenation == "direct" else 2 * ranks
+
 
 @register(
     "chimera",
-    needs="an even number of ranks and micro-batches that are a multiple of ranks",
-    accepts=lambda ranks, micro_batches: ranks % 2 == 0 and micro_batches % ranks == 0,
+    needs="an even number of ranks and micro-batches that are a multiple of ranks "
+    "(of 2 × ranks with forward-doubling or backward-halving)",
+    accepts=lambda ranks, micro_batches, concatenation="direct": (
+        ranks % 2 == 0 and micro_batches % micro_batches_of_block(ranks, concatenation) == 0
+    ),
 )
-def chimera(ranks: int, micro_batches: int) -> Schedule:
-    """Chimera: two opposed 1F1B pipes merged. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figure 3.
+def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Concatenation = "direct") -> Schedule:
+    """Chimera: opposed 1F1B pipes merged. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3, 7 and 8.
 
-    More micro-batches than ranks run as directly concatenated blocks (the paper's section 3.5): every block of
-    ``ranks`` micro-batches, half of them down and half up, is a table of slots, and a rank's order is its ops by slot.
+    The schedule is a table of slots as wide as a forward, in blocks; a rank's order is its ops by slot. The stage at
+    depth d of its pipe has a block's forwards in slots d, d + 2, d + 4, … and its backwards from slot
+    2 × ranks - 1 - d on, again every second slot. A block begins where the one before leaves slots open.
+
+    Args:
+        ranks: pipeline ranks, D in the paper.
+        micro_batches: micro-batches of the step, in all pipes together; with backward-halving these are half-size
+            ones, so give twice as many at half the cost each.
+        pairs: f, pairs of opposed pipes, each pair starting ranks / f further on (the paper's section 3.6).
+        concatenation: how more micro-batches than ranks run (its section 3.5). With ``direct`` every slot is one
+            micro-batch. With ``forward-doubling`` a slot of forwards takes two micro-batches, one after the other,
+            and a slot of backwards one: where B = 2 F all slots are equally long, and no bubbles stay between blocks.
+            ``backward-halving`` is the same order on halves of micro-batches.
+
     """
-    half = ranks // 2
-    order = OrderBuilder(opposed(ranks), (micro_batches // 2, micro_batches // 2))
+    if pairs < 1 or ranks // 2 % pairs:
+        raise ScheduleError(f"chimera: pairs must divide half the ranks, {ranks // 2}, got {pairs}")
+    at_once = micro_batches_of_block(ranks, concatenation) // ranks  # micro-batches in a slot of forwards
+    turns = ranks // (2 * pairs)  # slots of forwards of each pipe in a block
+    block_slots = (1 + at_once) * ranks
+    placement = opposed(ranks, pairs)
+    order = OrderBuilder(placement, (micro_batches // (2 * pairs),) * (2 * pairs))
     for rank in range(ranks):
-        down, up = rank, 2 * ranks - 1 - rank
+        slots = []
+        for stage in placement.stages_of_rank(rank):
+            depth = stage % ranks
+            for microbatch in range(micro_batches // (2 * pairs)):
+                block, place = divmod(microbatch, at_once * turns)
+                forward = block * block_slots + depth + 2 * (place // at_once)
+                # the backwards of a block go over the pipes `at_once` times, ranks slots apart
+                backward = block * block_slots + 2 * ranks - 1 - depth + place // turns * ranks + 2 * (place % turns)
+                slots += [(forward, microbatch, F, stage), (backward, microbatch, B, stage)]
         line = order.rank(rank)
-        for block in range(micro_batches // ranks):
-            slots = {}
-            for k in range(half):
-                slots[rank + 2 * k] = (F, down, k)
-                slots[2 * ranks - 1 - rank + 2 * k] = (B, down, k)
-                slots[ranks - 1 - rank + 2 * k] = (F, up, k)
-                slots[ranks + rank + 2 * k] = (B, up, k)
-            for _, (kind, stage, k) in sorted(slots.items()):
-                line.op(kind, stage, block * half + k)
+        for _, microbatch, kind, stage in sorted(slots):
+            line.op(kind, stage, microbatch)
     return order.schedule()

@@ -1,0 +1,136 @@
+"""The cluster: nodes of GPUs behind NVLink switches, and NICs on one InfiniBand fabric, as a networkx graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from dualpipe_sim.errors import UserError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+FABRIC = ("fabric",)
+"""The InfiniBand fabric's place in the topology; others are ``("gpu", g)``, ``("nic", g)``, ``("nvswitch", node)``."""
+
+Place = tuple[str] | tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a tier of the network achieves between two GPUs.
+
+    Attributes:
+        bytes_per_s: bandwidth of one GPU, each way.
+        latency_s: end-to-end latency of a small message.
+
+    """
+
+    bytes_per_s: float
+    latency_s: float = 0.0
+
+
+class Route(NamedTuple):
+    """How a tensor travels from one GPU to another.
+
+    Attributes:
+        latency_s: sum over the links passed.
+        bytes_per_s: bandwidth of the narrowest link passed.
+        links: the directed links passed, as pairs of places.
+
+    """
+
+    latency_s: float
+    bytes_per_s: float
+    links: tuple[tuple[Place, Place], ...]
+
+    def seconds(self, size_bytes: float) -> float:
+        """Return how long a tensor alone on the route is under way."""
+        return self.latency_s + size_bytes / self.bytes_per_s
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """GPUs in nodes: NVLink inside a node, InfiniBand with a NIC for each GPU between nodes.
+
+    The defaults are the figures that the DeepSeek-V3 report gives for its H800 cluster
+    (https://arxiv.org/abs/2412.19437, section 3.2.2) with latencies from
+    "Insights into DeepSeek-V3" (https://arxiv.org/abs/2505.09343).
+
+    Attributes:
+        gpus_per_node: GPUs behind one NVLink switch.
+        nvlink: what a GPU achieves inside its node.
+        infiniband: what a GPU achieves between nodes.
+        mapping: GPU of each pipeline rank; None for rank x ``gpus_per_rank``.
+        gpus_per_rank: GPUs of each rank's expert- and data-parallel group, which are neighbours.
+
+    """
+
+    gpus_per_node: int = 8
+    nvlink: Link = Link(160e9, 3e-6)
+    infiniband: Link = Link(50e9, 5e-6)
+    mapping: tuple[int, ...] | None = None
+    gpus_per_rank: int = 1
+
+    def gpu_of_rank(self, rank: int) -> int:
+        """Return the GPU that a pipeline rank stands for."""
+        if self.mapping is None:
+            return rank * self.gpus_per_rank
+        if rank >= len(self.mapping):
+            raise UserError(f"cluster.mapping names {len(self.mapping)} GPUs, but the pipeline has a rank {rank}")
+        return self.mapping[rank]
+
+    def node_of_gpu(self, gpu: int) -> int:
+        """Return the node that a GPU is in."""
+        return gpu // self.gpus_per_node
+
+    def topology(self, ranks: int) -> Topology:
+        """Return the part of the cluster that a pipeline's ranks use."""
+        return Topology(self, tuple(self.gpu_of_rank(rank) for rank in range(ranks)))
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The GPUs of a pipeline and the links between them.
+
+    Attributes:
+        cluster: tiers and sizes.
+        gpu_of_rank: the GPU that each rank stands for.
+
+    """
+
+    cluster: Cluster
+    gpu_of_rank: tuple[int, ...]
+
+    @cached_property
+    def network(self) -> nx.DiGraph[Place]:
+        """The topology as a graph of places; edges carry ``latency_s`` and ``bytes_per_s``."""
+        import networkx as nx
+
+        network: nx.DiGraph[Place] = nx.DiGraph()
+        for gpu in sorted(set(self.gpu_of_rank)):
+            _connect(network, ("gpu", gpu), ("nvswitch", self.cluster.node_of_gpu(gpu)), self.cluster.nvlink)
+            _connect(network, ("gpu", gpu), ("nic", gpu), Link(float("inf")))
+            _connect(network, ("nic", gpu), FABRIC, self.cluster.infiniband)
+        return network
+
+    def route(self, source: int, target: int) -> Route:
+        """Return the route between two ranks: the fewest links, so NVLink inside a node and InfiniBand between."""
+        import networkx as nx
+
+        places = nx.shortest_path(self.network, ("gpu", self.gpu_of_rank[source]), ("gpu", self.gpu_of_rank[target]))
+        links = tuple(pairwise(places))
+        hops = [self.network.edges[link] for link in links]
+        return Route(
+            latency_s=sum(hop["latency_s"] for hop in hops),
+            bytes_per_s=min((hop["bytes_per_s"] for hop in hops), default=float("inf")),
+            links=links,
+        )
+
+
+def _connect(network: nx.DiGraph[Place], inner: Place, outer: Place, tier: Link) -> None:
+    # Every route passes a tier twice, in and out; each half carries half of the end-to-end latency.
+    for edge in ((inner, outer), (outer, inner)):
+        network.add_edge(*edge, bytes_per_s=tier.bytes_per_s, latency_s=tier.latency_s / 2)

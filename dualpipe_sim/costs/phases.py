@@ -1,0 +1,59 @@
+"""What a cost model says of a task: its phases, each on a lane of its rank."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeAlias
+
+from dualpipe_sim.placement import Placement
+
+COMPUTE, ALLTOALL = range(2)
+LANES = ("compute", "alltoall", "send", "recv")
+"""Names of a rank's lanes; phases run on the first two, transfers show on the others."""
+RUNNING_LANES = 2
+
+TaskShape: TypeAlias = tuple[tuple[int, int], ...]
+"""What a task's cost depends on: (kind code, stage) of its op, or of the forward and the backward of a pair."""
+
+
+class Phase(NamedTuple):
+    """A part of an op that occupies one lane of its rank.
+
+    Attributes:
+        lane: ``COMPUTE`` or ``ALLTOALL``.
+        duration_s: seconds that it occupies the lane.
+        kind: kind code of the work (a full backward's phases may be ``I`` and ``W``).
+        name: what it does: ``op`` for a whole op, else ``attn``, ``dispatch``, ``mlp``, ``combine``, ….
+        layer: layer of the model, or -1 for a whole op.
+        half: 0 for the task's first op, 1 for the backward of a pair.
+        after: earlier phases of the same task that it waits for, beside those before it on its lane.
+
+    """
+
+    lane: int
+    duration_s: float
+    kind: int
+    name: str = "op"
+    layer: int = -1
+    half: int = 0
+    after: tuple[int, ...] = ()
+
+
+class StageCosts(Protocol):
+    """Costs of the stages of one placement."""
+
+    transfer_s: float | None
+    """Seconds that a stage boundary's tensor is under way, or None where it is given as bytes."""
+    transfer_bytes: float
+    """Bytes of a stage boundary's activation or gradient (0 where a time is given)."""
+
+    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+        """Return the task's phases; on each lane they run in the order listed, and at least one is on compute."""
+        ...
+
+
+class Costs(Protocol):
+    """A cost model, independent of how the model is cut into stages."""
+
+    def on(self, placement: Placement) -> StageCosts:
+        """Return the costs of each stage of a placement."""
+        ...

@@ -1,0 +1,96 @@
+"""Costs at stage level: one time for each kind of op, for one rank's share of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
+from dualpipe_sim.ops import B, F, I, W
+from dualpipe_sim.placement import Placement
+
+Cost = float | tuple[float, ...]
+"""Seconds for 1/ranks of the model: one number, or one for each 1/ranks of its depth, shallowest first."""
+
+
+@dataclass(frozen=True)
+class UniformCosts:
+    """Times of one micro-batch through one rank's share of the model, that is 1/ranks of it.
+
+    A stage that holds a share s of the model takes ``cost x ranks x s``, so schedules that cut the model
+    into more stages are compared on the same work.
+
+    Attributes:
+        forward: seconds of F.
+        backward_input: seconds of I.
+        backward_weight: seconds of W; a full backward B lasts I + W.
+        overlapped: seconds of an overlapped pair of two whole-rank stages; None for F + B, no gain.
+        transfer_s: seconds a stage boundary's tensor is under way, a pure delay; None where bytes are given.
+        transfer_bytes: bytes of that tensor, sent over the cluster's links, where no time is given.
+
+    """
+
+    forward: Cost
+    backward_input: Cost
+    backward_weight: Cost
+    overlapped: Cost | None = None
+    transfer_s: float | None = 0.0
+    transfer_bytes: float = 0.0
+
+    def on(self, placement: Placement) -> UniformStageCosts:
+        """Return the costs of each stage of a placement."""
+        stage_s = {
+            F: _per_stage(self.forward, placement),
+            I: _per_stage(self.backward_input, placement),
+            W: _per_stage(self.backward_weight, placement),
+        }
+        stage_s[B] = stage_s[I] + stage_s[W]
+        overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement)
+        return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes)
+
+
+@dataclass(frozen=True)
+class UniformStageCosts:
+    """Uniform costs laid on one placement.
+
+    Attributes:
+        stage_s: seconds by kind code, each of shape ``(stages,)``.
+        overlapped_s: seconds of a pair of two such stages, shape ``(stages,)``, or None for F + B.
+        transfer_s: seconds of a transfer, or None where bytes are given.
+        transfer_bytes: bytes of a transfer.
+
+    """
+
+    stage_s: dict[int, NDArray[np.float64]]
+    overlapped_s: NDArray[np.float64] | None
+    transfer_s: float | None
+    transfer_bytes: float
+
+    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+        """Return the task as a single phase on the compute lane."""
+        (kind, stage), *backward = task
+        if not backward:
+            return (Phase(COMPUTE, float(self.stage_s[kind][stage]), kind),)
+        return (Phase(COMPUTE, self._pair_s(stage, backward[0][1]), F),)
+
+    def _pair_s(self, forward: int, backward: int) -> float:
+        if self.overlapped_s is None:
+            return float(self.stage_s[F][forward] + self.stage_s[B][backward])
+        return float(self.overlapped_s[forward] + self.overlapped_s[backward]) / 2
+
+
+def _per_stage(cost: Cost, placement: Placement) -> NDArray[np.float64]:
+    """Integrate a cost over each stage's span of the model's depth, shape ``(stages,)``."""
+    ranks = placement.ranks
+    depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
+    if isinstance(cost, (int, float)):
+        return cost * (ranks / depths)
+    # In units of 1/(ranks x depth) everything is whole, so a stage that is one entry costs exactly that entry.
+    begin = placement.depth_of_stage * ranks
+    entry = np.arange(ranks) * depths[:, None]
+    overlap = np.minimum((begin + ranks)[:, None], entry + depths[:, None]) - np.maximum(begin[:, None], entry)
+    shares: NDArray[np.float64] = np.maximum(overlap, 0) / depths[:, None]
+    seconds: NDArray[np.float64] = shares @ np.asarray(cost, dtype=float)
+    return seconds

@@ -1,0 +1,1 @@
+"""Engines: they play a task graph and return its timeline."""

@@ -1,0 +1,93 @@
+"""The discrete-event engine, on SimPy: it plays any task graph.
+
+A rank is a process for each of its lanes. A lane takes its phases in order: it sleeps until all that the phase
+waits for is there, holds the lane for the phase's duration, and tells those who wait for it. A transfer leaves
+when its producer is done and never blocks a lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import cast
+
+import numpy as np
+import simpy
+
+from dualpipe_sim.engine.deadlock import explain
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.timeline import Timeline
+
+NAME = "simpy"
+_NEVER = float("nan")
+
+
+def play(graph: TaskGraph) -> Timeline:
+    """Play a graph event by event.
+
+    Raises:
+        DeadlockError: an order in which ranks wait for each other in a circle.
+
+    """
+    play = _Play(graph)
+    play.env.run()
+    start_s, end_s = np.array(play.start_s), np.array(play.end_s)
+    if np.isnan(end_s).any():
+        raise explain(graph, done=~np.isnan(end_s))
+    return Timeline(graph, start_s, end_s, NAME)
+
+
+class _Play:
+    """The state of one run; plain lists, since events touch one entry at a time."""
+
+    def __init__(self, graph: TaskGraph) -> None:
+        self.env = simpy.Environment()
+        self.start_s = [_NEVER] * graph.nodes
+        self.end_s = [_NEVER] * graph.nodes
+        self._duration_s = graph.duration_s.tolist()
+        self._missing = graph.in_degree.tolist()
+        self._first_transfer = graph.first_transfer
+        starts, successors = graph.successors
+        self._successor_start, self._successors = starts.tolist(), successors.tolist()
+        self._asleep: dict[int, simpy.Event] = {}
+        for phases in _phases_of_lanes(graph):
+            self.env.process(self._lane(phases))
+
+    def _lane(self, phases: list[int]) -> Generator[simpy.Event, object, None]:
+        env, missing, duration_s = self.env, self._missing, self._duration_s
+        for phase in phases:
+            if missing[phase]:
+                self._asleep[phase] = event = simpy.Event(env)
+                yield event
+            self.start_s[phase] = env.now
+            yield simpy.Timeout(env, duration_s[phase])
+            self._finish(phase)
+
+    def _finish(self, node: int) -> None:
+        self.end_s[node] = self.env.now
+        for successor in self._successors[self._successor_start[node] : self._successor_start[node + 1]]:
+            if successor < self._first_transfer:
+                self._arrive(successor)
+            else:
+                self._send(successor)
+
+    def _send(self, transfer: int) -> None:
+        self.start_s[transfer] = self.env.now
+        if self._duration_s[transfer]:
+            under_way = simpy.Timeout(self.env, self._duration_s[transfer], transfer)
+            under_way.callbacks.append(self._received)
+        else:
+            self._finish(transfer)
+
+    def _received(self, under_way: simpy.Event) -> None:
+        self._finish(cast("int", under_way.value))
+
+    def _arrive(self, phase: int) -> None:
+        self._missing[phase] -= 1
+        if not self._missing[phase] and phase in self._asleep:
+            self._asleep.pop(phase).succeed()
+
+
+def _phases_of_lanes(graph: TaskGraph) -> list[list[int]]:
+    by_lane = np.argsort(graph.lane, kind="stable")
+    ends = np.flatnonzero(np.diff(graph.lane[by_lane])) + 1
+    return [phases.tolist() for phases in np.split(by_lane, ends)]

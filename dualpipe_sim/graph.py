@@ -1,0 +1,433 @@
+"""The task graph: who waits for what. Order, costs and topology meet here, as flat arrays.
+
+Nodes are the phases of every task, rank after rank in the order they run, and after them the transfers. A phase
+also waits for the phase before it on its lane; that is not an edge but the lane's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, LANES, RUNNING_LANES, Costs, Phase, StageCosts
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.ops import KINDS, B, F, I, W
+from dualpipe_sim.placement import IntArray
+from dualpipe_sim.schedule import Schedule
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from dualpipe_sim.cluster import Topology
+
+FloatArray = NDArray[np.float64]
+NO_NODE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Transfers:
+    """Stage boundaries' tensors that cross from one rank to another, one row each.
+
+    Attributes:
+        producer: row of the op whose output it is.
+        consumer: row of the op that needs it.
+        size_bytes: bytes it carries, 0 where its time was given.
+        latency_s: its time without the bytes.
+
+    """
+
+    producer: IntArray
+    consumer: IntArray
+    size_bytes: FloatArray
+    latency_s: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.producer)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskGraph:
+    """Phases and transfers with their durations and predecessors, shape ``(nodes,)`` where nothing else is said.
+
+    Attributes:
+        schedule: the order that was lowered.
+        templates: phases of each shape of task; a node's template and place in it say what it does.
+        task: task of each phase, shape ``(phases,)``, ascending.
+        phase: row in ``phases`` of each phase, shape ``(phases,)``.
+        lane: lane of each phase, rank x RUNNING_LANES + lane code, shape ``(phases,)``.
+        duration_s: seconds of each node; of a transfer that of one alone on its route.
+        transfers: the transfers, the last rows of the nodes.
+        edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
+
+    """
+
+    schedule: Schedule
+    phases: tuple[Phase, ...]
+    task: IntArray
+    phase: IntArray
+    lane: IntArray
+    duration_s: FloatArray
+    transfers: Transfers
+    edges: IntArray
+
+    @property
+    def nodes(self) -> int:
+        """Number of phases and transfers."""
+        return len(self.duration_s)
+
+    @property
+    def first_transfer(self) -> int:
+        """Node of the first transfer; phases stand before it."""
+        return len(self.task)
+
+    @cached_property
+    def first_phase_of_task(self) -> IntArray:
+        """First node of each task, shape ``(tasks,)``."""
+        return np.searchsorted(self.task, np.arange(len(self.schedule.first_op)))
+
+    @cached_property
+    def predecessor_start(self) -> IntArray:
+        """Where each node's predecessors begin in ``edges[0]``, shape ``(nodes + 1,)``."""
+        return np.searchsorted(self.edges[1], np.arange(self.nodes + 1))
+
+    @cached_property
+    def in_degree(self) -> IntArray:
+        """Number of edges into each node."""
+        return np.diff(self.predecessor_start)
+
+    @cached_property
+    def successors(self) -> tuple[IntArray, IntArray]:
+        """Nodes that wait for each node: where they begin, shape ``(nodes + 1,)``, and they, shape ``(edges,)``."""
+        by_source = np.argsort(self.edges[0], kind="stable")
+        start = np.searchsorted(self.edges[0][by_source], np.arange(self.nodes + 1))
+        return start, self.edges[1][by_source]
+
+    @cached_property
+    def previous_on_lane(self) -> IntArray:
+        """The phase before each node on its lane, or NO_NODE (transfers have none)."""
+        return _previous_on_lane(self.lane, self.nodes)
+
+    @cached_property
+    def op_of_node(self) -> IntArray:
+        """Row of the op that each phase is part of, or that each transfer carries the output of."""
+        half = np.array([phase.half for phase in self.phases])[self.phase]
+        return np.concatenate([self.schedule.first_op[self.task] + half, self.transfers.producer])
+
+    def label(self, node: int) -> str:
+        """Return what a node is, in the text form's words: ``0F7``, ``0F7 attn layer 3``, ``0SEND_F7``."""
+        if node >= self.first_transfer:
+            return self.send_label(node - self.first_transfer)
+        phase = self.phases[self.phase[node]]
+        if phase.layer < 0 and phase.name == "op":
+            return str(self.schedule.task(int(self.task[node])))
+        op = self.schedule.op(int(self.op_of_node[node]))
+        return f"{op} {phase.name} {KINDS[phase.kind]}" + (f" layer {phase.layer}" if phase.layer >= 0 else "")
+
+    def send_label(self, transfer: int) -> str:
+        """Return torch's name of a transfer on its sender: ``0SEND_F7``."""
+        return _message(self.schedule, int(self.transfers.producer[transfer]), "SEND")
+
+    def receive_label(self, transfer: int) -> str:
+        """Return torch's name of a transfer on its receiver: ``1RECV_F7``."""
+        return _message(self.schedule, int(self.transfers.consumer[transfer]), "RECV")
+
+    def lane_name(self, node: int) -> str:
+        """Return the name of the lane that a node runs on; a transfer shows on its sender's ``send``."""
+        return LANES[self.lane[node] % RUNNING_LANES] if node < self.first_transfer else "send"
+
+    def to_networkx(self) -> nx.DiGraph[int]:
+        """Return the graph with ``label`` and ``duration_s`` on nodes; the order of lanes is edges too."""
+        import networkx as nx
+
+        graph: nx.DiGraph[int] = nx.DiGraph()
+        for node, seconds in enumerate(self.duration_s.tolist()):
+            graph.add_node(node, label=self.label(node), duration_s=seconds)
+        graph.add_edges_from(self.edges.T.tolist())
+        behind = np.flatnonzero(self.previous_on_lane >= 0)
+        graph.add_edges_from(zip(self.previous_on_lane[behind].tolist(), behind.tolist(), strict=True))
+        return graph
+
+
+def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None) -> TaskGraph:
+    """Lay a schedule's tasks out as phases and transfers.
+
+    Args:
+        schedule: the order.
+        costs: durations of phases, and the time or the bytes of transfers.
+        topology: routes of transfers that are given as bytes.
+
+    Raises:
+        ScheduleError: an op that is missing, doubled, or never gets what it needs.
+
+    """
+    stage_costs = costs.on(schedule.placement)
+    phases, sizes, first_phase = _templates(schedule, stage_costs)
+    task = np.repeat(np.arange(len(sizes)), sizes)
+    begin = np.cumsum(sizes) - sizes
+    phase = first_phase[task] + np.arange(len(task)) - begin[task]
+    rank = schedule.rank_of_task[task]
+    lane = rank * RUNNING_LANES + np.array([one.lane for one in phases])[phase]
+
+    producer, consumer = _needs(schedule)
+    crosses = schedule.rank[producer] != schedule.rank[consumer]
+    transfers = _transfers(schedule, producer[crosses], consumer[crosses], stage_costs, topology)
+    transfer = len(task) + np.arange(len(transfers))
+    edges = [
+        _edges_inside(phases, phase, begin[task]),
+        _edges_between_tasks(lane, task, rank),
+        (_output(schedule, phases, phase, begin, sizes, transfers.producer), transfer),
+        *_inputs(schedule, lane, task, begin, transfers.consumer, transfer),
+        # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
+        *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
+    ]
+    return TaskGraph(
+        schedule=schedule,
+        phases=phases,
+        task=task,
+        phase=phase,
+        lane=lane,
+        duration_s=np.concatenate(
+            [np.array([one.duration_s for one in phases])[phase], _alone_s(schedule, transfers, topology)]
+        ),
+        transfers=transfers,
+        edges=_sorted_by_target(edges),
+    )
+
+
+Edges = tuple[IntArray, IntArray]
+
+
+def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...], IntArray, IntArray]:
+    """Ask the costs once for each shape of task; return all phases, and each task's number and first of them."""
+    stages = schedule.placement.stages
+    row = schedule.first_op
+    second = np.where(schedule.partner[row] < 0, stages, schedule.stage[np.minimum(row + 1, len(schedule.rank) - 1)])
+    shape = (schedule.kind[row] * stages + schedule.stage[row]) * (stages + 1) + second
+    shapes, shape_of_task = np.unique(shape, return_inverse=True)
+    phases: list[Phase] = []
+    sizes, starts = [], []
+    for code in shapes.tolist():
+        first, backward = divmod(code, stages + 1)
+        kind, stage = divmod(first, stages)
+        task = ((kind, stage),) if backward == stages else ((kind, stage), (B, backward))
+        template = costs.phases(task)
+        starts.append(len(phases))
+        sizes.append(len(template))
+        phases.extend(template)
+    return tuple(phases), np.array(sizes)[shape_of_task], np.array(starts)[shape_of_task]
+
+
+def _table(schedule: Schedule, rows: IntArray) -> IntArray:
+    """Row of each (stage, micro-batch) among some ops, or -1, shape ``(stages, most micro-batches)``."""
+    table = np.full((schedule.placement.stages, max(schedule.microbatches_of_pipe)), -1)
+    stage, microbatch = schedule.stage[rows], schedule.microbatch[rows]
+    table[stage, microbatch] = rows
+    doubled = rows[table[stage, microbatch] != rows]
+    if len(doubled):
+        raise ScheduleError(
+            f"{_where(schedule, int(doubled[0]))} is there twice, or beside another backward of the same"
+        )
+    return table
+
+
+def _needs(schedule: Schedule) -> Edges:
+    """Return (producer row, consumer row) of everything that an op needs from another op."""
+    kind, stage, microbatch = schedule.kind, schedule.stage, schedule.microbatch
+    placement = schedule.placement
+    forward_of = _table(schedule, np.flatnonzero(kind == F))
+    backward_of = _table(schedule, np.flatnonzero((kind == B) | (kind == I)))
+    weight_of = _table(schedule, np.flatnonzero(kind == W))
+    _check_complete(schedule, forward_of, backward_of, weight_of)
+
+    forward = np.flatnonzero((kind == F) & ~placement.is_first[stage])
+    backward = np.flatnonzero((kind == B) | (kind == I))
+    upstream = backward[~placement.is_last[stage[backward]]]
+    weight = np.flatnonzero(kind == W)
+    needs = [
+        (forward_of[stage[forward] - 1, microbatch[forward]], forward),
+        (backward_of[stage[upstream] + 1, microbatch[upstream]], upstream),
+        (forward_of[stage[backward], microbatch[backward]], backward),
+        (backward_of[stage[weight], microbatch[weight]], weight),
+    ]
+    return np.concatenate([source for source, _ in needs]), np.concatenate([target for _, target in needs])
+
+
+def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntArray, weight_of: IntArray) -> None:
+    """Raise the first op that is missing, or that stands on a rank that does not hold its stage."""
+    placement = schedule.placement
+    astray = np.flatnonzero(placement.rank_of_stage[schedule.stage] != schedule.rank)
+    if len(astray):
+        row = int(astray[0])
+        raise ScheduleError(
+            f"{_where(schedule, row)} is on the wrong rank: stage {schedule.stage[row]} sits on rank "
+            f"{placement.rank_of_stage[schedule.stage[row]]}"
+        )
+    expected = (
+        np.arange(forward_of.shape[1]) < np.array(schedule.microbatches_of_pipe)[placement.pipe_of_stage][:, None]
+    )
+    split = np.zeros_like(expected)
+    split[expected] = schedule.kind[backward_of[expected]] == I
+    split &= backward_of >= 0
+    for kind, present, wanted in (
+        ("F", forward_of >= 0, expected),
+        ("B", backward_of >= 0, expected),
+        ("W", weight_of >= 0, split),
+    ):
+        missing = np.argwhere(wanted & ~present)
+        if len(missing):
+            stage, microbatch = missing[0].tolist()
+            either = f" (nor {stage}I{microbatch})" if kind == "B" else ""
+            raise ScheduleError(
+                f"{stage}{kind}{microbatch} on rank {placement.rank_of_stage[stage]} never runs{either}; every stage "
+                "needs one F and one B, or I and W, for each micro-batch of its pipe"
+            )
+    unsplit = np.argwhere((weight_of >= 0) & ~split)
+    if len(unsplit):
+        stage, microbatch = unsplit[0].tolist()
+        raise ScheduleError(
+            f"{_where(schedule, int(weight_of[stage, microbatch]))} needs {stage}I{microbatch}, which never runs"
+        )
+
+
+def _where(schedule: Schedule, row: int) -> str:
+    return f"{schedule.op(row)} on rank {schedule.rank[row]}"
+
+
+def _transfers(
+    schedule: Schedule, producer: IntArray, consumer: IntArray, costs: StageCosts, topology: Topology | None
+) -> Transfers:
+    given = costs.transfer_s
+    return Transfers(
+        producer=producer,
+        consumer=consumer,
+        size_bytes=np.full(len(producer), costs.transfer_bytes if given is None else 0.0),
+        latency_s=(
+            _by_route(schedule, producer, consumer, topology, 0.0) if given is None else np.full(len(producer), given)
+        ),
+    )
+
+
+def _alone_s(schedule: Schedule, transfers: Transfers, topology: Topology | None) -> FloatArray:
+    """Seconds of each transfer where no other shares its links, shape ``(transfers,)``."""
+    if not transfers.size_bytes.any():
+        return transfers.latency_s
+    size = float(transfers.size_bytes[0])
+    return _by_route(schedule, transfers.producer, transfers.consumer, topology, size)
+
+
+def _by_route(
+    schedule: Schedule, producer: IntArray, consumer: IntArray, topology: Topology | None, size_bytes: float
+) -> FloatArray:
+    if topology is None:
+        raise ScheduleError("transfers are given as bytes, so a cluster is needed: its links say how long they take")
+    ranks = schedule.ranks
+    hop = schedule.rank[producer] * ranks + schedule.rank[consumer]
+    hops, hop_of_transfer = np.unique(hop, return_inverse=True)
+    seconds = [topology.route(*divmod(code, ranks)).seconds(size_bytes) for code in hops.tolist()]
+    return np.array(seconds)[hop_of_transfer]
+
+
+def _edges_inside(phases: tuple[Phase, ...], phase: IntArray, begin: IntArray) -> Edges:
+    """Edges between the phases of one task, beside the order of their lanes."""
+    waits = [(row, local) for row, one in enumerate(phases) for local in one.after]
+    if not waits:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    nodes_of = _rows_by_value(phase, len(phases))
+    targets = [nodes_of[row] for row, _ in waits]
+    sources = [begin[nodes] + local for nodes, (_, local) in zip(targets, waits, strict=True)]
+    return np.concatenate(sources), np.concatenate(targets)
+
+
+def _rows_by_value(values: IntArray, count: int) -> list[IntArray]:
+    by_value = np.argsort(values, kind="stable")
+    return np.split(by_value, np.searchsorted(values[by_value], np.arange(1, count)))
+
+
+def _edges_between_tasks(lane: IntArray, task: IntArray, rank: IntArray) -> Edges:
+    """A task starts when the one before it on its rank is done, on every lane.
+
+    Where a task's first phase on a lane follows a phase of the other lane, an edge says so; that the last phase on
+    a lane comes after all before it there is the lane's order.
+    """
+    sources, targets = [], []
+    for here, other in ((COMPUTE, ALLTOALL), (ALLTOALL, COMPUTE)):
+        on_other = np.flatnonzero(lane % RUNNING_LANES == other)
+        first = _first_of_each(np.flatnonzero(lane % RUNNING_LANES == here), task)
+        # the last phase on the other lane of an earlier task of the same rank
+        before = np.searchsorted(task[on_other], task[first]) - 1
+        earlier = on_other[np.maximum(before, 0)] if len(on_other) else np.zeros(len(first), dtype=np.int64)
+        waits = (before >= 0) & (rank[earlier] == rank[first]) if len(on_other) else np.zeros(len(first), dtype=bool)
+        sources.append(earlier[waits])
+        targets.append(first[waits])
+    return np.concatenate(sources), np.concatenate(targets)
+
+
+def _first_of_each(nodes: IntArray, task: IntArray) -> IntArray:
+    """Of some phases, those that are the first of their task."""
+    first: IntArray = nodes[np.diff(task[nodes], prepend=-1) != 0]
+    return first
+
+
+def _output(
+    schedule: Schedule,
+    phases: tuple[Phase, ...],
+    phase: IntArray,
+    begin: IntArray,
+    sizes: IntArray,
+    op: IntArray,
+) -> IntArray:
+    """Return the last phase of each op's own half of its task."""
+    task = schedule.task_of_op[op]
+    if len(phase) == len(begin):
+        return begin[task]
+    half = np.array([one.half for one in phases])[phase]
+    wanted = (op != schedule.first_op[task]).astype(np.int64)
+    # Phases of a half stand in the order they depend on each other, so the last one listed ends it.
+    last = np.full((len(begin), 2), NO_NODE)
+    last[np.repeat(np.arange(len(begin)), sizes), half] = np.arange(len(phase))
+    found = last[task, wanted]
+    return np.asarray(np.where(found >= 0, found, last[task].max(axis=1)))
+
+
+def _inputs(
+    schedule: Schedule, lane: IntArray, task: IntArray, begin: IntArray, op: IntArray, transfer: IntArray
+) -> Iterable[Edges]:
+    """A task starts when all its inputs are there: on every lane, its first phase waits for each."""
+    consumer = schedule.task_of_op[op]
+    for one in (COMPUTE, ALLTOALL):
+        first = np.full(len(begin), NO_NODE)
+        nodes = _first_of_each(np.flatnonzero(lane % RUNNING_LANES == one), task)
+        first[task[nodes]] = nodes
+        there = first[consumer] >= 0
+        yield transfer[there], first[consumer][there]
+
+
+def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:
+    before, after = schedule.task_of_op[producer], schedule.task_of_op[consumer]
+    broken = before >= after
+    yield begin[before[broken]], begin[after[broken]]
+
+
+def _previous_on_lane(lane: IntArray, nodes: int) -> IntArray:
+    by_lane = np.argsort(lane, kind="stable")
+    follows = np.diff(lane[by_lane], prepend=-1) == 0
+    previous = np.full(nodes, NO_NODE)
+    previous[by_lane[follows]] = by_lane[np.flatnonzero(follows) - 1]
+    return previous
+
+
+def _sorted_by_target(edges: list[Edges]) -> IntArray:
+    source = np.concatenate([one for one, _ in edges])
+    target = np.concatenate([one for _, one in edges])
+    by_target = np.argsort(target, kind="stable")
+    return np.stack([source[by_target], target[by_target]])
+
+
+def _message(schedule: Schedule, row: int, direction: str) -> str:
+    op = schedule.op(row)
+    return f"{op.stage}{direction}_{'F' if op.kind == 'F' else 'B'}{op.microbatch}"
