@@ -1,0 +1,51 @@
+"""Hanayo. Liu et al., SC'23, https://arxiv.org/abs/2308.15762."""
+
+from heapq import heappop, heappush
+
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.ops import B, F
+from dualpipe_sim.placement import zigzag
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+
+_SLOTS = {F: 1, B: 2}  # how long an op takes in the table that the order is read from: the paper's B = 2 F
+
+
+@register("hanayo")
+def hanayo(ranks: int, micro_batches: int, waves: int = 2) -> Schedule:
+    """Hanayo: one pipe that zigzags over the ranks in waves. Liu et al., SC'23, https://arxiv.org/abs/2308.15762.
+
+    The order is greedy, backwards first: whenever a rank is free it runs the backward of the oldest micro-batch that
+    is ready, or else the forward of the oldest. At most ranks micro-batches, the paper's case, are at most that many
+    in flight; more run on without a break, and then fewer than 2 × ranks are in flight.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        waves: times that the pipe runs down the ranks and back up, 1 or more: 2 × ranks × waves stages.
+
+    """
+    if waves < 1:
+        raise ScheduleError(f"hanayo: waves must be 1 or more, got {waves}")
+    placement = zigzag(ranks, waves)
+    rank_of_stage, last = placement.rank_of_stage.tolist(), placement.stages - 1
+    order = OrderBuilder(placement, (micro_batches,))
+    free_at = [0] * ranks
+    ready: list[list[tuple[bool, int, int, int]]] = [[] for _ in range(ranks)]  # by urgency: (is F, micro-batch, …)
+    ends = [(0, F, -1, microbatch) for microbatch in range(micro_batches)]  # (slot, op that ends): all inputs, at 0
+    while ends:
+        now = ends[0][0]
+        while ends and ends[0][0] == now:
+            _, kind, stage, microbatch = heappop(ends)
+            if kind == F and stage < last:
+                heappush(ready[rank_of_stage[stage + 1]], (True, microbatch, F, stage + 1))
+            elif kind == F or stage > 0:
+                stage = last if kind == F else stage - 1
+                heappush(ready[rank_of_stage[stage]], (False, microbatch, B, stage))
+        for rank in range(ranks):
+            if ready[rank] and free_at[rank] <= now:
+                _, microbatch, kind, stage = heappop(ready[rank])
+                order.rank(rank).op(kind, stage, microbatch)
+                free_at[rank] = now + _SLOTS[kind]
+                heappush(ends, (free_at[rank], kind, stage, microbatch))
+    return order.schedule()

@@ -1,0 +1,40 @@
+"""Interleaved 1F1B with overlapped pairs, as Megatron-Core combines them, https://github.com/NVIDIA/Megatron-LM."""
+
+from dualpipe_sim.placement import loop
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, check_stages_per_rank, default_group, grouped
+
+
+@register("interleaved-1f1b-overlap", needs=NEEDS, accepts=accepts)
+def interleaved_1f1b_overlap(
+    ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None
+) -> Schedule:
+    """Interleaved 1F1B whose neighbours overlap, as Megatron-Core's combined 1F1B, https://github.com/NVIDIA/Megatron-LM.
+
+    One more warm-up forward than interleaved 1F1B on each rank (there ``--overlap-moe-expert-parallel-comm``), so that
+    no pair holds a forward that its own backward waits for.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        stages_per_rank: v, the stages that a rank holds, 2 or more.
+        group: micro-batches that run through one stage before the rank turns to its next.
+
+    """
+    check_stages_per_rank("interleaved-1f1b-overlap", stages_per_rank)
+    size = group or default_group(ranks, micro_batches) or micro_batches
+    order = OrderBuilder(loop(ranks, stages_per_rank), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        stages = [rank + ranks * turn for turn in range(stages_per_rank)]
+        forwards = list(grouped(stages, micro_batches, size))
+        backwards = list(grouped(stages[::-1], micro_batches, size))
+        warm_up = min(2 * (ranks - 1 - rank) + (stages_per_rank - 1) * size + 1, len(forwards))
+        for stage in forwards[:warm_up]:
+            line.forward(stage)
+        for forward, backward in zip(forwards[warm_up:], backwards, strict=False):
+            line.pair(forward, backward)
+        for stage in backwards[len(forwards) - warm_up :]:
+            line.backward(stage)
+    return order.schedule()

@@ -1,0 +1,42 @@
+"""Interleaved zero bubble, as ``torch.distributed.pipelining`` has it. https://arxiv.org/abs/2401.10241."""
+
+from dualpipe_sim.placement import loop
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, check_stages_per_rank, default_group, grouped
+
+
+@register("interleaved-zb", needs=NEEDS, accepts=accepts)
+def interleaved_zb(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
+    """Interleaved zero bubble: ZB-H1 over v stages a rank. torch's ScheduleInterleavedZeroBubble.
+
+    Interleaved 1F1B with half the warm-up per hop, as a backward for the input alone climbs back sooner; rank r puts
+    off the weights of its first r backwards (ZB-H1's rule, https://arxiv.org/abs/2401.10241).
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        stages_per_rank: v, the stages that a rank holds, 2 or more.
+        group: micro-batches that run through one stage before the rank turns to its next.
+
+    """
+    check_stages_per_rank("interleaved-zb", stages_per_rank)
+    size = group or default_group(ranks, micro_batches) or micro_batches
+    order = OrderBuilder(loop(ranks, stages_per_rank), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        stages = [rank + ranks * turn for turn in range(stages_per_rank)]
+        forwards = list(grouped(stages, micro_batches, size))
+        backwards = grouped(stages[::-1], micro_batches, size)
+        warm_up = min(ranks - 1 - rank + (stages_per_rank - 1) * size, len(forwards))
+        for stage in forwards[:warm_up]:
+            line.forward(stage)
+        for done, backward in enumerate(backwards):
+            if warm_up + done < len(forwards):
+                line.forward(forwards[warm_up + done])
+            line.backward_input(backward)
+            if done >= rank:
+                line.weight()
+        while line.deferred:
+            line.weight()
+    return order.schedule()

@@ -1,0 +1,35 @@
+"""Looped BFS. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953, figure 4."""
+
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.ops import B, F
+from dualpipe_sim.placement import loop
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+
+
+@register("looped-bfs")
+def looped_bfs(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Schedule:
+    """Looped BFS: GPipe over v stages a rank. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953, figure 4.
+
+    All micro-batches run through a stage before the rank turns to its next. The backwards run in reverse micro-batch
+    order, as ``torch.distributed.pipelining`` runs them.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        stages_per_rank: v, the stages that a rank holds.
+
+    """
+    if stages_per_rank < 1:
+        raise ScheduleError(f"looped-bfs: stages_per_rank must be 1 or more, got {stages_per_rank}")
+    order = OrderBuilder(loop(ranks, stages_per_rank), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        stages = range(rank, ranks * stages_per_rank, ranks)
+        for stage in stages:
+            for microbatch in range(micro_batches):
+                line.op(F, stage, microbatch)
+        for stage in reversed(stages):
+            for microbatch in reversed(range(micro_batches)):
+                line.op(B, stage, microbatch)
+    return order.schedule()

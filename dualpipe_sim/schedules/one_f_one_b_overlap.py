@@ -1,0 +1,26 @@
+"""1F1B with overlapped pairs, as Megatron-Core combines them, https://github.com/NVIDIA/Megatron-LM."""
+
+from dualpipe_sim.placement import linear
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import OrderBuilder, Schedule
+
+
+@register("1f1b-overlap")
+def one_f_one_b_overlap(ranks: int, micro_batches: int) -> Schedule:
+    """1F1B whose steady-state neighbours overlap, as Megatron-Core's combined 1F1B, https://github.com/NVIDIA/Megatron-LM.
+
+    A fair rival for DualPipe: the same overlap without a second copy of the parameters. A pair takes in a forward
+    and a backward at once and hands both on when it ends, so a micro-batch needs two turns a rank, not one: the
+    warm-up is 2 × (ranks - 1 - rank) + 1, and up to 2 × ranks micro-batches are in flight on rank 0.
+    """
+    order = OrderBuilder(linear(ranks), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        warm_up = min(2 * (ranks - 1 - rank) + 1, micro_batches)
+        for _ in range(warm_up):
+            line.forward(rank)
+        for _ in range(micro_batches - warm_up):
+            line.pair(rank, rank)
+        for _ in range(warm_up):
+            line.backward(rank)
+    return order.schedule()
