@@ -65,12 +65,16 @@ class ScheduleSpec:
         """Return the schedule at these sizes, or say why not in a ScheduleError."""
         self._check_size("ranks", ranks, MOST_STAGES)
         self._check_size("micro_batches", micro_batches, MOST_MICROBATCHES)
-        for option, value in options.items():
-            self._check_option(option, value)
+        self.check_options(options)
         sizing = {name: value for name, value in options.items() if name in inspect.signature(self.accepts).parameters}
         if not self.accepts(ranks, micro_batches, **sizing):
             raise ScheduleError(self._refusal(ranks, micro_batches, sizing))
         return replace(self.generate(ranks, micro_batches, **options), name=self.name)
+
+    def check_options(self, options: Mapping[str, object]) -> None:
+        """Raise a ScheduleError for an option that the schedule does not have, or a value of the wrong type."""
+        for option, value in options.items():
+            self._check_option(option, value)
 
     def parse_option(self, option: str, text: str) -> object:
         """Read an option's value from text, by the option's type."""
