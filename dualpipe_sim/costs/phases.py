@@ -41,10 +41,15 @@ class Phase(NamedTuple):
 class StageCosts(Protocol):
     """Costs of the stages of one placement."""
 
-    transfer_s: float | None
-    """Seconds that a stage boundary's tensor is under way, or None where it is given as bytes."""
-    transfer_bytes: float
-    """Bytes of a stage boundary's activation or gradient (0 where a time is given)."""
+    @property
+    def transfer_s(self) -> float | None:
+        """Seconds that a stage boundary's tensor is under way, or None where it is given as bytes."""
+        ...
+
+    @property
+    def transfer_bytes(self) -> float:
+        """Bytes of a stage boundary's activation or gradient (0 where a time is given)."""
+        ...
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task's phases; on each lane they run in the order listed, and at least one is on compute."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.ops import B, F, I, W
 from dualpipe_sim.placement import Placement
 
@@ -87,6 +88,8 @@ def _per_stage(cost: Cost, placement: Placement) -> NDArray[np.float64]:
     depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
     if isinstance(cost, (int, float)):
         return cost * (ranks / depths)
+    if len(cost) != ranks:
+        raise UserError(f"a list of costs needs one time for each of the {ranks} ranks' shares, got {len(cost)}")
     # In units of 1/(ranks x depth) everything is whole, so a stage that is one entry costs exactly that entry.
     begin = placement.depth_of_stage * ranks
     entry = np.arange(ranks) * depths[:, None]

@@ -1,0 +1,43 @@
+"""Commands about orders, without any costs: schedule, schedules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dualpipe_sim.cli.app import app
+from dualpipe_sim.errors import ScheduleError
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(help="A registered schedule; see `dualpipe-sim schedules`.")],
+    ranks: Annotated[int, typer.Option("--ranks", help="Pipeline ranks.")],
+    micro_batches: Annotated[int, typer.Option("--micro-batches", help="Micro-batches of a step, all pipes together.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the schedule (repeatable)."),
+    ] = None,
+) -> None:
+    """Print a schedule's order as torch's compute-only CSV: a row a rank, a cell a task."""
+    from dualpipe_sim.registry import build, spec
+    from dualpipe_sim.text import format_order
+
+    chosen = spec(name)
+    values = {}
+    for option in options or ():
+        key, equals, text = option.partition("=")
+        if not equals:
+            raise ScheduleError(f"-O {option}: must be key=value, like stages_per_rank=2")
+        values[key] = chosen.parse_option(key, text)
+    typer.echo(format_order(build(name, ranks, micro_batches, **values)), nl=False)
+
+
+@app.command()
+def schedules() -> None:
+    """List the schedules there are, with what they need, their options and their source."""
+    from dualpipe_sim.cli import tables
+    from dualpipe_sim.registry import schedules as registered
+
+    tables.print_schedules(registered())

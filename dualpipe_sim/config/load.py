@@ -1,0 +1,172 @@
+"""Load an experiment from a file or a mapping, with overrides, and say in one line what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from dualpipe_sim.cluster import Cluster, Link
+from dualpipe_sim.config.schema import ClusterSection, Root, ScheduleSection, Tier, Uniform
+from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.errors import ConfigError, ScheduleError, did_you_mean
+from dualpipe_sim.experiment import Choice, Experiment
+from dualpipe_sim.registry import spec
+
+
+def load_experiment(
+    config: str | Path | Mapping[str, object],
+    overrides: Mapping[str, object] | None = None,
+    settings: Iterable[str] = (),
+) -> Experiment:
+    """Return the experiment that a configuration describes.
+
+    Args:
+        config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape.
+        overrides: values by dotted key (``{"pipeline.micro_batches": 40}``); a mapping replaces what is there.
+        settings: the same as text, ``pipeline.micro_batches=40``, the value in YAML.
+
+    Raises:
+        ConfigError: one line with the file, the key, the value and what would be right.
+
+    """
+    data, source = (_copy(config), "config") if isinstance(config, Mapping) else _read(Path(config))
+    for key, value in {**(overrides or {}), **dict(map(_parse_setting, settings))}.items():
+        _override(data, key, value, source)
+    try:
+        root = Root.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_problem(error.errors(include_url=False))}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: is nested too deeply, perhaps in itself") from error
+    return _experiment(root, source)
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Return the configurations that come with the package, by name."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "configs", package.parent / "configs"):  # in a wheel; in a checkout
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def _read(path: Path) -> tuple[Data, str]:
+    if not path.exists() and not path.suffix:
+        packaged = packaged_configs()
+        if path.name not in packaged:
+            raise ConfigError(
+                f"{path}: no such file, and no packaged config of this name{did_you_mean(path.name, packaged)}"
+            )
+        path = packaged[path.name]
+    return read_yaml(path), str(path)
+
+
+def _copy(config: Mapping[str, object]) -> Data:
+    return {str(key): _copy(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
+def _parse_setting(setting: str) -> tuple[str, object]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting}: must be key=value, like pipeline.micro_batches=40")
+    return key, parse_yaml(text, f"--set {key}")
+
+
+def _override(data: Data, key: str, value: object, source: str) -> None:
+    *parents, last = key.split(".")
+    place: object = data
+    for position, part in enumerate(parents):
+        place = _step(place, part, ".".join(parents[: position + 1]), source)
+    if isinstance(place, list):
+        place[_position(place, last, key, source)] = value
+    else:
+        cast("Data", place)[last] = value
+
+
+def _step(place: object, part: str, path: str, source: str) -> object:
+    if isinstance(place, list):
+        inner = place[_position(place, part, path, source)]
+    else:
+        inner = cast("Data", place).setdefault(part, {})
+    if not isinstance(inner, (dict, list)):
+        raise ConfigError(f"{source}: {path} is {inner!r}, so nothing inside it can be set")
+    return inner
+
+
+def _position(place: list[object], part: str, path: str, source: str) -> int:
+    if not part.isdecimal() or int(part) >= len(place):
+        raise ConfigError(f"{source}: {path}: the list has entries 0 to {len(place) - 1}, got '{part}'")
+    return int(part)
+
+
+def _first_problem(errors: Sequence[ErrorDetails]) -> str:
+    """Return the first error as ``path: what is wrong``."""
+    # A mistyped key makes another one missing: the typo is the cause, so it comes first.
+    error = min(errors, key=lambda one: one["type"] == "missing")
+    path = list(error["loc"])
+    if error["type"] == "unknown_key":
+        path.append(error["ctx"]["key"])
+    message = {"missing": "is missing"}.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return f"{_format_path(path)}: {message}" if path else message
+
+
+def _format_path(path: Sequence[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _experiment(root: Root, source: str) -> Experiment:
+    choice = _choice(root.schedule, root, f"{source}: schedule")
+    compare = tuple(
+        _choice(section, root, f"{source}: compare[{position}]") for position, section in enumerate(root.compare)
+    )
+    return Experiment(choice, compare, _costs(root, source), _cluster(root.cluster), root.engine, source)
+
+
+def _choice(section: ScheduleSection, root: Root, where: str) -> Choice:
+    choice = Choice(
+        section.name,
+        section.ranks or root.pipeline.ranks,
+        section.micro_batches or root.pipeline.micro_batches,
+        section.options,
+    )
+    try:
+        spec(choice.name).check_options(choice.options)
+    except ScheduleError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return choice
+
+
+def _costs(root: Root, source: str) -> UniformCosts:
+    section = root.costs
+    for key in ("forward", "backward_input", "backward_weight", "overlapped"):
+        cost = getattr(section, key)
+        if isinstance(cost, tuple) and len(cost) != root.pipeline.ranks:
+            raise ConfigError(
+                f"{source}: costs.{key}: a list needs one time for each of the {root.pipeline.ranks} ranks' "
+                f"shares of the model, got {len(cost)}"
+            )
+    return _uniform(section)
+
+
+def _uniform(section: Uniform) -> UniformCosts:
+    return UniformCosts(
+        forward=section.forward,
+        backward_input=section.backward_input,
+        backward_weight=section.backward_weight,
+        overlapped=section.overlapped,
+        transfer_s=section.transfer.seconds,
+        transfer_bytes=section.transfer.size_bytes,
+    )
+
+
+def _cluster(section: ClusterSection) -> Cluster:
+    return Cluster(section.gpus_per_node, _link(section.nvlink), _link(section.infiniband), section.mapping)
+
+
+def _link(section: Tier) -> Link:
+    return Link(section.bandwidth, section.latency)

@@ -1,0 +1,56 @@
+"""An experiment: what is to be simulated, with every unit parsed and every name known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.cluster import Cluster
+from dualpipe_sim.costs.phases import Costs
+
+Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A schedule at its sizes.
+
+    Attributes:
+        name: a registered schedule.
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of a step, all pipes together.
+        options: the schedule's own options.
+
+    """
+
+    name: str
+    ranks: int
+    micro_batches: int
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One configuration, ready to run.
+
+    Attributes:
+        choice: the schedule to run.
+        compare: the schedules to compare.
+        costs: how long ops take.
+        cluster: where the ranks sit.
+        engine: what plays the task graph.
+        source: the file it came from, for messages.
+
+    """
+
+    choice: Choice
+    compare: tuple[Choice, ...]
+    costs: Costs
+    cluster: Cluster
+    engine: Engine = "auto"
+    source: str = "config"

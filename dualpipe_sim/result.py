@@ -1,0 +1,188 @@
+"""What a run says: its timeline and every number worth knowing of it, for people, notebooks and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from html import escape
+from typing import TYPE_CHECKING, TypeAlias
+
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.timeline import Timeline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Theory: TypeAlias = dict[str, object]
+
+HEADINGS = ("makespan", "mb/s", "bubble", "idle", "paper", "peak", "paper")
+"""What a run's summary shows: micro-batches a second, the bubble ratio, the idle seconds of the rank with the most and
+its most activations, each beside the paper's formula."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One schedule, run; or refused, with the reason in ``error`` and nothing else.
+
+    Attributes:
+        schedule: name of the schedule.
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of a step, all pipes together.
+        options: the schedule's own options.
+        makespan_s: seconds until the last op ends.
+        bubble_ratio: mean over ranks of 1 - busy / makespan.
+        bubble_ratio_by_rank: the same of each rank.
+        span_bubble_ratio: (longest rank span - busiest rank's busy time) / longest rank span.
+        compute_idle_ratio: mean over ranks of the share of the makespan in which the compute lane is empty.
+        micro_batches_per_s: micro-batches done a second.
+        idle_s_by_cause: idle seconds of each rank, by cause; the causes sum to the rank's idle time.
+        peak_in_flight_by_rank: most (stage, micro-batch) pairs live at once.
+        peak_activations_by_rank: the same in activations of a whole rank's share of the model.
+        theory: ``bubble_s`` and ``peak_activations`` by the paper's formula, and its ``source``; None without one.
+        engine: what played the task graph.
+        error: why the schedule cannot be run at these sizes, or None.
+        timeline: when everything ran; None where refused.
+
+    """
+
+    schedule: str
+    ranks: int
+    micro_batches: int
+    options: Mapping[str, object] = field(default_factory=dict)
+    makespan_s: float | None = None
+    bubble_ratio: float | None = None
+    bubble_ratio_by_rank: list[float] | None = None
+    span_bubble_ratio: float | None = None
+    compute_idle_ratio: float | None = None
+    micro_batches_per_s: float | None = None
+    idle_s_by_cause: dict[str, list[float]] | None = None
+    peak_in_flight_by_rank: list[int] | None = None
+    peak_activations_by_rank: list[float] | None = None
+    theory: Theory | None = None
+    engine: str | None = None
+    error: str | None = None
+    timeline: Timeline | None = field(default=None, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The schedule's name with its options."""
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.schedule} ({options})" if options else self.schedule
+
+    def to_dict(self) -> dict[str, object]:
+        """Return every key of a run, ready for JSON."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "timeline"}
+
+    def gantt(self, ax: Axes | None = None, **options: object) -> Axes:
+        """Draw the timeline; see :func:`dualpipe_sim.plot.gantt`.
+
+        Raises:
+            ScheduleError: the schedule was refused.
+
+        """
+        from dualpipe_sim.plot import gantt
+
+        axes: Axes = gantt(self.played, ax, **options)
+        return axes
+
+    @property
+    def played(self) -> Timeline:
+        """The timeline of a run that was not refused.
+
+        Raises:
+            ScheduleError: the schedule was refused.
+
+        """
+        if self.timeline is None:
+            raise ScheduleError(self.error or f"{self.schedule} was not run")
+        return self.timeline
+
+    @property
+    def size(self) -> str:
+        """Ranks × micro-batches."""
+        return f"{self.ranks} × {self.micro_batches}"
+
+    def summary(self) -> list[str]:
+        """Return the main numbers as text, one for each of ``HEADINGS``; empty where refused."""
+        if self.error is not None:
+            return []
+        idle_s = [sum(causes) for causes in zip(*(self.idle_s_by_cause or {}).values(), strict=True)]
+        theory = self.theory or {}
+        return [
+            format_seconds(self.makespan_s),
+            _number(self.micro_batches_per_s),
+            f"{self.bubble_ratio:.1%}",
+            format_seconds(max(idle_s, default=0.0)),
+            format_seconds(theory.get("bubble_s")),
+            _number(max(self.peak_activations_by_rank or [0.0])),
+            _number(theory.get("peak_activations")),
+        ]
+
+    def _repr_html_(self) -> str:
+        return html_table([self])
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Sequence[Result]):
+    """Several schedules on the same costs: most micro-batches a second first, refused ones last."""
+
+    runs: tuple[Result, ...]
+
+    def __getitem__(self, index: int) -> Result:  # type: ignore[override]
+        """Return one run by its place."""
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.runs)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all runs, ready for JSON."""
+        return {"runs": [run.to_dict() for run in self.runs]}
+
+    def gantt(self, **options: object) -> Figure:
+        """Draw all timelines on one time axis; see :func:`dualpipe_sim.plot.compare_gantt`."""
+        from dualpipe_sim.plot import compare_gantt
+
+        figure: Figure = compare_gantt(
+            {run.label: run.timeline for run in self.runs if run.timeline is not None}, **options
+        )
+        return figure
+
+    def _repr_html_(self) -> str:
+        return html_table(self.runs)
+
+
+def by_throughput(runs: Sequence[Result]) -> Comparison:
+    """Return runs as a comparison: most micro-batches a second first, refused ones last."""
+    return Comparison(tuple(sorted(runs, key=lambda run: -(run.micro_batches_per_s or 0.0))))
+
+
+def html_table(runs: Sequence[Result]) -> str:
+    """Return runs as an HTML table, one a row."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in ("schedule", "size", *HEADINGS))
+    body = "".join(f"<tr>{_html_cells(run)}</tr>" for run in runs)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _html_cells(run: Result) -> str:
+    cells = "".join(f"<td>{escape(text)}</td>" for text in (run.label, run.size, *run.summary()))
+    refusal = f'<td colspan="{len(HEADINGS)}">{escape(run.error)}</td>' if run.error is not None else ""
+    return cells + refusal
+
+
+def format_seconds(seconds: object) -> str:
+    """Return a time with a fitting unit, or a dash for None."""
+    if not isinstance(seconds, (int, float)):
+        return "–"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:.4g} {unit}"
+    return "0 s" if abs(seconds) < 1e-12 else f"{seconds / 1e-9:.4g} ns"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
