@@ -35,10 +35,10 @@ format: $(DEV)  ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
 
 notebooks: $(DEV)  ## run every example notebook as a check, storing nothing
-	$(BIN)/jupyter execute $(NOTEBOOKS)
+	$(BIN)/jupyter-execute $(NOTEBOOKS)
 
 update-notebooks: $(DEV)  ## run every example notebook and store its outputs
-	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+	$(BIN)/jupyter-execute --inplace $(NOTEBOOKS)
 
 update-constraints: $(DEV)  ## pin the newest dependencies that work together, for every supported Python
 	$(PIP) install --quiet uv
