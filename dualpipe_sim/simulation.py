@@ -52,8 +52,16 @@ def compare(config: str | Path | Mapping[str, object], **overrides: object) -> C
 
 
 def run(experiment: Experiment, choice: Choice) -> Result:
-    """Run one schedule of an experiment."""
-    return _result(choice, play(lower_choice(experiment, choice)))
+    """Run one schedule of an experiment.
+
+    Raises:
+        ScheduleError: the schedule cannot do these sizes, or its order deadlocks.
+
+    """
+    try:
+        return _run(experiment, choice)
+    except ScheduleError as error:
+        raise type(error)(f"{experiment.source}: schedule: {error}") from error
 
 
 def run_all(experiment: Experiment) -> Comparison:
@@ -78,9 +86,13 @@ def play(graph: TaskGraph) -> Timeline:
     return discrete_event.play(graph)
 
 
+def _run(experiment: Experiment, choice: Choice) -> Result:
+    return _result(choice, play(lower_choice(experiment, choice)))
+
+
 def _run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
     try:
-        return run(experiment, choice)
+        return _run(experiment, choice)
     except ScheduleError as error:
         return Result(choice.name, choice.ranks, choice.micro_batches, dict(choice.options), error=str(error))
 

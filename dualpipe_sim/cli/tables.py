@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from rich import box
@@ -29,7 +30,9 @@ def print_run(result: Result) -> None:
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a row a schedule, and below it why others were refused."""
     console = Console()
-    console.print(_runs([run for run in comparison if run.error is None]))
+    done = [run for run in comparison if run.error is None]
+    if done:
+        console.print(_runs(done))
     for run in comparison:
         if run.error is not None:
             console.print(f"refused: {run.error}", highlight=False, soft_wrap=True)
@@ -47,16 +50,15 @@ def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
 
 
 def _runs(runs: list[Result]) -> Table:
-    # One size for all stands above the table; a schedule with its own says so in its row.
-    sizes = {run.size for run in runs}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="")
-    if len(sizes) == 1:
-        table.title = f"{sizes.pop()} (ranks × micro-batches)"
-    table.add_column("schedule", overflow="fold", min_width=16)
-    for heading in (*(["size"] if sizes else []), *HEADINGS):
+    # The size that most have stands above the table; a schedule with its own says so in its row.
+    usual = Counter(run.size for run in runs).most_common(1)[0][0]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="")
+    table.title = f"{usual} (ranks × micro-batches)"
+    table.add_column("schedule", overflow="fold", min_width=20)
+    for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for run in runs:
-        table.add_row(run.label, *([run.size] if sizes else []), *run.summary())
+        table.add_row(run.label if run.size == usual else f"{run.label}, {run.size}", *run.summary())
     return table
 
 

@@ -27,24 +27,18 @@ def _bandwidth(value: object) -> float:
     return number
 
 
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, got {value!r}")
+def _whole(value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"must be a whole number, {least} or more, got {value!r}")
     return value
 
 
 def _count(value: object) -> int:
-    number = _whole(value)
-    if number < 1:
-        raise ValueError(f"must be a whole number, 1 or more, got {value!r}")
-    return number
+    return _whole(value, 1)
 
 
 def _index(value: object) -> int:
-    number = _whole(value)
-    if number < 0:
-        raise ValueError(f"must be a whole number, 0 or more, got {value!r}")
-    return number
+    return _whole(value, 0)
 
 
 def _cost(value: object) -> float | tuple[float, ...]:

@@ -41,7 +41,7 @@ def quantity(value: object, units: Mapping[str, float], example: str) -> float:
     if number is None:
         raise ValueError(f"must be {example}, got {value!r}")
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"must be zero or more and finite, like {example}, got {value!r}")
+        raise ValueError(f"must be {example}, finite and not negative, got {value!r}")
     return number
 
 

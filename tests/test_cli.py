@@ -1,0 +1,150 @@
+"""The command line, run as users run it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dualpipe_sim import build, format_order
+
+RUN_KEYS = {
+    "schedule",
+    "ranks",
+    "micro_batches",
+    "makespan_s",
+    "bubble_ratio",
+    "bubble_ratio_by_rank",
+    "span_bubble_ratio",
+    "micro_batches_per_s",
+    "idle_s_by_cause",
+    "peak_in_flight_by_rank",
+    "peak_activations_by_rank",
+    "theory",
+    "error",
+}
+
+
+def dualpipe_sim(*arguments: str | Path, width: int = 80) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from dualpipe_sim.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": str(width), "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def test_run_prints_every_key_as_json() -> None:
+    done = dualpipe_sim("run", "figure5", "--json")
+    run = json.loads(done.stdout)
+    assert set(run) >= RUN_KEYS
+    assert (run["makespan_s"], run["error"]) == (66.0, None)
+    assert [sum(rank) for rank in zip(*run["idle_s_by_cause"].values(), strict=True)] == [6.0] * 8
+
+
+def test_compare_sorts_by_throughput_and_puts_refusals_last() -> None:
+    setting = "compare=[chimera, gpipe, dualpipe, {name: chimera, micro_batches: 24}]"
+    runs = json.loads(dualpipe_sim("compare", "figure5", "--set", setting, "--json").stdout)["runs"]
+    assert [run["schedule"] for run in runs] == ["dualpipe", "chimera", "gpipe", "chimera"]
+    assert all(set(run) >= RUN_KEYS for run in runs)
+    assert [run["error"] is None for run in runs] == [True, True, True, False]
+    assert "16 micro-batches or 24 micro-batches" in runs[-1]["error"]
+
+
+def test_tables_fit_a_terminal_of_80_columns() -> None:
+    for command in ("run", "compare"):
+        done = dualpipe_sim(command, "deepseek_v3")
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert "dualpipe" in done.stdout
+        assert max(map(len, lines)) <= 80
+        assert "…" not in done.stdout
+
+
+def test_schedule_prints_the_order_and_nothing_else() -> None:
+    done = dualpipe_sim(
+        "schedule", "interleaved-1f1b", "--ranks", "4", "--micro-batches", "8", "-O", "stages_per_rank=3"
+    )
+    assert done.stdout == format_order(build("interleaved-1f1b", 4, 8, stages_per_rank=3))
+    assert done.stderr == ""
+
+
+def test_schedules_lists_the_registry_with_sources() -> None:
+    listed = dualpipe_sim("schedules").stdout
+    assert "dualpipe" in listed
+    assert "arxiv.org/abs/2412.19437" in "".join(listed.split())
+
+
+def test_a_timeline_is_a_csv_of_every_op_and_transfer(tmp_path: Path) -> None:
+    """Two ranks, one micro-batch, unit costs, a transfer of one second: worked out by hand."""
+    file = tmp_path / "timeline.csv"
+    settings = ("pipeline.ranks=2", "pipeline.micro_batches=1", "schedule=1f1b", "costs.transfer=1")
+    done = dualpipe_sim("timeline", "figure5", "-o", file, *(word for one in settings for word in ("--set", one)))
+    assert done.returncode == 0, done.stderr
+    with file.open(newline="") as lines:
+        rows = list(csv.reader(lines))
+    assert rows == [
+        ["rank", "lane", "task", "start_s", "end_s"],
+        ["0", "compute", "0F0", "0.0", "1.0"],
+        ["0", "compute", "0B0", "6.0", "8.0"],
+        ["0", "send", "0SEND_F0", "1.0", "2.0"],
+        ["0", "recv", "0RECV_B0", "5.0", "6.0"],
+        ["1", "compute", "1F0", "2.0", "3.0"],
+        ["1", "compute", "1B0", "3.0", "5.0"],
+        ["1", "send", "1SEND_B0", "5.0", "6.0"],
+        ["1", "recv", "1RECV_F0", "1.0", "2.0"],
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_gantt_writes_the_format_its_name_says(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"chart.{suffix}"
+    done = dualpipe_sim("gantt", "figure5", "-o", file)
+    assert done.returncode == 0, done.stderr
+    begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
+    assert file.read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "no_such_file.yaml"), "no_such_file.yaml: cannot be read"),
+        (("run", "figure5", "--set", "costs.forward=-1"), "costs.forward: must be a time"),
+        (("run", "figure5", "--set", "pipeline.micro_batches=10"), "needs an even number of ranks"),
+        (("gantt", "figure5", "-o", "chart.bmp"), "chart.bmp"),
+        (("timeline", "figure5", "-o", "no/such/folder.csv"), "cannot be written"),
+        (("compare", "figure5", "--plot", "no/such/folder.png"), "cannot be written"),
+        (("schedule", "dualpipe", "--ranks", "8", "--micro-batches", "10"), "the nearest that work: 16 micro-batches"),
+        (("schedule", "dualpip", "--ranks", "8", "--micro-batches", "20"), "did you mean 'dualpipe'?"),
+        (("schedule", "chimera", "--ranks", "4", "--micro-batches", "8", "-O", "pipes=2"), "unknown option 'pipes'"),
+        (("schedule", "gpipe", "--ranks", "0", "--micro-batches", "8"), "ranks must be a whole number from 1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = dualpipe_sim(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_command() -> None:
+    done = dualpipe_sim("--help")
+    assert done.returncode == 0
+    for command in ("run", "compare", "gantt", "schedule", "schedules", "timeline"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    program = f"{sys.executable} -c 'from dualpipe_sim.cli import main; main()'"
+    command = f"{program} schedule gpipe --ranks 64 --micro-batches 2000"
+    done = subprocess.run(["bash", "-c", f"{command} | head -c 10"], capture_output=True, text=True, check=True)  # noqa: S607
+    assert done.stdout == "0F0,0F1,0F"
+    assert done.stderr == ""
