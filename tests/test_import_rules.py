@@ -19,6 +19,7 @@ BROKEN_BY = {
         ("graph.py", "import dualpipe_sim.simulation"),
     ],
     "a cost knows no order": [("costs/uniform.py", "import dualpipe_sim.schedule")],
+    "an order knows no cost": [("schedules/gpipe.py", "import dualpipe_sim.cluster")],
     "simpy is imported in engine only": [("graph.py", "def f():\n    import simpy")],
     "matplotlib is imported in plot only": [("metrics.py", "import matplotlib.pyplot as plt")],
     "networkx is imported in cluster and graph only": [("metrics.py", "import networkx as nx")],
