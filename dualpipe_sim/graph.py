@@ -108,6 +108,11 @@ class TaskGraph:
         return start, self.edges[1][by_source]
 
     @cached_property
+    def sender(self) -> IntArray:
+        """The one phase that each transfer waits for, shape ``(transfers,)``."""
+        return self.edges[0][self.predecessor_start[self.first_transfer : -1]]
+
+    @cached_property
     def previous_on_lane(self) -> IntArray:
         """The phase before each node on its lane, or NO_NODE (transfers have none)."""
         return _previous_on_lane(self.lane, self.nodes)

@@ -1,0 +1,182 @@
+"""The longest-path engine: what the discrete-event engine finds by playing, computed where nothing shares a link.
+
+In a fixed order a phase starts when the last of all it waits for is there, so its end is the longest path to it.
+All lanes walk their phases in step: one vectorised turn ends every lane's next phase. An end that is not known yet
+is infinite, and so is all that waits for it; a lane whose phase came out infinite stays where it is for another turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.engine.deadlock import explain
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.placement import IntArray
+from dualpipe_sim.timeline import Timeline
+
+FloatArray = NDArray[np.float64]
+
+NAME = "longest-path"
+_START = 0  # the place that stands for the start of time
+_BLOCK_CELLS = 1 << 21  # scenarios x nodes that are played side by side
+
+
+def play(graph: TaskGraph) -> Timeline:
+    """Play a graph as if nothing shared a link; the result is the discrete-event engine's to the last bit.
+
+    Raises:
+        DeadlockError: an order in which ranks wait for each other in a circle.
+
+    """
+    lanes = _lanes(graph)
+    start_s, end_s = _walk(lanes, graph.duration_s)
+    _check_all_ended(graph, end_s)
+    leaves_s = end_s[graph.sender]
+    arrives_s = leaves_s + graph.duration_s[graph.first_transfer :]
+    return Timeline(graph, np.append(start_s, leaves_s), np.append(end_s, arrives_s), NAME)
+
+
+def play_many(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[Timeline]:
+    """Play one graph under many durations: jitter, other costs, other links.
+
+    The turn in which each phase can be computed is found once. Scenarios are played side by side in blocks of bounded
+    memory, so durations that are generated row by row need never be there all at once.
+
+    Args:
+        graph: who waits for what; its own durations do not count.
+        durations_s: seconds of each node in each scenario, shape ``(scenarios, nodes)``, or any iterable of its rows.
+
+    Returns:
+        The scenarios' timelines in order, all of the same graph.
+
+    Raises:
+        DeadlockError: an order in which ranks wait for each other in a circle.
+
+    """
+    lanes = _lanes(graph)
+    turns = _turns(graph, lanes)
+    return (
+        Timeline(graph, start_s, end_s, NAME)
+        for block_s in _blocks(graph, durations_s)
+        for start_s, end_s in zip(*_walk_block(graph, lanes, turns, block_s), strict=True)
+    )
+
+
+def makespans_s(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> FloatArray:
+    """Return the makespan of each scenario of :func:`play_many`, shape ``(scenarios,)``."""
+    return np.array([timeline.makespan_s for timeline in play_many(graph, durations_s)])
+
+
+@dataclass(frozen=True)
+class _Lanes:
+    """What each phase waits for, as tables of places.
+
+    Phases have a place each, lane by lane in the order they run. Behind the last of a lane is a stop that never ends,
+    and place 0 is the start of time, the lane predecessor of every first phase.
+
+    Attributes:
+        place: place of each phase, shape ``(phases,)``.
+        first: place of each lane's first phase, shape ``(lanes,)``.
+        before: places that each place waits for, padded with the start of time, shape ``(slots, places)``; slot 0 is
+            the lane's order.
+        via: node of the transfer that it waits for them by, or ``nodes`` for none, shape ``(slots, places)``.
+
+    """
+
+    place: IntArray
+    first: IntArray
+    before: IntArray
+    via: IntArray
+
+
+def _lanes(graph: TaskGraph) -> _Lanes:
+    phases = graph.first_transfer
+    by_lane = np.argsort(graph.lane, kind="stable")
+    begins = np.diff(graph.lane[by_lane], prepend=-1) != 0
+    place = np.empty(phases, dtype=np.int64)
+    place[by_lane] = np.arange(phases) + np.cumsum(begins)
+    first = place[by_lane[begins]]
+    places = _START + 1 + phases + len(first)
+
+    source, target = graph.edges[:, : graph.predecessor_start[phases]]
+    slot = 1 + np.arange(len(target)) - graph.predecessor_start[target]
+    shape = (1 + int(slot.max(initial=0)), places)
+    before, via = np.full(shape, _START), np.full(shape, graph.nodes)
+    before[0, 1:] = np.arange(places - 1)
+    before[0, first] = _START
+    crosses = source >= phases
+    via[slot[crosses], place[target[crosses]]] = source[crosses]
+    before[slot, place[target]] = place[np.append(np.arange(phases), graph.sender)[source]]
+    return _Lanes(place, first, before, via)
+
+
+def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of each phase, shape ``(phases,)`` each; infinite where a circle is in the way."""
+    slots, places = lanes.before.shape
+    phase_s = np.full(places, np.inf)
+    phase_s[lanes.place] = duration_s[: len(lanes.place)]
+    delay_s = np.append(duration_s, 0.0)[lanes.via]
+    end_s = np.full(places, np.inf)
+    end_s[_START] = 0.0
+    before, delay_by_slot_s = lanes.before.ravel(), delay_s.ravel()
+    here = lanes.first + places * np.arange(slots)[:, None]
+    moves = np.ones(len(lanes.first), dtype=bool)
+    while moves.any():
+        arrival_s = end_s.take(before.take(here))
+        arrival_s += delay_by_slot_s.take(here)
+        ends_s = arrival_s.max(axis=0)
+        ends_s += phase_s.take(here[0])
+        end_s[here[0]] = ends_s
+        moves = ends_s < np.inf
+        here += moves
+    start_s = (end_s[lanes.before] + delay_s).max(axis=0)
+    return start_s[lanes.place], end_s[lanes.place]
+
+
+def _check_all_ended(graph: TaskGraph, end_s: FloatArray) -> None:
+    ended = np.isfinite(end_s)
+    if not ended.all():
+        raise explain(graph, done=np.append(ended, ended[graph.sender]))
+
+
+def _turns(graph: TaskGraph, lanes: _Lanes) -> list[IntArray]:
+    """Places of the phases that each turn can compute, once the turns before it are done."""
+    every_phase_one_turn = np.where(np.arange(graph.nodes) < graph.first_transfer, 1.0, 0.0)
+    _, turn = _walk(lanes, every_phase_one_turn)
+    _check_all_ended(graph, turn)
+    by_turn = np.argsort(turn, kind="stable")
+    return np.split(lanes.place[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1)
+
+
+def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    """Yield the scenarios' durations a block at a time, shape ``(scenarios, nodes)`` each."""
+    rows = iter(durations_s)
+    while block := list(islice(rows, max(1, _BLOCK_CELLS // graph.nodes))):
+        yield np.array(block)
+
+
+def _walk_block(
+    graph: TaskGraph, lanes: _Lanes, turns: list[IntArray], durations_s: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of each node in each scenario, shape ``(scenarios, nodes)`` each."""
+    scenarios = len(durations_s)
+    # Scenarios stand side by side in memory, so that a turn reads and writes whole rows.
+    delay_s = np.append(durations_s.T, np.zeros((1, scenarios)), axis=0)
+    end_s = np.zeros((lanes.before.shape[1], scenarios))
+    start_s = np.zeros_like(end_s)
+    end_s[lanes.place] = delay_s[: graph.first_transfer]
+    for places in turns:
+        ready_s = end_s[lanes.before[0, places]]
+        for before, via in zip(lanes.before[1:], lanes.via[1:], strict=True):
+            np.maximum(ready_s, end_s[before[places]] + delay_s[via[places]], out=ready_s)
+        start_s[places] = ready_s
+        end_s[places] += ready_s
+    start_s, end_s = start_s[lanes.place].T, end_s[lanes.place].T
+    leaves_s = end_s[:, graph.sender]
+    arrives_s = leaves_s + durations_s[:, graph.first_transfer :]
+    return np.append(start_s, leaves_s, axis=1), np.append(end_s, arrives_s, axis=1)
