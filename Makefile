@@ -24,11 +24,12 @@ demo: $(PACKAGE)  ## compare DualPipe with 1F1B, ZB-H1 and Chimera on DeepSeek-V
 test: $(DEV)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto
 
+# (lint-imports' cache overlooks new modules)
 lint: $(DEV)  ## ruff, mypy --strict and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 format: $(DEV)  ## let ruff format and fix what it can
 	$(BIN)/ruff format .
