@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dualpipe_sim.errors import ScheduleError
+
+PlacementName: TypeAlias = Literal["loop", "v", "bidirectional", "explicit"]
+"""How the stages of an order from a file lie: ``explicit`` is one pipe, each stage on the rank whose row names it."""
 
 IntArray = NDArray[np.int64]
 
@@ -100,3 +106,37 @@ def opposed(ranks: int, pairs: int = 1) -> Placement:
         down = tuple((ranks // pairs * pair + depth) % ranks for depth in range(ranks))
         pipes += [down, down[::-1]]
     return Placement(ranks, tuple(pipes))
+
+
+def stages_to_fill(name: PlacementName, ranks: int, stages: int) -> int:
+    """Return the least number of stages, at least ``stages``, that a placement of this name can have."""
+    unit = {"loop": ranks, "v": 2 * ranks, "bidirectional": 2 * ranks, "explicit": 1}[name]
+    return -(-stages // unit) * unit
+
+
+def named(name: Literal["loop", "v", "bidirectional"], ranks: int, stages: int) -> Placement:
+    """Return the placement of so many stages, over all pipes, that a user chose by name.
+
+    Args:
+        name: ``loop``, ``v`` (one pipe down the ranks and back, once or more often) or ``bidirectional`` (two pipes
+            in opposite directions, or more pairs of them).
+        ranks: pipeline ranks.
+        stages: highest stage number + 1.
+
+    Raises:
+        ScheduleError: a number of stages that this placement cannot have.
+
+    """
+    if stages != stages_to_fill(name, ranks, stages):
+        unit = stages_to_fill(name, ranks, 1)
+        raise ScheduleError(f"placement '{name}' on {ranks} ranks has a multiple of {unit} stages, got {stages}")
+    if name == "loop":
+        return loop(ranks, stages // ranks)
+    turns = stages // (2 * ranks)
+    if name == "v":
+        return zigzag(ranks, turns)
+    if ranks % turns:
+        raise ScheduleError(
+            f"placement 'bidirectional' with {stages} stages has {turns} pairs of pipes; they must divide {ranks} ranks"
+        )
+    return opposed(ranks, turns)

@@ -7,16 +7,23 @@ mismatch and ignores the rest of a cell; this one matches whole cells.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from typing import TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.ops import KINDS
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.placement import Placement, PlacementName, named
 from dualpipe_sim.schedule import MOST_MICROBATCHES, MOST_STAGES, OrderBuilder, Schedule
 
 _OP = r"(\d+)([FBIW])(\d+)"
 _OP_CELL = re.compile(_OP, re.ASCII)
 _PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
-_CODE = {letter: code for code, letter in enumerate(KINDS)}
+_CODE: dict[str, int] = {letter: code for code, letter in enumerate(KINDS)}
+_LONGEST_NUMBER = 18  # digits; what is longer is out of range whatever it says
+_LONGEST_QUOTE = 40
+
+Cell: TypeAlias = "list[tuple[int, int, int]]"
+"""(kind code, stage, micro-batch) of one op, or of a pair's two."""
 
 
 def format_order(schedule: Schedule) -> str:
@@ -30,20 +37,23 @@ def format_order(schedule: Schedule) -> str:
     return "".join(",".join(map(str, row)) + "\n" for row in schedule.order)
 
 
-def parse_order(text: str, placement: Placement | None = None, name: str = "file") -> Schedule:
+def parse_order(text: str, placement: Placement | PlacementName = "explicit", name: str = "file") -> Schedule:
     """Read a schedule from its text form.
 
     Args:
         text: one line a rank, tasks separated by commas.
-        placement: where the stages are and how they chain; by default one pipe, each stage on the rank whose row names it.
+        placement: where the stages are and how they chain; by default one pipe, each stage on the rank whose row
+            names it.
         name: what to call the schedule.
 
     Raises:
-        ScheduleError: a cell that is no task, with its row, its place in the row and the reason.
+        ScheduleError: a cell that is no task, with its row, its place in the row and the reason, or ops that do not
+            fit the placement.
 
     """
-    rows = [_parse_row(line, rank) for rank, line in enumerate(text.removesuffix("\n").split("\n"))]
-    placement = placement or _placement_from_rows(rows)
+    rows = [_parse_row(line, rank) for rank, line in enumerate(rows_of(text))]
+    if not isinstance(placement, Placement):
+        placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
         raise ScheduleError(f"{name}: {len(rows)} rows, but the placement has {placement.ranks} ranks; a row is a rank")
     order = OrderBuilder(placement, _microbatches_of_pipe(rows, placement))
@@ -57,34 +67,58 @@ def parse_order(text: str, placement: Placement | None = None, name: str = "file
     return order.schedule(name)
 
 
-_Cell = list[tuple[int, int, int]]  # (kind code, stage, micro-batch) of one op or of a pair's two
+def rows_of(text: str) -> list[str]:
+    """Split a text into its rows, one a rank; the last one may end in a line break."""
+    return text.removesuffix("\n").split("\n")
 
 
-def _parse_row(line: str, rank: int) -> list[_Cell]:
+def parse_cell(cell: str) -> Cell:
+    """Read one cell of a row.
+
+    Raises:
+        ScheduleError: the cell and why it is no task; the caller knows where it stands.
+
+    """
+    text = cell.strip()
+    quoted = repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")
+    match = _OP_CELL.fullmatch(text) or _PAIR_CELL.fullmatch(text)
+    if not text:
+        raise ScheduleError("is empty; an order holds no waiting, leave the cell and its comma out")
+    if not match:
+        raise ScheduleError(
+            f"{quoted} is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch) "
+            "or a pair as (0F7;7B3)OVERLAP_F_B"
+        )
+    parts = [part for part in match.groups() if part]
+    numbers = [int(part[:_LONGEST_NUMBER]) for part in parts if part not in _CODE]
+    if (
+        max(map(len, parts)) > _LONGEST_NUMBER
+        or max(numbers[::2]) >= MOST_STAGES
+        or max(numbers[1::2]) >= MOST_MICROBATCHES
+    ):
+        raise ScheduleError(
+            f"{quoted} is out of range: stages go to {MOST_STAGES - 1}, micro-batches to {MOST_MICROBATCHES - 1}"
+        )
+    kinds = parts[1::3]
+    if len(kinds) == 2 and kinds != ["F", "B"]:
+        raise ScheduleError(f"{quoted} must overlap an F with a B, in this order")
+    return [(_CODE[kind], numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds)]
+
+
+def _parse_row(line: str, rank: int) -> list[Cell]:
     if not line.strip():
         raise ScheduleError(f"row {rank} is empty; every row is a rank and needs at least one task")
-    return [_parse_cell(cell, rank, position) for position, cell in enumerate(line.split(","))]
+    return [_parse_cell(cell, f"row {rank}, cell {position}") for position, cell in enumerate(line.split(","))]
 
 
-def _parse_cell(cell: str, rank: int, position: int) -> _Cell:
-    def refuse(why: str) -> ScheduleError:
-        return ScheduleError(f"row {rank}, cell {position}: {cell.strip()!r} {why}")
-
-    text = cell.strip()
-    match = _OP_CELL.fullmatch(text) or _PAIR_CELL.fullmatch(text)
-    if not match:
-        raise refuse("is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch) or a pair as (0F7;7B3)OVERLAP_F_B")
-    parts = match.groups()
-    ops = [(_CODE[parts[i + 1]], int(parts[i]), int(parts[i + 2])) for i in range(0, len(parts), 3)]  # type: ignore[index]
-    if len(ops) == 2 and [KINDS[kind] for kind, _, _ in ops] != ["F", "B"]:
-        raise refuse("must overlap an F with a B, in this order")
-    for _, stage, microbatch in ops:
-        if stage >= MOST_STAGES or microbatch >= MOST_MICROBATCHES:
-            raise refuse(f"is out of range: stages go to {MOST_STAGES - 1}, micro-batches to {MOST_MICROBATCHES - 1}")
-    return ops
+def _parse_cell(cell: str, place: str) -> Cell:
+    try:
+        return parse_cell(cell)
+    except ScheduleError as error:
+        raise ScheduleError(f"{place}: {error}") from None
 
 
-def _placement_from_rows(rows: list[list[_Cell]]) -> Placement:
+def _placement(rows: list[list[Cell]], name: PlacementName) -> Placement:
     rank_of_stage: dict[int, int] = {}
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
@@ -94,20 +128,33 @@ def _placement_from_rows(rows: list[list[_Cell]]) -> Placement:
                         f"row {rank}, cell {position}: stage {stage} is already on rank {rank_of_stage[stage]}; "
                         "a stage sits on one rank"
                     )
-    missing = set(range(max(rank_of_stage) + 1)) - set(rank_of_stage)
-    if missing:
-        raise ScheduleError(f"stage {min(missing)} has no op, but stage {max(rank_of_stage)} has; stages count from 0 without gaps")
-    return Placement(len(rows), (tuple(rank_of_stage[stage] for stage in range(len(rank_of_stage))),))
+    _refuse_gaps("stage", rank_of_stage)
+    if name == "explicit":
+        return Placement(len(rows), (tuple(rank_of_stage[stage] for stage in range(len(rank_of_stage))),))
+    return named(name, len(rows), len(rank_of_stage))
 
 
-def _microbatches_of_pipe(rows: list[list[_Cell]], placement: Placement) -> tuple[int, ...]:
-    most = [0] * len(placement.pipes)
-    pipe_of_stage = placement.pipe_of_stage
+def _microbatches_of_pipe(rows: list[list[Cell]], placement: Placement) -> tuple[int, ...]:
+    pipe_of_stage = placement.pipe_of_stage.tolist()
+    found: list[set[int]] = [set() for _ in placement.pipes]
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
             for _, stage, microbatch in cell:
                 if stage >= placement.stages:
-                    raise ScheduleError(f"row {rank}, cell {position}: there is no stage {stage}; the placement has {placement.stages} stages")
-                pipe = int(pipe_of_stage[stage])
-                most[pipe] = max(most[pipe], microbatch + 1)
-    return tuple(most)
+                    raise ScheduleError(
+                        f"row {rank}, cell {position}: there is no stage {stage}; "
+                        f"the placement has {placement.stages} stages"
+                    )
+                found[pipe_of_stage[stage]].add(microbatch)
+    for microbatches in found:
+        _refuse_gaps("micro-batch", microbatches)
+    return tuple(len(microbatches) for microbatches in found)
+
+
+def _refuse_gaps(what: str, numbers: Collection[int]) -> None:
+    missing = next((number for number in range(len(numbers)) if number not in numbers), None)
+    if missing is not None:
+        plural = f"{what}es" if what.endswith("ch") else f"{what}s"
+        raise ScheduleError(
+            f"{what} {missing} has no op, but {what} {max(numbers)} has; {plural} count from 0 without gaps"
+        )
