@@ -101,16 +101,10 @@ class TaskGraph:
         return np.diff(self.predecessor_start)
 
     @cached_property
-    def successors(self) -> tuple[IntArray, IntArray]:
-        """Nodes that wait for each node: where they begin, shape ``(nodes + 1,)``, and they, shape ``(edges,)``."""
-        by_source = np.argsort(self.edges[0], kind="stable")
-        start = np.searchsorted(self.edges[0][by_source], np.arange(self.nodes + 1))
-        return start, self.edges[1][by_source]
-
-    @cached_property
     def sender(self) -> IntArray:
         """The one phase that each transfer waits for, shape ``(transfers,)``."""
-        return self.edges[0][self.predecessor_start[self.first_transfer : -1]]
+        sender: IntArray = self.edges[0][self.predecessor_start[self.first_transfer : -1]]
+        return sender
 
     @cached_property
     def previous_on_lane(self) -> IntArray:

@@ -2,7 +2,7 @@
 
 A rank is a process for each of its lanes. A lane takes its phases in order: it sleeps until all that the phase
 waits for is there, holds the lane for the phase's duration, and tells those who wait for it. A transfer leaves
-when its producer is done and never blocks a lane.
+when its producer is done and never blocks a lane; one that takes no time is there at once, without an event.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import simpy
 
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.placement import IntArray
 from dualpipe_sim.timeline import Timeline
 
 NAME = "simpy"
@@ -31,9 +32,12 @@ def play(graph: TaskGraph) -> Timeline:
     play = _Play(graph)
     play.env.run()
     start_s, end_s = np.array(play.start_s), np.array(play.end_s)
+    leaves_s = end_s[graph.sender]
+    sent_at_once = graph.duration_s[graph.first_transfer :] == 0
+    end_s[graph.first_transfer :][sent_at_once] = leaves_s[sent_at_once]
     if np.isnan(end_s).any():
         raise explain(graph, done=~np.isnan(end_s))
-    return Timeline(graph, start_s, end_s, NAME)
+    return Timeline(graph, np.append(start_s, leaves_s), end_s, NAME)
 
 
 class _Play:
@@ -41,12 +45,12 @@ class _Play:
 
     def __init__(self, graph: TaskGraph) -> None:
         self.env = simpy.Environment()
-        self.start_s = [_NEVER] * graph.nodes
+        self.start_s = [_NEVER] * graph.first_transfer
         self.end_s = [_NEVER] * graph.nodes
         self._duration_s = graph.duration_s.tolist()
         self._missing = graph.in_degree.tolist()
         self._first_transfer = graph.first_transfer
-        starts, successors = graph.successors
+        starts, successors = _successors(graph)
         self._successor_start, self._successors = starts.tolist(), successors.tolist()
         self._asleep: dict[int, simpy.Event] = {}
         for phases in _phases_of_lanes(graph):
@@ -68,15 +72,8 @@ class _Play:
             if successor < self._first_transfer:
                 self._arrive(successor)
             else:
-                self._send(successor)
-
-    def _send(self, transfer: int) -> None:
-        self.start_s[transfer] = self.env.now
-        if self._duration_s[transfer]:
-            under_way = simpy.Timeout(self.env, self._duration_s[transfer], transfer)
-            under_way.callbacks.append(self._received)
-        else:
-            self._finish(transfer)
+                under_way = simpy.Timeout(self.env, self._duration_s[successor], successor)
+                under_way.callbacks.append(self._received)
 
     def _received(self, under_way: simpy.Event) -> None:
         self._finish(cast("int", under_way.value))
@@ -85,6 +82,21 @@ class _Play:
         self._missing[phase] -= 1
         if not self._missing[phase] and phase in self._asleep:
             self._asleep.pop(phase).succeed()
+
+
+def _successors(graph: TaskGraph) -> tuple[IntArray, IntArray]:
+    """Return what waits for each node: where it begins, shape ``(nodes + 1,)``, and the nodes.
+
+    What waits for a transfer that takes no time waits for its sender instead.
+    """
+    sender = np.arange(graph.nodes)
+    at_once = graph.first_transfer + np.flatnonzero(graph.duration_s[graph.first_transfer :] == 0)
+    sender[at_once] = graph.sender[at_once - graph.first_transfer]
+    source, target = sender[graph.edges[0]], graph.edges[1]
+    takes_time = sender[target] == target
+    source, target = source[takes_time], target[takes_time]
+    by_source = np.argsort(source, kind="stable")
+    return np.searchsorted(source[by_source], np.arange(graph.nodes + 1)), target[by_source]
 
 
 def _phases_of_lanes(graph: TaskGraph) -> list[list[int]]:
