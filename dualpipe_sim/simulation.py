@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim import metrics
+from dualpipe_sim import metrics, theory
+from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.experiment import Choice, Experiment
+from dualpipe_sim.experiment import Choice, Engine, Experiment
 from dualpipe_sim.graph import TaskGraph, lower
 from dualpipe_sim.registry import build
-from dualpipe_sim.result import Comparison, Result, by_throughput
+from dualpipe_sim.result import Comparison, Result, Theory, by_throughput
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.timeline import Timeline
 
@@ -79,15 +81,25 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     return lower(build_choice(choice), experiment.costs, experiment.cluster.topology(choice.ranks))
 
 
-def play(graph: TaskGraph) -> Timeline:
-    """Play a graph."""
-    from dualpipe_sim.engine import discrete_event
+def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
+    """Play a graph on the named engine; ``auto`` takes the longest path, which is the same answer far faster.
 
-    return discrete_event.play(graph)
+    Raises:
+        DeadlockError: an order in which ranks wait for each other in a circle.
+
+    """
+    if engine == "simpy":
+        from dualpipe_sim.engine import discrete_event
+
+        return discrete_event.play(graph)
+    from dualpipe_sim.engine import longest_path
+
+    return longest_path.play(graph)
 
 
 def _run(experiment: Experiment, choice: Choice) -> Result:
-    return _result(choice, play(lower_choice(experiment, choice)))
+    timeline = play(lower_choice(experiment, choice), experiment.engine)
+    return _result(choice, timeline, _theory(experiment, choice))
 
 
 def _run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
@@ -103,7 +115,35 @@ def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, obj
     return load_experiment(config, {_SHORT.get(key, key): value for key, value in overrides.items()})
 
 
-def _result(choice: Choice, timeline: Timeline) -> Result:
+def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
+    """Return what the schedule's paper says at these costs, where it says anything; papers leave transfers out."""
+    costs = experiment.costs
+    if not isinstance(costs, UniformCosts):
+        return None
+    times = (costs.forward, costs.backward_input, costs.backward_weight, costs.overlapped)
+    if any(isinstance(time, tuple) for time in times):
+        return None
+    forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
+    published = theory.closed_form(
+        choice.name,
+        choice.ranks,
+        choice.micro_batches,
+        forward=forward,
+        backward_input=backward_input,
+        backward_weight=backward_weight,
+        overlapped=overlapped,
+        options=choice.options,
+    )
+    if published is None:
+        return None
+    return {
+        "bubble_s": published.bubble_s,
+        "peak_activations": published.peak_activations,
+        "source": published.source,
+    }
+
+
+def _result(choice: Choice, timeline: Timeline, published: Theory | None) -> Result:
     makespan_s = timeline.makespan_s
     return Result(
         schedule=choice.name,
@@ -119,7 +159,7 @@ def _result(choice: Choice, timeline: Timeline) -> Result:
         idle_s_by_cause={cause: _floats(idle) for cause, idle in metrics.idle_s_by_cause(timeline).items()},
         peak_in_flight_by_rank=[int(count) for count in metrics.peak_in_flight_by_rank(timeline)],
         peak_activations_by_rank=_floats(metrics.peak_activations_by_rank(timeline)),
-        theory=None,
+        theory=published,
         engine=timeline.engine,
         timeline=timeline,
     )
