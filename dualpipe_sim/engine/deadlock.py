@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +19,9 @@ def explain(graph: TaskGraph, done: NDArray[np.bool_]) -> DeadlockError:
         done: which nodes ended, shape ``(nodes,)``; at least one did not.
 
     """
-    circle = _circle(graph, done)
-    waits = [_wait(graph, node, next_) for node, next_ in zip(circle, circle[1:] + circle[:1], strict=True)]
-    return DeadlockError(f"{graph.schedule.name}: the order deadlocks: {', '.join(dict.fromkeys(filter(None, waits)))}")
+    links = list(_links(graph, _circle(graph, done)))
+    which = "this" if len(links) == 1 else "one of these"
+    return DeadlockError(f"{graph.schedule.name}: the order deadlocks: {'; '.join(links)}; {which} must change")
 
 
 def _circle(graph: TaskGraph, done: NDArray[np.bool_]) -> list[int]:
@@ -38,20 +40,35 @@ def _blocker(graph: TaskGraph, done: NDArray[np.bool_], node: int) -> int:
     if previous >= 0 and not done[previous]:
         return previous
     begin, end = graph.predecessor_start[node : node + 2]
-    return int(next(source for source in graph.edges[0][begin:end] if not done[source]))
+    waits_for = graph.edges[0][begin:end]
+    return int(waits_for[~done[waits_for]][0])
 
 
-def _wait(graph: TaskGraph, node: int, needs: int) -> str:
-    """Say one step of the circle; a transfer says nothing, its consumer names its producer."""
-    if node >= graph.first_transfer:
-        return ""
+def _links(graph: TaskGraph, circle: list[int]) -> Iterator[str]:
+    """Say each rank's part: from what another waits for, back through its order to what itself waits."""
+    needed_by = circle[1:] + circle[:1]
+    waits = [at for at, (node, needs) in enumerate(zip(circle, needed_by, strict=True)) if _waits(graph, node, needs)]
+    around = circle + circle
+    for before, at in zip(waits, [*waits[1:], waits[0] + len(circle)], strict=True):
+        part = [node for node in around[before + 1 : at + 1] if node < graph.first_transfer]
+        yield _link(graph, part[0], part[-1], around[(at + 1) % len(circle)])
+
+
+def _waits(graph: TaskGraph, node: int, needs: int) -> bool:
+    """Whether a node waits for a tensor, not for its turn."""
+    if needs >= graph.first_transfer:
+        return True
+    return node < graph.first_transfer and (needs == node or graph.task[needs] > graph.task[node])
+
+
+def _link(graph: TaskGraph, needed: int, waiting: int, needs: int) -> str:
     schedule = graph.schedule
-    task, rank = int(graph.task[node]), int(schedule.rank_of_task[graph.task[node]])
-    here = f"{schedule.task(task)} on rank {rank}"
+    last, first = (schedule.task(int(graph.task[node])) for node in (needed, waiting))
+    rank = schedule.rank_of_task[graph.task[waiting]]
     if needs < graph.first_transfer:
-        needed = schedule.task(int(graph.task[needs]))
-        if graph.previous_on_lane[node] == needs:
-            return f"{here} comes after {needed}" if task != graph.task[needs] else ""
-        return f"{here} waits for {needed}" if task != graph.task[needs] else f"{here} waits for itself"
-    producer = int(graph.transfers.producer[needs - graph.first_transfer])
-    return f"{here} waits for {schedule.op(producer)} from rank {schedule.rank[producer]}"
+        what = "itself" if needs == waiting else str(schedule.task(int(graph.task[needs])))
+    else:
+        what = str(schedule.op(int(graph.transfers.producer[needs - graph.first_transfer])))
+    if first == last:
+        return f"rank {rank} runs {first}, which waits for {what}"
+    return f"rank {rank} runs {last} after {first}, which waits for {what}"
