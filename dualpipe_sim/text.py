@@ -83,7 +83,7 @@ def parse_cell(cell: str) -> Cell:
     quoted = repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")
     match = _OP_CELL.fullmatch(text) or _PAIR_CELL.fullmatch(text)
     if not text:
-        raise ScheduleError("is empty; an order holds no waiting, leave the cell and its comma out")
+        raise ScheduleError("the cell is empty; an order holds no waiting, so leave it and its comma out")
     if not match:
         raise ScheduleError(
             f"{quoted} is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch) "
