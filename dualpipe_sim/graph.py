@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, LANES, RUNNING_LANES, Costs, Phase, StageCosts
-from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.ops import KINDS, B, F, I, W
 from dualpipe_sim.placement import IntArray
 from dualpipe_sim.schedule import Schedule
@@ -190,12 +190,27 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None) ->
         task=task,
         phase=phase,
         lane=lane,
-        duration_s=np.concatenate(
-            [np.array([one.duration_s for one in phases])[phase], _alone_s(schedule, transfers, topology)]
-        ),
+        duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, topology)),
         transfers=transfers,
         edges=_sorted_by_target(edges),
     )
+
+
+def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None) -> FloatArray:
+    """Return the seconds of each node of a graph under other costs, shape ``(nodes,)``.
+
+    Raises:
+        UserError: costs that cut a task into other phases than the graph's, which takes another graph.
+
+    """
+    schedule = graph.schedule
+    stage_costs = costs.on(schedule.placement)
+    phases, _, _ = _templates(schedule, stage_costs)
+    old, new = ([phase._replace(duration_s=0.0) for phase in both] for both in (graph.phases, phases))
+    if old != new:
+        raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
+    transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, stage_costs, topology)
+    return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, topology))
 
 
 Edges = tuple[IntArray, IntArray]
@@ -215,10 +230,17 @@ def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...]
         kind, stage = divmod(first, stages)
         task = ((kind, stage),) if backward == stages else ((kind, stage), (B, backward))
         template = costs.phases(task)
+        for one in template:
+            _check_seconds(f"{KINDS[one.kind]} of stage {stage if one.half == 0 else backward}", one.duration_s)
         starts.append(len(phases))
         sizes.append(len(template))
         phases.extend(template)
     return tuple(phases), np.array(sizes)[shape_of_task], np.array(starts)[shape_of_task]
+
+
+def _check_seconds(what: str, seconds: float) -> None:
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"{what} takes {seconds} s; times must be finite and 0 or more")
 
 
 def _table(schedule: Schedule, rows: IntArray) -> IntArray:
@@ -301,6 +323,7 @@ def _transfers(
     schedule: Schedule, producer: IntArray, consumer: IntArray, costs: StageCosts, topology: Topology | None
 ) -> Transfers:
     given = costs.transfer_s
+    _check_seconds("a transfer", given or 0.0)
     return Transfers(
         producer=producer,
         consumer=consumer,
@@ -309,6 +332,11 @@ def _transfers(
             _by_route(schedule, producer, consumer, topology, 0.0) if given is None else np.full(len(producer), given)
         ),
     )
+
+
+def _phase_s(phases: tuple[Phase, ...], phase: IntArray) -> FloatArray:
+    seconds: FloatArray = np.array([one.duration_s for one in phases])[phase]
+    return seconds
 
 
 def _alone_s(schedule: Schedule, transfers: Transfers, topology: Topology | None) -> FloatArray:

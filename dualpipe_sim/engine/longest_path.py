@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.engine.deadlock import explain
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph import TaskGraph
 from dualpipe_sim.placement import IntArray
 from dualpipe_sim.timeline import Timeline
@@ -56,6 +57,7 @@ def play_many(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[T
 
     Raises:
         DeadlockError: an order in which ranks wait for each other in a circle.
+        UserError: durations that are negative, not finite, or not as many as nodes; while iterating.
 
     """
     lanes = _lanes(graph)
@@ -155,9 +157,19 @@ def _turns(graph: TaskGraph, lanes: _Lanes) -> list[IntArray]:
 
 def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[FloatArray]:
     """Yield the scenarios' durations a block at a time, shape ``(scenarios, nodes)`` each."""
-    rows = iter(durations_s)
-    while block := list(islice(rows, max(1, _BLOCK_CELLS // graph.nodes))):
-        yield np.array(block)
+    scenarios = iter(durations_s)
+    played = 0
+    while rows := list(islice(scenarios, max(1, _BLOCK_CELLS // graph.nodes))):
+        if any(row.shape != (graph.nodes,) for row in rows):
+            raise UserError(f"scenarios need a duration for each of the graph's {graph.nodes} nodes")
+        block = np.array(rows, dtype=float)
+        wrong = np.argwhere(~((block >= 0) & (block < np.inf)))
+        if len(wrong):
+            row, node = wrong[0].tolist()
+            what = f"scenario {played + row}: {graph.label(node)}"
+            raise UserError(f"{what} takes {block[row, node]} s; times must be finite and 0 or more")
+        played += len(rows)
+        yield block
 
 
 def _walk_block(
