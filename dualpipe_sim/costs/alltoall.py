@@ -1,0 +1,325 @@
+"""The all-to-all of expert parallelism over two tiers: bytes on each, and seconds alone on an idle network.
+
+A token crosses InfiniBand once for each other node that holds one of its experts, to the GPU of the same place
+there, and goes on over NVLink to each GPU that does (DeepSeek-V3 report, https://arxiv.org/abs/2412.19437,
+section 3.2.2). The two tiers work at the same time on chunks of tokens, and the slower one sets the pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, sqrt
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.cluster import Cluster
+from dualpipe_sim.costs.recipe import BF16_BYTES, Recipe
+from dualpipe_sim.costs.routing import expected_distinct
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.fields import build, need_positive
+from dualpipe_sim.model import Experts
+
+Step: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
+"""The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""
+
+STEPS: tuple[Step, ...] = ("dispatch F", "combine F", "combine I", "dispatch I")
+
+
+@dataclass(frozen=True)
+class PerStep:
+    """A number for each of the four all-to-alls of a layer.
+
+    Attributes:
+        dispatch_forward: tokens to their experts.
+        combine_forward: results back.
+        combine_gradient: gradients to the experts.
+        dispatch_gradient: gradients back.
+
+    """
+
+    dispatch_forward: float
+    combine_forward: float
+    combine_gradient: float
+    dispatch_gradient: float
+
+    def __post_init__(self) -> None:
+        need_positive(self, "cluster.alltoall", zero=tuple(vars(self)))
+
+    def of(self, step: Step) -> float:
+        """Return the number of one step."""
+        return (self.dispatch_forward, self.combine_forward, self.combine_gradient, self.dispatch_gradient)[
+            STEPS.index(step)
+        ]
+
+
+@dataclass(frozen=True)
+class Overlapped:
+    """How much slower an all-to-all runs while compute kernels share the GPU.
+
+    Attributes:
+        slowdown: time of the data kernels over the formula's for an idle GPU.
+        wait_s: further time for peers and casts, for ``tokens`` tokens of ``hidden`` width.
+        tokens: tokens a GPU of that measurement.
+        hidden: width of that measurement.
+
+    """
+
+    slowdown: PerStep
+    wait_s: PerStep
+    tokens: int
+    hidden: int
+
+    def __post_init__(self) -> None:
+        need_positive(self, "cluster.alltoall.overlapped")
+
+
+@dataclass(frozen=True)
+class AllToAllKernel:
+    """What the all-to-all kernels achieve on a cluster's links.
+
+    Attributes:
+        nvlink_efficiency: share of NVLink's bandwidth.
+        infiniband_efficiency: share of the NIC's bandwidth.
+        launch_s: from the launch to the first byte.
+        sms_per_channel: SMs of one channel; channels carry equal shares of the tokens side by side.
+        saturating_sms: SMs that keep both tiers busy; fewer carry proportionally less.
+        chunk_s: work of a channel for each chunk beside moving its bytes.
+        overlapped: slowdown under overlap, or None for none.
+
+    """
+
+    nvlink_efficiency: float
+    infiniband_efficiency: float
+    launch_s: float
+    sms_per_channel: int
+    saturating_sms: int
+    chunk_s: float
+    overlapped: Overlapped | None = None
+
+    def __post_init__(self) -> None:
+        need_positive(self, "cluster.alltoall", zero=("launch_s", "chunk_s"))
+        for key in ("nvlink_efficiency", "infiniband_efficiency"):
+            if getattr(self, key) > 1:
+                raise UserError(f"cluster.alltoall.{key}: must be at most 1, not {getattr(self, key)}")
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, object], where: str = "cluster.alltoall") -> AllToAllKernel:
+        """Build the constants from the ``alltoall`` mapping of a cluster preset.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value does not fit.
+
+        """
+        return build(cls, given, where)
+
+    def channels(self, sms: int) -> int:
+        """Return how many channels fit on ``sms`` SMs.
+
+        Raises:
+            UserError: not even one fits.
+
+        """
+        if sms < self.sms_per_channel:
+            raise UserError(f"{sms} SMs for communication: one channel of the all-to-all takes {self.sms_per_channel}")
+        return sms // self.sms_per_channel
+
+    def link_share(self, sms: int) -> float:
+        """Return the share of the achieved bandwidth that ``sms`` SMs can drive."""
+        return min(1.0, self.channels(sms) * self.sms_per_channel / self.saturating_sms)
+
+
+@dataclass(frozen=True)
+class ExpertGroup:
+    """An expert-parallel group and how far a token's experts are spread in it.
+
+    Attributes:
+        nodes: nodes that the group lies on.
+        gpus_per_node: its GPUs on each.
+        distinct_nodes: expected nodes that a token's experts are on.
+        distinct_gpus: expected GPUs that a token's experts are on.
+
+    """
+
+    nodes: int
+    gpus_per_node: int
+    distinct_nodes: float
+    distinct_gpus: float
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the group."""
+        return self.nodes * self.gpus_per_node
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One all-to-all of one micro-batch, from the view of one GPU, each way.
+
+    Attributes:
+        infiniband_bytes: bytes over the NIC.
+        nvlink_bytes: bytes over NVLink.
+        infiniband_bytes_per_s: achieved bandwidth of the NIC.
+        nvlink_bytes_per_s: achieved bandwidth of NVLink.
+        latency_s: launch, waiting, and what the chosen chunk size costs over the best one.
+        chunk_tokens: tokens of a chunk that a channel sends over InfiniBand; 0 where none goes there.
+
+    """
+
+    infiniband_bytes: float
+    nvlink_bytes: float
+    infiniband_bytes_per_s: float
+    nvlink_bytes_per_s: float
+    latency_s: float
+    chunk_tokens: int = 0
+
+    @property
+    def infiniband_s(self) -> float:
+        """Seconds that the NIC's bytes take."""
+        return self.infiniband_bytes / self.infiniband_bytes_per_s
+
+    @property
+    def nvlink_s(self) -> float:
+        """Seconds that NVLink's bytes take."""
+        return self.nvlink_bytes / self.nvlink_bytes_per_s
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from launch to end on an idle network."""
+        return self.latency_s + max(self.infiniband_s, self.nvlink_s)
+
+
+def expert_group(experts: Experts, expert_parallel: int, gpus_per_node: int) -> ExpertGroup:
+    """Return the expert-parallel group on neighbouring GPUs, experts in order over GPUs and nodes.
+
+    Raises:
+        UserError: the group does not fill whole nodes, or the experts do not divide over it.
+
+    """
+    if expert_parallel < 1:
+        raise UserError(f"parallel.expert: must be 1 or more, not {expert_parallel}")
+    inside = min(expert_parallel, gpus_per_node)
+    if expert_parallel % inside:
+        raise UserError(
+            f"parallel.expert: {expert_parallel} GPUs do not fill whole nodes of {gpus_per_node}; "
+            "take a multiple of it, or fewer"
+        )
+    nodes = expert_parallel // inside
+    return ExpertGroup(nodes, inside, expected_distinct(experts, nodes), expected_distinct(experts, expert_parallel))
+
+
+def payload_bytes(step: Step, recipe: Recipe) -> float:
+    """Return the bytes of an element on the wire.
+
+    In FP8 training the forward dispatch and the gradient of the combine go in FP8 with their scales, both
+    reductions in BF16 (DeepSeek-V3 report, section 3.3.3).
+    """
+    return recipe.activation_bytes if step in ("dispatch F", "combine I") else BF16_BYTES
+
+
+@dataclass(frozen=True)
+class AllToAll:
+    """The all-to-all of one expert-parallel group.
+
+    Attributes:
+        kernel: what the kernels achieve.
+        cluster: bandwidths of the tiers.
+        group: the expert-parallel group.
+
+    """
+
+    kernel: AllToAllKernel
+    cluster: Cluster
+    group: ExpertGroup
+
+    def exchange(
+        self,
+        tokens: int,
+        token_bytes: float,
+        *,
+        sms: int | None = None,
+        chunk_tokens: int | None = None,
+        skew: float = 1.0,
+    ) -> Exchange:
+        """Return one all-to-all on an idle GPU and network.
+
+        Args:
+            tokens: tokens of the micro-batch on one GPU.
+            token_bytes: bytes of one token on the wire.
+            sms: SMs for communication; None for as many as saturate the links.
+            chunk_tokens: tokens of a chunk; None for the best size.
+            skew: received tokens of the busiest GPU over the mean; it sets the pace.
+
+        Raises:
+            UserError: fewer SMs than a channel takes, or a chunk without tokens.
+
+        """
+        kernel, group = self.kernel, self.group
+        sms = kernel.saturating_sms if sms is None else sms
+        share = kernel.link_share(sms)
+        crossing = tokens * group.distinct_nodes * (group.nodes - 1) / group.nodes * skew
+        forwarded = tokens * group.distinct_gpus * (group.gpus_per_node - 1) / group.gpus_per_node * skew
+        alone = Exchange(
+            infiniband_bytes=crossing * token_bytes,
+            nvlink_bytes=forwarded * token_bytes,
+            infiniband_bytes_per_s=self.cluster.infiniband.bytes_per_s * kernel.infiniband_efficiency * share,
+            nvlink_bytes_per_s=self.cluster.nvlink.bytes_per_s * kernel.nvlink_efficiency * share,
+            latency_s=kernel.launch_s if group.gpus > 1 else 0.0,
+        )
+        if not (crossing and forwarded):
+            return alone
+        chunk, excess_s = _chunking(alone, kernel.chunk_s, crossing / kernel.channels(sms), chunk_tokens)
+        return replace(alone, latency_s=alone.latency_s + excess_s, chunk_tokens=chunk)
+
+    def overlapped(self, alone: Exchange, step: Step, tokens: int, hidden: int) -> Exchange:
+        """Return an exchange as it runs beside compute kernels: slower links, and waiting for peers and casts.
+
+        The measurement's waiting scales with tokens x width, which is what casts go with, and replaces the launch;
+        what a bad chunk size costs stays. Without a measurement, or for a single GPU, the exchange stays as it is.
+        """
+        beside = self.kernel.overlapped
+        if beside is None or self.group.gpus == 1:
+            return alone
+        slowdown = beside.slowdown.of(step)
+        wait_s = beside.wait_s.of(step) * tokens * hidden / (beside.tokens * beside.hidden)
+        return replace(
+            alone,
+            infiniband_bytes_per_s=alone.infiniband_bytes_per_s / slowdown,
+            nvlink_bytes_per_s=alone.nvlink_bytes_per_s / slowdown,
+            latency_s=wait_s + alone.latency_s - self.kernel.launch_s,
+        )
+
+
+def pipelined_s(first_s: float, second_s: float, chunks: int, chunk_s: float) -> float:
+    """Return the time of two tiers in a row that work on ``chunks`` equal chunks at the same time.
+
+    The second tier starts a chunk when the first is done with it; each spends ``chunk_s`` a chunk on top.
+    """
+    first, second = first_s / chunks + chunk_s, second_s / chunks + chunk_s
+    return first + second + (chunks - 1) * max(first, second)
+
+
+def best_chunks(first_s: float, second_s: float, chunk_s: float, most: int) -> int:
+    """Return the number of chunks, 1 to ``most``, that makes two pipelined tiers fastest.
+
+    Their time is max + min / n + (n + 1) x chunk_s, least at n = sqrt(min / chunk_s).
+    """
+    if chunk_s == 0:
+        return most
+    about = int(sqrt(min(first_s, second_s) / chunk_s))
+    around = (min(most, max(1, chunks)) for chunks in (about, about + 1))
+    return min(around, key=lambda chunks: pipelined_s(first_s, second_s, chunks, chunk_s))
+
+
+def _chunking(alone: Exchange, chunk_s: float, channel_tokens: float, chunk_tokens: int | None) -> tuple[int, float]:
+    """Return the tokens of a chunk and the time that it costs over the best one.
+
+    The efficiencies come from kernels whose chunks were tuned, so they hold what the best size costs.
+    """
+    first, second = alone.infiniband_s, alone.nvlink_s
+    best = best_chunks(first, second, chunk_s, max(1, ceil(channel_tokens)))
+    if chunk_tokens is None:
+        return ceil(channel_tokens / best), 0.0
+    if chunk_tokens < 1:
+        raise UserError(f"overlap.chunk_tokens: a chunk needs at least 1 token, not {chunk_tokens}")
+    chunks = max(1, ceil(channel_tokens / chunk_tokens))
+    return chunk_tokens, pipelined_s(first, second, chunks, chunk_s) - pipelined_s(first, second, best, chunk_s)

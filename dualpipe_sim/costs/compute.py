@@ -1,0 +1,178 @@
+"""Seconds of compute: the parts of a layer, the head and the embedding, and the optimizer step.
+
+A part takes its GEMM FLOPs over the class's rate, attention's FLOPs over theirs, both on the share of SMs that
+compute, and a time for each token for everything else, which memory bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from dualpipe_sim.costs.flops import attention_backward_factor, attention_flops, linear_flops
+from dualpipe_sim.costs.recipe import BF16_BYTES, Recipe
+from dualpipe_sim.gpu import GemmClass, Gpu, Precision
+from dualpipe_sim.model import HIGH_PRECISION, LayerKind, Linear, Model
+
+Work: TypeAlias = Literal["F", "I", "W"]
+Block: TypeAlias = Literal["attn", "mlp"]
+"""The compute phases of a layer; the gate is in ``attn``, since the dispatch waits for it."""
+
+FP32_BYTES = 4.0
+LOSS_PASSES: dict[Work, int] = {"F": 2, "I": 2, "W": 0}
+"""Passes over the FP32 logits that the cross-entropy makes (assumed: two reads in F; a read and a write in I)."""
+
+
+class Compute(NamedTuple):
+    """Seconds of one compute phase.
+
+    Attributes:
+        gemm_s: GEMMs.
+        attention_s: attention's core.
+        other_s: everything else.
+        gap_s: gaps between kernels.
+
+    """
+
+    gemm_s: float
+    attention_s: float
+    other_s: float
+    gap_s: float
+
+    @property
+    def busy_s(self) -> float:
+        """Time in kernels."""
+        return self.gemm_s + self.attention_s + self.other_s
+
+    @property
+    def duration_s(self) -> float:
+        """Time from the first kernel's start to the last one's end."""
+        return self.busy_s + self.gap_s
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One micro-batch on one GPU: what compute depends on beside the model.
+
+    Attributes:
+        gpu: the GPU.
+        recipe: precision and recompute.
+        tokens: tokens of the micro-batch on the GPU.
+        sequence_length: tokens of a sequence, which attention sees.
+        sms: SMs that compute; None for all.
+        causal: True where attention skips the masked half.
+        routing_skew: tokens of the busiest expert rank over the mean, which slows routed experts.
+
+    """
+
+    gpu: Gpu
+    recipe: Recipe
+    tokens: int
+    sequence_length: int
+    sms: int | None = None
+    causal: bool = True
+    routing_skew: float = 1.0
+
+    @property
+    def share_of_sms(self) -> float:
+        """Share of the GPU's SMs that compute."""
+        return self.gpu.share_of_sms(self.sms)
+
+
+def linear_s(linear: Linear, work: Work, load: Workload) -> float:
+    """Return the seconds of a linear map's GEMMs for one kind of work."""
+    precision: Precision = "bf16" if linear.part in HIGH_PRECISION else load.recipe.precision
+    rate = load.gpu.gemm_rates(precision).of(_gemm_class(linear, work)) * load.share_of_sms
+    factor = load.recipe.promotion_factor(load.gpu) if precision == "fp8" else 1.0
+    skew = load.routing_skew if linear.part == "routed" else 1.0
+    return load.tokens * skew * linear_flops(linear, load.recipe)["FIW".index(work)] / rate * factor
+
+
+def attention_s(model: Model, work: Work, load: Workload) -> float:
+    """Return the seconds of attention's core for one kind of work (0 for W)."""
+    flops = load.tokens * attention_flops(model.attention, load.sequence_length, causal=load.causal)
+    rates = load.gpu.attention
+    if work == "F":
+        return flops / (rates.forward_flops_per_s * load.share_of_sms)
+    if work == "I":
+        return flops * attention_backward_factor(model.attention) / (rates.backward_flops_per_s * load.share_of_sms)
+    return 0.0
+
+
+def other_s(model: Model, kind: LayerKind, block: Block, work: Work, load: Workload) -> float:
+    """Return the seconds of everything but GEMM and attention.
+
+    A dense layer's MLP counts like an MoE layer's of as many experts as the times were measured with (assumed;
+    DeepSeek-V3's dense FFN is exactly as wide as its nine active experts together).
+    """
+    other = load.gpu.other_costs(load.recipe.precision)
+    part = {"attn": "attention", "mlp": "mlp"}[block]
+    per_token: float = getattr(other, f"{part}_{_WORK_NAME[work]}_s")
+    scale = model.hidden / other.hidden
+    if kind == "moe" and block == "mlp" and model.experts is not None:
+        scale *= model.experts.active / other.active_experts * load.routing_skew
+    return load.tokens * per_token * scale
+
+
+def layer_compute(model: Model, kind: LayerKind, load: Workload) -> dict[tuple[Block, Work], Compute]:
+    """Return the compute phases of one layer for one micro-batch.
+
+    Returns:
+        By block and work; ``("attn", "W")`` is the attention block's weight gradient, and so on.
+
+    """
+    phases: dict[tuple[Block, Work], Compute] = {}
+    for block, work in _PHASES:
+        linears = [linear for linear in model.linears(kind) if _block(linear) == block]
+        gemm = sum(linear_s(linear, work, load) for linear in linears)
+        attention = attention_s(model, work, load) if block == "attn" else 0.0
+        phases[block, work] = _compute(gemm, attention, other_s(model, kind, block, work, load), load)
+    return phases
+
+
+def head_compute(model: Model, load: Workload) -> dict[Work, Compute]:
+    """Return the output head with the loss: its GEMM in BF16, and passes of the cross-entropy over FP32 logits."""
+    pass_s = load.tokens * model.vocabulary * FP32_BYTES / load.gpu.hbm_bytes_per_s
+    (head,) = model.head_linears()
+    return {
+        work: _compute(linear_s(head, work, load), 0.0, passes * pass_s, load) for work, passes in LOSS_PASSES.items()
+    }
+
+
+def mtp_compute(model: Model, load: Workload) -> dict[Work, Compute]:
+    """Return the projection that starts a multi-token prediction module; its layer and head come on top."""
+    (projection,) = model.mtp_linears()
+    return {work: _compute(linear_s(projection, work, load), 0.0, 0.0, load) for work in LOSS_PASSES}
+
+
+def embedding_compute(model: Model, load: Workload) -> dict[Work, Compute]:
+    """Return the embedding: rows read and written in F; FP32 gradient rows read and written in W, nothing in I."""
+    element_s = load.tokens * model.hidden / load.gpu.hbm_bytes_per_s
+    element_bytes: dict[Work, float] = {"F": 2 * BF16_BYTES, "I": 0.0, "W": BF16_BYTES + 2 * FP32_BYTES}
+    return {work: _compute(0.0, 0.0, size * element_s, load) for work, size in element_bytes.items()}
+
+
+def optimizer_step_s(state_bytes: float, gpu: Gpu) -> float:
+    """Return the seconds of the optimizer step: the bytes of its sharded states over the memory bandwidth."""
+    return state_bytes / gpu.hbm_bytes_per_s
+
+
+_WORK_NAME: dict[Work, str] = {"F": "forward", "I": "input_gradient", "W": "weight_gradient"}
+_PHASES: tuple[tuple[Block, Work], ...] = (
+    ("attn", "F"), ("mlp", "F"), ("mlp", "I"), ("attn", "I"), ("mlp", "W"), ("attn", "W"),
+)  # fmt: skip
+
+
+def _compute(gemm: float, attention: float, other: float, load: Workload) -> Compute:
+    return Compute(gemm, attention, other, (gemm + attention + other) * load.gpu.kernel_gap)
+
+
+def _block(linear: Linear) -> Block:
+    return "attn" if linear.part in ("attention", "gate") else "mlp"
+
+
+def _gemm_class(linear: Linear, work: Work) -> GemmClass:
+    grouped = linear.part == "routed"
+    if work == "W":
+        return "grouped_weight_gradient" if grouped else "weight_gradient"
+    return "grouped" if grouped else "dense"
