@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 NO_NODE = -1
+_EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-batch of its pipe"
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,9 +251,10 @@ def _table(schedule: Schedule, rows: IntArray) -> IntArray:
     table[stage, microbatch] = rows
     doubled = rows[table[stage, microbatch] != rows]
     if len(doubled):
-        raise ScheduleError(
-            f"{_where(schedule, int(doubled[0]))} is there twice, or beside another backward of the same"
-        )
+        row = int(doubled[0])
+        kept = schedule.op(int(table[schedule.stage[row], schedule.microbatch[row]]))
+        how = "runs twice" if kept == schedule.op(row) else f"runs beside {kept}"
+        raise ScheduleError(f"{_where(schedule, row)} {how}; {_EVERY_OP_ONCE}")
     return table
 
 
@@ -303,10 +305,8 @@ def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntAr
         if len(missing):
             stage, microbatch = missing[0].tolist()
             either = f" (nor {stage}I{microbatch})" if kind == "B" else ""
-            raise ScheduleError(
-                f"{stage}{kind}{microbatch} on rank {placement.rank_of_stage[stage]} never runs{either}; every stage "
-                "needs one F and one B, or I and W, for each micro-batch of its pipe"
-            )
+            where = f"{stage}{kind}{microbatch} on rank {placement.rank_of_stage[stage]}"
+            raise ScheduleError(f"{where} never runs{either}; {_EVERY_OP_ONCE}")
     unsplit = np.argwhere((weight_of >= 0) & ~split)
     if len(unsplit):
         stage, microbatch = unsplit[0].tolist()
