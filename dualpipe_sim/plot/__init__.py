@@ -1,0 +1,6 @@
+"""Pictures of timelines, drawn with matplotlib's object interface; nothing here touches pyplot's state."""
+
+from dualpipe_sim.plot.files import save
+from dualpipe_sim.plot.gantt import compare_gantt, gantt
+
+__all__ = ["compare_gantt", "gantt", "save"]

@@ -1,0 +1,65 @@
+"""Charts that show in a notebook by themselves, and charts as files."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.files import written_whole
+
+_DOTS_PER_INCH = 150
+_DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""File formats, and the metadata to leave out of each: when it was made."""
+_RC_PARAMS: Any = {"svg.hashsalt": "dualpipe-sim", "pdf.fonttype": 42}
+"""Ids that do not change from run to run, and fonts that print shops take."""
+
+
+class Chart(Figure):
+    """A figure that a notebook shows where a cell ends in it, with no help from pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self, ".png")
+
+
+class ChartAxes(Axes):
+    """The Axes of a chart; a notebook shows the whole chart where a cell ends in it."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self.figure, ".png")
+
+
+def save(figure: Figure | SubFigure, path: str | Path) -> None:
+    """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file, whole or not at all.
+
+    The same chart gives the same file, byte for byte.
+
+    Raises:
+        UserError: another suffix, or a path that cannot be written to.
+
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _DATE_OF_FORMAT:
+        wrong = f"'{suffix}' is no format of a chart" if suffix else "the name does not say its format"
+        raise UserError(f"{path}: {wrong}; use .png, .svg or .pdf{did_you_mean(suffix, _DATE_OF_FORMAT)}")
+    with written_whole(path) as part:
+        part.write_bytes(rendered(figure, suffix))
+
+
+def rendered(figure: Figure | SubFigure, suffix: str) -> bytes:
+    """Return a figure as the content of a file with this suffix, cut to what is drawn."""
+    content = BytesIO()
+    with mpl.rc_context(_RC_PARAMS):
+        figure.figure.savefig(
+            content,
+            format=suffix.removeprefix("."),
+            dpi=_DOTS_PER_INCH,
+            bbox_inches="tight",
+            metadata=_DATE_OF_FORMAT[suffix],
+        )
+    return content.getvalue()
