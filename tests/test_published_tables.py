@@ -7,9 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dualpipe_sim import ScheduleError, Timeline, build, metrics, schedules
+from dualpipe_sim import ScheduleError, Timeline, build, metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.graph import lower
+from dualpipe_sim.registry import schedules
 from dualpipe_sim.simulation import play
 from dualpipe_sim.theory import FORMULAS, closed_form
 
