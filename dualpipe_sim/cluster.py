@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import UserError
 
@@ -16,6 +16,9 @@ FABRIC = ("fabric",)
 """The InfiniBand fabric's place in the topology; others are ``("gpu", g)``, ``("nic", g)``, ``("nvswitch", node)``."""
 
 Place = tuple[str] | tuple[str, int]
+
+Tier: TypeAlias = Literal["nvlink", "infiniband"]
+TIERS: tuple[Tier, ...] = ("nvlink", "infiniband")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,17 @@ class Topology:
             _connect(network, ("gpu", gpu), ("nic", gpu), Link(float("inf")))
             _connect(network, ("nic", gpu), FABRIC, self.cluster.infiniband)
         return network
+
+    def bytes_per_s(self, link: tuple[Place, Place]) -> float:
+        """Return the bandwidth of a directed link."""
+        return float(self.network.edges[link]["bytes_per_s"])
+
+    def own_links(self, rank: int, tier: Tier) -> tuple[tuple[Place, Place], tuple[Place, Place]]:
+        """Return the links of a tier that only a rank's GPU uses, out and in."""
+        gpu = self.gpu_of_rank[rank]
+        inner: Place = ("gpu", gpu) if tier == "nvlink" else ("nic", gpu)
+        outer: Place = ("nvswitch", self.cluster.node_of_gpu(gpu)) if tier == "nvlink" else FABRIC
+        return (inner, outer), (outer, inner)
 
     def route(self, source: int, target: int) -> Route:
         """Return the route between two ranks: the fewest links, so NVLink inside a node and InfiniBand between."""

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from dualpipe_sim.cluster import Cluster
 from dualpipe_sim.costs.phases import Costs
 
+Contention: TypeAlias = Literal["none", "fair"]
 Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
 
 
@@ -44,6 +45,7 @@ class Experiment:
         costs: how long ops take.
         cluster: where the ranks sit.
         engine: what plays the task graph.
+        contention: whether flows that overlap share links, max-min fair.
         source: the file it came from, for messages.
 
     """
@@ -54,3 +56,4 @@ class Experiment:
     cluster: Cluster
     engine: Engine = "auto"
     source: str = "config"
+    contention: Contention = "none"

@@ -64,6 +64,7 @@ class TaskGraph:
         duration_s: seconds of each node; of a transfer that of one alone on its route.
         transfers: the transfers, the last rows of the nodes.
         edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
+        shared: the topology whose links flows share, or None where none do.
 
     """
 
@@ -75,6 +76,7 @@ class TaskGraph:
     duration_s: FloatArray
     transfers: Transfers
     edges: IntArray
+    shared: Topology | None = None
 
     @property
     def nodes(self) -> int:
@@ -85,6 +87,22 @@ class TaskGraph:
     def first_transfer(self) -> int:
         """Node of the first transfer; phases stand before it."""
         return len(self.task)
+
+    @property
+    def shares_links(self) -> bool:
+        """Whether something under way can slow down something else."""
+        has_flows = bool(self.transfers.size_bytes.any()) or any(phase.flows for phase in self.phases)
+        return self.shared is not None and has_flows
+
+    @property
+    def shares_sms(self) -> bool:
+        """Whether a compute phase can be faster where no all-to-all runs beside it."""
+        return any(phase.alone_s is not None for phase in self.phases)
+
+    @property
+    def fixed_durations(self) -> bool:
+        """Whether every node lasts its ``duration_s``, whatever runs beside it."""
+        return not (self.shares_links or self.shares_sms)
 
     @cached_property
     def first_phase_of_task(self) -> IntArray:
@@ -153,18 +171,21 @@ class TaskGraph:
         return graph
 
 
-def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None) -> TaskGraph:
+def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *, contention: bool = False) -> TaskGraph:
     """Lay a schedule's tasks out as phases and transfers.
 
     Args:
         schedule: the order.
         costs: durations of phases, and the time or the bytes of transfers.
-        topology: routes of transfers that are given as bytes.
+        topology: routes of transfers that are given as bytes, and the links of all-to-alls.
+        contention: flows that overlap share the topology's links.
 
     Raises:
         ScheduleError: an op that is missing, doubled, or never gets what it needs.
 
     """
+    if contention and topology is None:
+        raise ScheduleError("contention needs a cluster: flows share its links")
     stage_costs = costs.on(schedule.placement)
     phases, sizes, first_phase = _templates(schedule, stage_costs)
     task = np.repeat(np.arange(len(sizes)), sizes)
@@ -194,6 +215,7 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None) ->
         duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, topology)),
         transfers=transfers,
         edges=_sorted_by_target(edges),
+        shared=topology if contention else None,
     )
 
 
@@ -201,13 +223,18 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
     """Return the seconds of each node of a graph under other costs, shape ``(nodes,)``.
 
     Raises:
-        UserError: costs that cut a task into other phases than the graph's, which takes another graph.
+        UserError: costs that cut a task into other phases than the graph's, which takes another graph, or a graph
+            whose links or SMs are shared, so that no node's time is its own.
 
     """
+    if not graph.fixed_durations:
+        raise UserError(
+            "where links or SMs are shared, durations come from playing; lower the schedule with these costs"
+        )
     schedule = graph.schedule
     stage_costs = costs.on(schedule.placement)
     phases, _, _ = _templates(schedule, stage_costs)
-    old, new = ([phase._replace(duration_s=0.0) for phase in both] for both in (graph.phases, phases))
+    old, new = ([phase._replace(duration_s=0.0, flows=()) for phase in both] for both in (graph.phases, phases))
     if old != new:
         raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
     transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, stage_costs, topology)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dualpipe_sim import metrics, theory
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
 from dualpipe_sim.graph import TaskGraph, lower
 from dualpipe_sim.registry import build
@@ -78,17 +78,25 @@ def build_choice(choice: Choice) -> Schedule:
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice."""
-    return lower(build_choice(choice), experiment.costs, experiment.cluster.topology(choice.ranks))
+    topology = experiment.cluster.topology(choice.ranks)
+    return lower(build_choice(choice), experiment.costs, topology, contention=experiment.contention == "fair")
 
 
 def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
     """Play a graph on the named engine; ``auto`` takes the longest path, which is the same answer far faster.
 
+    Where links or SMs are shared there is no longest path to take, and ``auto`` is SimPy.
+
     Raises:
         DeadlockError: an order in which ranks wait for each other in a circle.
+        UserError: the longest-path engine, where links or SMs are shared.
 
     """
-    if engine == "simpy":
+    if engine == "longest-path" and not graph.fixed_durations:
+        raise UserError(
+            "engine: longest-path cannot share links (contention: fair) or SMs (on demand); take simpy or auto"
+        )
+    if engine == "simpy" or not graph.fixed_durations:
         from dualpipe_sim.engine import discrete_event
 
         return discrete_event.play(graph)

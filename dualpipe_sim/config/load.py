@@ -124,7 +124,9 @@ def _experiment(root: Root, source: str) -> Experiment:
     compare = tuple(
         _choice(section, root, f"{source}: compare[{position}]") for position, section in enumerate(root.compare)
     )
-    return Experiment(choice, compare, _costs(root, source), _cluster(root.cluster), root.engine, source)
+    return Experiment(
+        choice, compare, _costs(root, source), _cluster(root.cluster), root.engine, source, root.contention
+    )
 
 
 def _choice(section: ScheduleSection, root: Root, where: str) -> Choice:

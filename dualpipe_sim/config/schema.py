@@ -168,3 +168,6 @@ class Root(Section):
     costs: Uniform
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection.model_validate({}))
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
+    contention: Literal["none", "fair"] = Field(
+        "none", description="whether all-to-alls and transfers given as bytes share links (max-min fair)"
+    )

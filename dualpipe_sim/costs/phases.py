@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple, Protocol, TypeAlias
 
+from dualpipe_sim.cluster import Tier
 from dualpipe_sim.placement import Placement
 
 COMPUTE, ALLTOALL = range(2)
@@ -13,6 +15,21 @@ RUNNING_LANES = 2
 
 TaskShape: TypeAlias = tuple[tuple[int, int], ...]
 """What a task's cost depends on: (kind code, stage) of its op, or of the forward and the backward of a pair."""
+
+
+class Flow(NamedTuple):
+    """What an all-to-all puts on the links of one tier, as much out of the rank's GPU as into it.
+
+    Attributes:
+        tier: which links.
+        size_bytes: bytes each way; where a kernel achieves only a share of the bandwidth, divided by that share.
+        cap_bytes_per_s: most that it can take of a link: too few SMs, say, or compute beside it.
+
+    """
+
+    tier: Tier
+    size_bytes: float
+    cap_bytes_per_s: float = inf
 
 
 class Phase(NamedTuple):
@@ -26,6 +43,9 @@ class Phase(NamedTuple):
         layer: layer of the model, or -1 for a whole op.
         half: 0 for the task's first op, 1 for the backward of a pair.
         after: earlier phases of the same task that it waits for, beside those before it on its lane.
+        flows: what it puts on links that others share; ``duration_s`` is that of the slowest, alone on its links,
+            after what else the phase takes, which comes first. They count where links are shared.
+        alone_s: of a compute phase, its seconds while no all-to-all runs on its rank, if not ``duration_s``.
 
     """
 
@@ -36,6 +56,8 @@ class Phase(NamedTuple):
     layer: int = -1
     half: int = 0
     after: tuple[int, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    alone_s: float | None = None
 
 
 class StageCosts(Protocol):

@@ -7,13 +7,16 @@ when its producer is done and never blocks a lane; one that takes no time is the
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import cast
 
 import numpy as np
 import simpy
 
 from dualpipe_sim.engine.deadlock import explain
+from dualpipe_sim.engine.fair_share import FairShare
+from dualpipe_sim.engine.flows import flows_of
+from dualpipe_sim.engine.on_demand import OnDemandSms
 from dualpipe_sim.graph import TaskGraph
 from dualpipe_sim.placement import IntArray
 from dualpipe_sim.timeline import Timeline
@@ -47,7 +50,7 @@ class _Play:
         self.env = simpy.Environment()
         self.start_s = [_NEVER] * graph.first_transfer
         self.end_s = [_NEVER] * graph.nodes
-        self._duration_s = graph.duration_s.tolist()
+        self._lasts = _lasting(self.env, graph)
         self._missing = graph.in_degree.tolist()
         self._first_transfer = graph.first_transfer
         starts, successors = _successors(graph)
@@ -57,13 +60,13 @@ class _Play:
             self.env.process(self._lane(phases))
 
     def _lane(self, phases: list[int]) -> Generator[simpy.Event, object, None]:
-        env, missing, duration_s = self.env, self._missing, self._duration_s
+        env, missing, lasts = self.env, self._missing, self._lasts
         for phase in phases:
             if missing[phase]:
                 self._asleep[phase] = event = simpy.Event(env)
                 yield event
             self.start_s[phase] = env.now
-            yield simpy.Timeout(env, duration_s[phase])
+            yield lasts(phase)
             self._finish(phase)
 
     def _finish(self, node: int) -> None:
@@ -72,7 +75,7 @@ class _Play:
             if successor < self._first_transfer:
                 self._arrive(successor)
             else:
-                under_way = simpy.Timeout(self.env, self._duration_s[successor], successor)
+                under_way = self._lasts(successor)
                 under_way.callbacks.append(self._received)
 
     def _received(self, under_way: simpy.Event) -> None:
@@ -82,6 +85,20 @@ class _Play:
         self._missing[phase] -= 1
         if not self._missing[phase] and phase in self._asleep:
             self._asleep.pop(phase).succeed()
+
+
+def _lasting(env: simpy.Environment, graph: TaskGraph) -> Callable[[int], simpy.Event]:
+    """Return what starts a node: it gives the event that fires, with the node as its value, when the node is done."""
+    duration_s = graph.duration_s.tolist()
+
+    def lasts(node: int) -> simpy.Event:
+        return simpy.Timeout(env, duration_s[node], node)
+
+    if graph.shared is not None and graph.shares_links:
+        lasts = FairShare(env, flows_of(graph, graph.shared), lasts).lasts
+    if graph.shares_sms:
+        lasts = OnDemandSms(env, graph, lasts).lasts
+    return lasts
 
 
 def _successors(graph: TaskGraph) -> tuple[IntArray, IntArray]:

@@ -1,0 +1,92 @@
+"""SMs shared on demand: compute has all of them while no all-to-all runs on its rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import simpy
+
+from dualpipe_sim.costs.phases import ALLTOALL, RUNNING_LANES
+from dualpipe_sim.graph import TaskGraph
+
+
+class _Work:
+    """A compute phase in progress; since ``since_s``, the whole of it would take ``whole_s``."""
+
+    __slots__ = ("alone_s", "beside_s", "done", "due", "left", "node", "since_s", "whole_s")
+
+    def __init__(self, node: int, done: simpy.Event, alone_s: float, beside_s: float) -> None:
+        self.node, self.done, self.alone_s, self.beside_s = node, done, alone_s, beside_s
+        self.left = 1.0
+        self.whole_s = self.since_s = 0.0
+        self.due: simpy.Event | None = None
+
+
+class OnDemandSms:
+    """The SMs of all ranks in one run.
+
+    Args:
+        env: the run's clock.
+        graph: phases with ``alone_s`` gain SMs; their ``duration_s`` is what they last beside an all-to-all.
+        otherwise: gives the event of any other node.
+
+    """
+
+    def __init__(self, env: simpy.Environment, graph: TaskGraph, otherwise: Callable[[int], simpy.Event]) -> None:
+        self._env, self._otherwise = env, otherwise
+        self._phases = graph.first_transfer
+        self._lane = graph.lane.tolist()
+        self._beside_s = graph.duration_s.tolist()
+        self._alone_s = _alone_s(graph)
+        self._exchanging = [False] * graph.schedule.ranks
+        self._computing: dict[int, _Work] = {}
+
+    def lasts(self, node: int) -> simpy.Event:
+        """Start a node; the event fires when it is done."""
+        if node >= self._phases:
+            return self._otherwise(node)
+        rank, lane = divmod(self._lane[node], RUNNING_LANES)
+        if lane == ALLTOALL:
+            return self._exchange(node, rank)
+        if self._alone_s[node] == self._beside_s[node]:
+            return self._otherwise(node)
+        work = _Work(node, simpy.Event(self._env), self._alone_s[node], self._beside_s[node])
+        self._computing[rank] = work
+        self._change(work, rank)
+        return work.done
+
+    def _exchange(self, node: int, rank: int) -> simpy.Event:
+        self._turn(rank, True)
+        exchange = self._otherwise(node)
+        exchange.callbacks.append(lambda _: self._turn(rank, False))
+        return exchange
+
+    def _turn(self, rank: int, exchanging: bool) -> None:
+        self._exchanging[rank] = exchanging
+        if rank in self._computing:
+            self._change(self._computing[rank], rank)
+
+    def _change(self, work: _Work, rank: int) -> None:
+        now_s = self._env.now
+        if work.due is not None:
+            work.left = max(0.0, work.left - (now_s - work.since_s) / work.whole_s)
+            work.due.callbacks.clear()
+        work.since_s = now_s
+        work.whole_s = work.beside_s if self._exchanging[rank] else work.alone_s
+        work.due = simpy.Timeout(self._env, work.left * work.whole_s)
+        work.due.callbacks.append(lambda _: self._finish(rank))
+
+    def _finish(self, rank: int) -> None:
+        work = self._computing.pop(rank)
+        work.done.succeed(work.node)
+
+
+def _alone_s(graph: TaskGraph) -> list[float]:
+    """Seconds of each phase with all SMs; where a node's duration was scaled, scaled alike."""
+    gain = [
+        1.0 if phase.alone_s is None or not phase.duration_s else phase.alone_s / phase.duration_s
+        for phase in graph.phases
+    ]
+    alone_s: list[float] = (np.array(gain)[graph.phase] * graph.duration_s[: graph.first_transfer]).tolist()
+    return alone_s
