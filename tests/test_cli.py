@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from dualpipe_sim import build, format_order
+
+CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
 RUN_KEYS = {
     "schedule",
@@ -30,36 +33,26 @@ RUN_KEYS = {
 }
 
 
-def dualpipe_sim(*arguments: str | Path, width: int = 80) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from dualpipe_sim.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": str(width), "PYTHONIOENCODING": "utf-8"},
-    )
-
-
-def test_run_prints_every_key_as_json() -> None:
-    done = dualpipe_sim("run", "figure5", "--json")
+def test_run_prints_every_key_as_json(command_line: CommandLine) -> None:
+    done = command_line("run", "figure5", "--json")
     run = json.loads(done.stdout)
     assert set(run) >= RUN_KEYS
     assert (run["makespan_s"], run["error"]) == (66.0, None)
     assert [sum(rank) for rank in zip(*run["idle_s_by_cause"].values(), strict=True)] == [6.0] * 8
 
 
-def test_compare_sorts_by_throughput_and_puts_refusals_last() -> None:
+def test_compare_sorts_by_throughput_and_puts_refusals_last(command_line: CommandLine) -> None:
     setting = "compare=[chimera, gpipe, dualpipe, {name: chimera, micro_batches: 24}]"
-    runs = json.loads(dualpipe_sim("compare", "figure5", "--set", setting, "--json").stdout)["runs"]
+    runs = json.loads(command_line("compare", "figure5", "--set", setting, "--json").stdout)["runs"]
     assert [run["schedule"] for run in runs] == ["dualpipe", "chimera", "gpipe", "chimera"]
     assert all(set(run) >= RUN_KEYS for run in runs)
     assert [run["error"] is None for run in runs] == [True, True, True, False]
     assert "16 micro-batches or 24 micro-batches" in runs[-1]["error"]
 
 
-def test_tables_fit_a_terminal_of_80_columns() -> None:
+def test_tables_fit_a_terminal_of_80_columns(command_line: CommandLine) -> None:
     for command in ("run", "compare"):
-        done = dualpipe_sim(command, "deepseek_v3")
+        done = command_line(command, "deepseek_v3")
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert "dualpipe" in done.stdout
@@ -67,25 +60,25 @@ def test_tables_fit_a_terminal_of_80_columns() -> None:
         assert "…" not in done.stdout
 
 
-def test_schedule_prints_the_order_and_nothing_else() -> None:
-    done = dualpipe_sim(
+def test_schedule_prints_the_order_and_nothing_else(command_line: CommandLine) -> None:
+    done = command_line(
         "schedule", "interleaved-1f1b", "--ranks", "4", "--micro-batches", "8", "-O", "stages_per_rank=3"
     )
     assert done.stdout == format_order(build("interleaved-1f1b", 4, 8, stages_per_rank=3))
     assert done.stderr == ""
 
 
-def test_schedules_lists_the_registry_with_sources() -> None:
-    listed = dualpipe_sim("schedules").stdout
+def test_schedules_lists_the_registry_with_sources(command_line: CommandLine) -> None:
+    listed = command_line("schedules").stdout
     assert "dualpipe" in listed
     assert "arxiv.org/abs/2412.19437" in "".join(listed.split())
 
 
-def test_a_timeline_is_a_csv_of_every_op_and_transfer(tmp_path: Path) -> None:
+def test_a_timeline_is_a_csv_of_every_op_and_transfer(command_line: CommandLine, tmp_path: Path) -> None:
     """Two ranks, one micro-batch, unit costs, a transfer of one second: worked out by hand."""
     file = tmp_path / "timeline.csv"
     settings = ("pipeline.ranks=2", "pipeline.micro_batches=1", "schedule=1f1b", "costs.transfer=1")
-    done = dualpipe_sim("timeline", "figure5", "-o", file, *(word for one in settings for word in ("--set", one)))
+    done = command_line("timeline", "figure5", "-o", file, *(word for one in settings for word in ("--set", one)))
     assert done.returncode == 0, done.stderr
     with file.open(newline="") as lines:
         rows = list(csv.reader(lines))
@@ -103,9 +96,9 @@ def test_a_timeline_is_a_csv_of_every_op_and_transfer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_gantt_writes_the_format_its_name_says(tmp_path: Path, suffix: str) -> None:
+def test_gantt_writes_the_format_its_name_says(command_line: CommandLine, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"chart.{suffix}"
-    done = dualpipe_sim("gantt", "figure5", "-o", file)
+    done = command_line("gantt", "figure5", "-o", file)
     assert done.returncode == 0, done.stderr
     begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
     assert file.read_bytes().startswith(begins)
@@ -126,8 +119,10 @@ def test_gantt_writes_the_format_its_name_says(tmp_path: Path, suffix: str) -> N
         (("schedule", "gpipe", "--ranks", "0", "--micro-batches", "8"), "ranks must be a whole number from 1"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = dualpipe_sim(*arguments)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    command_line: CommandLine, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = command_line(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -135,8 +130,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
     assert not list(tmp_path.iterdir())
 
 
-def test_help_names_every_command() -> None:
-    done = dualpipe_sim("--help")
+def test_help_names_every_command(command_line: CommandLine) -> None:
+    done = command_line("--help")
     assert done.returncode == 0
     for command in ("run", "compare", "gantt", "schedule", "schedules", "timeline"):
         assert f"\n  {command} " in done.stdout
