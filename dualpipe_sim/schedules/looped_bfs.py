@@ -1,4 +1,4 @@
-"""Looped BFS. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953, figure 4."""
+"""Looped BFS. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953."""
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.ops import B, F
@@ -9,7 +9,7 @@ from dualpipe_sim.schedule import OrderBuilder, Schedule
 
 @register("looped-bfs")
 def looped_bfs(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Schedule:
-    """Looped BFS: GPipe over v stages a rank. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953, figure 4.
+    """Looped BFS: GPipe over v stages a rank. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953.
 
     All micro-batches run through a stage before the rank turns to its next. The backwards run in reverse micro-batch
     order, as ``torch.distributed.pipelining`` runs them.
