@@ -21,6 +21,13 @@ PAGE = HERE / "schedules.md"
 IMAGES = HERE / "images" / "schedules"
 RANKS, MICRO_BATCHES = 4, 8
 
+_TIMES = {
+    "forward": "time of F of one rank's share of the model, where there are no costs to take it from.",
+    "backward_input": "that of I.",
+    "backward_weight": "that of W.",
+    "transfer": "that of a transfer.",
+}
+
 INTRODUCTION = f"""\
 # Schedules
 
@@ -107,8 +114,8 @@ def _section(spec: ScheduleSpec) -> str:
     formula = FORMULAS.get(spec.name)
     lines = [f"## {spec.name}\n", f"{text}\n", f"- Sizes: {spec.needs or 'any'}."]
     if spec.adapts_to_times:
-        lines.append("- The order adapts to the times of F, I, W and of a transfer.")
-    lines += [_option(name, option, arguments.get(name, "")) for name, option in spec.options.items()]
+        lines.append("- The order adapts to the times of F, I, W and of a transfer, in a run to those of its costs.")
+    lines += [_option(name, option, arguments.get(name) or _TIMES[name]) for name, option in spec.options.items()]
     if formula:
         over = ", of the span from a rank's first op to its last" if formula.over == "span" else ""
         lines.append(f"- Bubble {formula.bubble}{over}; exact with {formula.holds}.")

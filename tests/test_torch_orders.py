@@ -173,6 +173,23 @@ def test_our_order_is_torchs(torch_class: str, name: str, stages_per_rank: int) 
     assert compared >= 20
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["1f1b-overlap", "hanayo", "interleaved-1f1b-overlap", "v-half", "zb-h2", "zb-v"])
+def test_torch_loads_our_text_and_finds_an_order_of_sends_for_it(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed")
+    pipelining = importlib.import_module("torch.distributed.pipelining.schedules")
+    for ranks, micro_batches in ((2, 4), (3, 6), (4, 8)):
+        schedule = build(name, ranks, micro_batches)
+        path = tmp_path / f"{ranks}.csv"
+        path.write_text(format_order(schedule))
+        stages_per_rank = schedule.placement.stages // ranks
+        stages = [_stage(Case("", name, ranks, micro_batches, stages_per_rank), 0, [])] * stages_per_rank
+        runtime = pipelining._PipelineScheduleRuntime(stages, micro_batches, loss_fn=None)
+        runtime._load_csv(str(path), format="compute_only")
+        rows = [",".join(map(str, runtime.pipeline_order[rank])) for rank in range(ranks)]
+        assert rows == path.read_text().splitlines()
+
+
 def record() -> None:
     """Write the goldens with the torch that is installed."""
     torch = importlib.import_module("torch")
