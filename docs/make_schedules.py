@@ -97,11 +97,11 @@ def example(spec: ScheduleSpec) -> Timeline:
 
 def _row(spec: ScheduleSpec) -> str:
     formula, timeline = FORMULAS.get(spec.name), example(spec)
-    bubble = f"{formula.bubble}{' of the span' if formula.over == 'span' else ''}" if formula else ""
+    bubble = f"{formula.bubble}{' of the span' if formula.over == 'span' else ''}" if formula else "–"
     cells = (
         f"[`{spec.name}`](#{spec.name})",
         bubble,
-        formula.peak if formula else "",
+        formula.peak if formula else "–",
         str(len(timeline.graph.schedule.placement.pipes)),
         f"{metrics.idle_s(timeline).max():.4g}",
         f"{metrics.peak_activations_by_rank(timeline).max():.4g}",
