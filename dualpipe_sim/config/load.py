@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dualpipe_sim.cluster import Cluster, Link
+from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.schema import ClusterSection, Root, ScheduleSection, Tier, Uniform
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -34,9 +35,23 @@ def load_experiment(
         ConfigError: one line with the file, the key, the value and what would be right.
 
     """
+    return experiment_of(*read_config(config, overrides, settings))
+
+
+def read_config(
+    config: str | Path | Mapping[str, object],
+    overrides: Mapping[str, object] | None = None,
+    settings: Iterable[str] = (),
+) -> tuple[Data, str]:
+    """Return a configuration as plain data, and what to call it in errors; arguments as for :func:`load_experiment`."""
     data, source = (_copy(config), "config") if isinstance(config, Mapping) else _read(Path(config))
     for key, value in {**(overrides or {}), **dict(map(_parse_setting, settings))}.items():
         _override(data, key, value, source)
+    return data, source
+
+
+def experiment_of(data: Data, source: str) -> Experiment:
+    """Return the experiment that plain data describes, as :func:`load_experiment` does."""
     try:
         root = Root.model_validate(data)
     except ValidationError as error:
@@ -44,6 +59,14 @@ def load_experiment(
     except RecursionError as error:
         raise ConfigError(f"{source}: is nested too deeply, perhaps in itself") from error
     return _experiment(root, source)
+
+
+def sweep_of(data: Data, source: str) -> tuple[Factor, ...]:
+    """Return what a configuration's ``sweep:`` section varies, checking nothing else of it."""
+    try:
+        return factors_of(data.get("sweep"))
+    except ValueError as error:
+        raise ConfigError(f"{source}: sweep: {error}") from error
 
 
 def packaged_configs() -> dict[str, Path]:

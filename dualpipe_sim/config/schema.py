@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from dualpipe_sim.config.axes import Factors
 from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
 from dualpipe_sim.errors import did_you_mean
 
@@ -168,6 +169,7 @@ class Root(Section):
     costs: Uniform
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection.model_validate({}))
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
+    sweep: Factors = Field((), description="what `sweep` varies")
     contention: Literal["none", "fair"] = Field(
         "none", description="whether all-to-alls and transfers given as bytes share links (max-min fair)"
     )
