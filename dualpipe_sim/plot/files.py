@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.files import written_whole
 
 _DOTS_PER_INCH = 150
@@ -46,7 +46,7 @@ def save(figure: Figure | SubFigure, path: str | Path) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in _DATE_OF_FORMAT:
         wrong = f"'{suffix}' is no format of a chart" if suffix else "the name does not say its format"
-        raise UserError(f"{path}: {wrong}; use .png, .svg or .pdf{did_you_mean(suffix, _DATE_OF_FORMAT)}")
+        raise UserError(f"{path}: {wrong}; use .png, .svg or .pdf")
     with written_whole(path) as part:
         part.write_bytes(rendered(figure, suffix))
 

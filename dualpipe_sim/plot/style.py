@@ -45,13 +45,15 @@ KIND_STYLES = {
     W: KindStyle("backward for weights", "#93b3ee", "#4a6dc4", "#213f86"),
 }
 
-IDLE: Colour = "#ffffff"
+BLACK: Colour = "#000000"
+WHITE: Colour = "#ffffff"
+IDLE: Colour = WHITE
 OVER: Colour = "#efefef"
 """Time after a schedule's last op, where another one on the same axis still runs."""
 INK: Colour = "#222222"
 FAINT_INK: Colour = "#8c8c8c"
 ROW_LINE: Colour = "#e2e2e2"
-PAIR_BORDER: Colour = "#000000"
+PAIR_BORDER: Colour = BLACK
 SHADE_OF_GREY = ("#d6d6d6", "#7d7d7d")
 """Lightest and darkest grey of the legend's entry that says what shades mean."""
 
@@ -107,12 +109,12 @@ def between(first: Colour, last: Colour, step: int, steps: int) -> Colour:
 
 
 def ink_on(background: Colour) -> Colour:
-    """Return the ink, dark or white, that contrasts most with a background.
+    """Return black or white, whichever contrasts more with a background: always more than 4.5 : 1.
 
     Contrast as WCAG 2 defines it, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio.
     """
-    light, dark, ground = (_luminance(colour) for colour in (IDLE, INK, background))
-    return INK if (ground + 0.05) / (dark + 0.05) >= (light + 0.05) / (ground + 0.05) else IDLE
+    ground = _luminance(background) + 0.05
+    return BLACK if ground / 0.05 >= 1.05 / ground else WHITE
 
 
 def _luminance(colour: Colour) -> float:
