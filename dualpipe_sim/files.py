@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files: read with one clear line where that fails, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualpipe_sim.errors import UserError
+
+
+def read_text(path: str | Path) -> str:
+    """Return what a text file holds.
+
+    Raises:
+        UserError: it cannot be read, or is no UTF-8 text.
+
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
 @contextmanager

@@ -143,3 +143,26 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", f"{command} | head -c 10"], capture_output=True, text=True, check=True)  # noqa: S607
     assert done.stdout == "0F0,0F1,0F"
     assert done.stderr == ""
+
+
+def test_what_schedule_prints_passes_check(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(command_line("schedule", "dualpipe", "--ranks", "4", "--micro-batches", "8").stdout)
+    done = command_line("check", file, "--placement", "bidirectional", "--micro-batches", "8")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_check_names_the_rank_and_the_op(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("0F0,0F1,0B0,0B1\n1F0,1B0,1F1\n")
+    done = command_line("check", file)
+    assert done.returncode == 2
+    assert done.stderr == f"{file}: rank 1: 1B1 never runs, nor do 1I1 and 1W1\n"
+
+
+def test_check_of_no_file_is_one_line(command_line: CommandLine) -> None:
+    done = command_line("check", "no_such.csv")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "dualpipe-sim: no_such.csv: cannot be read: No such file or directory\n",
+    )

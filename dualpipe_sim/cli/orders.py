@@ -1,13 +1,19 @@
-"""Commands about orders, without any costs: schedule, schedules."""
+"""Commands about orders, without any costs: schedule, schedules, check."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, cast, get_args
 
 import typer
 
 from dualpipe_sim.cli.app import app
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.placement import PlacementName
+
+PlacementChoice = Enum("PlacementChoice", {name: name for name in get_args(PlacementName)}, type=str)  # type: ignore[misc]
+EXPLICIT = PlacementChoice("explicit")
 
 
 @app.command()
@@ -41,3 +47,26 @@ def schedules() -> None:
     from dualpipe_sim.registry import schedules as registered
 
     tables.print_schedules(registered())
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="An order as torch's compute-only CSV: a row a rank, a cell a task.")],
+    placement: Annotated[
+        PlacementChoice,
+        typer.Option("--placement", help="Where stages are: explicit takes the rank whose row names a stage."),
+    ] = EXPLICIT,
+    micro_batches: Annotated[
+        int | None, typer.Option("--micro-batches", help="Micro-batches there must be; default: those the file has.")
+    ] = None,
+) -> None:
+    """Say all that is wrong with an order, in words; exit code 2 if anything is."""
+    from dualpipe_sim.check import check_order
+    from dualpipe_sim.files import read_text
+
+    findings = check_order(read_text(file), cast("PlacementName", placement.value), micro_batches)
+    for finding in findings:
+        typer.echo(f"{file}: {finding}", err=True)
+    if findings:
+        raise typer.Exit(2)
+    typer.echo(f"{file}: nothing is wrong")
