@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ _PAIR_BIT = 1 << _KIND_BITS
 _STAGE_SHIFT = _KIND_BITS + 1
 _STAGE_BITS = 20
 _MICROBATCH_SHIFT = _STAGE_SHIFT + _STAGE_BITS
+_ONE_MICROBATCH = 1 << _MICROBATCH_SHIFT
 MOST_STAGES = 1 << _STAGE_BITS
 MOST_MICROBATCHES = 1 << (63 - _MICROBATCH_SHIFT)
 _NO_MICROBATCH = -1
@@ -111,8 +113,8 @@ class Line:
     """One rank's order while it is written down; every method appends one task."""
 
     def __init__(self) -> None:
-        self.codes: list[int] = []
-        self._next: dict[int, int] = {}  # kind and stage → next micro-batch, kept shifted into place
+        self.codes = array("q")
+        self._next: dict[int, int] = {}  # stream → the code of its next op
         self._deferred: deque[int] = deque()  # what each I left to do, as the code of its W
 
     def op(self, kind: int, stage: int, microbatch: int) -> None:
@@ -150,10 +152,10 @@ class Line:
         return len(self._deferred)
 
     def _append(self, stream: int, mark: int = 0) -> int:
-        # A stream is a stage's forwards or its backwards (B and I count on together).
-        microbatch = self._next.get(stream, 0)
-        self._next[stream] = microbatch + (1 << _MICROBATCH_SHIFT)
-        code = (microbatch | stream) + mark
+        # A stream is a stage's forwards or its backwards (B and I count on together), named by its first op's code.
+        code = self._next.get(stream, stream)
+        self._next[stream] = code + _ONE_MICROBATCH
+        code += mark
         self.codes.append(code)
         return code
 
@@ -176,10 +178,10 @@ class OrderBuilder:
 
 
 def from_codes(
-    name: str, placement: Placement, microbatches_of_pipe: tuple[int, ...], codes: list[list[int]]
+    name: str, placement: Placement, microbatches_of_pipe: tuple[int, ...], codes: list[array[int]]
 ) -> Schedule:
-    """Turn each rank's list of packed ops into a schedule's columns."""
-    packed = np.concatenate([np.array(line, dtype=np.int64) for line in codes])
+    """Turn each rank's array of packed ops into a schedule's columns."""
+    packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
     paired: NDArray[np.int64] = np.flatnonzero(packed & _PAIR_BIT)
     partner = np.full(len(packed), -1)
     partner[paired] = paired + 1
