@@ -11,6 +11,7 @@ from dualpipe_sim.costs.phases import Costs
 
 Contention: TypeAlias = Literal["none", "fair"]
 Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
+Reduction: TypeAlias = Literal["overlapped", "after", "none"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,21 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class StepEnd:
+    """What a step does beside its pipeline, where a model is known.
+
+    Attributes:
+        reduction: when gradients are reduced: ``overlapped``: each layer's when its last one is there; ``after``: all
+            after a rank's last op; ``none``: not at all.
+        optimizer: whether the optimizer's step counts.
+
+    """
+
+    reduction: Reduction = "overlapped"
+    optimizer: bool = True
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One configuration, ready to run.
 
@@ -47,6 +63,7 @@ class Experiment:
         engine: what plays the task graph.
         contention: whether flows that overlap share links, max-min fair.
         source: the file it came from, for messages.
+        step_end: gradient reduction and optimizer step.
 
     """
 
@@ -56,4 +73,11 @@ class Experiment:
     cluster: Cluster
     engine: Engine = "auto"
     source: str = "config"
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The schedules to compare, or the only one."""
+        return self.compare or (self.choice,)
+
     contention: Contention = "none"
+    step_end: StepEnd = StepEnd()

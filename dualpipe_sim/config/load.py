@@ -9,14 +9,13 @@ from typing import cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dualpipe_sim.cluster import Cluster, Link
 from dualpipe_sim.config.axes import Factor, factors_of
-from dualpipe_sim.config.schema import ClusterSection, Root, ScheduleSection, Tier, Uniform
+from dualpipe_sim.config.build import build_experiment
+from dualpipe_sim.config.presets import with_presets, with_presets_named
+from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
-from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.errors import ConfigError, ScheduleError, did_you_mean
-from dualpipe_sim.experiment import Choice, Experiment
-from dualpipe_sim.registry import spec
+from dualpipe_sim.errors import ConfigError, did_you_mean
+from dualpipe_sim.experiment import Experiment
 
 
 def load_experiment(
@@ -45,6 +44,7 @@ def read_config(
 ) -> tuple[Data, str]:
     """Return a configuration as plain data, and what to call it in errors; arguments as for :func:`load_experiment`."""
     data, source = (_copy(config), "config") if isinstance(config, Mapping) else _read(Path(config))
+    data = with_presets_named(data)
     for key, value in {**(overrides or {}), **dict(map(_parse_setting, settings))}.items():
         _override(data, key, value, source)
     return data, source
@@ -53,12 +53,12 @@ def read_config(
 def experiment_of(data: Data, source: str) -> Experiment:
     """Return the experiment that plain data describes, as :func:`load_experiment` does."""
     try:
-        root = Root.model_validate(data)
+        root = Root.model_validate(with_presets(data, source))
     except ValidationError as error:
         raise ConfigError(f"{source}: {_first_problem(error.errors(include_url=False))}") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: is nested too deeply, perhaps in itself") from error
-    return _experiment(root, source)
+    return build_experiment(root, source)
 
 
 def sweep_of(data: Data, source: str) -> tuple[Factor, ...]:
@@ -132,66 +132,21 @@ def _first_problem(errors: Sequence[ErrorDetails]) -> str:
     # A mistyped key makes another one missing: the typo is the cause, so it comes first.
     error = min(errors, key=lambda one: one["type"] == "missing")
     path = list(error["loc"])
+    if path[:1] == ["costs"] and path[1:2] in (["uniform"], ["layers"]):
+        del path[1]  # which kind of costs it is, no key of the file
     if error["type"] == "unknown_key":
         path.append(error["ctx"]["key"])
-    message = {"missing": "is missing"}.get(error["type"], error["msg"].removeprefix("Value error, "))
+    message = _message(error)
     return f"{_format_path(path)}: {message}" if path else message
+
+
+def _message(error: ErrorDetails) -> str:
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "literal_error":
+        return f"must be {error['ctx']['expected']}, got {error['input']!r}"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _format_path(path: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-
-
-def _experiment(root: Root, source: str) -> Experiment:
-    choice = _choice(root.schedule, root, f"{source}: schedule")
-    compare = tuple(
-        _choice(section, root, f"{source}: compare[{position}]") for position, section in enumerate(root.compare)
-    )
-    return Experiment(
-        choice, compare, _costs(root, source), _cluster(root.cluster), root.engine, source, root.contention
-    )
-
-
-def _choice(section: ScheduleSection, root: Root, where: str) -> Choice:
-    choice = Choice(
-        section.name,
-        section.ranks or root.pipeline.ranks,
-        section.micro_batches or root.pipeline.micro_batches,
-        section.options,
-    )
-    try:
-        spec(choice.name).check_options(choice.options)
-    except ScheduleError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    return choice
-
-
-def _costs(root: Root, source: str) -> UniformCosts:
-    section = root.costs
-    for key in ("forward", "backward_input", "backward_weight", "overlapped"):
-        cost = getattr(section, key)
-        if isinstance(cost, tuple) and len(cost) != root.pipeline.ranks:
-            raise ConfigError(
-                f"{source}: costs.{key}: a list needs one time for each of the {root.pipeline.ranks} ranks' "
-                f"shares of the model, got {len(cost)}"
-            )
-    return _uniform(section)
-
-
-def _uniform(section: Uniform) -> UniformCosts:
-    return UniformCosts(
-        forward=section.forward,
-        backward_input=section.backward_input,
-        backward_weight=section.backward_weight,
-        overlapped=section.overlapped,
-        transfer_s=section.transfer.seconds,
-        transfer_bytes=section.transfer.size_bytes,
-    )
-
-
-def _cluster(section: ClusterSection) -> Cluster:
-    return Cluster(section.gpus_per_node, _link(section.nvlink), _link(section.infiniband), section.mapping)
-
-
-def _link(section: Tier) -> Link:
-    return Link(section.bandwidth, section.latency)

@@ -3,85 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from dualpipe_sim.config.axes import Factors
-from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
+from dualpipe_sim.config.values import (
+    Bandwidth,
+    CostTime,
+    Count,
+    Flag,
+    Index,
+    Kernels,
+    Layout,
+    Preset,
+    ScheduleChoice,
+    Seconds,
+    Skew,
+    Transfer,
+    TransferCost,
+)
 from dualpipe_sim.errors import did_you_mean
-
-
-def _seconds(value: object) -> float:
-    return quantity(value, SECONDS, "a time like 5 us or 18.5 ms")
-
-
-def _bytes(value: object) -> float:
-    return quantity(value, BYTES, "a size like 58 MB or 80 GiB")
-
-
-def _bandwidth(value: object) -> float:
-    number = quantity(value, BYTES_PER_S, "a bandwidth like 160 GB/s")
-    if number == 0:
-        raise ValueError(f"must be more than zero, like 160 GB/s, got {value!r}")
-    return number
-
-
-def _whole(value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"must be a whole number, {least} or more, got {value!r}")
-    return value
-
-
-def _count(value: object) -> int:
-    return _whole(value, 1)
-
-
-def _index(value: object) -> int:
-    return _whole(value, 0)
-
-
-def _cost(value: object) -> float | tuple[float, ...]:
-    if isinstance(value, (list, tuple)):
-        if not value:
-            raise ValueError("must be a time or a list of times, got an empty list")
-        return tuple(map(_seconds, value))
-    return _seconds(value)
-
-
-def _transfer(value: object) -> Transfer:
-    text = str(value).strip()
-    if isinstance(value, str) and text.endswith("B"):
-        return Transfer(size_bytes=_bytes(value))
-    return Transfer(seconds=quantity(value, SECONDS, "a time like 1.2 ms, or bytes like 58 MB"))
-
-
-def _schedule(value: object) -> ScheduleSection:
-    if isinstance(value, ScheduleSection):
-        return value
-    if isinstance(value, str):
-        return ScheduleSection(name=value)
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        sizes = {key: _count_of(key, value[key]) for key in ("ranks", "micro_batches") if key in value}
-        rest = {str(key): option for key, option in value.items() if key not in ("name", *sizes)}
-        return ScheduleSection(name=value["name"], options=rest, **sizes)
-    raise ValueError(f"must be a schedule's name, or a mapping with 'name' and its options, got {value!r}")
-
-
-def _count_of(key: str, value: object) -> int:
-    try:
-        return _count(value)
-    except ValueError as error:
-        raise ValueError(f"{key} {error}") from error
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-Bytes = Annotated[float, BeforeValidator(_bytes)]
-Bandwidth = Annotated[float, BeforeValidator(_bandwidth)]
-Count = Annotated[int, BeforeValidator(_count)]
-Index = Annotated[int, BeforeValidator(_index)]
-CostTime = Annotated[Any, BeforeValidator(_cost)]
 
 
 class Section(BaseModel):
@@ -101,34 +44,69 @@ class Section(BaseModel):
         return data
 
 
-class Transfer(BaseModel):
-    """A stage boundary's tensor: its time, or its size."""
-
-    model_config = ConfigDict(frozen=True)
-
-    seconds: float | None = None
-    size_bytes: float = 0.0
-
-
-class ScheduleSection(BaseModel):
-    """A schedule by name, with options and, in a comparison, its own sizes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    ranks: int | None = None
-    micro_batches: int | None = None
-    options: dict[str, object] = {}
-
-
-ScheduleChoice = Annotated[ScheduleSection, BeforeValidator(_schedule)]
-
-
 class Pipeline(Section):
-    """How many ranks and micro-batches."""
+    """How many ranks and micro-batches, and which stage holds which layers."""
 
-    ranks: Count = Field(description="pipeline ranks")
-    micro_batches: Count = Field(description="micro-batches of a step, all pipes together")
+    ranks: Count | None = Field(None, description="pipeline ranks; or give parallel.pipeline")
+    micro_batches: Count | None = Field(
+        None, description="micro-batches of a step, all pipes together; or give training.global_batch"
+    )
+    layout: Layout = Field(
+        "even",
+        description="'even', 'balanced' (the slowest stage as fast as can be), the number of layers of each stage, "
+        "or a Megatron layout string such as 'Et*3|(tt|)*29,m|L'",
+    )
+
+
+class Parallel(Section):
+    """GPUs: pipeline ranks times the GPUs of each, which are neighbours."""
+
+    pipeline: Count | None = Field(None, description="pipeline ranks, if pipeline.ranks does not say it")
+    expert: Count = Field(1, description="GPUs that the routed experts are spread over")
+    data: Count | None = Field(
+        None, description="GPUs of a pipeline rank, a multiple of 'expert'; default: as many as 'expert'"
+    )
+
+
+class Recompute(Section):
+    """What the backward pass computes again instead of keeping it."""
+
+    norms: Flag = Field(True, description="outputs of RMSNorms")
+    up_projections: Flag = Field(True, description="MLA's queries, keys and values")
+    activation: Flag = Field(True, description="outputs of SwiGLU or GELU")
+
+
+class Training(Section):
+    """What a step trains on, and how."""
+
+    sequence_length: Count = Field(description="tokens of a sequence")
+    micro_batch_size: Count = Field(1, description="sequences of a micro-batch on one GPU")
+    global_batch: Count | None = Field(
+        None, description="sequences of a step; micro-batches x micro_batch_size x parallel.data"
+    )
+    precision: Literal["bf16", "fp8"] = Field("bf16", description="of GEMMs, dispatch, cached activations and weights")
+    activation_group: Count = Field(128, description="FP8 activations that share a scale (1 x 128)")
+    weight_group: Count = Field(128, description="side of the block of FP8 weights that share a scale (128 x 128)")
+    accumulation_interval: Count = Field(128, description="products summed in FP8 before promotion to FP32")
+    recompute: Recompute = Field(Recompute.model_validate({}), description="what the backward pass computes again")
+    causal: Flag = Field(True, description="whether attention skips the masked half")
+    routing_skew: Skew = Field(1.0, description="tokens of the busiest expert rank over the mean")
+    gradient_reduction: Literal["overlapped", "after", "none"] = Field(
+        "overlapped",
+        description="when gradients are reduced: each layer's when its last one is there, all after the last op, or "
+        "not at all",
+    )
+    optimizer: Flag = Field(True, description="whether the step ends with the optimizer's")
+
+
+class OverlapSection(Section):
+    """How compute and communication share a GPU in overlapped pairs."""
+
+    communication_sms: Count = Field(20, description="SMs of the all-to-all")
+    sharing: Literal["reserved", "on-demand"] = Field(
+        "reserved", description="compute in a pair has the other SMs, or all of them while no all-to-all runs"
+    )
+    chunk_tokens: Count | None = Field(None, description="tokens of an all-to-all's chunk; default: the best size")
 
 
 class Uniform(Section):
@@ -139,9 +117,51 @@ class Uniform(Section):
     backward_input: CostTime = Field(description="time of a backward for the input")
     backward_weight: CostTime = Field(description="time of a backward for the weights")
     overlapped: CostTime | None = Field(None, description="time of an overlapped pair; default: forward + backward")
-    transfer: Annotated[Transfer, BeforeValidator(_transfer)] = Field(
+    transfer: TransferCost = Field(
         Transfer(seconds=0.0), description="time of a stage boundary's tensor under way, or its bytes"
     )
+
+
+class MeasuredSection(Section):
+    """Times of an MoE layer in overlapped pairs, which stand in for the formulas'.
+
+    A compute phase is the time of its kernels, or that of its GEMMs, attention and other kernels, of which the first
+    two go faster where all SMs compute. An all-to-all is its whole time.
+    """
+
+    attention_forward: Kernels | None = None
+    mlp_forward: Kernels | None = None
+    mlp_input_gradient: Kernels | None = None
+    attention_input_gradient: Kernels | None = None
+    mlp_weight_gradient: Kernels | None = None
+    attention_weight_gradient: Kernels | None = None
+    dispatch_forward: Seconds | None = None
+    combine_forward: Seconds | None = None
+    combine_gradient: Seconds | None = None
+    dispatch_gradient: Seconds | None = None
+
+
+class Layers(Section):
+    """Times that come out of a model's shapes, a GPU's rates and a cluster's links."""
+
+    kind: Literal["layers"]
+    transfer: TransferCost | None = Field(
+        None, description="time of a stage boundary's tensor; default: its bytes over the cluster's links"
+    )
+    measured: MeasuredSection = Field(
+        default_factory=MeasuredSection, description="measured times that stand in for the formulas'"
+    )
+
+
+def _kind_of_costs(value: object) -> str | None:
+    kind = value.get("kind", "uniform") if isinstance(value, Mapping) else getattr(value, "kind", "uniform")
+    return kind if kind in ("uniform", "layers") else None
+
+
+CostSection = Annotated[
+    Annotated[Uniform, Tag("uniform")] | Annotated[Layers, Tag("layers")],
+    Discriminator(_kind_of_costs, custom_error_type="costs", custom_error_message="kind must be 'uniform' or 'layers'"),
+]
 
 
 class Tier(Section):
@@ -154,20 +174,33 @@ class Tier(Section):
 class ClusterSection(Section):
     """Nodes of GPUs behind NVLink, a NIC for each GPU on one InfiniBand fabric."""
 
+    name: str = Field("cluster", description="what to call it")
     gpus_per_node: Count = Field(8, description="GPUs behind one NVLink switch")
     nvlink: Tier = Field(Tier(bandwidth=160e9, latency=3e-6), description="links inside a node")
     infiniband: Tier = Field(Tier(bandwidth=50e9, latency=5e-6), description="links between nodes")
-    mapping: tuple[Index, ...] | None = Field(None, description="GPU of each rank; default: rank r on GPU r")
+    mapping: tuple[Index, ...] | None = Field(
+        None, description="GPU of each rank; default: rank r on GPU r x the GPUs of a rank"
+    )
+    alltoall: Preset | None = Field(
+        None, description="what the all-to-all's kernels achieve; default: as in the preset h800-ib"
+    )
 
 
 class Root(Section):
-    """A configuration file."""
+    """A configuration file. A model, GPU or cluster is a preset's name, or a mapping that may start from a preset."""
 
-    pipeline: Pipeline
+    pipeline: Pipeline = Field(Pipeline.model_validate({}))
     schedule: ScheduleChoice = Field(description="the schedule that `run` and `gantt` play")
     compare: tuple[ScheduleChoice, ...] = Field((), description="the schedules that `compare` plays")
-    costs: Uniform
-    cluster: ClusterSection = Field(default_factory=lambda: ClusterSection.model_validate({}))
+    costs: CostSection
+    model: Preset | None = Field(None, description="the model, for costs of kind 'layers'")
+    gpu: Preset | None = Field(None, description="every rank's GPU, for costs of kind 'layers'")
+    cluster: ClusterSection = Field(ClusterSection.model_validate({}))
+    parallel: Parallel = Field(Parallel.model_validate({}))
+    training: Training | None = Field(None, description="what a step trains on, for costs of kind 'layers'")
+    overlap: OverlapSection | None = Field(
+        None, description="how compute and communication share a GPU, for costs of kind 'layers'"
+    )
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
     sweep: Factors = Field((), description="what `sweep` varies")
     contention: Literal["none", "fair"] = Field(

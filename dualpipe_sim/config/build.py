@@ -1,0 +1,211 @@
+"""From a validated configuration to an experiment."""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from dualpipe_sim.cluster import Cluster, Link
+from dualpipe_sim.config.presets import in_base_units, read_preset
+from dualpipe_sim.config.schema import ClusterSection, Layers, MeasuredSection, Root, Tier, Training, Uniform
+from dualpipe_sim.config.values import ScheduleSection
+from dualpipe_sim.costs.alltoall import AllToAllKernel, Step
+from dualpipe_sim.costs.compute import Block, Work
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.parts import Measured, Overlap
+from dualpipe_sim.costs.recipe import Recipe
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
+from dualpipe_sim.experiment import Choice, Experiment, StepEnd
+from dualpipe_sim.fields import build
+from dualpipe_sim.gpu import Gpu
+from dualpipe_sim.model import Model
+from dualpipe_sim.registry import spec
+
+Built = TypeVar("Built", Model, Gpu)
+
+ALLTOALL_DEFAULT = "h800-ib"
+"""The cluster preset whose all-to-all kernels a cluster without its own is given."""
+
+_COMPUTE: dict[str, tuple[Block, Work]] = {
+    "attention_forward": ("attn", "F"),
+    "mlp_forward": ("mlp", "F"),
+    "mlp_input_gradient": ("mlp", "I"),
+    "attention_input_gradient": ("attn", "I"),
+    "mlp_weight_gradient": ("mlp", "W"),
+    "attention_weight_gradient": ("attn", "W"),
+}
+_ALLTOALL: dict[str, Step] = {
+    "dispatch_forward": "dispatch F",
+    "combine_forward": "combine F",
+    "combine_gradient": "combine I",
+    "dispatch_gradient": "dispatch I",
+}
+
+
+def build_experiment(root: Root, source: str) -> Experiment:
+    """Return the experiment that a configuration describes.
+
+    Raises:
+        ConfigError: values that do not fit each other, with the file and the key.
+
+    """
+    try:
+        return _experiment(root, source)
+    except UserError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _experiment(root: Root, source: str) -> Experiment:
+    ranks = _agree("pipeline.ranks", root.pipeline.ranks, "parallel.pipeline", root.parallel.pipeline)
+    micro_batches = _agree(
+        "pipeline.micro_batches",
+        root.pipeline.micro_batches,
+        "training.global_batch",
+        None if root.training is None else _micro_batches(root.training, _data_parallel(root)),
+    )
+    cluster = _cluster(root)
+    return Experiment(
+        _choice(root.schedule, ranks, micro_batches, "schedule"),
+        tuple(
+            _choice(section, ranks, micro_batches, f"compare[{position}]")
+            for position, section in enumerate(root.compare)
+        ),
+        _layer_costs(root, root.costs, cluster) if isinstance(root.costs, Layers) else _uniform_costs(root, ranks),
+        cluster,
+        root.engine,
+        source,
+        root.contention,
+        StepEnd() if root.training is None else StepEnd(root.training.gradient_reduction, root.training.optimizer),
+    )
+
+
+def _agree(key: str, value: int | None, other_key: str, other: int | None) -> int:
+    """Return a number that may be given by either of two keys."""
+    if value is not None and other is not None and value != other:
+        raise UserError(f"{key} is {value}, but {other_key} makes it {other}; give one of them, or make them agree")
+    given = other if value is None else value
+    if given is None:
+        raise UserError(f"{key}: is missing, and so is {other_key}")
+    return given
+
+
+def _micro_batches(training: Training, data_parallel: int) -> int | None:
+    if training.global_batch is None:
+        return None
+    sequences = training.micro_batch_size * data_parallel
+    if training.global_batch % sequences:
+        raise UserError(
+            f"training.global_batch: {training.global_batch} sequences are no whole micro-batches of "
+            f"{training.micro_batch_size} on each of {data_parallel} GPUs; take a multiple of {sequences}"
+        )
+    return training.global_batch // sequences
+
+
+def _data_parallel(root: Root) -> int:
+    return root.parallel.data or root.parallel.expert
+
+
+def _choice(section: ScheduleSection, ranks: int, micro_batches: int, where: str) -> Choice:
+    choice = Choice(section.name, section.ranks or ranks, section.micro_batches or micro_batches, section.options)
+    try:
+        spec(choice.name).check_options(choice.options)
+    except ScheduleError as error:
+        raise UserError(f"{where}: {error}") from error
+    return choice
+
+
+def _uniform_costs(root: Root, ranks: int) -> UniformCosts:
+    section = cast("Uniform", root.costs)
+    for key in ("model", "gpu", "training", "overlap"):
+        if getattr(root, key) is not None:
+            raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is 'uniform'")
+    for key in ("forward", "backward_input", "backward_weight", "overlapped"):
+        cost = getattr(section, key)
+        if isinstance(cost, tuple) and len(cost) != ranks:
+            raise UserError(
+                f"costs.{key}: a list needs one time for each of the {ranks} ranks' shares of the model, "
+                f"got {len(cost)}"
+            )
+    return UniformCosts(
+        forward=section.forward,
+        backward_input=section.backward_input,
+        backward_weight=section.backward_weight,
+        overlapped=section.overlapped,
+        transfer_s=section.transfer.seconds,
+        transfer_bytes=section.transfer.size_bytes,
+    )
+
+
+def _layer_costs(root: Root, section: Layers, cluster: Cluster) -> LayerCosts:
+    training, transfer = root.training, section.transfer
+    if training is None:
+        raise UserError("training: is missing; costs of kind 'layers' need its sequence_length")
+    if transfer is not None and transfer.seconds is None:
+        raise UserError("costs.transfer: costs of kind 'layers' know the bytes; give a time, or leave it out")
+    overlap = {} if root.overlap is None else root.overlap.model_dump()
+    return LayerCosts(
+        model=_named(Model, root.model, "model"),
+        gpu=_named(Gpu, root.gpu, "gpu"),
+        cluster=cluster,
+        recipe=_recipe(training),
+        sequence_length=training.sequence_length,
+        micro_batch_size=training.micro_batch_size,
+        expert_parallel=root.parallel.expert,
+        data_parallel=_data_parallel(root),
+        layout=root.pipeline.layout,
+        kernel=_alltoall_kernel(root.cluster),
+        overlap=Overlap(**overlap),
+        routing_skew=training.routing_skew,
+        causal=training.causal,
+        measured=_measured(section.measured),
+        transfer_s=None if transfer is None else transfer.seconds,
+    )
+
+
+def _named(cls: type[Built], given: dict[str, object] | None, where: str) -> Built:
+    if given is None:
+        raise UserError(f"{where}: is missing; costs of kind 'layers' need a preset's name, or a mapping")
+    return build(cls, cast("dict[str, object]", in_base_units(cls, {"name": where, **given}, where)), where)
+
+
+def _alltoall_kernel(section: ClusterSection) -> AllToAllKernel:
+    where = "cluster.alltoall"
+    given = section.alltoall
+    if given is None:
+        given = cast("dict[str, object]", read_preset("cluster", ALLTOALL_DEFAULT, where)["alltoall"])
+    return build(AllToAllKernel, cast("dict[str, object]", in_base_units(AllToAllKernel, given, where)), where)
+
+
+def _recipe(training: Training) -> Recipe:
+    return Recipe(
+        precision=training.precision,
+        activation_group=training.activation_group,
+        weight_group=training.weight_group,
+        accumulation_interval=training.accumulation_interval,
+        recompute_norms=training.recompute.norms,
+        recompute_up_projections=training.recompute.up_projections,
+        recompute_activation=training.recompute.activation,
+    )
+
+
+def _measured(section: MeasuredSection) -> Measured:
+    given = {key: value for key in section.model_fields_set if (value := getattr(section, key)) is not None}
+    return Measured(
+        compute={phase: given[key] for key, phase in _COMPUTE.items() if key in given},
+        alltoall_s={step: given[key] for key, step in _ALLTOALL.items() if key in given},
+    )
+
+
+def _cluster(root: Root) -> Cluster:
+    section = root.cluster
+    return Cluster(
+        section.gpus_per_node,
+        _link(section.nvlink),
+        _link(section.infiniband),
+        section.mapping,
+        gpus_per_rank=_data_parallel(root),
+    )
+
+
+def _link(section: Tier) -> Link:
+    return Link(section.bandwidth, section.latency)

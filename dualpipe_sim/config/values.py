@@ -1,0 +1,150 @@
+"""Values as a configuration writes them, each type with the one message that says what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
+from dualpipe_sim.costs.compute import Compute
+
+
+class Transfer(BaseModel):
+    """A stage boundary's tensor: its time, or its size."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float | None = None
+    size_bytes: float = 0.0
+
+
+class ScheduleSection(BaseModel):
+    """A schedule by name, with options and, in a comparison, its own sizes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    ranks: int | None = None
+    micro_batches: int | None = None
+    options: dict[str, object] = {}
+
+
+def _seconds(value: object) -> float:
+    return quantity(value, SECONDS, "a time like 5 us or 18.5 ms")
+
+
+def _bytes(value: object) -> float:
+    return quantity(value, BYTES, "a size like 58 MB or 80 GiB")
+
+
+def _bandwidth(value: object) -> float:
+    number = quantity(value, BYTES_PER_S, "a bandwidth like 160 GB/s")
+    if number == 0:
+        raise ValueError(f"must be more than zero, like 160 GB/s, got {value!r}")
+    return number
+
+
+def _whole(value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"must be a whole number, {least} or more, got {value!r}")
+    return value
+
+
+def _count(value: object) -> int:
+    return _whole(value, 1)
+
+
+def _index(value: object) -> int:
+    return _whole(value, 0)
+
+
+def _cost(value: object) -> float | tuple[float, ...]:
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ValueError("must be a time or a list of times, got an empty list")
+        return tuple(map(_seconds, value))
+    return _seconds(value)
+
+
+def _transfer(value: object) -> Transfer:
+    text = str(value).strip()
+    if isinstance(value, str) and text.endswith("B"):
+        return Transfer(size_bytes=_bytes(value))
+    return Transfer(seconds=quantity(value, SECONDS, "a time like 1.2 ms, or bytes like 58 MB"))
+
+
+def _schedule(value: object) -> ScheduleSection:
+    if isinstance(value, ScheduleSection):
+        return value
+    if isinstance(value, str):
+        return ScheduleSection(name=value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        sizes = {key: _count_of(key, value[key]) for key in ("ranks", "micro_batches") if key in value}
+        rest = {str(key): option for key, option in value.items() if key not in ("name", *sizes)}
+        return ScheduleSection(name=value["name"], options=rest, **sizes)
+    raise ValueError(f"must be a schedule's name, or a mapping with 'name' and its options, got {value!r}")
+
+
+def _count_of(key: str, value: object) -> int:
+    try:
+        return _count(value)
+    except ValueError as error:
+        raise ValueError(f"{key} {error}") from error
+
+
+def _layout(value: object) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and value:
+        return tuple(map(_index, value))
+    raise ValueError(
+        "must be 'even', 'balanced', a list with the number of layers of each stage, or a Megatron layout string, "
+        f"got {value!r}"
+    )
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")
+    return value
+
+
+def _skew(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < inf:
+        raise ValueError(f"must be a number from 1 (even routing) up, like 1.12, got {value!r}")
+    return value
+
+
+def _preset(value: object) -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a preset's name, or a mapping of keys, got {value!r}")
+    return {str(key): inner for key, inner in value.items()}
+
+
+def _kernels(value: object) -> Compute:
+    """Read the time of a phase's kernels; without parts it does not depend on the number of SMs."""
+    parts = ("gemm", "attention", "other")
+    if not isinstance(value, Mapping):
+        return Compute(0.0, 0.0, _seconds(value), 0.0)
+    strange = [key for key in value if key not in parts]
+    if strange:
+        raise ValueError(f"must be a time, or times of {', '.join(parts)}, got the key {strange[0]!r}")
+    gemm_s, attention_s, other_s = (_seconds(value.get(part, 0.0)) for part in parts)
+    return Compute(gemm_s, attention_s, other_s, 0.0)
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Bandwidth = Annotated[float, BeforeValidator(_bandwidth)]
+Count = Annotated[int, BeforeValidator(_count)]
+Index = Annotated[int, BeforeValidator(_index)]
+CostTime = Annotated[Any, BeforeValidator(_cost)]
+TransferCost = Annotated[Transfer, BeforeValidator(_transfer)]
+ScheduleChoice = Annotated[ScheduleSection, BeforeValidator(_schedule)]
+Layout = Annotated[Any, BeforeValidator(_layout)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Skew = Annotated[float, BeforeValidator(_skew)]
+Preset = Annotated[dict[str, object], BeforeValidator(_preset)]
+Kernels = Annotated[Any, BeforeValidator(_kernels)]

@@ -1,0 +1,227 @@
+"""The parts that ops are made of, each with its time alone and beside what shares its GPU.
+
+A part is one phase to be: a block of a layer for one kind of work, an all-to-all, the embedding, the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, NamedTuple, TypeAlias
+
+from dualpipe_sim.cluster import Tier
+from dualpipe_sim.costs.alltoall import STEPS, AllToAll, Exchange, Step, payload_bytes
+from dualpipe_sim.costs.compute import (
+    Block,
+    Compute,
+    Work,
+    Workload,
+    embedding_compute,
+    head_compute,
+    layer_compute,
+    mtp_compute,
+)
+from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Flow
+from dualpipe_sim.model import LayerKind, Model
+from dualpipe_sim.ops import KINDS
+
+Sharing: TypeAlias = Literal["reserved", "on-demand"]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How compute and communication share a GPU in an overlapped pair.
+
+    Attributes:
+        communication_sms: SMs that the all-to-all takes, alone or not; compute beside it has the others.
+        sharing: ``reserved``: compute has the others for all of a pair's slot; ``on-demand``: only while an
+            all-to-all runs, and all of them otherwise.
+        chunk_tokens: tokens of a chunk that a channel sends; None for the best size.
+
+    """
+
+    communication_sms: int = 20
+    sharing: Sharing = "reserved"
+    chunk_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times of an MoE layer in overlapped pairs that stand in for the formulas'; empty for none.
+
+    Attributes:
+        compute: kernels of a compute phase beside communication, without the gaps between them; those of
+            attention hold for every layer.
+        alltoall_s: whole all-to-alls beside compute.
+
+    """
+
+    compute: Mapping[tuple[Block, Work], Compute] = field(default_factory=dict)
+    alltoall_s: Mapping[Step, float] = field(default_factory=dict)
+
+
+class Part(NamedTuple):
+    """One phase to be.
+
+    Attributes:
+        lane: lane that it occupies.
+        name: what it does.
+        kind: kind code of the work.
+        alone_s: seconds with the GPU to itself.
+        beside_s: seconds beside a phase of the other lane.
+        alone_flows: bytes that it puts on links.
+        beside_flows: the same beside compute, which makes it slower.
+
+    """
+
+    lane: int
+    name: str
+    kind: int
+    alone_s: float
+    beside_s: float
+    alone_flows: tuple[Flow, ...] = ()
+    beside_flows: tuple[Flow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All parts of a model in one setting.
+
+    Attributes:
+        model: the model.
+        load: one micro-batch on one GPU, all SMs computing.
+        alltoall: the all-to-all of the expert-parallel group; None where there is none.
+        overlap: how compute and communication share the GPU.
+        measured: times that stand in for the formulas'.
+
+    """
+
+    model: Model
+    load: Workload
+    alltoall: AllToAll | None
+    overlap: Overlap
+    measured: Measured
+
+    @cached_property
+    def beside(self) -> Workload:
+        """The same micro-batch on the SMs that communication leaves."""
+        return replace(self.load, sms=self.load.gpu.sms - self.overlap.communication_sms)
+
+    def layer(self, layer: int) -> dict[tuple[Block, Work], Part]:
+        """Return the compute parts of a layer; those of multi-token prediction follow the model's in number."""
+        return self._layers[self._kind(layer)]
+
+    def exchanges(self, layer: int) -> dict[Step, Part]:
+        """Return the all-to-alls of a layer; none where it is dense or its experts are not spread."""
+        return self._exchanges if self._kind(layer) == "moe" else {}
+
+    @cached_property
+    def embedding(self) -> dict[Work, Part]:
+        """The token embedding."""
+        return _always("embedding", embedding_compute(self.model, self.load))
+
+    @cached_property
+    def head(self) -> dict[Work, Part]:
+        """The output head with the loss."""
+        return _always("head", head_compute(self.model, self.load))
+
+    @cached_property
+    def mtp(self) -> dict[Work, Part]:
+        """What a multi-token prediction module does before its layer: the next token's embedding, joined in."""
+        lookup, projection = embedding_compute(self.model, self.load), mtp_compute(self.model, self.load)
+        joined = {work: _sum(lookup[work], projection[work]) for work in lookup}
+        return _always("mtp", joined)
+
+    def _kind(self, layer: int) -> LayerKind:
+        return self.model.layer_kinds()[min(layer, self.model.layers - 1)]
+
+    @cached_property
+    def _exchanges(self) -> dict[Step, Part]:
+        if self.alltoall is None or self.alltoall.group.gpus == 1:
+            return {}
+        return {step: self._exchange(self.alltoall, step) for step in STEPS}
+
+    @cached_property
+    def _layers(self) -> dict[LayerKind, dict[tuple[Block, Work], Part]]:
+        return {kind: self._layer(kind) for kind in set(self.model.layer_kinds())}
+
+    def _layer(self, kind: LayerKind) -> dict[tuple[Block, Work], Part]:
+        alone = layer_compute(self.model, kind, self.load)
+        beside = layer_compute(self.model, kind, self.beside)
+        for (block, work), kernels in self.measured.compute.items():
+            if kind == "moe" or block == "attn":
+                measured = kernels._replace(gap_s=kernels.busy_s * self.load.gpu.kernel_gap)
+                beside[block, work] = measured
+                alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
+        return {
+            (block, work): Part(
+                COMPUTE, block, KINDS.index(work), alone[block, work].duration_s, beside[block, work].duration_s
+            )
+            for block, work in alone
+        }
+
+    def _exchange(self, alltoall: AllToAll, step: Step) -> Part:
+        tokens, hidden = self.load.tokens, self.model.hidden
+        alone = alltoall.exchange(
+            tokens,
+            hidden * payload_bytes(step, self.load.recipe),
+            sms=self.overlap.communication_sms,
+            chunk_tokens=self.overlap.chunk_tokens,
+            skew=self.load.routing_skew,
+        )
+        beside = alltoall.overlapped(alone, step, tokens, hidden)
+        if step in self.measured.alltoall_s:
+            beside = _lasting(beside, self.measured.alltoall_s[step])
+        name, work = step.split()
+        return Part(
+            ALLTOALL,
+            name,
+            KINDS.index("F" if work == "F" else "I"),
+            alone.duration_s,
+            beside.duration_s,
+            _flows(alone, alltoall),
+            _flows(beside, alltoall),
+        )
+
+
+def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:
+    """Return parts that nothing runs beside."""
+    return {
+        work: Part(COMPUTE, name, KINDS.index(work), one.duration_s, one.duration_s) for work, one in compute.items()
+    }
+
+
+def _sum(one: Compute, other: Compute) -> Compute:
+    return Compute(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+def _with_sms(beside: Compute, share: float) -> Compute:
+    """Return a phase that ran on a share of the SMs as it runs on all of them."""
+    gap = beside.gap_s / beside.busy_s if beside.busy_s else 0.0
+    alone = beside._replace(gemm_s=beside.gemm_s * share, attention_s=beside.attention_s * share)
+    return alone._replace(gap_s=alone.busy_s * gap)
+
+
+def _lasting(exchange: Exchange, seconds: float) -> Exchange:
+    """Return an exchange that lasts so long: slower links and latency, or, if it was shorter, fewer bytes and less."""
+    stretch = seconds / exchange.duration_s
+    fewer = min(1.0, stretch)
+    return replace(
+        exchange,
+        latency_s=exchange.latency_s * stretch,
+        infiniband_bytes=exchange.infiniband_bytes * fewer,
+        nvlink_bytes=exchange.nvlink_bytes * fewer,
+        infiniband_bytes_per_s=exchange.infiniband_bytes_per_s * fewer / stretch,
+        nvlink_bytes_per_s=exchange.nvlink_bytes_per_s * fewer / stretch,
+    )
+
+
+def _flows(exchange: Exchange, alltoall: AllToAll) -> tuple[Flow, ...]:
+    """Return what an exchange puts on the links; a kernel that achieves a share of one occupies it whole."""
+    kernel = alltoall.kernel
+    tiers: tuple[tuple[Tier, float, float, float], ...] = (
+        ("infiniband", exchange.infiniband_bytes, exchange.infiniband_bytes_per_s, kernel.infiniband_efficiency),
+        ("nvlink", exchange.nvlink_bytes, exchange.nvlink_bytes_per_s, kernel.nvlink_efficiency),
+    )
+    return tuple(Flow(tier, size / share, rate / share) for tier, size, rate, share in tiers if size)

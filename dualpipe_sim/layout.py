@@ -1,0 +1,209 @@
+"""Stage layouts: which layers of a model each stage of a pipe holds, and where embedding, head and MTP sit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import inf
+from typing import TypeAlias
+
+from dualpipe_sim.errors import ScheduleError, UserError
+
+EVEN, BALANCED = "even", "balanced"
+
+LayoutChoice: TypeAlias = str | tuple[int, ...]
+"""``even``, ``balanced``, a Megatron layout string, or how many layers each stage holds."""
+
+_GROUP = re.compile(r"\(([^()]*)\)\*(\d+)")
+_LETTER = re.compile(r"([EtmL|])\*(\d+)")
+_MOST_CHARACTERS = 100_000
+
+
+@dataclass(frozen=True)
+class StageLayers:
+    """What one stage holds, in the order of the forward pass.
+
+    Attributes:
+        layers: numbers of its transformer layers, in the model from 0.
+        embedding: whether the token embedding is here.
+        mtp: multi-token prediction modules here, each a projection and a layer.
+        head: whether the head and the loss are here, those of multi-token prediction included.
+
+    """
+
+    layers: tuple[int, ...]
+    embedding: bool = False
+    mtp: int = 0
+    head: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is here."""
+        return not (self.layers or self.embedding or self.mtp or self.head)
+
+
+@dataclass(frozen=True)
+class DepthTimes:
+    """How long each part of a model takes for one micro-batch, for :func:`balanced`.
+
+    Attributes:
+        layers_s: seconds of each layer.
+        before_s: seconds of what the first stage has beside layers, the embedding.
+        after_s: seconds of what the last stage has beside layers: head, loss and multi-token prediction.
+
+    """
+
+    layers_s: tuple[float, ...]
+    before_s: float = 0.0
+    after_s: float = 0.0
+
+
+def lay_out(choice: LayoutChoice, stages: int, mtp: int, times: DepthTimes) -> tuple[StageLayers, ...]:
+    """Return what each stage of one pipe holds.
+
+    Args:
+        choice: the layout.
+        stages: stages of the pipe.
+        mtp: multi-token prediction modules of the model.
+        times: seconds of each part of the model; only ``balanced`` reads more of them than their number.
+
+    Raises:
+        ScheduleError: a layout for another number of stages.
+        UserError: a layout that does not hold the model once, in order.
+
+    """
+    layers = len(times.layers_s)
+    if choice == EVEN:
+        return with_ends(even(layers, stages), mtp)
+    if choice == BALANCED:
+        return with_ends(balanced(times, stages), mtp)
+    held = explicit(choice, layers, mtp)
+    if len(held) != stages:
+        raise ScheduleError(
+            f"pipeline.layout has {len(held)} stages, but this schedule cuts the model into {stages}; "
+            "'even' and 'balanced' fit any number"
+        )
+    return held
+
+
+def explicit(choice: LayoutChoice, layers: int, mtp: int) -> tuple[StageLayers, ...]:
+    """Return what each stage holds by a layout that names its stages.
+
+    Raises:
+        UserError: a layout that does not hold the model once, in order.
+
+    """
+    held = megatron(choice) if isinstance(choice, str) else with_ends(choice, mtp)
+    for what, here, there in (
+        ("layers", sum(len(stage.layers) for stage in held), layers),
+        ("multi-token prediction modules", sum(stage.mtp for stage in held), mtp),
+    ):
+        if here != there:
+            raise UserError(f"pipeline.layout holds {here} {what}, but the model has {there}")
+    return held
+
+
+def even(layers: int, stages: int) -> tuple[int, ...]:
+    """Return equal numbers of layers; where they do not divide, the rest is spread over the depth."""
+    return tuple(end - begin for begin, end in pairwise(stage * layers // stages for stage in range(stages + 1)))
+
+
+def balanced(times: DepthTimes, stages: int) -> tuple[int, ...]:
+    """Return the numbers of layers that make the slowest stage fastest, exactly.
+
+    Among all such splits it is one with the least sum of squared stage times, so that the others are even too.
+    """
+    ends_s = [times.before_s, *[0.0] * (stages - 2), times.after_s]
+    if stages == 1:
+        return (len(times.layers_s),)
+    slowest_s = _slowest_s(times.layers_s, ends_s)
+    return _most_even(times.layers_s, ends_s, slowest_s)
+
+
+def with_ends(counts: Sequence[int], mtp: int) -> tuple[StageLayers, ...]:
+    """Return stages of so many layers each, the embedding on the first, head and multi-token prediction on the last."""
+    begins = [0, *accumulate(counts)]
+    last = len(counts) - 1
+    return tuple(
+        StageLayers(tuple(range(begin, end)), stage == 0, mtp if stage == last else 0, stage == last)
+        for stage, (begin, end) in enumerate(pairwise(begins))
+    )
+
+
+def megatron(text: str) -> tuple[StageLayers, ...]:
+    """Read a layout string of Megatron-Core, such as ``Et*3|(tt|)*29,m|L``.
+
+    ``E`` is the embedding, ``t`` a transformer layer, ``m`` a multi-token prediction module, ``L`` head and loss; ``|``
+    ends a stage, ``x*n`` and ``(…)*n`` repeat, commas and spaces mean nothing, stages may be empty
+    (https://docs.nvidia.com/megatron-core/developer-guide/latest/user-guide/features/pipeline_parallel_layout.html).
+    Unlike there ``E`` and ``L`` may be left out, for a part of a model.
+
+    Raises:
+        UserError: not such a string.
+
+    """
+    letters = _unroll(text)
+    if not re.fullmatch("E?t*m*L?", letters.replace("|", "")):
+        raise UserError(f"pipeline.layout: must go from one E over all t and all m to one L, not as in {text!r}")
+    stages, begin = [], 0
+    for stage in letters.split("|"):
+        end = begin + stage.count("t")
+        stages.append(StageLayers(tuple(range(begin, end)), "E" in stage, stage.count("m"), "L" in stage))
+        begin = end
+    return tuple(stages)
+
+
+def _unroll(text: str) -> str:
+    letters = re.sub(r"[\s,]", "", text)
+    for pattern in (_GROUP, _LETTER):
+        letters = pattern.sub(lambda found: found[1] * min(int(found[2]), _MOST_CHARACTERS), letters)
+        if len(letters) > _MOST_CHARACTERS:
+            raise UserError(f"pipeline.layout: {text!r} repeats too often")
+    strange = re.search(r"[^EtmL|]", letters)
+    if strange or not letters:
+        at = f"'{strange[0]}'" if strange else "nothing"
+        raise UserError(
+            f"pipeline.layout: must be 'even', 'balanced', a list of numbers of layers, or stages of E, t, m and L "
+            f"such as 'Et*3|(tt|)*29,m|L'; got {at} in {text!r}"
+        )
+    return letters
+
+
+def _slowest_s(layers_s: Sequence[float], ends_s: Sequence[float]) -> float:
+    """Return the least time that the slowest stage can have.
+
+    ``best[n]`` is that of the stages so far with the first n layers; each further stage tries all its numbers.
+    """
+    sums_s = [0.0, *accumulate(layers_s)]
+    count = len(layers_s)
+    best = [sums_s[n] + ends_s[0] for n in range(count + 1)]
+    for end_s in ends_s[1:]:
+        best = [
+            min(max(best[begin], sums_s[n] - sums_s[begin] + end_s) for begin in range(n + 1)) for n in range(count + 1)
+        ]
+    return best[count]
+
+
+def _most_even(layers_s: Sequence[float], ends_s: Sequence[float], slowest_s: float) -> tuple[int, ...]:
+    """Return the numbers of layers with the least sum of squared stage times, no stage above ``slowest_s``."""
+    sums_s = [0.0, *accumulate(layers_s)]
+    count = len(layers_s)
+
+    def squared(begin: int, end: int, stage: int) -> float:
+        seconds = sums_s[end] - sums_s[begin] + ends_s[stage]
+        return seconds * seconds if seconds <= slowest_s else inf
+
+    best = [squared(0, n, 0) for n in range(count + 1)]
+    begins: list[list[int]] = []
+    for stage in range(1, len(ends_s)):
+        tried = [
+            min((best[begin] + squared(begin, n, stage), begin) for begin in range(n + 1)) for n in range(count + 1)
+        ]
+        best = [least for least, _ in tried]
+        begins.append([begin for _, begin in tried])
+    cuts = [count]
+    for begin_of in reversed(begins):
+        cuts.append(begin_of[cuts[-1]])
+    return tuple(end - begin for begin, end in pairwise([0, *reversed(cuts)]))
