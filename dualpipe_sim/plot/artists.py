@@ -23,7 +23,7 @@ from dualpipe_sim.plot.cells import BoolArray, Boxes
 from dualpipe_sim.plot.style import LARGEST_NUMBER_PT, SMALLEST_NUMBER_PT, Colour
 
 _POINTS_PER_INCH = 72.0
-_CROWDED_PT = 2.0  # cells narrower than this are drawn as strips of their mean colour
+_CROWDED_PT = 1.5  # cells narrower than this are drawn as strips of their mean colour
 _BORDER_SHARE = 0.07  # of a cell's width is the most that its border takes
 _THINNEST_BORDER_PT = 0.25  # a border that would be thinner is left out
 _NUMBER_SHARE = 0.88  # of a cell's width is the most that its number takes
