@@ -22,6 +22,8 @@ def load_experiment(
     config: str | Path | Mapping[str, object],
     overrides: Mapping[str, object] | None = None,
     settings: Iterable[str] = (),
+    *,
+    source: str = "config",
 ) -> Experiment:
     """Return the experiment that a configuration describes.
 
@@ -29,21 +31,24 @@ def load_experiment(
         config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape.
         overrides: values by dotted key (``{"pipeline.micro_batches": 40}``); a mapping replaces what is there.
         settings: the same as text, ``pipeline.micro_batches=40``, the value in YAML.
+        source: what to call a mapping in errors.
 
     Raises:
         ConfigError: one line with the file, the key, the value and what would be right.
 
     """
-    return experiment_of(*read_config(config, overrides, settings))
+    return experiment_of(*read_config(config, overrides, settings, source=source))
 
 
 def read_config(
     config: str | Path | Mapping[str, object],
     overrides: Mapping[str, object] | None = None,
     settings: Iterable[str] = (),
+    *,
+    source: str = "config",
 ) -> tuple[Data, str]:
     """Return a configuration as plain data, and what to call it in errors; arguments as for :func:`load_experiment`."""
-    data, source = (_copy(config), "config") if isinstance(config, Mapping) else _read(Path(config))
+    data, source = (_copy(config), source) if isinstance(config, Mapping) else _read(Path(config))
     data = with_presets_named(data)
     for key, value in {**(overrides or {}), **dict(map(_parse_setting, settings))}.items():
         _override(data, key, value, source)
@@ -90,7 +95,14 @@ def _read(path: Path) -> tuple[Data, str]:
 
 
 def _copy(config: Mapping[str, object]) -> Data:
-    return {str(key): _copy(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    return {str(key): _copied(value) for key, value in config.items()}
+
+
+def _copied(value: object) -> object:
+    """Copy what an override may change in place: mappings and lists."""
+    if isinstance(value, Mapping):
+        return _copy(value)
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _parse_setting(setting: str) -> tuple[str, object]:
