@@ -5,22 +5,31 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from dualpipe_sim.errors import ScheduleError, did_you_mean
+from dualpipe_sim.placement import Placement
 from dualpipe_sim.schedule import MOST_MICROBATCHES, MOST_STAGES, Schedule
+from dualpipe_sim.times import OpTimes
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 
 _SIZES = ("ranks", "micro_batches")
+_TIMES = {"forward": 1.0, "backward_input": 1.0, "backward_weight": 1.0, "transfer": 0.0}
+"""Options of every schedule that adapts to times, with their defaults: seconds of a rank's share of the model."""
 _SEARCH_RANKS = 16  # how far from the asked size to look for one that works
 
 
-def _any_size(ranks: int, micro_batches: int) -> bool:
+def _any_size(ranks: int, micro_batches: int, **_options: object) -> bool:
     return ranks > 0 and micro_batches > 0
+
+
+def _no_options(limit: float) -> Mapping[str, object]:  # noqa: ARG001 - same shape for every schedule
+    return {}
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,9 @@ class ScheduleSpec:
         generate: the function that writes the order down.
         needs: the sizes it works at, in words that follow "needs", or an empty string.
         accepts: whether it works at these sizes (and options).
+        place: ``(ranks, **options) -> Placement`` of a schedule that adapts to times, else None.
+        tries: values of options worth trying where the best is sought.
+        within: options that keep the schedule within a limit of activations, if it has such.
 
     """
 
@@ -39,6 +51,9 @@ class ScheduleSpec:
     generate: Callable[..., Schedule]
     needs: str
     accepts: Callable[..., bool]
+    place: Callable[..., Placement] | None = None
+    tries: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    within: Callable[[float], Mapping[str, object]] = _no_options
 
     @property
     def source(self) -> str:
@@ -50,26 +65,42 @@ class ScheduleSpec:
         """Options beside the sizes, by name, with their type and default."""
         parameters = inspect.signature(self.generate).parameters
         hints = get_type_hints(self.generate)
-        return {
+        own = {
             name: parameter.replace(annotation=hints[name])
             for name, parameter in parameters.items()
             if name not in (*_SIZES, "times")
         }
+        if not self.adapts_to_times:
+            return own
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        return own | {name: inspect.Parameter(name, keyword, default=_TIMES[name], annotation=float) for name in _TIMES}
 
-    @cached_property
+    @property
     def adapts_to_times(self) -> bool:
-        """Whether the order depends on how long ops take (a parameter ``times``)."""
-        return "times" in inspect.signature(self.generate).parameters
+        """Whether the order depends on how long ops take, given as ``times`` or as uniform times by name."""
+        return self.place is not None
+
+    def placement(self, ranks: int, options: Mapping[str, object]) -> Placement:
+        """Return where the stages of a schedule that adapts to times will be, so that their times can be found.
+
+        Raises:
+            ScheduleError: a schedule that does not adapt to times, or an option that it does not have.
+
+        """
+        if self.place is None:
+            raise ScheduleError(f"{self.name} is the same for all times; its placement is that of the built schedule")
+        self.check_options(options)
+        return self.place(ranks, **_chosen(options, self.place))
 
     def build(self, ranks: int, micro_batches: int, options: Mapping[str, object]) -> Schedule:
         """Return the schedule at these sizes, or say why not in a ScheduleError."""
         self._check_size("ranks", ranks, MOST_STAGES)
         self._check_size("micro_batches", micro_batches, MOST_MICROBATCHES)
         self.check_options(options)
-        sizing = {name: value for name, value in options.items() if name in inspect.signature(self.accepts).parameters}
+        sizing = _chosen(options, self.accepts)
         if not self.accepts(ranks, micro_batches, **sizing):
             raise ScheduleError(self._refusal(ranks, micro_batches, sizing))
-        return replace(self.generate(ranks, micro_batches, **options), name=self.name)
+        return replace(self.generate(ranks, micro_batches, **self._with_times(ranks, options)), name=self.name)
 
     def check_options(self, options: Mapping[str, object]) -> None:
         """Raise a ScheduleError for an option that the schedule does not have, or a value of the wrong type."""
@@ -90,9 +121,20 @@ class ScheduleSpec:
                 return text
         raise ScheduleError(f"{self.name}: option {option} must be {_describe(expected)}, got {text!r}")
 
+    def _with_times(self, ranks: int, options: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the options with uniform times by name made into ``times``."""
+        uniform = {name: value for name, value in options.items() if self.adapts_to_times and name in _TIMES}
+        if not uniform:
+            return options
+        if "times" in options:
+            raise ScheduleError(f"{self.name}: give either times or {' and '.join(uniform)}, not both")
+        seconds = cast("dict[str, float]", _TIMES | uniform)
+        others = {name: value for name, value in options.items() if name not in uniform}
+        return {**others, "times": OpTimes.uniform(self.placement(ranks, others), **seconds)}
+
     def _type_of(self, option: str) -> object:
         if option == "times" and self.adapts_to_times:
-            return object
+            return OpTimes
         if option not in self.options:
             known = ", ".join(self.options) or "none"
             raise ScheduleError(
@@ -128,6 +170,12 @@ class ScheduleSpec:
                 return
 
 
+def _chosen(options: Mapping[str, object], function: Callable[..., object]) -> dict[str, Any]:
+    """Return those of the options that a function takes."""
+    taken = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in taken}
+
+
 def _choices(expected: object) -> list[object]:
     if get_origin(expected) is Literal:
         return list(get_args(expected))
@@ -144,7 +192,13 @@ def _fits(value: object, choice: object) -> bool:
     return isinstance(value, (int, float) if choice is float else choice)
 
 
-_TYPE_NAMES: dict[object, str] = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+_TYPE_NAMES: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+    OpTimes: "an OpTimes",
+}
 
 
 def _describe(expected: object) -> str:
@@ -166,7 +220,13 @@ _SPECS: dict[str, ScheduleSpec] = {}
 
 
 def register(
-    name: str, *, needs: str = "", accepts: Callable[..., bool] = _any_size
+    name: str,
+    *,
+    needs: str = "",
+    accepts: Callable[..., bool] = _any_size,
+    placement: Callable[..., Placement] | None = None,
+    tries: Mapping[str, Sequence[object]] = MappingProxyType({}),
+    within: Callable[[float], Mapping[str, object]] = _no_options,
 ) -> Callable[[Generator], Generator]:
     """Add a generator ``(ranks, micro_batches, **options) -> Schedule`` under a name.
 
@@ -174,11 +234,15 @@ def register(
         name: what users call the schedule.
         needs: the sizes it works at, in words that complete "<name> needs …".
         accepts: ``(ranks, micro_batches) -> bool``, the same as code; it may also take options by their names.
+        placement: only for a generator with a parameter ``times`` (an OpTimes, or None for unit times):
+            ``(ranks, **options) -> Placement``, where it will put its stages.
+        tries: values of its options worth trying where the best is sought, by name.
+        within: for a schedule that can be held within a limit of activations, the options that do so.
 
     """
 
     def add(generate: Generator) -> Generator:
-        _SPECS[name] = ScheduleSpec(name, generate, needs, accepts)
+        _SPECS[name] = ScheduleSpec(name, generate, needs, accepts, placement, tries, within)
         return generate
 
     return add
@@ -214,7 +278,8 @@ def build(name: str, ranks: int, micro_batches: int, **options: object) -> Sched
         name: a registered schedule, for example ``"dualpipe"``.
         ranks: pipeline ranks.
         micro_batches: micro-batches of a step, all pipes together.
-        options: the schedule's own options, for example ``stages_per_rank=2``.
+        options: the schedule's own options, for example ``stages_per_rank=2``; for one that adapts to times also
+            ``times``, or uniform times by name: ``forward``, ``backward_input``, ``backward_weight``, ``transfer``.
 
     Raises:
         ScheduleError: an unknown name or option, or sizes that the schedule cannot do.

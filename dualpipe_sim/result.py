@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from html import escape
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.timeline import Timeline
@@ -13,6 +13,8 @@ from dualpipe_sim.timeline import Timeline
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from dualpipe_sim.experiment import Choice
 
 Theory: TypeAlias = dict[str, object]
 
@@ -39,7 +41,8 @@ class Result:
         idle_s_by_cause: idle seconds of each rank, by cause; the causes sum to the rank's idle time.
         peak_in_flight_by_rank: most (stage, micro-batch) pairs live at once.
         peak_activations_by_rank: the same in activations of a whole rank's share of the model.
-        theory: ``bubble_s`` and ``peak_activations`` by the paper's formula, and its ``source``; None without one.
+        theory: ``bubble_s`` and ``peak_activations`` by the paper's formula, what the bubble is ``over`` (makespan, or
+            span from a rank's first op to its last), and the ``source``; None without one.
         engine: what played the task graph.
         error: why the schedule cannot be run at these sizes, or None.
         timeline: when everything ran; None where refused.
@@ -74,7 +77,7 @@ class Result:
         """Return every key of a run, ready for JSON."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "timeline"}
 
-    def gantt(self, ax: Axes | None = None, **options: object) -> Axes:
+    def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
         """Draw the timeline; see :func:`dualpipe_sim.plot.gantt`.
 
         Raises:
@@ -83,8 +86,7 @@ class Result:
         """
         from dualpipe_sim.plot import gantt
 
-        axes: Axes = gantt(self.played, ax, **options)
-        return axes
+        return gantt(self.played, ax, **options)
 
     @property
     def played(self) -> Timeline:
@@ -114,7 +116,7 @@ class Result:
             _number(self.micro_batches_per_s),
             f"{self.bubble_ratio:.1%}",
             format_seconds(max(idle_s, default=0.0)),
-            format_seconds(theory.get("bubble_s")),
+            format_seconds(theory.get("bubble_s")) + ("*" if theory.get("over") == "span" else ""),
             _number(max(self.peak_activations_by_rank or [0.0])),
             _number(theory.get("peak_activations")),
         ]
@@ -143,17 +145,19 @@ class Comparison(Sequence[Result]):
         """Return all runs, ready for JSON."""
         return {"runs": [run.to_dict() for run in self.runs]}
 
-    def gantt(self, **options: object) -> Figure:
+    def gantt(self, **options: Any) -> Figure:  # noqa: ANN401 - the plot names and types them
         """Draw all timelines on one time axis; see :func:`dualpipe_sim.plot.compare_gantt`."""
         from dualpipe_sim.plot import compare_gantt
 
-        figure: Figure = compare_gantt(
-            {run.label: run.timeline for run in self.runs if run.timeline is not None}, **options
-        )
-        return figure
+        return compare_gantt({run.label: run.timeline for run in self.runs if run.timeline is not None}, **options)
 
     def _repr_html_(self) -> str:
         return html_table(self.runs)
+
+
+def refused(choice: Choice, reason: str) -> Result:
+    """Return the result of a schedule that cannot be run."""
+    return Result(choice.name, choice.ranks, choice.micro_batches, dict(choice.options), error=reason)
 
 
 def by_throughput(runs: Sequence[Result]) -> Comparison:

@@ -15,7 +15,7 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
 from dualpipe_sim.graph import TaskGraph, lower
 from dualpipe_sim.registry import build
-from dualpipe_sim.result import Comparison, Result, Theory, by_throughput
+from dualpipe_sim.result import Comparison, Result, Theory, by_throughput, refused
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.timeline import Timeline
 
@@ -68,7 +68,15 @@ def run(experiment: Experiment, choice: Choice) -> Result:
 
 def run_all(experiment: Experiment) -> Comparison:
     """Run every schedule that an experiment compares (or its only one)."""
-    return by_throughput([_run_or_refuse(experiment, choice) for choice in experiment.compare or (experiment.choice,)])
+    return by_throughput([run_or_refuse(experiment, choice) for choice in experiment.choices])
+
+
+def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
+    """Run one schedule of an experiment; one that cannot do these sizes is a result with ``error``."""
+    try:
+        return _run(experiment, choice)
+    except ScheduleError as error:
+        return refused(choice, str(error))
 
 
 def build_choice(choice: Choice) -> Schedule:
@@ -110,13 +118,6 @@ def _run(experiment: Experiment, choice: Choice) -> Result:
     return _result(choice, timeline, _theory(experiment, choice))
 
 
-def _run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
-    try:
-        return _run(experiment, choice)
-    except ScheduleError as error:
-        return Result(choice.name, choice.ranks, choice.micro_batches, dict(choice.options), error=str(error))
-
-
 def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, object]) -> Experiment:
     from dualpipe_sim.config import load_experiment
 
@@ -146,6 +147,7 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         return None
     return {
         "bubble_s": published.bubble_s,
+        "over": published.over,
         "peak_activations": published.peak_activations,
         "source": published.source,
     }

@@ -33,6 +33,8 @@ def print_comparison(comparison: Comparison) -> None:
     done = [run for run in comparison if run.error is None]
     if done:
         console.print(_runs(done))
+    if any((run.theory or {}).get("over") == "span" for run in done):
+        console.print("* over the span from a rank's first op to its last, as its paper counts", highlight=False)
     for run in comparison:
         if run.error is not None:
             console.print(f"refused: {run.error}", highlight=False, soft_wrap=True)

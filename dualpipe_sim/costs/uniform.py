@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,16 @@ class UniformCosts:
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement)
         return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes)
 
+    def joined(self, shares: int) -> UniformCosts:
+        """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did."""
+        return replace(
+            self,
+            forward=_joined(self.forward, shares),
+            backward_input=_joined(self.backward_input, shares),
+            backward_weight=_joined(self.backward_weight, shares),
+            overlapped=None if self.overlapped is None else _joined(self.overlapped, shares),
+        )
+
 
 @dataclass(frozen=True)
 class UniformStageCosts:
@@ -80,6 +90,12 @@ class UniformStageCosts:
         if self.overlapped_s is None:
             return float(self.stage_s[F][forward] + self.stage_s[B][backward])
         return float(self.overlapped_s[forward] + self.overlapped_s[backward]) / 2
+
+
+def _joined(cost: Cost, shares: int) -> Cost:
+    if isinstance(cost, tuple):
+        return tuple(sum(cost[start : start + shares]) for start in range(0, len(cost), shares))
+    return cost * shares
 
 
 def _per_stage(cost: Cost, placement: Placement) -> NDArray[np.float64]:

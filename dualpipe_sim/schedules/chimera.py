@@ -23,6 +23,7 @@ def micro_batches_of_block(ranks: int, concatenation: Concatenation) -> int:
     accepts=lambda ranks, micro_batches, concatenation="direct": (
         ranks % 2 == 0 and micro_batches % micro_batches_of_block(ranks, concatenation) == 0
     ),
+    tries={"pairs": (1, 2, 4), "concatenation": ("direct", "forward-doubling")},
 )
 def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Concatenation = "direct") -> Schedule:
     """Chimera: opposed 1F1B pipes merged. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3, 7 and 8.

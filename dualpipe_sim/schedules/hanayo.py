@@ -11,7 +11,7 @@ from dualpipe_sim.schedule import OrderBuilder, Schedule
 _SLOTS = {F: 1, B: 2}  # how long an op takes in the table that the order is read from: the paper's B = 2 F
 
 
-@register("hanayo")
+@register("hanayo", tries={"waves": (1, 2, 3, 4)})
 def hanayo(ranks: int, micro_batches: int, waves: int = 2) -> Schedule:
     """Hanayo: one pipe that zigzags over the ranks in waves. Liu et al., SC'23, https://arxiv.org/abs/2308.15762.
 

@@ -38,13 +38,13 @@ def grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]:
 def check_stages_per_rank(name: str, stages_per_rank: int) -> None:
     """Refuse fewer than two stages a rank."""
     if stages_per_rank < 2:
-        raise ScheduleError(f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank} (1f1b has one stage a rank)")
+        raise ScheduleError(
+            f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank} (1f1b has one stage a rank)"
+        )
 
 
-@register("interleaved-1f1b", needs=NEEDS, accepts=accepts)
-def interleaved_1f1b(
-    ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None
-) -> Schedule:
+@register("interleaved-1f1b", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
+def interleaved_1f1b(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
     """Interleaved 1F1B: v stages a rank. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom).
 
     Args:

@@ -6,7 +6,7 @@ from dualpipe_sim.schedule import OrderBuilder, Schedule
 from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, check_stages_per_rank, default_group, grouped
 
 
-@register("interleaved-1f1b-overlap", needs=NEEDS, accepts=accepts)
+@register("interleaved-1f1b-overlap", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
 def interleaved_1f1b_overlap(
     ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None
 ) -> Schedule:

@@ -7,7 +7,7 @@ from dualpipe_sim.registry import register
 from dualpipe_sim.schedule import OrderBuilder, Schedule
 
 
-@register("looped-bfs")
+@register("looped-bfs", tries={"stages_per_rank": (2, 3, 4)})
 def looped_bfs(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Schedule:
     """Looped BFS: GPipe over v stages a rank. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953.
 
