@@ -12,7 +12,7 @@ PINS := pyproject.toml constraints.txt
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks update-notebooks update-constraints clean .venv
+.PHONY: help demo test lint format notebooks update-notebooks benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -40,6 +40,9 @@ notebooks: $(DEV)  ## run every example notebook as a check, storing nothing
 
 update-notebooks: $(DEV)  ## run every example notebook and store its outputs
 	$(BIN)/jupyter-execute --inplace $(NOTEBOOKS)
+
+benchmark: $(PACKAGE)  ## measure how fast the program is on this machine
+	$(BIN)/python -m benchmarks
 
 update-constraints: $(DEV)  ## pin the newest dependencies that work together, for every supported Python
 	$(PIP) install --quiet uv
