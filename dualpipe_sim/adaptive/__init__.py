@@ -1,0 +1,1 @@
+"""How a zero-bubble order is found for given times and a memory limit: the parts that adaptive schedules share."""

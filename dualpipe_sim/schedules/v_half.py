@@ -1,0 +1,22 @@
+"""V-Half. Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362, figure 4."""
+
+from dualpipe_sim.adaptive.building_block import Block, build_v
+from dualpipe_sim.registry import register
+from dualpipe_sim.schedule import Schedule
+
+
+def block(ranks: int, rank: int) -> Block:
+    """Return the slots of a rank's building block."""
+    shift = 3 if ranks % 2 == 0 else 0
+    turn = 3 * ranks + shift - 1
+    return Block(2 * rank, 3 * ranks - 2 - rank, turn + 2 * rank, turn + 3 * ranks - 1 - rank)
+
+
+@register("v-half")
+def v_half(ranks: int, micro_batches: int) -> Schedule:
+    """V-Half: half of 1F1B's memory, half of its bubble. Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362.
+
+     A V whose forwards go down two slots a rank and come back one slot a rank, likewise the backwards for the input
+    . The order is the same for all times.
+    """
+    return build_v(ranks, micro_batches, block)
