@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from dualpipe_sim.cluster import Cluster
 from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.schedule import Schedule
 
 Contention: TypeAlias = Literal["none", "fair"]
 Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
@@ -19,10 +20,11 @@ class Choice:
     """A schedule at its sizes.
 
     Attributes:
-        name: a registered schedule.
+        name: a registered schedule, or the file that the order came from.
         ranks: pipeline ranks.
         micro_batches: micro-batches of a step, all pipes together.
         options: the schedule's own options.
+        order: the schedule itself where it came from a file, else None.
 
     """
 
@@ -30,6 +32,7 @@ class Choice:
     ranks: int
     micro_batches: int
     options: Mapping[str, object] = field(default_factory=dict)
+    order: Schedule | None = None
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
@@ -73,11 +76,10 @@ class Experiment:
     cluster: Cluster
     engine: Engine = "auto"
     source: str = "config"
+    contention: Contention = "none"
+    step_end: StepEnd = StepEnd()
 
     @property
     def choices(self) -> tuple[Choice, ...]:
         """The schedules to compare, or the only one."""
         return self.compare or (self.choice,)
-
-    contention: Contention = "none"
-    step_end: StepEnd = StepEnd()

@@ -53,6 +53,8 @@ def _at_same_stages(experiment: Experiment, choice: Choice) -> Result:
 
 def _stages_per_rank(choice: Choice) -> int:
     """Build the schedule at the smallest size that it accepts, and count."""
+    if choice.order is not None:
+        return len(choice.order.placement.pipes[0]) // choice.order.ranks
     chosen = spec(choice.name)
     for ranks, rounds in product(_SMALL_RANKS, (1, 2, 4)):
         try:
@@ -77,6 +79,9 @@ def _best_within(experiment: Experiment, choice: Choice, limit: float) -> Result
 
 def _options(choice: Choice, limit: float) -> Iterator[dict[str, object]]:
     """Yield the choice's own options with every combination of those it leaves open."""
+    if choice.order is not None:
+        yield {}
+        return
     chosen = spec(choice.name)
     fixed = {**chosen.within(limit), **choice.options}
     open_options = {name: values for name, values in chosen.tries.items() if name not in fixed}

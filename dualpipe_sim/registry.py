@@ -80,6 +80,11 @@ class ScheduleSpec:
         """Whether the order depends on how long ops take, given as ``times`` or as uniform times by name."""
         return self.place is not None
 
+    @property
+    def time_options(self) -> frozenset[str]:
+        """Options by which a schedule that adapts to times is told them."""
+        return frozenset({"times", *_TIMES}) if self.adapts_to_times else frozenset()
+
     def placement(self, ranks: int, options: Mapping[str, object]) -> Placement:
         """Return where the stages of a schedule that adapts to times will be, so that their times can be found.
 

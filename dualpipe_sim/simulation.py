@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim import metrics, theory
+from dualpipe_sim import metrics, theory, training
+from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
 from dualpipe_sim.graph import TaskGraph, lower
-from dualpipe_sim.registry import build
+from dualpipe_sim.ops import F, I, W
+from dualpipe_sim.placement import Placement
+from dualpipe_sim.registry import spec
 from dualpipe_sim.result import Comparison, Result, Theory, by_throughput, refused
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.times import OpTimes
 
 _SHORT = {"ranks": "pipeline.ranks", "micro_batches": "pipeline.micro_batches"}
 
@@ -79,15 +85,33 @@ def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
         return refused(choice, str(error))
 
 
-def build_choice(choice: Choice) -> Schedule:
-    """Return the order of a choice."""
-    return build(choice.name, choice.ranks, choice.micro_batches, **choice.options)
+def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
+    """Return the order of a choice; a schedule that adapts to times is given those of the experiment."""
+    if choice.order is not None:
+        return choice.order
+    chosen = spec(choice.name)
+    options = dict(choice.options)
+    if chosen.adapts_to_times and not options.keys() & chosen.time_options:
+        options["times"] = _op_times(experiment, chosen.placement(choice.ranks, options))
+    return chosen.build(choice.ranks, choice.micro_batches, options)
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice."""
     topology = experiment.cluster.topology(choice.ranks)
-    return lower(build_choice(choice), experiment.costs, topology, contention=experiment.contention == "fair")
+    order = build_choice(experiment, choice)
+    return lower(order, experiment.costs, topology, contention=experiment.contention == "fair")
+
+
+def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
+    """Return the times of a placement's stages; of transfers given as bytes, that of the slowest hop."""
+    costs = experiment.costs.on(placement)
+    transfer_s = costs.transfer_s
+    if transfer_s is None:
+        topology = experiment.cluster.topology(placement.ranks)
+        hops = {hop for pipe in placement.pipes for hop in pairwise(pipe) if hop[0] != hop[1]}
+        transfer_s = max((topology.route(*hop).seconds(costs.transfer_bytes) for hop in hops), default=0.0)
+    return OpTimes(costs.stage_s[F], costs.stage_s[I], costs.stage_s[W], transfer_s)
 
 
 def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
@@ -115,7 +139,7 @@ def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
 
 def _run(experiment: Experiment, choice: Choice) -> Result:
     timeline = play(lower_choice(experiment, choice), experiment.engine)
-    return _result(choice, timeline, _theory(experiment, choice))
+    return _with_training(_result(choice, timeline, _theory(experiment, choice)), experiment, timeline)
 
 
 def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, object]) -> Experiment:
@@ -127,7 +151,7 @@ def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, obj
 def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
     """Return what the schedule's paper says at these costs, where it says anything; papers leave transfers out."""
     costs = experiment.costs
-    if not isinstance(costs, UniformCosts):
+    if choice.order is not None or not isinstance(costs, UniformCosts):
         return None
     times = (costs.forward, costs.backward_input, costs.backward_weight, costs.overlapped)
     if any(isinstance(time, tuple) for time in times):
@@ -172,6 +196,27 @@ def _result(choice: Choice, timeline: Timeline, published: Theory | None) -> Res
         theory=published,
         engine=timeline.engine,
         timeline=timeline,
+    )
+
+
+def _with_training(result: Result, experiment: Experiment, timeline: Timeline) -> Result:
+    """Return a result with what it means for training, where a model is known."""
+    costs = experiment.costs
+    if not isinstance(costs, LayerCosts):
+        return result
+    step = training.step(timeline, costs, experiment.step_end)
+    stage, seconds = training.slowest_stage(costs.on(timeline.graph.schedule.placement))
+    return replace(
+        result,
+        step_time_s=step.time_s,
+        tokens_per_second_per_gpu=step.tokens_per_second_per_gpu,
+        mfu=training.mfu(step, costs),
+        mfu_noncausal=training.mfu(step, costs, causal=False),
+        gpu_hours_per_trillion_tokens=step.gpu_hours_per_trillion_tokens,
+        alltoall_hidden_ratio=training.alltoall_hidden_ratio(timeline),
+        exposed_alltoall_s_by_rank=_floats(training.exposed_alltoall_s(timeline)),
+        overlapped_pair_s=training.overlapped_pair_s(timeline),
+        slowest_stage={"stage": stage, "seconds": seconds},
     )
 
 

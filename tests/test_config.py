@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim import ConfigError, UserError, simulate
+from dualpipe_sim import ConfigError, UserError, build, compare, format_order, simulate
 from dualpipe_sim.config import load_experiment, packaged_configs
 from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -67,7 +67,7 @@ def mistakes() -> list[tuple[str, str]]:
         ("? {a: b}\n: 3\n", "line 1, column 3: the key {'a': 'b'} is not a word"),
         (GOOD.replace("schedule: 1f1b\n", ""), "schedule: is missing"),
         (GOOD.replace("1f1b", "dualpip"), "schedule: unknown schedule 'dualpip'; did you mean 'dualpipe'?"),
-        (GOOD.replace("1f1b", "[1f1b]"), "schedule: must be a schedule's name, or a mapping with 'name'"),
+        (GOOD.replace("1f1b", "[1f1b]"), "schedule: must be a schedule's name, a mapping with 'name'"),
         (
             GOOD.replace("1f1b", "{name: interleaved-1f1b, stages: 2}"),
             "schedule: interleaved-1f1b: unknown option 'stages' (its options: stages_per_rank, group)",
@@ -212,3 +212,56 @@ def test_a_list_of_costs_is_the_depth_of_the_model() -> None:
 @pytest.mark.parametrize("name", sorted(packaged_configs()))
 def test_every_packaged_config_loads(name: str) -> None:
     assert load_experiment(name).compare
+
+
+def order_in_a_file(folder: Path, text: str, **pipeline: int) -> Path:
+    (folder / "mine.csv").write_text(text)
+    file = folder / "mine.yaml"
+    sizes = {"ranks": 4, "micro_batches": 8} | pipeline
+    file.write_text(
+        f"pipeline: {sizes}\n"
+        "schedule: {file: mine.csv, placement: bidirectional}\n"
+        "compare: [{file: mine.csv, placement: bidirectional}, dualpipe]\n"
+        "costs: {forward: 2, backward_input: 3, backward_weight: 1, overlapped: 5, transfer: 0.5}\n"
+    )
+    return file
+
+
+def test_an_order_from_a_file_runs_as_the_schedule_that_wrote_it(tmp_path: Path) -> None:
+    file = order_in_a_file(tmp_path, format_order(build("dualpipe", 4, 8)))
+    from_file, registered = simulate(file), simulate(file, schedule="dualpipe")
+    assert from_file.schedule == "mine.csv"
+    assert list(from_file.played.end_s) == list(registered.played.end_s)
+    assert [run.makespan_s for run in compare(file)] == [registered.makespan_s] * 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "pipeline", "said"),
+    [
+        (("0F0,", ""), {}, "schedule: mine.csv: rank 0: 0F0 never runs"),
+        (("0F0,", "0F0,junk,"), {}, "schedule: mine.csv: rank 0, cell 1: 'junk' is no task"),
+        (("", ""), {"ranks": 8}, "schedule: mine.csv has a row for each of 4 ranks, but the pipeline has 8"),
+        (("", ""), {"micro_batches": 10}, "schedule: mine.csv has 8 micro-batches, but pipeline.micro_batches is 10"),
+    ],
+)
+def test_a_wrong_order_in_a_file_is_named(
+    tmp_path: Path, broken: tuple[str, str], pipeline: dict[str, int], said: str
+) -> None:
+    text = format_order(build("dualpipe", 4, 8)).replace(*broken, 1)
+    with pytest.raises(ConfigError) as caught:
+        simulate(order_in_a_file(tmp_path, text, **pipeline))
+    assert said in str(caught.value)
+
+
+def test_a_schedule_that_adapts_gets_the_experiments_times() -> None:
+    """ZB-H1's order is the best at its memory for equal times; where W is tiny, waiting for it buys nothing."""
+    config: dict[str, Any] = {
+        "pipeline": {"ranks": 4, "micro_batches": 12},
+        "schedule": "zb-auto",
+        "costs": {"forward": 3, "backward_input": 1, "backward_weight": 2, "transfer": 0.25},
+    }
+    adapted = simulate(config).span_bubble_ratio
+    told_otherwise = {"name": "zb-auto", "forward": 1.0, "backward_input": 3.0, "backward_weight": 1.0}
+    assert adapted is not None
+    assert adapted <= (simulate(config, schedule=told_otherwise).span_bubble_ratio or 0.0)
+    assert adapted <= (simulate(config, schedule="zb-h1").span_bubble_ratio or 0.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar, cast
 
+from dualpipe_sim.check import check_order
 from dualpipe_sim.cluster import Cluster, Link
 from dualpipe_sim.config.presets import in_base_units, read_preset
 from dualpipe_sim.config.schema import ClusterSection, Layers, MeasuredSection, Root, Tier, Training, Uniform
@@ -17,9 +19,11 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Experiment, StepEnd
 from dualpipe_sim.fields import build
+from dualpipe_sim.files import read_text
 from dualpipe_sim.gpu import Gpu
 from dualpipe_sim.model import Model
 from dualpipe_sim.registry import spec
+from dualpipe_sim.text import parse_order
 
 Built = TypeVar("Built", Model, Gpu)
 
@@ -64,10 +68,11 @@ def _experiment(root: Root, source: str) -> Experiment:
         None if root.training is None else _micro_batches(root.training, _data_parallel(root)),
     )
     cluster = _cluster(root)
+    folder = Path(source).parent  # files are named from where the configuration is
     return Experiment(
-        _choice(root.schedule, ranks, micro_batches, "schedule"),
+        _own_choice(root.schedule, ranks, micro_batches, folder),
         tuple(
-            _choice(section, ranks, micro_batches, f"compare[{position}]")
+            _choice(section, ranks, micro_batches, folder, f"compare[{position}]")
             for position, section in enumerate(root.compare)
         ),
         _layer_costs(root, root.costs, cluster) if isinstance(root.costs, Layers) else _uniform_costs(root, ranks),
@@ -105,13 +110,41 @@ def _data_parallel(root: Root) -> int:
     return root.parallel.data or root.parallel.expert
 
 
-def _choice(section: ScheduleSection, ranks: int, micro_batches: int, where: str) -> Choice:
+def _own_choice(section: ScheduleSection, ranks: int, micro_batches: int, folder: Path) -> Choice:
+    choice = _choice(section, ranks, micro_batches, folder, "schedule")
+    if choice.order is not None and choice.micro_batches != micro_batches:
+        raise UserError(
+            f"schedule: {choice.name} has {choice.micro_batches} micro-batches, but pipeline.micro_batches is "
+            f"{micro_batches}"
+        )
+    return choice
+
+
+def _choice(section: ScheduleSection, ranks: int, micro_batches: int, folder: Path, where: str) -> Choice:
+    if section.placement is not None:
+        return _choice_from_file(section, ranks, folder, where)
     choice = Choice(section.name, section.ranks or ranks, section.micro_batches or micro_batches, section.options)
     try:
         spec(choice.name).check_options(choice.options)
     except ScheduleError as error:
         raise UserError(f"{where}: {error}") from error
     return choice
+
+
+def _choice_from_file(section: ScheduleSection, ranks: int, folder: Path, where: str) -> Choice:
+    """Read an order from its file and refuse it with the first thing that is wrong."""
+    text = read_text(folder / section.name)
+    placement = section.placement or "explicit"
+    findings = check_order(text, placement)
+    if findings:
+        more = f" (and {len(findings) - 1} more; `dualpipe-sim check` names all)" if len(findings) > 1 else ""
+        raise UserError(f"{where}: {section.name}: {findings[0]}{more}")
+    order = parse_order(text, placement, section.name)
+    if order.ranks != ranks:
+        raise UserError(
+            f"{where}: {section.name} has a row for each of {order.ranks} ranks, but the pipeline has {ranks}"
+        )
+    return Choice(section.name, order.ranks, order.micro_batches, order=order)
 
 
 def _uniform_costs(root: Root, ranks: int) -> UniformCosts:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
 from dualpipe_sim.costs.compute import Compute
+from dualpipe_sim.placement import PlacementName
 
 
 class Transfer(BaseModel):
@@ -22,11 +23,12 @@ class Transfer(BaseModel):
 
 
 class ScheduleSection(BaseModel):
-    """A schedule by name, with options and, in a comparison, its own sizes."""
+    """A schedule by name, with options and, in a comparison, its own sizes; or an order in a file."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    placement: PlacementName | None = None
     ranks: int | None = None
     micro_batches: int | None = None
     options: dict[str, object] = {}
@@ -84,8 +86,25 @@ def _schedule(value: object) -> ScheduleSection:
     if isinstance(value, Mapping) and isinstance(value.get("name"), str):
         sizes = {key: _count_of(key, value[key]) for key in ("ranks", "micro_batches") if key in value}
         rest = {str(key): option for key, option in value.items() if key not in ("name", *sizes)}
-        return ScheduleSection(name=value["name"], options=rest, **sizes)
-    raise ValueError(f"must be a schedule's name, or a mapping with 'name' and its options, got {value!r}")
+        return ScheduleSection(
+            name=value["name"], ranks=sizes.get("ranks"), micro_batches=sizes.get("micro_batches"), options=rest
+        )
+    if isinstance(value, Mapping) and isinstance(value.get("file"), str):
+        return ScheduleSection(name=value["file"], placement=_placement(value))
+    raise ValueError(
+        f"must be a schedule's name, a mapping with 'name' and its options, or one with 'file' and 'placement', "
+        f"got {value!r}"
+    )
+
+
+def _placement(section: Mapping[object, object]) -> PlacementName:
+    for key in section:
+        if key not in ("file", "placement"):
+            raise ValueError(f"an order from a file has its own sizes and no options but 'placement', got '{key}'")
+    placement = section.get("placement", "explicit")
+    if placement not in get_args(PlacementName):
+        raise ValueError(f"placement must be {', '.join(get_args(PlacementName))}, got {placement!r}")
+    return cast("PlacementName", placement)
 
 
 def _count_of(key: str, value: object) -> int:

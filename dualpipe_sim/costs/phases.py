@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dualpipe_sim.cluster import Tier
 from dualpipe_sim.placement import Placement
@@ -62,6 +66,11 @@ class Phase(NamedTuple):
 
 class StageCosts(Protocol):
     """Costs of the stages of one placement."""
+
+    @property
+    def stage_s(self) -> Mapping[int, NDArray[np.float64]]:
+        """Seconds of an op that runs alone, by kind code, each of shape ``(stages,)``."""
+        ...
 
     @property
     def transfer_s(self) -> float | None:
