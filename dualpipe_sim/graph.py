@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -198,11 +199,12 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *,
     crosses = schedule.rank[producer] != schedule.rank[consumer]
     transfers = _transfers(schedule, producer[crosses], consumer[crosses], stage_costs, topology)
     transfer = len(task) + np.arange(len(transfers))
+    first_of_task = _first_of_task(lane, task, len(sizes))
     edges = [
-        _edges_inside(phases, phase, begin[task]),
-        _edges_between_tasks(lane, task, rank),
+        _edges_inside(phases, phase, begin, task),
+        *_edges_between_tasks(first_of_task, lane, task, rank),
         (_output(schedule, phases, phase, begin, sizes, transfers.producer), transfer),
-        *_inputs(schedule, lane, task, begin, transfers.consumer, transfer),
+        *_inputs(first_of_task, schedule.task_of_op[transfers.consumer], transfer),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
     ]
@@ -250,7 +252,7 @@ def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...]
     row = schedule.first_op
     second = np.where(schedule.partner[row] < 0, stages, schedule.stage[np.minimum(row + 1, len(schedule.rank) - 1)])
     shape = (schedule.kind[row] * stages + schedule.stage[row]) * (stages + 1) + second
-    shapes, shape_of_task = np.unique(shape, return_inverse=True)
+    shapes, shape_of_task = _distinct(shape)
     phases: list[Phase] = []
     sizes, starts = [], []
     for code in shapes.tolist():
@@ -264,6 +266,12 @@ def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...]
         sizes.append(len(template))
         phases.extend(template)
     return tuple(phases), np.array(sizes)[shape_of_task], np.array(starts)[shape_of_task]
+
+
+def _distinct(values: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the few values that there are, ascending, and which of them each one is."""
+    distinct = np.unique(values)
+    return distinct, np.searchsorted(distinct, values)
 
 
 def _check_seconds(what: str, seconds: float) -> None:
@@ -354,9 +362,11 @@ def _transfers(
     return Transfers(
         producer=producer,
         consumer=consumer,
-        size_bytes=np.full(len(producer), costs.transfer_bytes if given is None else 0.0),
+        size_bytes=np.broadcast_to(costs.transfer_bytes if given is None else 0.0, len(producer)),
         latency_s=(
-            _by_route(schedule, producer, consumer, topology, 0.0) if given is None else np.full(len(producer), given)
+            _by_route(schedule, producer, consumer, topology, 0.0)
+            if given is None
+            else np.broadcast_to(given, len(producer))
         ),
     )
 
@@ -381,19 +391,19 @@ def _by_route(
         raise ScheduleError("transfers are given as bytes, so a cluster is needed: its links say how long they take")
     ranks = schedule.ranks
     hop = schedule.rank[producer] * ranks + schedule.rank[consumer]
-    hops, hop_of_transfer = np.unique(hop, return_inverse=True)
+    hops, hop_of_transfer = _distinct(hop)
     seconds = [topology.route(*divmod(code, ranks)).seconds(size_bytes) for code in hops.tolist()]
     return np.array(seconds)[hop_of_transfer]
 
 
-def _edges_inside(phases: tuple[Phase, ...], phase: IntArray, begin: IntArray) -> Edges:
+def _edges_inside(phases: tuple[Phase, ...], phase: IntArray, begin: IntArray, task: IntArray) -> Edges:
     """Edges between the phases of one task, beside the order of their lanes."""
     waits = [(row, local) for row, one in enumerate(phases) for local in one.after]
     if not waits:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     nodes_of = _rows_by_value(phase, len(phases))
     targets = [nodes_of[row] for row, _ in waits]
-    sources = [begin[nodes] + local for nodes, (_, local) in zip(targets, waits, strict=True)]
+    sources = [begin[task[nodes]] + local for nodes, (_, local) in zip(targets, waits, strict=True)]
     return np.concatenate(sources), np.concatenate(targets)
 
 
@@ -402,29 +412,33 @@ def _rows_by_value(values: IntArray, count: int) -> list[IntArray]:
     return np.split(by_value, np.searchsorted(values[by_value], np.arange(1, count)))
 
 
-def _edges_between_tasks(lane: IntArray, task: IntArray, rank: IntArray) -> Edges:
+def _first_of_task(lane: IntArray, task: IntArray, tasks: int) -> dict[int, IntArray]:
+    """First phase of each task on each lane in use, NO_NODE where it has none there, by lane, shape ``(tasks,)``."""
+    first_of_task = {}
+    for code in (COMPUTE, ALLTOALL):
+        last_to_first = np.flatnonzero(lane % RUNNING_LANES == code)[::-1]
+        if len(last_to_first):
+            first_of_task[code] = first = np.full(tasks, NO_NODE)
+            first[task[last_to_first]] = last_to_first
+    return first_of_task
+
+
+def _edges_between_tasks(
+    first_of_task: dict[int, IntArray], lane: IntArray, task: IntArray, rank: IntArray
+) -> Iterable[Edges]:
     """A task starts when the one before it on its rank is done, on every lane.
 
     Where a task's first phase on a lane follows a phase of the other lane, an edge says so; that the last phase on
     a lane comes after all before it there is the lane's order.
     """
-    sources, targets = [], []
-    for here, other in ((COMPUTE, ALLTOALL), (ALLTOALL, COMPUTE)):
+    for here, other in permutations(first_of_task, 2):
         on_other = np.flatnonzero(lane % RUNNING_LANES == other)
-        first = _first_of_each(np.flatnonzero(lane % RUNNING_LANES == here), task)
+        first = first_of_task[here][first_of_task[here] >= 0]
         # the last phase on the other lane of an earlier task of the same rank
         before = np.searchsorted(task[on_other], task[first]) - 1
-        earlier = on_other[np.maximum(before, 0)] if len(on_other) else np.zeros(len(first), dtype=np.int64)
-        waits = (before >= 0) & (rank[earlier] == rank[first]) if len(on_other) else np.zeros(len(first), dtype=bool)
-        sources.append(earlier[waits])
-        targets.append(first[waits])
-    return np.concatenate(sources), np.concatenate(targets)
-
-
-def _first_of_each(nodes: IntArray, task: IntArray) -> IntArray:
-    """Of some phases, those that are the first of their task."""
-    first: IntArray = nodes[np.diff(task[nodes], prepend=-1) != 0]
-    return first
+        earlier = on_other[np.maximum(before, 0)]
+        waits = (before >= 0) & (rank[earlier] == rank[first])
+        yield earlier[waits], first[waits]
 
 
 def _output(
@@ -448,17 +462,11 @@ def _output(
     return np.asarray(np.where(found >= 0, found, last[task].max(axis=1)))
 
 
-def _inputs(
-    schedule: Schedule, lane: IntArray, task: IntArray, begin: IntArray, op: IntArray, transfer: IntArray
-) -> Iterable[Edges]:
+def _inputs(first_of_task: dict[int, IntArray], consumer: IntArray, transfer: IntArray) -> Iterable[Edges]:
     """A task starts when all its inputs are there: on every lane, its first phase waits for each."""
-    consumer = schedule.task_of_op[op]
-    for one in (COMPUTE, ALLTOALL):
-        first = np.full(len(begin), NO_NODE)
-        nodes = _first_of_each(np.flatnonzero(lane % RUNNING_LANES == one), task)
-        first[task[nodes]] = nodes
+    for first in first_of_task.values():
         there = first[consumer] >= 0
-        yield transfer[there], first[consumer][there]
+        yield transfer[there], first[consumer[there]]
 
 
 def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:
