@@ -22,6 +22,10 @@ HEADINGS = ("makespan", "mb/s", "bubble", "idle", "paper", "peak", "paper")
 """What a run's summary shows: micro-batches a second, the bubble ratio, the idle seconds of the rank with the most and
 its most activations, each beside the paper's formula."""
 
+TRAINING_HEADINGS = ("makespan", "step", "tok/s/GPU", "MFU", "bubble", "hidden", "peak")
+"""What it shows where a model is known: the step, with gradient reduction and optimizer; tokens a second and GPU; model
+FLOPs over the BF16 peak, causal; the share of all-to-all beside which compute runs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -44,6 +48,16 @@ class Result:
         theory: ``bubble_s`` and ``peak_activations`` by the paper's formula, what the bubble is ``over`` (makespan, or
             span from a rank's first op to its last), and the ``source``; None without one.
         engine: what played the task graph.
+        step_time_s: seconds of a training step, gradient reduction and optimizer included; this and what follows is
+            None where no model is known.
+        tokens_per_second_per_gpu: tokens trained on, a second and GPU.
+        mfu: model FLOPs over what the BF16 peak allows, the masked half of attention left out.
+        mfu_noncausal: the same with the masked half counted.
+        gpu_hours_per_trillion_tokens: GPU-hours that 10^12 tokens take.
+        alltoall_hidden_ratio: share of the all-to-alls' time beside which compute runs; None without any.
+        exposed_alltoall_s_by_rank: seconds of all-to-all beside which nothing computes.
+        overlapped_pair_s: seconds of each distinct overlapped pair, by its stages (``0F;7B``).
+        slowest_stage: the stage whose F and B take longest where they run alone, and their ``seconds``.
         error: why the schedule cannot be run at these sizes, or None.
         timeline: when everything ran; None where refused.
 
@@ -64,6 +78,15 @@ class Result:
     peak_activations_by_rank: list[float] | None = None
     theory: Theory | None = None
     engine: str | None = None
+    step_time_s: float | None = None
+    tokens_per_second_per_gpu: float | None = None
+    mfu: float | None = None
+    mfu_noncausal: float | None = None
+    gpu_hours_per_trillion_tokens: float | None = None
+    alltoall_hidden_ratio: float | None = None
+    exposed_alltoall_s_by_rank: list[float] | None = None
+    overlapped_pair_s: dict[str, float] | None = None
+    slowest_stage: dict[str, float] | None = None
     error: str | None = None
     timeline: Timeline | None = field(default=None, repr=False)
 
@@ -121,6 +144,20 @@ class Result:
             _number(theory.get("peak_activations")),
         ]
 
+    def training_summary(self) -> list[str]:
+        """Return the main numbers of a run with a model, one for each of ``TRAINING_HEADINGS``; empty where refused."""
+        if self.error is not None:
+            return []
+        return [
+            format_seconds(self.makespan_s),
+            format_seconds(self.step_time_s),
+            _number(self.tokens_per_second_per_gpu),
+            _percent(self.mfu),
+            _percent(self.bubble_ratio),
+            _percent(self.alltoall_hidden_ratio),
+            _number(max(self.peak_activations_by_rank or [0.0])),
+        ]
+
     def _repr_html_(self) -> str:
         return html_table([self])
 
@@ -167,25 +204,37 @@ def by_throughput(runs: Sequence[Result]) -> Comparison:
 
 def html_table(runs: Sequence[Result]) -> str:
     """Return runs as an HTML table, one a row."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in ("schedule", "size", *HEADINGS))
-    body = "".join(f"<tr>{_html_cells(run)}</tr>" for run in runs)
+    headings, summaries = summaries_of(runs)
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in ("schedule", "size", *headings))
+    body = "".join(f"<tr>{_html_cells(run, summary)}</tr>" for run, summary in zip(runs, summaries, strict=True))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _html_cells(run: Result) -> str:
-    cells = "".join(f"<td>{escape(text)}</td>" for text in (run.label, run.size, *run.summary()))
+def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return the headings that fit some runs, and each run's main numbers below them."""
+    if any(run.step_time_s is not None for run in runs):
+        return TRAINING_HEADINGS, [run.training_summary() for run in runs]
+    return HEADINGS, [run.summary() for run in runs]
+
+
+def _html_cells(run: Result, summary: Sequence[str]) -> str:
+    cells = "".join(f"<td>{escape(text)}</td>" for text in (run.label, run.size, *summary))
     refusal = f'<td colspan="{len(HEADINGS)}">{escape(run.error)}</td>' if run.error is not None else ""
     return cells + refusal
 
 
-def format_seconds(seconds: object) -> str:
+def format_seconds(seconds: object, digits: int = 4) -> str:
     """Return a time with a fitting unit, or a dash for None."""
     if not isinstance(seconds, (int, float)):
         return "–"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(seconds) >= size:
-            return f"{seconds / size:.4g} {unit}"
-    return "0 s" if abs(seconds) < 1e-12 else f"{seconds / 1e-9:.4g} ns"
+            return f"{seconds / size:.{digits}g} {unit}"
+    return "0 s" if abs(seconds) < 1e-12 else f"{seconds / 1e-9:.{digits}g} ns"
+
+
+def _percent(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, (int, float)) else "–"
 
 
 def _number(value: object) -> str:

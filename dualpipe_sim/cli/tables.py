@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from dualpipe_sim.registry import ScheduleSpec
-from dualpipe_sim.result import HEADINGS, Comparison, Result, format_seconds
+from dualpipe_sim.result import Comparison, Result, format_seconds, summaries_of
 
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer"}
 
@@ -23,6 +23,8 @@ def print_run(result: Result) -> None:
     console.print(_runs([result]))
     if result.theory:
         console.print(f"formula: {result.theory['source']}", highlight=False, soft_wrap=True)
+    for line in _training(result):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine", highlight=False)
     console.print(_by_rank(result))
 
@@ -57,25 +59,56 @@ def _runs(runs: list[Result]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="")
     table.title = f"{usual} (ranks × micro-batches)"
     table.add_column("schedule", overflow="fold", min_width=20)
-    for heading in HEADINGS:
+    headings, summaries = summaries_of(runs)
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for run in runs:
-        table.add_row(run.label if run.size == usual else f"{run.label}, {run.size}", *run.summary())
+    for run, summary in zip(runs, summaries, strict=True):
+        table.add_row(run.label if run.size == usual else f"{run.label}, {run.size}", *summary)
     return table
 
 
+def _training(result: Result) -> list[str]:
+    """Return what a run says of training, where a model is known."""
+    if result.step_time_s is None or result.makespan_s is None:
+        return []
+    after_s = result.step_time_s - result.makespan_s
+    lines = [
+        f"gradient reduction and optimizer: {format_seconds(after_s)} after the pipeline",
+        f"MFU {result.mfu:.1%} causal, {result.mfu_noncausal:.1%} non-causal; "
+        f"{result.gpu_hours_per_trillion_tokens:,.0f} GPU-hours a trillion tokens",
+    ]
+    if result.alltoall_hidden_ratio is not None:
+        exposed_s = max(result.exposed_alltoall_s_by_rank or [0.0])
+        lines.append(
+            f"all-to-all: {result.alltoall_hidden_ratio:.1%} hidden; the rank with the most exposes "
+            f"{format_seconds(exposed_s)}"
+        )
+    if result.overlapped_pair_s:
+        shortest_s, longest_s = min(result.overlapped_pair_s.values()), max(result.overlapped_pair_s.values())
+        lines.append(f"overlapped pairs last {format_seconds(shortest_s)} to {format_seconds(longest_s)}")
+    if result.slowest_stage is not None:
+        seconds = format_seconds(result.slowest_stage["seconds"])
+        lines.append(f"slowest stage: {result.slowest_stage['stage']}, F and B alone take {seconds}")
+    return lines
+
+
 def _by_rank(result: Result) -> Table:
-    causes = result.idle_s_by_cause or {}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("rank", "bubble", *(_HEADINGS.get(cause, cause) for cause in causes), "in flight", "act."):
+    """Return a row a rank: bubble, idle seconds by cause, exposed all-to-all where there is any, what is in flight."""
+    seconds = {_HEADINGS.get(cause, cause): idle_s for cause, idle_s in (result.idle_s_by_cause or {}).items()}
+    if result.alltoall_hidden_ratio is not None:
+        seconds["exposed"] = result.exposed_alltoall_s_by_rank or []
+    digits = 3 if "exposed" in seconds else 4  # all columns fit 80 characters
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("rank", "bubble", *seconds, "in flight", "act."):
         table.add_column(heading, justify="right")
     columns = zip(
         result.bubble_ratio_by_rank or (),
-        zip(*causes.values(), strict=True),
+        zip(*seconds.values(), strict=True),
         result.peak_in_flight_by_rank or (),
         result.peak_activations_by_rank or (),
         strict=True,
     )
-    for rank, (bubble, idle, in_flight, activations) in enumerate(columns):
-        table.add_row(f"{rank}", f"{bubble:.1%}", *map(format_seconds, idle), f"{in_flight}", f"{activations:.4g}")
+    for rank, (bubble, times_s, in_flight, activations) in enumerate(columns):
+        times = [format_seconds(time_s, digits) for time_s in times_s]
+        table.add_row(f"{rank}", f"{bubble:.1%}", *times, f"{in_flight}", f"{activations:.4g}")
     return table

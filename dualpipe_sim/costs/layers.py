@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,12 @@ from dualpipe_sim.costs.recipe import Recipe
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.gpu import Gpu
 from dualpipe_sim.layout import BALANCED, EVEN, DepthTimes, LayoutChoice, StageLayers, explicit, lay_out
-from dualpipe_sim.model import Model
+from dualpipe_sim.model import Model, Parameters
 from dualpipe_sim.ops import B, F, I, W
 from dualpipe_sim.placement import Placement
+
+Unit: TypeAlias = int | Literal["embedding", "head"]
+"""A layer by number (those of multi-token prediction follow the model's), the embedding, or the head."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,18 @@ class LayerStageCosts:
     def stage_s(self) -> dict[int, NDArray[np.float64]]:
         """Seconds of each kind of op that runs alone, by kind code, each of shape ``(stages,)``."""
         return {kind: self._alone_s(kind) for kind in (F, B, I, W)}
+
+    def parameters(self, stage: int) -> dict[Unit, Parameters]:
+        """Return the parameters of a stage by unit, each of which gets its gradient at once."""
+        held, model = self.held[stage], self.costs.model
+        kinds = model.layer_kinds()
+        units: dict[Unit, Parameters] = {layer: model.layer_parameters(kinds[layer]) for layer in held.layers}
+        units |= {model.layers + module: model.mtp_parameters() for module in range(held.mtp)}
+        if held.embedding:
+            units["embedding"] = model.embedding_parameters()
+        if held.head:
+            units["head"] = model.head_parameters()
+        return units
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task's phases."""
