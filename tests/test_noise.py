@@ -1,0 +1,76 @@
+"""Noise: what jitter and stragglers must do to any schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualpipe_sim import UserError, build
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.noise import Noise, draws_s, slowed, spread
+
+UNIT = UniformCosts(1, 1, 1, transfer_s=0.1)
+
+
+def graph(name: str = "dualpipe", ranks: int = 4, micro_batches: int = 16) -> TaskGraph:
+    return lower(build(name, ranks, micro_batches), UNIT)
+
+
+def test_one_slow_rank_alone_is_as_much_slower() -> None:
+    alone = graph("gpipe", ranks=1)
+    assert longest_path.play(slowed(alone, Noise(slow_ranks={0: 1.5}))).makespan_s == 1.5 * 48
+
+
+def test_a_slow_rank_sets_the_pace_of_1f1b() -> None:
+    """In the steady state every rank waits for the slowest: M (F + B) of it, and the others' fill and drain."""
+    played = longest_path.play(slowed(lower(build("1f1b", 4, 40), UniformCosts(1, 1, 1)), Noise(slow_ranks={0: 1.1})))
+    assert played.makespan_s == pytest.approx(40 * 3.3 + 3 * 3)
+
+
+def test_a_slow_rank_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match="there is no rank 4; the pipeline has ranks 0 to 3"):
+        slowed(graph(), Noise(slow_ranks={4: 1.1}))
+
+
+def test_no_jitter_is_no_spread() -> None:
+    found = spread(graph(), Noise(runs=5), discrete_event.play)
+    makespan_s = longest_path.play(graph()).makespan_s
+    assert found == dataclasses.replace(found, runs=5, median_s=makespan_s, p5_s=makespan_s, p95_s=makespan_s)
+
+
+def test_factors_have_mean_one_and_the_deviation_asked_for() -> None:
+    played = graph(ranks=8, micro_batches=64)
+    drawn = np.concatenate([one / played.duration_s for one in draws_s(played, Noise(0.1, seed=3, runs=50))])
+    assert drawn.mean() == pytest.approx(1, abs=0.002)
+    assert drawn.std() == pytest.approx(0.1, abs=0.002)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 5))
+def test_draws_are_repeated_by_the_seed_and_do_not_depend_on_their_number(seed: int, runs: int) -> None:
+    few = list(draws_s(graph(), Noise(0.1, seed, runs)))
+    more = list(draws_s(graph(), Noise(0.1, seed, runs + 3)))
+    np.testing.assert_array_equal(few, more[:runs])
+    assert not np.array_equal(few[0], next(iter(draws_s(graph(), Noise(0.1, seed + 1, 1)))))
+
+
+@pytest.mark.parametrize("name", ["1f1b", "zb-h1", "dualpipe", "chimera"])
+def test_jitter_costs_time_on_average(name: str) -> None:
+    """A longest path is convex in its durations, so its mean is at least the one of the means (Jensen)."""
+    played = graph(name)
+    makespans_s = longest_path.makespans_s(played, draws_s(played, Noise(0.2, seed=5, runs=200)))
+    assert makespans_s.mean() > longest_path.play(played).makespan_s
+
+
+def test_both_ways_to_play_the_draws_agree() -> None:
+    played, noise = graph(), Noise(0.1, seed=2, runs=4)
+    by_simpy = [
+        discrete_event.play(dataclasses.replace(played, duration_s=drawn)).makespan_s
+        for drawn in draws_s(played, noise)
+    ]
+    np.testing.assert_allclose(longest_path.makespans_s(played, draws_s(played, noise)), by_simpy, rtol=1e-9)
