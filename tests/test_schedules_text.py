@@ -9,7 +9,6 @@ import pytest
 
 from dualpipe_sim import build, format_order, parse_order
 from dualpipe_sim.ops import Pair
-from dualpipe_sim.registry import schedules
 
 
 class Golden(NamedTuple):
@@ -162,14 +161,6 @@ def test_order_as_text(golden: Golden) -> None:
     schedule = build(golden.name, golden.ranks, golden.micro_batches, **golden.options)
     assert format_order(schedule) == golden.text
     assert parse_order(golden.text, schedule.placement) == schedule
-
-
-ADAPTIVE = {"v-half", "v-min", "zb-auto"}
-"""Orders that come out of a search or a squeeze; their tests are properties, in modules of their own."""
-
-
-def test_every_schedule_has_a_golden() -> None:
-    assert {golden.name for golden in GOLDENS} == set(schedules()) - ADAPTIVE
 
 
 def test_backward_halving_is_the_order_of_forward_doubling() -> None:
