@@ -73,7 +73,7 @@ def slowed(graph: TaskGraph, noise: Noise) -> TaskGraph:
 
 
 def draws_s(graph: TaskGraph, noise: Noise) -> Iterator[FloatArray]:
-    """Yield the durations of each run, of shape ``(nodes,)``; a run's draws do not depend on how many runs there are."""
+    """Yield the durations of each run, of shape ``(nodes,)``; they do not depend on how many runs there are."""
     sigma = np.sqrt(np.log1p(noise.jitter**2))
     for run in range(noise.runs):
         factors = np.random.default_rng([noise.seed, run]).normal(-(sigma**2) / 2, sigma, graph.nodes)

@@ -27,10 +27,10 @@ def test_one_slow_rank_alone_is_as_much_slower() -> None:
     assert longest_path.play(slowed(alone, Noise(slow_ranks={0: 1.5}))).makespan_s == 1.5 * 48
 
 
-def test_a_slow_rank_sets_the_pace_of_1f1b() -> None:
-    """In the steady state every rank waits for the slowest: M (F + B) of it, and the others' fill and drain."""
-    played = longest_path.play(slowed(lower(build("1f1b", 4, 40), UniformCosts(1, 1, 1)), Noise(slow_ranks={0: 1.1})))
-    assert played.makespan_s == pytest.approx(40 * 3.3 + 3 * 3)
+def test_a_slow_last_rank_sets_the_pace_of_1f1b() -> None:
+    """It has no slack: three forwards reach it, it works without a gap, and three backwards follow its last."""
+    played = longest_path.play(slowed(lower(build("1f1b", 4, 40), UniformCosts(1, 1, 1)), Noise(slow_ranks={3: 1.1})))
+    assert played.makespan_s == pytest.approx(3 * 1 + 40 * 3 * 1.1 + 3 * 2)
 
 
 def test_a_slow_rank_that_is_not_there_is_named() -> None:
