@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from dualpipe_sim.cluster import Cluster
 from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.noise import Noise
 from dualpipe_sim.schedule import Schedule
 
 Contention: TypeAlias = Literal["none", "fair"]
@@ -67,6 +68,7 @@ class Experiment:
         contention: whether flows that overlap share links, max-min fair.
         source: the file it came from, for messages.
         step_end: gradient reduction and optimizer step.
+        noise: how durations vary, or None.
 
     """
 
@@ -78,6 +80,7 @@ class Experiment:
     source: str = "config"
     contention: Contention = "none"
     step_end: StepEnd = StepEnd()
+    noise: Noise | None = None
 
     @property
     def choices(self) -> tuple[Choice, ...]:

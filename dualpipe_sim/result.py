@@ -58,6 +58,7 @@ class Result:
         exposed_alltoall_s_by_rank: seconds of all-to-all beside which nothing computes.
         overlapped_pair_s: seconds of each distinct overlapped pair, by its stages (``0F;7B``).
         slowest_stage: the stage whose F and B take longest where they run alone, and their ``seconds``.
+        noise: with jitter, how many ``runs`` were drawn, and their makespans' ``median_s``, ``p5_s`` and ``p95_s``.
         error: why the schedule cannot be run at these sizes, or None.
         timeline: when everything ran; None where refused.
 
@@ -87,6 +88,7 @@ class Result:
     exposed_alltoall_s_by_rank: list[float] | None = None
     overlapped_pair_s: dict[str, float] | None = None
     slowest_stage: dict[str, float] | None = None
+    noise: dict[str, float] | None = None
     error: str | None = None
     timeline: Timeline | None = field(default=None, repr=False)
 

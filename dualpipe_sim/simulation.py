@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -17,6 +17,7 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
 from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.noise import slowed, spread
 from dualpipe_sim.ops import F, I, W
 from dualpipe_sim.placement import Placement
 from dualpipe_sim.registry import spec
@@ -70,6 +71,8 @@ def run(experiment: Experiment, choice: Choice) -> Result:
         return _run(experiment, choice)
     except ScheduleError as error:
         raise type(error)(f"{experiment.source}: schedule: {error}") from error
+    except UserError as error:
+        raise type(error)(f"{experiment.source}: {error}") from error
 
 
 def run_all(experiment: Experiment) -> Comparison:
@@ -97,10 +100,11 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
-    """Return the task graph of a choice."""
+    """Return the task graph of a choice, slow ranks slowed."""
     topology = experiment.cluster.topology(choice.ranks)
     order = build_choice(experiment, choice)
-    return lower(order, experiment.costs, topology, contention=experiment.contention == "fair")
+    graph = lower(order, experiment.costs, topology, contention=experiment.contention == "fair")
+    return graph if experiment.noise is None else slowed(graph, experiment.noise)
 
 
 def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
@@ -138,8 +142,12 @@ def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
 
 
 def _run(experiment: Experiment, choice: Choice) -> Result:
-    timeline = play(lower_choice(experiment, choice), experiment.engine)
-    return _with_training(_result(choice, timeline, _theory(experiment, choice)), experiment, timeline)
+    graph = lower_choice(experiment, choice)
+    timeline = play(graph, experiment.engine)
+    result = _with_training(_result(choice, timeline, _theory(experiment, choice)), experiment, timeline)
+    if experiment.noise is None or not experiment.noise.jitter:
+        return result
+    return replace(result, noise=asdict(spread(graph, experiment.noise, play)))
 
 
 def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, object]) -> Experiment:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim import UserError, build
+from dualpipe_sim import ConfigError, UserError, build, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.graph import TaskGraph, lower
@@ -74,3 +74,29 @@ def test_both_ways_to_play_the_draws_agree() -> None:
         for drawn in draws_s(played, noise)
     ]
     np.testing.assert_allclose(longest_path.makespans_s(played, draws_s(played, noise)), by_simpy, rtol=1e-9)
+
+
+def test_a_configuration_has_noise() -> None:
+    noise = {"jitter": 0.05, "seed": 1, "runs": 40, "slow_ranks": {5: 1.1}}
+    quiet, noisy, again = (simulate("figure5", noise=one) for one in ({"slow_ranks": {5: 1.1}}, noise, noise))
+    assert quiet.noise is None
+    assert noisy.noise == again.noise
+    assert noisy.noise is not None
+    assert noisy.noise["runs"] == 40
+    assert 66 < noisy.noise["p5_s"] < noisy.noise["median_s"] < noisy.noise["p95_s"]
+    assert noisy.makespan_s == quiet.makespan_s
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [
+        ({"jitter": -1}, "noise.jitter: must be a number from 0 up, like 0.02, got -1"),
+        ({"slow_ranks": {5: 0}}, "noise.slow_ranks[5]: must be a factor above 0, like 1.1, got 0"),
+        ({"slow_ranks": {9: 1.1}}, "noise.slow_ranks: there is no rank 9; the pipeline has ranks 0 to 7"),
+        ({"jiter": 0.1}, "noise.jiter: unknown key; did you mean 'jitter'?"),
+    ],
+)
+def test_wrong_noise_is_named(noise: dict[str, object], said: str) -> None:
+    with pytest.raises((ConfigError, UserError)) as caught:
+        simulate("figure5", noise=noise)
+    assert said in str(caught.value)

@@ -25,6 +25,11 @@ def print_run(result: Result) -> None:
         console.print(f"formula: {result.theory['source']}", highlight=False, soft_wrap=True)
     for line in _training(result):
         console.print(line, highlight=False, soft_wrap=True)
+    if result.noise is not None:
+        low, middle, high = (format_seconds(result.noise[key]) for key in ("p5_s", "median_s", "p95_s"))
+        console.print(
+            f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}", highlight=False
+        )
     console.print(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine", highlight=False)
     console.print(_by_rank(result))
 

@@ -22,6 +22,7 @@ from dualpipe_sim.fields import build
 from dualpipe_sim.files import read_text
 from dualpipe_sim.gpu import Gpu
 from dualpipe_sim.model import Model
+from dualpipe_sim.noise import Noise
 from dualpipe_sim.registry import spec
 from dualpipe_sim.text import parse_order
 
@@ -81,6 +82,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         source,
         root.contention,
         StepEnd() if root.training is None else StepEnd(root.training.gradient_reduction, root.training.optimizer),
+        None if root.noise is None else Noise(**root.noise.model_dump()),
     )
 
 

@@ -13,7 +13,9 @@ from dualpipe_sim.config.values import (
     Bandwidth,
     CostTime,
     Count,
+    Factor,
     Flag,
+    Fraction,
     Index,
     Kernels,
     Layout,
@@ -186,6 +188,15 @@ class ClusterSection(Section):
     )
 
 
+class NoiseSection(Section):
+    """How durations vary, drawn many times."""
+
+    jitter: Fraction = Field(0.0, description="standard deviation of each duration over its mean")
+    seed: Index = Field(0, description="what the draws follow from")
+    runs: Count = Field(100, description="how many times the step is drawn")
+    slow_ranks: dict[Index, Factor] = Field({}, description="factor on the compute of some ranks, by rank")
+
+
 class Root(Section):
     """A configuration file. A model, GPU or cluster is a preset's name, or a mapping that may start from a preset."""
 
@@ -201,6 +212,7 @@ class Root(Section):
     overlap: OverlapSection | None = Field(
         None, description="how compute and communication share a GPU, for costs of kind 'layers'"
     )
+    noise: NoiseSection | None = Field(None, description="jitter and stragglers")
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
     sweep: Factors = Field((), description="what `sweep` varies")
     contention: Literal["none", "fair"] = Field(

@@ -132,9 +132,24 @@ def _flag(value: object) -> bool:
 
 
 def _skew(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < inf:
-        raise ValueError(f"must be a number from 1 (even routing) up, like 1.12, got {value!r}")
-    return value
+    return _number(value, 1.0, "a number from 1 (even routing) up, like 1.12")
+
+
+def _number(value: object, least: float, right: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < inf:
+        raise ValueError(f"must be {right}, got {value!r}")
+    return float(value)
+
+
+def _fraction(value: object) -> float:
+    return _number(value, 0.0, "a number from 0 up, like 0.02")
+
+
+def _factor(value: object) -> float:
+    number = _number(value, 0.0, "a factor like 1.1")
+    if number == 0:
+        raise ValueError(f"must be a factor above 0, like 1.1, got {value!r}")
+    return number
 
 
 def _preset(value: object) -> dict[str, object]:
@@ -165,5 +180,7 @@ ScheduleChoice = Annotated[ScheduleSection, BeforeValidator(_schedule)]
 Layout = Annotated[Any, BeforeValidator(_layout)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Skew = Annotated[float, BeforeValidator(_skew)]
+Fraction = Annotated[float, BeforeValidator(_fraction)]
+Factor = Annotated[float, BeforeValidator(_factor)]
 Preset = Annotated[dict[str, object], BeforeValidator(_preset)]
 Kernels = Annotated[Any, BeforeValidator(_kernels)]
