@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import inf
 from typing import TypeAlias
@@ -60,6 +61,7 @@ class DepthTimes:
     after_s: float = 0.0
 
 
+@lru_cache(maxsize=64)
 def lay_out(choice: LayoutChoice, stages: int, mtp: int, times: DepthTimes) -> tuple[StageLayers, ...]:
     """Return what each stage of one pipe holds.
 
