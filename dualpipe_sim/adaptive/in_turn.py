@@ -95,7 +95,8 @@ def _write(problem: Problem, rank_line: Callable[[int, Callable[[int, int], None
 def _steps(problem: Problem) -> list[float]:
     """Return how many more forwards a rank may warm up with than the next one."""
     most = (_whole(problem.limit / problem.share) * problem.share - 1) / max(problem.ranks - 1, 1)
-    return sorted({most, *(step for step in _STEPS if step < most or problem.share == 1)})
+    allowed = min(most, problem.micro_batches)
+    return sorted({allowed, *(step for step in _STEPS if step < most or problem.share == 1)})
 
 
 def _timed_warm_up(problem: Problem, beyond: int) -> list[int]:
