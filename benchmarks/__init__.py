@@ -1,0 +1,1 @@
+"""How fast the program is, in one run on one machine: ``make benchmark``."""

@@ -1,0 +1,26 @@
+"""Print all measurements as Markdown: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+from benchmarks import machine, sections
+
+SECTIONS = {
+    "Stages of a run, ms": sections.stages,
+    "From name to metrics": sections.whole_runs,
+    "The SimPy engine against bare SimPy": sections.against_bare_simpy,
+    "The whole run on SimPy against bare SimPy": sections.name_to_metrics_against_bare_simpy,
+    "Many scenarios of one graph": sections.scenarios,
+    "Growth": sections.linearity,
+    "Cold start": sections.cold_start,
+}
+
+
+def main() -> None:
+    """Run every section and print it as soon as it is there."""
+    print(f"{machine.describe()}\n")
+    for title, section in SECTIONS.items():
+        print(f"## {title}\n\n{section()}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What is measured: each function returns one section of the report as Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from benchmarks import bare
+from benchmarks.measure import best_s, command, peak_mb, simpy_work
+from benchmarks.table import table
+from dualpipe_sim import metrics
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.registry import build
+from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.timeline import Timeline
+
+NAMES = ("dualpipe", "1f1b", "zb-h1")
+FEW = range(5, 5)  # rounds of what takes long
+SIZES = ((8, 20), (16, 120), (32, 512), (64, 1024))
+ENGINES = {"longest-path": longest_path.play, "simpy": discrete_event.play}
+
+# DeepSeek-V3's stage of four layers, in seconds (configs/deepseek_v3_stage_level.yaml)
+COSTS = UniformCosts(0.0587, 0.0779, 0.0253, 0.1243, transfer_s=0.0012)
+INSTANT = UniformCosts(0.0587, 0.0779, 0.0253, 0.1243, transfer_s=0.0)
+
+
+def all_metrics(timeline: Timeline) -> None:
+    """Work out every number of a run's result."""
+    metrics.bubble_ratio_by_rank(timeline)
+    metrics.bubble_ratio(timeline)
+    metrics.span_bubble_ratio(timeline)
+    metrics.compute_idle_ratio(timeline)
+    metrics.idle_s_by_cause(timeline)
+    metrics.peak_in_flight_by_rank(timeline)
+    metrics.peak_activations_by_rank(timeline)
+
+
+def name_to_metrics(name: str, ranks: int, micro_batches: int, play: Callable[[TaskGraph], Timeline]) -> None:
+    """Do all that a run does between its name and its numbers."""
+    all_metrics(play(lower(build(name, ranks, micro_batches), COSTS)))
+
+
+def stages() -> str:
+    """Milliseconds of each stage of a run, and tasks a second of both engines."""
+    rows = [_stages_of(name, *size) for size in SIZES for name in NAMES]
+    head = ["schedule", "tasks", "transfers", "generate", "lower", "longest path", "SimPy", "metrics"]
+    return table([*head, "longest path, tasks/s", "SimPy, tasks/s", "ratio"], rows)
+
+
+def _stages_of(name: str, ranks: int, micro_batches: int) -> list[object]:
+    schedule = build(name, ranks, micro_batches)
+    graph = lower(schedule, COSTS)
+    timeline = longest_path.play(graph)
+    generate_s, lower_s, longest_path_s, simpy_s, metrics_s = best_s(
+        partial(build, name, ranks, micro_batches),
+        lambda: lower(_anew(schedule), COSTS),
+        lambda: longest_path.play(_anew(graph)),
+        lambda: discrete_event.play(_anew(graph)),
+        lambda: all_metrics(_anew(timeline)),
+    )
+    tasks = len(schedule.first_op)
+    return [
+        f"{name} {ranks} × {micro_batches}",
+        tasks,
+        len(graph.transfers),
+        *(1e3 * seconds for seconds in (generate_s, lower_s, longest_path_s, simpy_s, metrics_s)),
+        *(round(tasks / seconds) for seconds in (longest_path_s, simpy_s)),
+        simpy_s / longest_path_s,
+    ]
+
+
+Remembering = TypeVar("Remembering", Schedule, TaskGraph, Timeline)
+
+
+def _anew(value: Remembering) -> Remembering:
+    """Return a value without what it remembers of its own properties, so that they are worked out again."""
+    return replace(value)
+
+
+def whole_runs() -> str:
+    """Milliseconds and memory from a schedule's name to its metrics."""
+    rows = []
+    for size in SIZES:
+        seconds = best_s(*(partial(name_to_metrics, "dualpipe", *size, play) for play in ENGINES.values()))
+        memory_mb = [_peak_mb(*size, engine) for engine in ENGINES]
+        row: list[object] = [f"dualpipe {size[0]} × {size[1]}"]
+        for engine_s, engine_mb in zip(seconds, memory_mb, strict=True):
+            row += [1e3 * engine_s, round(engine_mb)]
+        rows.append(row)
+    return table(["schedule", "longest path, ms", "MB", "SimPy, ms", "MB"], rows)
+
+
+def _peak_mb(ranks: int, micro_batches: int, engine: str) -> float:
+    module = {"longest-path": "longest_path", "simpy": "discrete_event"}[engine]
+    return peak_mb(
+        f"from dualpipe_sim.engine.{module} import play\n"
+        "from benchmarks.sections import name_to_metrics\n"
+        f"name_to_metrics('dualpipe', {ranks}, {micro_batches}, play)"
+    )
+
+
+def against_bare_simpy() -> str:
+    """The SimPy engine against a program that only yields as many timeouts and events."""
+    settings = [(name, *setting) for name in NAMES for setting in (("", COSTS), (", instant transfers", INSTANT))]
+    rows = [
+        [f"{name} 64 × 1024{words}", *_against_bare_simpy(lower(build(name, 64, 1024), costs))]
+        for name, words, costs in settings
+    ]
+    return table(["schedule", "timeouts", "events", "bare, ms", "engine, ms", "ratio"], rows)
+
+
+def _against_bare_simpy(graph: TaskGraph) -> list[object]:
+    timeouts, events = simpy_work(lambda: discrete_event.play(graph))
+    floor_s, play_s = best_s(lambda: bare.run(timeouts, events), lambda: discrete_event.play(_anew(graph)))
+    return [timeouts, events, 1e3 * floor_s, 1e3 * play_s, play_s / floor_s]
+
+
+def name_to_metrics_against_bare_simpy() -> str:
+    """The whole run on SimPy against 131 000 bare timeouts and events."""
+    floor_s, run_s = best_s(
+        partial(bare.run, 65_500, 65_500), partial(name_to_metrics, "dualpipe", 64, 1024, discrete_event.play)
+    )
+    head = ["", "131 000 bare timeouts and events, ms", "name to metrics, ms", "ratio"]
+    return table(head, [["dualpipe 64 × 1024", 1e3 * floor_s, 1e3 * run_s, run_s / floor_s]])
+
+
+def scenarios() -> str:
+    """1 000 scenarios of one graph with jitter on every duration, played together."""
+    graph = lower(build("dualpipe", 16, 120), COSTS)
+    random = np.random.default_rng(0)
+
+    def jitter(scenarios: int) -> np.ndarray:
+        return graph.duration_s * random.lognormal(0.0, 0.1, (scenarios, graph.nodes))
+
+    def bubbles() -> None:
+        for timeline in longest_path.play_many(graph, jitter(1000)):
+            metrics.bubble_ratio(timeline)
+
+    def makespans() -> None:
+        longest_path.makespans_s(graph, jitter(1000))
+
+    def one_by_one() -> None:
+        for durations_s in jitter(1000):
+            longest_path.play(replace(graph, duration_s=durations_s))
+
+    words = ["makespans", "timelines and bubble ratios", "the same, one play after the other"]
+    seconds = best_s(makespans, bubbles, one_by_one, rounds=FEW)
+    return table(["1 000 scenarios of dualpipe 16 × 120", "s"], zip(words, seconds, strict=True))
+
+
+def linearity() -> str:
+    """Microseconds a task from name to metrics, at eight times the micro-batches."""
+    rows = []
+    sizes = (512, 4096)
+    tasks = np.array([len(build("dualpipe", 64, micro_batches).first_op) for micro_batches in sizes])
+    for engine, play in ENGINES.items():
+        seconds = best_s(
+            *(partial(name_to_metrics, "dualpipe", 64, micro_batches, play) for micro_batches in sizes), rounds=FEW
+        )
+        micros = (1e6 * np.array(seconds) / tasks).tolist()
+        rows.append([engine, *micros, micros[1] / micros[0]])
+    return table(["dualpipe, µs a task", "64 × 512", "64 × 4096", "ratio"], rows)
+
+
+def cold_start() -> str:
+    """Seconds of a command, the start of Python included."""
+    program = str(Path(sys.executable).with_name("dualpipe-sim"))
+    commands = {
+        "python -c pass": (sys.executable, "-c", "pass"),
+        "python -c 'import numpy'": (sys.executable, "-c", "import numpy"),
+        "python -c 'import dualpipe_sim'": (sys.executable, "-c", "import dualpipe_sim"),
+        "dualpipe-sim --help": (program, "--help"),
+        "dualpipe-sim run figure5": (program, "run", "figure5"),
+        "dualpipe-sim run deepseek_v3": (program, "run", "deepseek_v3"),
+    }
+    seconds = best_s(*(command(*words) for words in commands.values()), rounds=FEW)
+    return table(["command", "s"], zip((f"`{words}`" for words in commands), seconds, strict=True))
