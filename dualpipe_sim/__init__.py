@@ -7,7 +7,7 @@
 
 from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
 from dualpipe_sim.ops import Op, Pair
-from dualpipe_sim.registry import build, schedules
+from dualpipe_sim.registry import build
 from dualpipe_sim.result import Comparison, Result
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.simulation import compare, simulate
@@ -30,6 +30,5 @@ __all__ = [
     "compare",
     "format_order",
     "parse_order",
-    "schedules",
     "simulate",
 ]

@@ -45,8 +45,9 @@ class Result:
         idle_s_by_cause: idle seconds of each rank, by cause; the causes sum to the rank's idle time.
         peak_in_flight_by_rank: most (stage, micro-batch) pairs live at once.
         peak_activations_by_rank: the same in activations of a whole rank's share of the model.
-        theory: ``bubble_s`` and ``peak_activations`` by the paper's formula, what the bubble is ``over`` (makespan, or
-            span from a rank's first op to its last), and the ``source``; None without one.
+        theory: ``bubble_s`` and ``peak_activations`` as the paper's formula has them, whether the simulated bubble must
+            be ``exact``-ly that, what it is ``over`` (makespan, or span from a rank's first op to its last), and the
+            ``source``; None without one.
         engine: what played the task graph.
         step_time_s: seconds of a training step, gradient reduction and optimizer included; this and what follows is
             None where no model is known.

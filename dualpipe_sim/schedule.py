@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.ops import KINDS, B, I, Op, Pair, Task, W
 from dualpipe_sim.placement import IntArray, Placement
 
@@ -164,6 +165,8 @@ class OrderBuilder:
     """Writes a schedule down rank by rank, as a paper's figure reads."""
 
     def __init__(self, placement: Placement, microbatches_of_pipe: tuple[int, ...]) -> None:
+        if placement.stages > MOST_STAGES:
+            raise ScheduleError(f"{placement.stages} stages are too many; there can be {MOST_STAGES}")
         self.placement = placement
         self.microbatches_of_pipe = microbatches_of_pipe
         self._lines = [Line() for _ in range(placement.ranks)]

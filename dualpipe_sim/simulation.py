@@ -179,6 +179,7 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         return None
     return {
         "bubble_s": published.bubble_s,
+        "exact": published.exact and not costs.transfer_s and not costs.transfer_bytes,
         "over": published.over,
         "peak_activations": published.peak_activations,
         "source": published.source,

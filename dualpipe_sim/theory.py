@@ -4,8 +4,8 @@ Letters are the papers': P ranks, M micro-batches in all, F, I and W the times o
 one micro-batch, B = I + W, X the time of an overlapped pair, C the time of a transfer, v the stages of a rank.
 Memory counts activations of one rank's share of the model for one micro-batch.
 
-A bubble is the idle time of the rank that idles longest. A formula gives None where it does not hold, and a schedule
-for which nobody published one has none.
+A bubble is the idle time of the rank that idles longest, as published; where the simulated one must be exactly that is
+said beside it. A schedule for which nobody published one has none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class ClosedForm:
     """A schedule's formulas at one setting.
 
     Attributes:
-        bubble_s: idle seconds of the rank that idles longest, or None outside the formula's range.
+        bubble_s: idle seconds of the rank that idles longest, as published, or None where nobody gives them.
+        exact: whether the simulated idle time is exactly that at this setting.
         over: what the bubble is a part of: the ``makespan``, or the ``span`` from a rank's first op to its last.
         peak_activations: most activations on a rank, in whole-rank activations, or None outside the formula's range.
         source: who published it.
@@ -40,6 +41,7 @@ class ClosedForm:
     """
 
     bubble_s: float | None
+    exact: bool
     over: Literal["makespan", "span"]
     peak_activations: float | None
     source: str
@@ -80,6 +82,7 @@ class Setting(NamedTuple):
 
 
 Value = Callable[[Setting], "float | None"]
+Condition = Callable[[Setting], bool]
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ class Formula:
         holds: where the simulated idle time is exactly that, in words.
         peak: the most activations on a rank, or an empty string.
         source: who published it.
-        bubble_s: the same as a function, None outside its range.
-        peak_activations: the same as a function.
+        bubble_s: the bubble as a function.
+        exact: ``holds`` as a function.
+        peak_activations: the peak as a function, None outside its range.
         over: what the bubble is a part of.
 
     """
@@ -102,6 +106,7 @@ class Formula:
     peak: str
     source: str
     bubble_s: Value
+    exact: Condition
     peak_activations: Value
     over: Literal["makespan", "span"] = "makespan"
 
@@ -150,21 +155,35 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
         transfer_s,
         {**defaults, **options},
     )
-    return ClosedForm(formula.bubble_s(setting), formula.over, formula.peak_activations(setting), formula.source)
+    return ClosedForm(
+        formula.bubble_s(setting),
+        formula.exact(setting),
+        formula.over,
+        formula.peak_activations(setting),
+        formula.source,
+    )
 
 
-def _one_wave(s: Setting) -> float | None:
+def _one_wave(s: Setting) -> float:
     """(P-1)(F+B): the pipe fills once and drains once."""
-    return (s.P - 1) * (s.F + s.backward) if s.immediate else None
+    return (s.P - 1) * (s.F + s.backward)
 
 
-def _looped(s: Setting) -> float | None:
+def _looped(s: Setting) -> float:
     """A v-th of that: the pipe fills with stages v times as short."""
-    return (s.P - 1) * (s.F + s.backward) / s.stages_per_rank if s.immediate and s.M >= s.P else None
+    return _one_wave(s) / s.stages_per_rank
 
 
-def _with_pairs(bubble_s: Value) -> Value:
-    return lambda s: bubble_s(s) if s.overlaps else None
+def _immediate(s: Setting) -> bool:
+    return s.immediate
+
+
+def _immediate_rounds(s: Setting) -> bool:
+    return s.immediate and s.M >= s.P
+
+
+def _with_pairs(exact: Condition) -> Condition:
+    return lambda s: exact(s) and s.overlaps
 
 
 def _interleaved_peak(more_warm_up: int) -> Value:
@@ -179,48 +198,42 @@ def _interleaved_peak(more_warm_up: int) -> Value:
     return peak
 
 
-def _zb_h1(s: Setting) -> float | None:
-    holds = s.immediate and s.M >= s.P and min(s.F, s.I) >= s.W
-    return (s.P - 1) * (s.F + s.I - s.W) if holds else None
+def _zb_h1(s: Setting) -> float:
+    return (s.P - 1) * (s.F + s.I - s.W)
 
 
-def _zb_h2(s: Setting) -> float | None:
-    holds = s.M >= 2 * s.P - 1 and min(s.F, s.I) >= s.W
-    return (s.P - 1) * (s.F + s.I + 2 * s.C - 2 * s.W) if holds else None
+def _zb_h2(s: Setting) -> float:
+    return (s.P - 1) * (s.F + s.I + 2 * s.C - 2 * s.W)
+
+
+def _short_weights(s: Setting) -> bool:
+    return min(s.F, s.I) >= s.W
 
 
 def _unit(s: Setting) -> bool:
-    return s.immediate and s.F == s.I == s.W
-
-
-def _zb_v(s: Setting) -> float | None:
-    return 0.0 if _unit(s) and s.M >= 2 * s.P else None
+    return s.immediate and s.F == s.I == s.W and s.M >= 2 * s.P
 
 
 def _v_half(s: Setting) -> float | None:
-    return (1.5 * s.P - 3.5) * s.F if _unit(s) and s.P in (4, 6, 8, 10) and s.M >= 2 * s.P else None
-
-
-def _v_min(s: Setting) -> float | None:
-    return (2 * s.P - 2.5) * s.F if _unit(s) and s.P >= 4 and s.M >= 2 * s.P else None
+    return (1.5 * s.P - 3.5) * s.F if s.P in (4, 6, 8, 10) else None
 
 
 def _bidirectional(half: Callable[[Setting], int], share: float) -> Value:
     """DualPipe's bubble on a middle rank, half of the pipe's stages from each end of it."""
+    return lambda s: share * (half(s) - 1) * (s.X + s.backward - 3 * s.W)
 
-    def bubble_s(s: Setting) -> float | None:
-        holds = s.immediate and s.I >= s.F >= s.W and s.overlaps
-        filling = half(s) - 1
-        published = filling * (s.X + s.backward - 3 * s.W)
-        return share * max(filling * (s.X + s.F - 2 * s.W), published - s.F) if holds else None
 
-    return bubble_s
+def _dualpipe_exact(s: Setting) -> bool:
+    return s.immediate and s.I == s.F >= s.W and s.overlaps
+
+
+def _direct(s: Setting) -> bool:
+    return s.options["concatenation"] == "direct"
 
 
 def _chimera(s: Setting) -> float | None:
-    holds = s.immediate and s.backward >= s.F and s.options["concatenation"] == "direct"
     pairs, blocks = cast("int", s.options["pairs"]), s.M // s.P
-    return (s.P / pairs - 2) * (s.F + blocks * (s.backward - s.F)) if holds else None
+    return (s.P / pairs - 2) * (s.F + blocks * (s.backward - s.F)) if _direct(s) else None
 
 
 _ANY_TIMES = "no transfer time"
@@ -230,32 +243,37 @@ _UNIT = "F = I = W, no transfer time"
 _DUALPIPE = "I = F ≥ W, B ≤ X ≤ F+B, no transfer time; with I > F it is max[(h-1)(X+F-2W), (h-1)(X+B-3W)-F]"
 
 FORMULAS: Mapping[str, Formula] = {
-    "gpipe": Formula("(P-1)(F+B)", _ANY_TIMES, "M", CHIMERA, _one_wave, lambda s: s.M),
-    "1f1b": Formula("(P-1)(F+B)", _ANY_TIMES, "P", DEEPSEEK, _one_wave, lambda s: min(s.P, s.M)),
+    "gpipe": Formula("(P-1)(F+B)", _ANY_TIMES, "M", CHIMERA, _one_wave, _immediate, lambda s: s.M),
+    "1f1b": Formula("(P-1)(F+B)", _ANY_TIMES, "P", DEEPSEEK, _one_wave, _immediate, lambda s: min(s.P, s.M)),
     "1f1b-overlap": Formula(
         "(P-1)(F+B)",
         f"{_PAIRS}, {_ANY_TIMES}",
         "2P",
         "1F1B's, which pairing leaves as it is",
-        _with_pairs(_one_wave),
+        _one_wave,
+        _with_pairs(_immediate),
         lambda s: min(2 * s.P, s.M),
     ),
-    "interleaved-1f1b": Formula("(P-1)(F+B)/v", _LOOPED, "P+(P-1)/v", MEGATRON, _looped, _interleaved_peak(0)),
+    "interleaved-1f1b": Formula(
+        "(P-1)(F+B)/v", _LOOPED, "P+(P-1)/v", MEGATRON, _looped, _immediate_rounds, _interleaved_peak(0)
+    ),
     "interleaved-1f1b-overlap": Formula(
         "(P-1)(F+B)/v",
         f"{_PAIRS}, {_LOOPED}",
         "P+P/v",
         "interleaved 1F1B's, which pairing leaves as it is",
-        _with_pairs(_looped),
+        _looped,
+        _with_pairs(_immediate_rounds),
         _interleaved_peak(1),
     ),
-    "looped-bfs": Formula("(P-1)(F+B)/v", _LOOPED, "M", BREADTH_FIRST, _looped, lambda s: s.M),
+    "looped-bfs": Formula("(P-1)(F+B)/v", _LOOPED, "M", BREADTH_FIRST, _looped, _immediate_rounds, lambda s: s.M),
     "zb-h1": Formula(
         "(P-1)(F+I-W)",
         "M ≥ P, W ≤ F, W ≤ I, no transfer time",
         "P",
         ZERO_BUBBLE,
         _zb_h1,
+        lambda s: _immediate_rounds(s) and _short_weights(s),
         lambda s: min(s.P, s.M),
     ),
     "zb-h2": Formula(
@@ -264,6 +282,7 @@ FORMULAS: Mapping[str, Formula] = {
         "2P-1",
         ZERO_BUBBLE,
         _zb_h2,
+        lambda s: s.M >= 2 * s.P - 1 and _short_weights(s),
         lambda s: min(2 * s.P - 1, s.M),
         over="span",
     ),
@@ -272,7 +291,8 @@ FORMULAS: Mapping[str, Formula] = {
         f"M ≥ 2P, {_UNIT}",
         "P",
         ZERO_BUBBLE,
-        _zb_v,
+        lambda s: 0.0,  # noqa: ARG005 - the same at every setting
+        _unit,
         lambda s: min(s.P, s.M),
         over="span",
     ),
@@ -282,6 +302,7 @@ FORMULAS: Mapping[str, Formula] = {
         "⌊(P+2)/2⌋",
         CONTROLLABLE_MEMORY,
         _v_half,
+        _unit,
         lambda s: (s.P + 2) // 2 if s.M >= 2 * s.P else None,
     ),
     "v-min": Formula(
@@ -289,7 +310,8 @@ FORMULAS: Mapping[str, Formula] = {
         f"P ≥ 4, M ≥ 2P, {_UNIT}",
         "⌊(P+4)/3⌋",
         CONTROLLABLE_MEMORY,
-        _v_min,
+        lambda s: (2 * s.P - 2.5) * s.F if s.P >= 4 else None,
+        _unit,
         lambda s: (s.P + 4) // 3 if s.M >= 2 * s.P else None,
     ),
     "chimera": Formula(
@@ -298,6 +320,7 @@ FORMULAS: Mapping[str, Formula] = {
         "P",
         CHIMERA,
         _chimera,
+        lambda s: s.immediate and s.backward >= s.F and _direct(s),
         lambda s: s.P if s.options["concatenation"] == "direct" else 2 * s.P,
     ),
     "dualpipe": Formula(
@@ -306,6 +329,7 @@ FORMULAS: Mapping[str, Formula] = {
         "P+1",
         DEEPSEEK,
         _bidirectional(lambda s: s.P // 2, share=1.0),
+        _dualpipe_exact,
         lambda s: s.P + 1,
     ),
     "dualpipev": Formula(
@@ -314,6 +338,7 @@ FORMULAS: Mapping[str, Formula] = {
         "P+1/2",
         DEEPSEEK,
         _bidirectional(lambda s: s.P, share=0.5),
+        _dualpipe_exact,
         lambda s: s.P + 0.5,
     ),
 }

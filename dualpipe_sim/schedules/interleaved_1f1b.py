@@ -38,9 +38,7 @@ def grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]:
 def check_stages_per_rank(name: str, stages_per_rank: int) -> None:
     """Refuse fewer than two stages a rank."""
     if stages_per_rank < 2:
-        raise ScheduleError(
-            f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank} (1f1b has one stage a rank)"
-        )
+        raise ScheduleError(f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank}")
 
 
 @register("interleaved-1f1b", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})

@@ -16,7 +16,7 @@ def block(ranks: int, rank: int) -> Block:
 def v_half(ranks: int, micro_batches: int) -> Schedule:
     """V-Half: half of 1F1B's memory, half of its bubble. Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362.
 
-     A V whose forwards go down two slots a rank and come back one slot a rank, likewise the backwards for the input
-    . The order is the same for all times.
+    A V whose forwards go down two slots a rank and come back one slot a rank, and likewise the backwards for the input.
+    The order is the same for all times.
     """
     return build_v(ranks, micro_batches, block)

@@ -1,4 +1,4 @@
-"""ZB-H1. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 2."""
+"""ZB-H1. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 3 (top)."""
 
 from dualpipe_sim.placement import linear
 from dualpipe_sim.registry import register
@@ -31,7 +31,7 @@ def zero_bubble_line(line: Line, rank: int, warm_up: int, deferred: int, micro_b
 
 @register("zb-h1")
 def zb_h1(ranks: int, micro_batches: int) -> Schedule:
-    """ZB-H1: 1F1B's memory, a third of its bubble. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 2.
+    """ZB-H1: 1F1B's memory, a third of its bubble. Qi et al. 2024, https://arxiv.org/abs/2401.10241, figure 3 (top).
 
     DeepSeek-V3's table calls it ZB1P.
     """
