@@ -128,13 +128,13 @@ def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray
     before, delay_by_slot_s = lanes.before.ravel(), delay_s.ravel()
     here = lanes.first + places * np.arange(slots)[:, None]
     moves = np.ones(len(lanes.first), dtype=bool)
-    while moves.any():
+    while np.count_nonzero(moves):
         arrival_s = end_s.take(before.take(here))
         arrival_s += delay_by_slot_s.take(here)
-        ends_s = arrival_s.max(axis=0)
+        ends_s = np.maximum.reduce(arrival_s)
         ends_s += phase_s.take(here[0])
         end_s[here[0]] = ends_s
-        moves = ends_s < np.inf
+        moves = np.isfinite(ends_s)
         here += moves
     start_s = (end_s[lanes.before] + delay_s).max(axis=0)
     return start_s[lanes.place], end_s[lanes.place]
