@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
 from dualpipe_sim.costs.compute import Compute
@@ -170,17 +170,55 @@ def _kernels(value: object) -> Compute:
     return Compute(gemm_s, attention_s, other_s, 0.0)
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-Bandwidth = Annotated[float, BeforeValidator(_bandwidth)]
-Count = Annotated[int, BeforeValidator(_count)]
-Index = Annotated[int, BeforeValidator(_index)]
-CostTime = Annotated[Any, BeforeValidator(_cost)]
-TransferCost = Annotated[Transfer, BeforeValidator(_transfer)]
-ScheduleChoice = Annotated[ScheduleSection, BeforeValidator(_schedule)]
-Layout = Annotated[Any, BeforeValidator(_layout)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Skew = Annotated[float, BeforeValidator(_skew)]
-Fraction = Annotated[float, BeforeValidator(_fraction)]
-Factor = Annotated[float, BeforeValidator(_factor)]
-Preset = Annotated[dict[str, object], BeforeValidator(_preset)]
-Kernels = Annotated[Any, BeforeValidator(_kernels)]
+_QUANTITY = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
+_COUNT = {"type": "integer", "minimum": 1}
+_OBJECT = {"type": "object"}
+
+
+def _value(python: Any, check: Callable[[Any], object], schema: dict[str, Any]) -> Any:  # noqa: ANN401 - a type
+    """Return the type of a value: how it is checked here, and what editors are told of it."""
+    return Annotated[python, BeforeValidator(check), WithJsonSchema(schema)]
+
+
+if TYPE_CHECKING:
+    Seconds: TypeAlias = float
+    Bandwidth: TypeAlias = float
+    Skew: TypeAlias = float
+    Fraction: TypeAlias = float
+    Factor: TypeAlias = float
+    Count: TypeAlias = int
+    Index: TypeAlias = int
+    Flag: TypeAlias = bool
+    CostTime: TypeAlias = float | tuple[float, ...]
+    TransferCost: TypeAlias = Transfer
+    ScheduleChoice: TypeAlias = ScheduleSection
+    Layout: TypeAlias = str | tuple[int, ...]
+    Preset: TypeAlias = dict[str, object]
+    Kernels: TypeAlias = Compute
+else:
+    Seconds = _value(float, _seconds, _QUANTITY)
+    Bandwidth = _value(float, _bandwidth, _QUANTITY)
+    Skew = _value(float, _skew, {"type": "number", "minimum": 1})
+    Fraction = _value(float, _fraction, {"type": "number", "minimum": 0})
+    Factor = _value(float, _factor, {"type": "number", "exclusiveMinimum": 0})
+    Count = _value(int, _count, _COUNT)
+    Index = _value(int, _index, {"type": "integer", "minimum": 0})
+    Flag = _value(bool, _flag, {"type": "boolean"})
+    CostTime = _value(
+        Any, _cost, {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}]}
+    )
+    TransferCost = _value(Transfer, _transfer, _QUANTITY)
+    ScheduleChoice = _value(
+        ScheduleSection,
+        _schedule,
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+                {"type": "object", "required": ["file"], "properties": {"file": {"type": "string"}}},
+            ]
+        },
+    )
+    Layout = _value(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
+    Preset = _value(dict[str, object], _preset, {"anyOf": [{"type": "string"}, _OBJECT]})
+    Kernels = _value(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT]})
