@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -361,6 +364,12 @@ def test_a_preset_is_a_start_that_other_keys_change() -> None:
     assert costs.kernel
     assert costs.kernel.launch_s == pytest.approx(50e-6)
     assert costs.kernel.saturating_sms == 20
+
+
+def test_the_example_in_the_docs_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "costs.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert simulate(yaml.safe_load(example), schedule="1f1b").step_time_s
 
 
 def test_the_global_batch_says_how_many_micro_batches() -> None:
