@@ -7,12 +7,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is installed, remembered by stamp files: the package alone, or the package and its `dev` extra.
 PACKAGE := $(VENV)/package.stamp
 DEV := $(VENV)/dev.stamp
+DOCS := $(VENV)/docs.stamp
 PINS := pyproject.toml constraints.txt
 
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks update-notebooks benchmark update-constraints clean .venv
+.PHONY: help demo test lint format notebooks update-notebooks docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -41,6 +42,10 @@ notebooks: $(DEV)  ## run every example notebook as a check, storing nothing
 update-notebooks: $(DEV)  ## run every example notebook and store its outputs
 	$(BIN)/jupyter-execute --inplace $(NOTEBOOKS)
 
+docs: $(DOCS)  ## build the site into build/site, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "The site is in $(CURDIR)/build/site/index.html"
+
 benchmark: $(PACKAGE)  ## measure how fast the program is on this machine
 	$(BIN)/python -m benchmarks
 
@@ -66,3 +71,7 @@ $(PACKAGE): $(PINS) | $(BIN)/python
 $(DEV): $(PINS) | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(PACKAGE)
+
+$(DOCS): $(PINS) $(DEV)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@

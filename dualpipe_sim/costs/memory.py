@@ -34,6 +34,7 @@ def layer_activations(
     tokens: int,
     sequence_length: int,
     received_tokens: float | None = None,
+    routing_skew: float = 1.0,
 ) -> dict[str, float]:
     """Return what a layer's forward keeps until the backward, in bytes by item.
 
@@ -48,6 +49,7 @@ def layer_activations(
         sequence_length: tokens of a sequence; counts only where attention's scores are stored.
         received_tokens: tokens that the GPU receives for its experts (tokens x expected distinct GPUs for even
             routing); None for no expert parallelism. Each is kept once, however many experts here it goes to.
+        routing_skew: tokens that the experts on this GPU receive over the mean.
 
     """
     items = {"norm inputs": 2 * tokens * model.hidden * BF16_BYTES}
@@ -56,7 +58,7 @@ def layer_activations(
     items |= _attention_items(model, recipe, tokens, sequence_length)
     if kind == "moe" and model.experts is not None:
         received = tokens if received_tokens is None else received_tokens
-        items |= _moe_items(model, model.experts, recipe, tokens, received)
+        items |= _moe_items(model, model.experts, recipe, tokens, received, routing_skew)
     else:
         items |= _ffn_items(model, recipe, "dense", tokens, model.ffn)
     if model.dropout:
@@ -65,7 +67,13 @@ def layer_activations(
 
 
 def weight_gradient_inputs(
-    model: Model, kind: LayerKind, recipe: Recipe, *, tokens: int, received_tokens: float | None = None
+    model: Model,
+    kind: LayerKind,
+    recipe: Recipe,
+    *,
+    tokens: int,
+    received_tokens: float | None = None,
+    routing_skew: float = 1.0,
 ) -> dict[str, float]:
     """Return what a deferred W of a layer needs after I, in bytes by item: inputs and output gradients of linear maps.
 
@@ -76,22 +84,34 @@ def weight_gradient_inputs(
     received = tokens if received_tokens is None else received_tokens
     items: dict[str, float] = {}
     for linear in model.linears(kind):
-        rows_in, rows_out = _rows(linear, tokens, received)
+        rows_in, rows_out = _rows(linear, tokens, received, routing_skew)
         items[linear.reads] = rows_in * linear.inputs * _input_bytes(linear, recipe)
         items[f"gradient of {linear.name}"] = rows_out * linear.outputs * _gradient_bytes(linear, recipe)
     return items
 
 
+def high_precision_weight_gradient_inputs(linears: Sequence[Linear], tokens: int) -> dict[str, float]:
+    """Return what a deferred W of the head or of a prediction module's projection needs, in bytes by item, in BF16."""
+    inputs = {linear.reads: tokens * linear.inputs * BF16_BYTES for linear in linears}
+    return inputs | {f"gradient of {linear.name}": tokens * linear.outputs * BF16_BYTES for linear in linears}
+
+
 def head_activations(model: Model, tokens: int) -> dict[str, float]:
     """Return what the head keeps: the final norm's input, its output, and the gradient of the logits, all in BF16.
 
-    The loss is computed with the forward, so that the logits' gradient takes their place (assumed).
+    The loss is computed with the forward, so that the logits' gradient takes the place of :func:`logits_bytes`
+    (assumed).
     """
     return {
         "final norm's input": tokens * model.hidden * BF16_BYTES,
         "final norm's output": tokens * model.hidden * BF16_BYTES,
         "gradient of logits": tokens * model.vocabulary * BF16_BYTES,
     }
+
+
+def logits_bytes(model: Model, tokens: int) -> float:
+    """Return the bytes of the logits while the loss is computed, in FP32 (assumed)."""
+    return tokens * model.vocabulary * FP32_BYTES
 
 
 def mtp_activations(model: Model, tokens: int) -> dict[str, float]:
@@ -223,10 +243,12 @@ def _attention_items(model: Model, recipe: Recipe, tokens: int, sequence_length:
     return items
 
 
-def _moe_items(model: Model, experts: Experts, recipe: Recipe, tokens: int, received: float) -> dict[str, float]:
+def _moe_items(
+    model: Model, experts: Experts, recipe: Recipe, tokens: int, received: float, skew: float
+) -> dict[str, float]:
     return {
-        "dispatched tokens": received * model.hidden * recipe.activation_bytes,
-        **_ffn_items(model, recipe, "routed", tokens * experts.active, experts.ffn),
+        "dispatched tokens": received * skew * model.hidden * recipe.activation_bytes,
+        **_ffn_items(model, recipe, "routed", tokens * experts.active * skew, experts.ffn),
         **_ffn_items(model, recipe, "shared", tokens, experts.shared * experts.ffn),
         "router": tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES),
     }
@@ -240,15 +262,15 @@ def _ffn_items(model: Model, recipe: Recipe, name: str, rows: float, width: int)
     return items
 
 
-def _rows(linear: Linear, tokens: int, received: float) -> tuple[float, float]:
+def _rows(linear: Linear, tokens: int, received: float, skew: float) -> tuple[float, float]:
     """Return how many rows of a linear map's input and output gradient lie on a GPU.
 
     A token or gradient that arrives for several experts of the GPU is there once.
     """
     if linear.part != "routed":
         return tokens, tokens
-    through = float(tokens * linear.active)
-    return (received, through) if linear.reads == "dispatched tokens" else (through, received)
+    arriving, through = received * skew, tokens * linear.active * skew
+    return (arriving, through) if linear.reads == "dispatched tokens" else (through, arriving)
 
 
 def _input_bytes(linear: Linear, recipe: Recipe) -> float:

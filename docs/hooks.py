@@ -1,0 +1,33 @@
+"""Fill the command-line page with what the program itself says, whenever the site is built."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+PAGE = "cli.md"
+COLUMNS = "100"
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own types
+    """Append every command's ``--help`` to the command-line page."""
+    if page.file.src_path != PAGE:
+        return markdown
+    return markdown + "".join(f"\n## {command}\n\n```text\n{_help(command)}```\n" for command in _commands())
+
+
+def _commands() -> list[str]:
+    listed = _help().partition("Commands:\n")[2].splitlines()
+    return [line.split()[0] for line in listed if line.startswith("  ") and not line.startswith("   ")]
+
+
+def _help(*command: str) -> str:
+    return subprocess.run(  # noqa: S603 - the program itself
+        [sys.executable, "-m", "dualpipe_sim", *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": COLUMNS, "TERMINAL_WIDTH": COLUMNS},
+    ).stdout
