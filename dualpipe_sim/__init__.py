@@ -11,6 +11,7 @@ from dualpipe_sim.registry import build
 from dualpipe_sim.result import Comparison, Result
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.simulation import compare, simulate
+from dualpipe_sim.sweep import SweepTable, sweep
 from dualpipe_sim.text import format_order, parse_order
 from dualpipe_sim.timeline import Timeline
 
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "Schedule",
     "ScheduleError",
+    "SweepTable",
     "Timeline",
     "UserError",
     "build",
@@ -31,4 +33,5 @@ __all__ = [
     "format_order",
     "parse_order",
     "simulate",
+    "sweep",
 ]

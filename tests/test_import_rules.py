@@ -27,6 +27,7 @@ BROKEN_BY = {
         ("model.py", "import yaml"),
         ("experiment.py", "from pydantic import BaseModel"),
     ],
+    "distributed, pandas and pyarrow are imported in sweep only": [("result.py", "import pandas as pd")],
     "typer and rich are imported in cli only": [("result.py", "from rich.table import Table")],
 }
 

@@ -88,7 +88,7 @@ def parse_over(text: str) -> tuple[str, object]:
     key, equals, values = text.partition("=")
     if not equals or not key or not values.strip():
         raise ConfigError(f"--over {text}: must be key=value,value,…, like pipeline.micro_batches=16,32,64")
-    return key, parse_yaml(values if values.lstrip().startswith("[") else f"[{values}]", f"--over {key}")
+    return key, parse_yaml(f"[{values}]", f"--over {key}")
 
 
 def _grid(axes: object, where: str) -> Iterable[Factor]:
