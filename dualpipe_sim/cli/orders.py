@@ -16,6 +16,13 @@ PlacementChoice = Enum("PlacementChoice", {name: name for name in get_args(Place
 EXPLICIT = PlacementChoice("explicit")
 
 
+class OrderFormat(str, Enum):
+    """Which of torch's two forms of an order."""
+
+    compute_only = "compute_only"
+    compute_comms = "compute_comms"
+
+
 @app.command()
 def schedule(
     name: Annotated[str, typer.Argument(help="A registered schedule; see `dualpipe-sim schedules`.")],
@@ -25,8 +32,13 @@ def schedule(
         list[str] | None,
         typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the schedule (repeatable)."),
     ] = None,
+    order_format: Annotated[
+        OrderFormat,
+        typer.Option("--format", help="Tasks alone, which torch lowers itself, or with every send and receive."),
+    ] = OrderFormat.compute_only,
 ) -> None:
-    """Print a schedule's order as torch's compute-only CSV: a row a rank, a cell a task."""
+    """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
+    from dualpipe_sim.comms import format_comms
     from dualpipe_sim.registry import build, spec
     from dualpipe_sim.text import format_order
 
@@ -37,7 +49,8 @@ def schedule(
         if not equals:
             raise ScheduleError(f"-O {option}: must be key=value, like stages_per_rank=2")
         values[key] = chosen.parse_option(key, text)
-    typer.echo(format_order(build(name, ranks, micro_batches, **values)), nl=False)
+    write = {OrderFormat.compute_only: format_order, OrderFormat.compute_comms: format_comms}[order_format]
+    typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
 
 
 @app.command()
@@ -51,7 +64,10 @@ def schedules() -> None:
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="An order as torch's compute-only CSV: a row a rank, a cell a task.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="An order as torch's CSV, compute_only or compute_comms: a row a rank, a cell a task."),
+    ],
     placement: Annotated[
         PlacementChoice,
         typer.Option("--placement", help="Where stages are: explicit takes the rank whose row names a stage."),
@@ -62,11 +78,18 @@ def check(
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.check import check_order
+    from dualpipe_sim.comms import has_comms, parse_comms, strip_comms
     from dualpipe_sim.files import read_text
 
-    findings = check_order(read_text(file), cast("PlacementName", placement.value), micro_batches)
+    text, stages = read_text(file), cast("PlacementName", placement.value)
+    findings = check_order(strip_comms(text) if has_comms(text) else text, stages, micro_batches)
     for finding in findings:
         typer.echo(f"{file}: {finding}", err=True)
     if findings:
         raise typer.Exit(2)
+    if has_comms(text):
+        try:
+            parse_comms(text, stages)
+        except ScheduleError as error:
+            raise ScheduleError(f"{file}: {error}") from None
     typer.echo(f"{file}: nothing is wrong")
