@@ -33,11 +33,11 @@ from dualpipe_sim.engine.discrete_event import play
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph import lower
 from dualpipe_sim.ops import B, F, I, W
+from dualpipe_sim.palette import KIND_STYLES, PAIR_BORDER, THEMES, fill, ink_on
 from dualpipe_sim.placement import opposed
 from dualpipe_sim.plot import compare_gantt, gantt, save
-from dualpipe_sim.plot.artists import CellNumbers, CellPolygons
-from dualpipe_sim.plot.axis import fitting_unit, format_time
-from dualpipe_sim.plot.style import IDLE, KIND_STYLES, PAIR_BORDER, fill, ink_on
+from dualpipe_sim.plot.artists import CellLabels, CellPolygons
+from dualpipe_sim.plot.units import fitting_unit, format_time
 from dualpipe_sim.text import parse_order
 from dualpipe_sim.timeline import Timeline
 
@@ -58,9 +58,13 @@ def cells(ax: Axes) -> dict[str, CellPolygons]:
     return {label: one for label, one in looks(ax).items() if label != "pairs"}
 
 
-def numbers(ax: Axes) -> CellNumbers:
-    (found,) = (artist for artist in ax.get_children() if isinstance(artist, CellNumbers))
-    return found
+def numbers(ax: Axes) -> CellLabels:
+    """The micro-batches' numbers, which are drawn before the names of phases."""
+    return next(artist for artist in ax.get_children() if isinstance(artist, CellLabels))
+
+
+def text_of(labels: CellLabels, cell: int) -> str:
+    return str(labels.labels.texts[labels.labels.text[cell]])
 
 
 def drawn(chart: Axes | Figure, dpi: float = 100) -> RendererBase:
@@ -97,7 +101,7 @@ def shown(ax: Axes) -> list[tuple[int, float, str]]:
     """(row, middle, number) of every number that is drawn."""
     found = numbers(ax)
     at, _ = found.shown(drawn(ax))
-    return [(int(found.boxes.row[one]), float(found.boxes.middle_s()[one]), found.labels[one]) for one in at]
+    return [(int(found.boxes.row[one]), float(found.boxes.middle_s()[one]), text_of(found, one)) for one in at.tolist()]
 
 
 def tick_labels(ax: Axes, axis: str) -> list[str]:
@@ -296,11 +300,12 @@ def test_kinds_and_shades_stay_apart_for_the_colour_blind(eyes: str, shades: int
         for kind in KIND_STYLES
         for shade in range(shades)
     }
-    idle = lab(SEEN_BY[eyes] @ linear(IDLE))
+    grounds = [lab(SEEN_BY[eyes] @ linear(theme.ground)) for theme in THEMES.values()]
     for (one, colour), (other, another) in combinations(seen.items(), 2):
         distance = float(np.linalg.norm(colour - another))
         assert distance > 2.3 * (6 if one[0] != other[0] else 2), (one, other)
-    assert min(float(np.linalg.norm(colour - idle)) for colour in seen.values()) > 2.3 * 5
+    for ground in grounds:
+        assert min(float(np.linalg.norm(colour - ground)) for colour in seen.values()) > 2.3 * 5
 
 
 @pytest.mark.parametrize("shades", [1, 2, 4])
@@ -348,7 +353,7 @@ def test_numbers_never_reach_out_of_their_cells() -> None:
     at, size_pt = found.shown(renderer)
     assert len(at) > 0
     for one in at.tolist():
-        text = Text(text=found.labels[one], size=size_pt)
+        text = Text(text=text_of(found, one), size=size_pt)
         text.set_figure(ax.figure)
         room = ax.transData.transform([[found.boxes.begin_s[one], 0], [found.boxes.end_s[one], 1]])
         extent = text.get_window_extent(renderer)

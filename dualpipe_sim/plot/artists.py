@@ -1,10 +1,11 @@
-"""Artists that look at the size they are drawn at: borders thin out and numbers vanish where cells are crowded.
+"""Artists that look at the size they are drawn at: borders thin out and labels vanish where cells are crowded.
 
 They measure when they draw, so zooming, resizing and saving at another resolution need no redrawing of the chart.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,9 +19,11 @@ from matplotlib.text import Text
 from matplotlib.ticker import Locator
 
 from dualpipe_sim.graph import FloatArray
+from dualpipe_sim.palette import Colour
 from dualpipe_sim.placement import IntArray
-from dualpipe_sim.plot.cells import BoolArray, Boxes
-from dualpipe_sim.plot.style import LARGEST_NUMBER_PT, SMALLEST_NUMBER_PT, Colour
+from dualpipe_sim.plot.cells import Band, Boxes
+from dualpipe_sim.plot.style import LARGEST_NUMBER_PT, SMALLEST_NUMBER_PT
+from dualpipe_sim.plot.window import BoolArray
 
 _POINTS_PER_INCH = 72.0
 _CROWDED_PT = 1.5  # cells narrower than this are drawn as strips of their mean colour
@@ -28,6 +31,7 @@ _BORDER_SHARE = 0.07  # of a cell's width is the most that its border takes
 _THINNEST_BORDER_PT = 0.25  # a border that would be thinner is left out
 _NUMBER_SHARE = 0.88  # of a cell's width is the most that its number takes
 _NUMBER_HEIGHT_SHARE = 0.72  # of a cell's height is the most that its number's size takes
+_DIGIT = re.compile(r"\d")
 _LABEL_EM = 1.2  # height of a row's label in units of its font's size
 
 
@@ -56,9 +60,9 @@ def is_crowded(ax: Any, narrow_s: float) -> bool:  # noqa: ANN401
 class CellPolygons(PolyCollection):
     """Boxes of one look, with a border that thins out with their drawn width and vanishes where they are crowded."""
 
-    def __init__(self, boxes: Boxes, height: float, narrow_s: float) -> None:
-        """Take boxes, their height on rows of height 1, and how long a narrow cell of the whole chart lasts."""
-        corners: Any = _corners(boxes, height)
+    def __init__(self, boxes: Boxes, band: Band, narrow_s: float) -> None:
+        """Take boxes, the band of their rows, and how long a narrow cell of the whole chart lasts."""
+        corners: Any = _corners(boxes, band)
         super().__init__(corners)
         self.boxes = boxes
         self._border_pt = 0.0
@@ -88,57 +92,84 @@ class CellPolygons(PolyCollection):
         return border_pt if border_pt >= _THINNEST_BORDER_PT else 0.0
 
 
-class CellNumbers(Artist):
-    """Numbers in the middle of their cells, each drawn only where the longest of them would fit.
+class Labels(NamedTuple):
+    """What boxes are called, as tables and, for each box, its place in them.
+
+    Attributes:
+        texts: every text there is.
+        text: that of each box, shape ``(boxes,)``.
+        inks: every colour of text.
+        ink: that of each box, shape ``(boxes,)``.
+
+    """
+
+    texts: Sequence[str]
+    text: IntArray
+    inks: Sequence[Colour]
+    ink: IntArray
+
+
+class CellLabels(Artist):
+    """Labels in the middle of their cells, each drawn only where it fits.
 
     All are of one size: the largest that fits nearly every cell, or the smallest one can read, and then those cells
     that are too narrow for it stay without.
     """
 
-    def __init__(self, boxes: Boxes, height: float, numbers: IntArray, inks: Sequence[Colour]) -> None:
-        """Take a number and an ink for each box."""
+    def __init__(self, boxes: Boxes, band: Band, labels: Labels, *, alike: bool) -> None:
+        """Take boxes and what they are called, and whether each label needs the room of the longest, as numbers do."""
         super().__init__()
         self.boxes = boxes
-        self.labels = [str(number) for number in numbers.tolist()]
-        self._digits = np.array([len(label) for label in self.labels])
-        self._inks = inks
-        self._height = height
+        self.labels = labels
+        self._band = band
+        self._alike = alike
         self.set_zorder(4)
         self.set_in_layout(False)
 
     def shown(self, renderer: RendererBase) -> tuple[IntArray, float]:
-        """Return which boxes have their number drawn at the size they are drawn now, and its size in points."""
+        """Return which boxes have their label drawn at the size they are drawn now, and its size in points."""
         nothing = np.empty(0, dtype=np.int64), SMALLEST_NUMBER_PT
         points, seen = drawn_size(self.axes), self._in_view()
-        tallest_pt = min(LARGEST_NUMBER_PT, points.row * self._height * _NUMBER_HEIGHT_SHARE)
+        tallest_pt = min(LARGEST_NUMBER_PT, points.row * self._band.height * _NUMBER_HEIGHT_SHARE)
         if tallest_pt < SMALLEST_NUMBER_PT or not seen.any():
             return nothing
-        longest = float(self._digits[seen].max())
-        filling_pt = self.boxes.width_s() * points.second * _NUMBER_SHARE / (longest * _digit_em(renderer))
+        width_em = self._widths_em(renderer)
+        needed_em = width_em[seen].max() if self._alike else width_em
+        filling_pt = self._in_view_s().width_s() * points.second * _NUMBER_SHARE / needed_em
         size_pt = float(np.clip(np.percentile(filling_pt[seen], 5), SMALLEST_NUMBER_PT, tallest_pt))
         return np.flatnonzero(seen & (filling_pt >= size_pt)), size_pt
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw the numbers that fit."""
+        """Draw the labels that fit."""
         if not self.get_visible() or self.axes is None or self.figure is None:
             return
         cells, size_pt = self.shown(renderer)
-        places = self.axes.transData.transform(np.stack([self.boxes.middle_s(), self.boxes.row], axis=1)[cells])
+        middles = np.stack([self._in_view_s().middle_s(), self.boxes.row + self._band.middle], axis=1)[cells]
         text = Text(size=size_pt, ha="center", va="center_baseline")
         text.set_figure(self.figure)
-        for cell, place in zip(cells.tolist(), places.tolist(), strict=True):
-            text.set_text(self.labels[cell])
-            text.set_color(self._inks[cell])
+        for cell, place in zip(cells.tolist(), self.axes.transData.transform(middles).tolist(), strict=True):
+            text.set_text(self.labels.texts[self.labels.text[cell]])
+            text.set_color(self.labels.inks[self.labels.ink[cell]])
             text.set_position(place)
             text.draw(renderer)
         self.stale = False
 
-    def _in_view(self) -> BoolArray:
+    def _in_view_s(self) -> Boxes:
+        """The boxes, cut at the ends of the time axis."""
         left, right = sorted(self.axes.get_xlim()) if self.axes else (0.0, 0.0)
+        return Boxes(self.boxes.row, self.boxes.begin_s.clip(left, right), self.boxes.end_s.clip(left, right))
+
+    def _in_view(self) -> BoolArray:
         top, bottom = sorted(self.axes.get_ylim()) if self.axes else (0.0, 0.0)
-        middle_s, row = self.boxes.middle_s(), self.boxes.row
-        seen: BoolArray = (left <= middle_s) & (middle_s <= right) & (top <= row) & (row <= bottom)
+        seen: BoolArray = (self._in_view_s().width_s() > 0) & (top <= self.boxes.row) & (self.boxes.row <= bottom)
         return seen
+
+    def _widths_em(self, renderer: RendererBase) -> FloatArray:
+        """Width of each box's label in units of the font's size."""
+        patterns = [_DIGIT.sub("0", text) for text in self.labels.texts]  # digits are equally wide
+        width_em = {pattern: _width_em(pattern, renderer) for pattern in set(patterns)}
+        widths: FloatArray = np.array([width_em[pattern] for pattern in patterns])[self.labels.text]
+        return widths
 
 
 class RowLocator(Locator):
@@ -167,17 +198,38 @@ class RowLocator(Locator):
         return step
 
 
-def _corners(boxes: Boxes, height: float) -> FloatArray:
-    """Corners of boxes around their rows, shape ``(boxes, 4, 2)``."""
-    upper, lower = boxes.row - height / 2, boxes.row + height / 2
+class BandLocator(Locator):
+    """Ticks for the bands of every row, where they are high enough for a label."""
+
+    def __init__(self, rows: int, bands: Sequence[Band]) -> None:
+        self._rows = rows
+        self._bands = bands
+
+    def __call__(self) -> list[float]:
+        """Return the places to label at the drawn size."""
+        return self.tick_values(0, self._rows - 1)
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:  # noqa: ARG002 - matplotlib's signature
+        """Return the middle of every band, or nothing."""
+        if not isinstance(self.axis, Axis):
+            return []
+        label_pt = float(self.axis.get_minor_ticks(1)[0].label2.get_fontsize())
+        lowest_pt = min(band.height for band in self._bands) * drawn_size(self.axis.axes).row
+        return [row + band.middle for row in range(self._rows) for band in self._bands] if lowest_pt >= label_pt else []
+
+
+def _corners(boxes: Boxes, band: Band) -> FloatArray:
+    """Corners of boxes in a band of their rows, shape ``(boxes, 4, 2)``."""
+    middle = boxes.row + band.middle
+    upper, lower = middle - band.height / 2, middle + band.height / 2
     x = np.stack([boxes.begin_s, boxes.end_s, boxes.end_s, boxes.begin_s], axis=1)
     y = np.stack([upper, upper, lower, lower], axis=1)
     return np.stack([x, y], axis=2)
 
 
-def _digit_em(renderer: RendererBase) -> float:
-    """Width of a digit in units of the font's size."""
-    digits, size_pt = "0" * 10, 10.0
-    width, _, _ = renderer.get_text_width_height_descent(digits, FontProperties(size=size_pt), ismath=False)
+def _width_em(text: str, renderer: RendererBase) -> float:
+    """Width of a text in units of its font's size."""
+    size_pt = 10.0
+    width, _, _ = renderer.get_text_width_height_descent(text, FontProperties(size=size_pt), ismath=False)
     em: Any = renderer.points_to_pixels(size_pt)
-    return width / len(digits) / float(em)
+    return width / float(em)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dualpipe_sim.graph import FloatArray
 from dualpipe_sim.ops import KINDS, B, F, I, W
 from dualpipe_sim.placement import IntArray, Placement
+from dualpipe_sim.plot.window import BoolArray, Window
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.timeline import Timeline
-
-BoolArray = NDArray[np.bool_]
 
 
 class Boxes(NamedTuple):
@@ -43,8 +41,21 @@ class Boxes(NamedTuple):
         return (self.begin_s + self.end_s) / 2
 
 
+class Band(NamedTuple):
+    """The part of a row of height 1 that boxes fill.
+
+    Attributes:
+        middle: below the middle of the row by so much.
+        height: how high it is.
+
+    """
+
+    middle: float
+    height: float
+
+
 class Cells(NamedTuple):
-    """Ops as cells, shape ``(cells,)`` each.
+    """Ops, or phases of ops, as cells, shape ``(cells,)`` each.
 
     Attributes:
         boxes: where they lie.
@@ -52,7 +63,8 @@ class Cells(NamedTuple):
         shade: place of the op's stage among the stages of its rank, from 0.
         pipe: pipe of the op's stage.
         microbatch: its micro-batch, counted in its pipe.
-        paired: whether it is half of an overlapped pair.
+        paired: whether the border is that of an overlapped pair around it.
+        in_colour: whether its micro-batch keeps its colour.
 
     """
 
@@ -62,6 +74,7 @@ class Cells(NamedTuple):
     pipe: IntArray
     microbatch: IntArray
     paired: BoolArray
+    in_colour: BoolArray
 
     def where(self, chosen: BoolArray | IntArray) -> Cells:
         """Return some of the cells."""
@@ -72,32 +85,62 @@ class Cells(NamedTuple):
             self.pipe[chosen],
             self.microbatch[chosen],
             self.paired[chosen],
+            self.in_colour[chosen],
         )
 
 
-def cells_by_rank(timeline: Timeline) -> Cells:
-    """Return a cell for each op of a timeline, on the row of its rank, in the schedule's order."""
+def op_cells(timeline: Timeline, window: Window) -> Cells:
+    """Return a cell for each op that a window shows, on the row of its rank, in the schedule's order.
+
+    What takes no time has no place on a chart.
+    """
     schedule = timeline.graph.schedule
-    placement, task = schedule.placement, schedule.task_of_op
+    task = schedule.task_of_op
     begin_s, end_s = timeline.task_start_s[task], timeline.task_end_s[task]
     forward = _forward_of_pairs(schedule)
     split_s = begin_s[forward] + _forward_share(timeline) * (end_s - begin_s)[forward]
     end_s[forward] = begin_s[forward + 1] = split_s
-    return Cells(
-        Boxes(schedule.rank, begin_s, end_s),
-        schedule.kind,
-        shade_of_stage(placement)[schedule.stage],
-        placement.pipe_of_stage[schedule.stage],
-        schedule.microbatch,
-        schedule.partner >= 0,
-    )
+    boxes = Boxes(window.row_of_rank[schedule.rank], begin_s, end_s)
+    shown = np.flatnonzero(window.sees(*boxes) & (end_s > begin_s))
+    return _cells(timeline, window, boxes.where(shown), shown, schedule.kind[shown])
 
 
-def pairs_by_rank(timeline: Timeline) -> Boxes:
-    """Return a box for each overlapped pair of a timeline, on the row of its rank."""
+def phase_cells(timeline: Timeline, window: Window, node: IntArray) -> Cells:
+    """Return a cell for each of some phases, on the row of its rank."""
+    graph = timeline.graph
+    kind = np.array([phase.kind for phase in graph.phases])[graph.phase[node]]
+    boxes = Boxes(window.row_of_rank[timeline.rank[graph.task[node]]], timeline.start_s[node], timeline.end_s[node])
+    cells = _cells(timeline, window, boxes, graph.op_of_node[node], kind)
+    return cells._replace(paired=np.zeros(len(node), dtype=bool))
+
+
+def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
+    """Return a box for each overlapped pair of which a window shows a half in colour, on the row of its rank."""
     schedule = timeline.graph.schedule
-    task = schedule.task_of_op[_forward_of_pairs(schedule)]
-    return Boxes(timeline.rank[task], timeline.task_start_s[task], timeline.task_end_s[task])
+    forward = _forward_of_pairs(schedule)
+    task = schedule.task_of_op[forward]
+    row, begin_s, end_s = (
+        window.row_of_rank[schedule.rank[forward]],
+        timeline.task_start_s[task],
+        timeline.task_end_s[task],
+    )
+    asked = window.in_colour[schedule.microbatch[forward]] | window.in_colour[schedule.microbatch[forward + 1]]
+    shown = asked & window.sees(row, begin_s, end_s) & (end_s > begin_s)
+    return Boxes(row, begin_s, end_s).where(shown)
+
+
+def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:
+    schedule = timeline.graph.schedule
+    placement, stage, microbatch = schedule.placement, schedule.stage[op], schedule.microbatch[op]
+    return Cells(
+        boxes,
+        kind,
+        shade_of_stage(placement)[stage],
+        placement.pipe_of_stage[stage],
+        microbatch,
+        schedule.partner[op] >= 0,
+        window.in_colour[microbatch],
+    )
 
 
 def shade_of_stage(placement: Placement) -> IntArray:

@@ -17,20 +17,9 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from dualpipe_sim.ops import B, F
+from dualpipe_sim.palette import KIND_STYLES, PAIR_BORDER, Colour, Theme, between, fill
 from dualpipe_sim.placement import Placement
-from dualpipe_sim.plot.style import (
-    BORDER_PT,
-    FAINT_INK,
-    IDLE,
-    KIND_STYLES,
-    PAIR_BORDER,
-    PAIR_BORDER_PT,
-    TRANSFER_PT,
-    TRANSFER_STYLES,
-    Colour,
-    fill,
-    grey,
-)
+from dualpipe_sim.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
 
 _POINTS_PER_INCH = 72.0
 _HANDLE_EM, _PAD_EM, _GAP_EM = 2.2, 0.8, 1.6  # of a legend's entry, in units of the font's size
@@ -75,7 +64,7 @@ class _SwatchHandler(HandlerBase):
         return parts
 
 
-def add_legend(ax: Axes, handles: Sequence[Artist], room_in: float) -> Legend:
+def add_legend(ax: Axes, handles: Sequence[Artist], room_in: float, theme: Theme) -> Legend:
     """Put a legend below an Axes and its labels, in as many lines as a width asks for."""
     em_in = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points() / _POINTS_PER_INCH
     below_in = _BELOW_AXIS_EM * float(ax.xaxis.label.get_fontsize()) / _POINTS_PER_INCH
@@ -89,6 +78,7 @@ def add_legend(ax: Axes, handles: Sequence[Artist], room_in: float) -> Legend:
         borderaxespad=0,
         ncols=_columns([str(handle.get_label()) for handle in handles], room_in / em_in),
         frameon=False,
+        labelcolor=theme.ink,
         handlelength=_HANDLE_EM,
         handleheight=1.1,
         handletextpad=_PAD_EM,
@@ -125,28 +115,41 @@ def pair_swatch(shades: int) -> Artist:
     return Swatch("overlapped forward & backward", fills, PAIR_BORDER, PAIR_BORDER_PT)
 
 
-def idle_swatch() -> Artist:
+def idle_swatch(theme: Theme) -> Artist:
     """Return the swatch of idle time."""
-    return Swatch("idle", [IDLE], FAINT_INK)
+    return Swatch("idle", [theme.ground], theme.faint_ink)
 
 
-def shade_swatch(placement: Placement, shades: int, *, numbered: bool) -> Artist:
+def faded_swatch(theme: Theme) -> Artist:
+    """Return the swatch of micro-batches that were not asked for."""
+    return Swatch("other micro-batches", [theme.faded], theme.faint_ink)
+
+
+def alltoall_swatches(theme: Theme) -> list[Artist]:
+    """Return the swatches of the all-to-all lane."""
+    return [
+        Swatch("all-to-all behind compute", [theme.hidden], theme.faint_ink),
+        Swatch("exposed all-to-all", [theme.exposed], theme.faint_ink),
+    ]
+
+
+def shade_swatch(placement: Placement, shades: int, theme: Theme, *, numbered: bool) -> Artist:
     """Return the swatch that says what shades mean on a placement: its pipes, or the stages of a rank."""
     pipes = len(placement.pipes)
-    greys = [grey(shade, shades) for shade in range(shades)]
+    greys = [between(*theme.greys, shade, shades) for shade in range(shades)]
     if pipes != shades:
-        return Swatch(f"a rank's {shades} stages, shallowest first", greys, FAINT_INK)
+        return Swatch(f"a rank's {shades} stages, shallowest first", greys, theme.faint_ink)
     first = "pipe 0 (numbered)" if numbered else "pipe 0"
-    return Swatch(f"{first}, {'…, ' if pipes > 2 else ''}pipe {pipes - 1}", greys, FAINT_INK)
+    return Swatch(f"{first}, {'…, ' if pipes > 2 else ''}pipe {pipes - 1}", greys, theme.faint_ink)
 
 
-def transfer_lines() -> list[Artist]:
+def transfer_lines(theme: Theme) -> list[Artist]:
     """Return the samples of transfers between ranks: activations, and gradients on their way back."""
     return [
         Line2D(
             [],
             [],
-            color=KIND_STYLES[kind].border,
+            color=line_of_kind(kind, theme),
             linestyle=TRANSFER_STYLES[kind],
             linewidth=1.5 * TRANSFER_PT,
             label=label,

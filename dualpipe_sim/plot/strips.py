@@ -14,22 +14,22 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from dualpipe_sim.graph import FloatArray
+from dualpipe_sim.palette import Colour
 from dualpipe_sim.plot.artists import is_crowded
-from dualpipe_sim.plot.cells import Boxes
-from dualpipe_sim.plot.style import Colour
+from dualpipe_sim.plot.cells import Band, Boxes
 
 
 class CellStrips(Artist):
     """A strip of colour for each row, drawn only where cells are crowded."""
 
-    def __init__(self, boxes: Boxes, height: float, fills: Sequence[Colour], narrow_s: float) -> None:
-        """Take boxes that do not overlap, a fill for each, and how long a narrow one lasts."""
+    def __init__(self, boxes: Boxes, band: Band, fills: Sequence[Colour], narrow_s: float) -> None:
+        """Take boxes that do not overlap, the band of their rows, a fill for each, and how long a narrow one lasts."""
         super().__init__()
         order = np.lexsort((boxes.begin_s, boxes.row))
         self.boxes = boxes.where(order)
         table = {fill: to_rgb(fill) for fill in set(fills)}
         self._colours = np.array([table[fill] for fill in fills]).reshape(-1, 3)[order]
-        self._height = height
+        self._band = band
         self._narrow_s = narrow_s
         self.set_zorder(1)
         self.set_in_layout(False)
@@ -42,10 +42,10 @@ class CellStrips(Artist):
         box = self.axes.bbox
         columns, lines = max(round(box.width * scale), 1), max(round(box.height * scale), 1)
         bottom, top = self.axes.get_ylim()
-        place = bottom + (top - bottom) * (np.arange(lines) + 0.5) / lines
+        place = bottom + (top - bottom) * (np.arange(lines) + 0.5) / lines - self._band.middle
         row = np.round(place).astype(np.int64)
         rows = int(self.boxes.row.max(initial=-1)) + 1
-        inside = (np.abs(place - row) <= self._height / 2) & (row >= 0) & (row < rows)
+        inside = (np.abs(place - row) <= self._band.height / 2) & (row >= 0) & (row < rows)
         image = np.zeros((lines, columns, 4), dtype=np.uint8)
         image[inside] = self._strips(np.linspace(*self.axes.get_xlim(), columns + 1), rows)[row[inside]]
         context = renderer.new_gc()

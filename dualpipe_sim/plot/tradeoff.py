@@ -1,26 +1,33 @@
-"""What a smaller bubble costs in memory: one point a schedule."""
+"""What a smaller bubble costs: in memory, and in micro-batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.palette import SERIES, Theme, ThemeName
 from dualpipe_sim.plot.files import Chart, ChartAxes
-from dualpipe_sim.plot.style import FAINT_INK, INK, ROW_LINE, light_style
+from dualpipe_sim.plot.style import style_around, theme_named
 
-# Okabe and Ito's colours for all eyes, https://jfly.uni-koeln.de/color/, each with a marker of its own.
-_COLOURS = ("#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 _MARKERS = "osD^vP*X<>hp"
+_SIZE_IN = (8.5, 4.5)
+_NOTHING = "there is no run to draw; give at least one that was not refused"
 
 
 class Compared(Protocol):
-    """What the chart needs to know of a run."""
+    """What the charts need to know of a run."""
 
     @property
     def label(self) -> str:
         """The schedule, with its options."""
+        ...
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches of a step, all pipes together."""
         ...
 
     @property
@@ -34,42 +41,91 @@ class Compared(Protocol):
         ...
 
 
-def bubble_against_activations(runs: Sequence[Compared], ax: Axes | None = None) -> Axes:
+def bubble_against_activations(runs: Sequence[Compared], ax: Axes | None = None, *, theme: ThemeName = "light") -> Axes:
     """Draw each run's bubble ratio against the most activations that a rank holds.
 
     Refused runs are left out. A line joins the runs that no other beats in both.
+
+    Raises:
+        UserError: no run was done.
+
     """
+    colours = theme_named(theme)
     done = [
         (max(run.peak_activations_by_rank), 100 * run.bubble_ratio, run.label)
         for run in runs
         if run.bubble_ratio is not None and run.peak_activations_by_rank
     ]
-    with light_style():
-        axes = (
-            ax if ax is not None else Chart(figsize=(8.5, 4.5), layout="constrained").add_subplot(axes_class=ChartAxes)
-        )
+    if not done:
+        raise UserError(_NOTHING)
+    with style_around(ax, colours):
+        axes = _axes(ax, colours)
         front = _front([(peak, bubble) for peak, bubble, _ in done])
-        axes.step(*zip(*front, strict=True), where="post", color=FAINT_INK, linewidth=1, zorder=1)
+        axes.step(*zip(*front, strict=True), where="post", color=colours.faint_ink, linewidth=1, zorder=1)
         for place, (peak, bubble, label) in enumerate(done):
-            axes.plot(
-                peak,
-                bubble,
-                linestyle="none",
-                marker=_MARKERS[place % len(_MARKERS)],
-                color=_COLOURS[place % len(_COLOURS)],
-                markeredgecolor=INK,
-                markersize=8,
-                clip_on=False,
-                zorder=3,
-                label=label,
-            )
+            axes.plot(peak, bubble, linestyle="none", label=label, **_marker(place, colours))
         axes.set(xlabel="peak activations (of a rank's share of the model, one micro-batch)", ylabel="bubble (%)")
-        axes.set_xlim(0, 1.05 * max((peak for peak, _, _ in done), default=1))
-        axes.set_ylim(bottom=0)
-        axes.grid(color=ROW_LINE)
-        axes.set_axisbelow(True)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+        axes.set_xlim(0, 1.05 * max(peak for peak, _, _ in done))
+        _finish(axes, colours)
     return axes
+
+
+def bubble_against_micro_batches(
+    runs: Sequence[Compared], ax: Axes | None = None, *, theme: ThemeName = "light"
+) -> Axes:
+    """Draw the bubble ratio of each schedule against micro-batches, a curve a schedule.
+
+    Refused runs are left out.
+
+    Raises:
+        UserError: no run was done.
+
+    """
+    colours = theme_named(theme)
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for run in runs:
+        if run.bubble_ratio is not None:
+            curves.setdefault(run.label, []).append((run.micro_batches, 100 * run.bubble_ratio))
+    if not curves:
+        raise UserError(_NOTHING)
+    with style_around(ax, colours):
+        axes = _axes(ax, colours)
+        for place, (label, points) in enumerate(curves.items()):
+            axes.plot(*zip(*sorted(points), strict=True), label=label, linewidth=1.5, **_marker(place, colours))
+        axes.set(xlabel="micro-batches of a step", ylabel="bubble (%)")
+        axes.set_xlim(0, 1.03 * max(max(points)[0] for points in curves.values()))
+        _finish(axes, colours)
+    return axes
+
+
+def _axes(ax: Axes | None, theme: Theme) -> Axes:
+    if ax is None:
+        ax = Chart(figsize=_SIZE_IN, layout="constrained").add_subplot(axes_class=ChartAxes)
+    ax.set_facecolor(theme.ground)
+    return ax
+
+
+def _marker(place: int, theme: Theme) -> dict[str, Any]:
+    """Return the look of a run or schedule: a colour and a marker of its own."""
+    return {
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "color": SERIES[place % len(SERIES)],
+        "markeredgecolor": theme.ink,
+        "markeredgewidth": 0.8,
+        "markersize": 8,
+        "clip_on": False,
+        "zorder": 3,
+    }
+
+
+def _finish(ax: Axes, theme: Theme) -> None:
+    ax.set_ylim(bottom=0)
+    ax.grid(color=theme.row_line)
+    ax.set_axisbelow(True)
+    ax.tick_params(colors=theme.ink)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelcolor=theme.ink)
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
