@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 
 from dualpipe_sim.cluster import Cluster
 from dualpipe_sim.costs.phases import Costs
-from dualpipe_sim.noise import Noise
 from dualpipe_sim.schedule import Schedule
 
 Contention: TypeAlias = Literal["none", "fair"]
@@ -53,6 +52,25 @@ class StepEnd:
 
     reduction: Reduction = "overlapped"
     optimizer: bool = True
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How durations vary.
+
+    Attributes:
+        jitter: standard deviation of each duration over its mean; every phase and transfer draws its own factor,
+            log-normal with mean 1.
+        seed: what the draws follow from.
+        runs: how many times the step is drawn.
+        slow_ranks: factor on the compute of ranks that are always slower (or faster), by rank.
+
+    """
+
+    jitter: float = 0.0
+    seed: int = 0
+    runs: int = 100
+    slow_ranks: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.experiment import Noise
 from dualpipe_sim.graph import TaskGraph
 from dualpipe_sim.timeline import Timeline
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """How durations vary.
-
-    Attributes:
-        jitter: standard deviation of each duration over its mean; every phase and transfer draws its own factor,
-            log-normal with mean 1.
-        seed: what the draws follow from.
-        runs: how many times the step is drawn.
-        slow_ranks: factor on the compute of ranks that are always slower (or faster), by rank.
-
-    """
-
-    jitter: float = 0.0
-    seed: int = 0
-    runs: int = 100
-    slow_ranks: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

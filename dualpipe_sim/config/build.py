@@ -17,12 +17,11 @@ from dualpipe_sim.costs.parts import Measured, Overlap
 from dualpipe_sim.costs.recipe import Recipe
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
-from dualpipe_sim.experiment import Choice, Experiment, StepEnd
+from dualpipe_sim.experiment import Choice, Experiment, Noise, StepEnd
 from dualpipe_sim.fields import build
 from dualpipe_sim.files import read_text
 from dualpipe_sim.gpu import Gpu
 from dualpipe_sim.model import Model
-from dualpipe_sim.noise import Noise
 from dualpipe_sim.registry import spec
 from dualpipe_sim.text import parse_order
 
