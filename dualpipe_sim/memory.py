@@ -103,6 +103,16 @@ class Memory:
         over = [Excess(rank, more) for rank, more in enumerate(excess) if more > 0]
         return sorted(over, key=lambda one: (-one.excess_bytes, one.rank))
 
+    def verdict(self) -> str:
+        """Return in words whether the step fits, and if not, on which rank and by how much."""
+        peak_gb = in_gb(self.peak_bytes_by_rank[self.fullest_rank])
+        if not self.over:
+            return f"fits: rank {self.fullest_rank} is fullest, {peak_gb} of {in_gb(self.gpu_bytes)} GB"
+        rank, excess_bytes = self.over[0]
+        others = len(self.over) - 1
+        more = f"; {others} more rank{'s do' if others > 1 else ' does'} not fit" if others else ""
+        return f"does not fit: rank {rank} needs {peak_gb} GB, {in_gb(excess_bytes)} GB more than its GPU has{more}"
+
     def over_time(self, rank: int) -> tuple[FloatArray, IntArray]:
         """Return one rank's ``time_s`` and ``size_bytes``.
 
@@ -119,6 +129,11 @@ class Memory:
     def _spans(self) -> list[tuple[int, int]]:
         bounds = np.searchsorted(self.rank, np.arange(self.ranks + 1)).tolist()
         return list(pairwise(bounds))
+
+
+def in_gb(size_bytes: float) -> str:
+    """Return bytes as text in GB (10^9), with one digit."""
+    return f"{size_bytes / 1e9:,.1f}"
 
 
 def memory_of(timeline: Timeline, costs: LayerCosts) -> Memory:

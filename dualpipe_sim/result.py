@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.memory import Memory
 from dualpipe_sim.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ HEADINGS = ("makespan", "mb/s", "bubble", "idle", "paper", "peak", "paper")
 """What a run's summary shows: micro-batches a second, the bubble ratio, the idle seconds of the rank with the most and
 its most activations, each beside the paper's formula."""
 
-TRAINING_HEADINGS = ("makespan", "step", "tok/s/GPU", "MFU", "bubble", "hidden", "peak")
+TRAINING_HEADINGS = ("makespan", "step", "tok/s/GPU", "MFU", "bubble", "hidden", "GB")
 """What it shows where a model is known: the step, with gradient reduction and optimizer; tokens a second and GPU; model
-FLOPs over the BF16 peak, causal; the share of all-to-all beside which compute runs."""
+FLOPs over the BF16 peak, causal; the share of all-to-all beside which compute runs; the fullest rank's peak memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +58,14 @@ class Result:
         gpu_hours_per_trillion_tokens: GPU-hours that 10^12 tokens take.
         alltoall_hidden_ratio: share of the all-to-alls' time beside which compute runs; None without any.
         exposed_alltoall_s_by_rank: seconds of all-to-all beside which nothing computes.
+        peak_memory_bytes_by_rank: most bytes in use on a GPU of each rank.
+        over_memory: ``rank`` and ``excess_bytes`` of each rank that needs more than its GPU has, the fullest first.
         overlapped_pair_s: seconds of each distinct overlapped pair, by its stages (``0F;7B``).
         slowest_stage: the stage whose F and B take longest where they run alone, and their ``seconds``.
         noise: with jitter, how many ``runs`` were drawn, and their makespans' ``median_s``, ``p5_s`` and ``p95_s``.
         error: why the schedule cannot be run at these sizes, or None.
         timeline: when everything ran; None where refused.
+        memory: the memory of every rank over time; None where no model is known.
 
     """
 
@@ -87,11 +91,14 @@ class Result:
     gpu_hours_per_trillion_tokens: float | None = None
     alltoall_hidden_ratio: float | None = None
     exposed_alltoall_s_by_rank: list[float] | None = None
+    peak_memory_bytes_by_rank: list[int] | None = None
+    over_memory: list[dict[str, int]] | None = None
     overlapped_pair_s: dict[str, float] | None = None
     slowest_stage: dict[str, float] | None = None
     noise: dict[str, float] | None = None
     error: str | None = None
     timeline: Timeline | None = field(default=None, repr=False)
+    memory: Memory | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
@@ -101,7 +108,7 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "timeline"}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("timeline", "memory")}
 
     def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
         """Draw the timeline; see :func:`dualpipe_sim.plot.gantt`.
@@ -158,7 +165,7 @@ class Result:
             _percent(self.mfu),
             _percent(self.bubble_ratio),
             _percent(self.alltoall_hidden_ratio),
-            _number(max(self.peak_activations_by_rank or [0.0])),
+            _gigabytes(max(self.peak_memory_bytes_by_rank or [0])),
         ]
 
     def _repr_html_(self) -> str:
@@ -238,6 +245,12 @@ def format_seconds(seconds: object, digits: int = 4) -> str:
 
 def _percent(value: object) -> str:
     return f"{value:.1%}" if isinstance(value, (int, float)) else "–"
+
+
+def _gigabytes(size_bytes: float) -> str:
+    """Return bytes in GB in four characters, so that the table fits 80."""
+    size_gb = size_bytes / 1e9
+    return f"{size_gb:.1f}" if size_gb < 99.95 else f"{size_gb:.0f}"
 
 
 def _number(value: object) -> str:

@@ -17,6 +17,7 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
 from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.memory import memory_of
 from dualpipe_sim.noise import slowed, spread
 from dualpipe_sim.ops import F, I, W
 from dualpipe_sim.placement import Placement
@@ -215,6 +216,7 @@ def _with_training(result: Result, experiment: Experiment, timeline: Timeline) -
         return result
     step = training.step(timeline, costs, experiment.step_end)
     stage, seconds = training.slowest_stage(costs.on(timeline.graph.schedule.placement))
+    memory = memory_of(timeline, costs)
     return replace(
         result,
         step_time_s=step.time_s,
@@ -224,6 +226,9 @@ def _with_training(result: Result, experiment: Experiment, timeline: Timeline) -
         gpu_hours_per_trillion_tokens=step.gpu_hours_per_trillion_tokens,
         alltoall_hidden_ratio=training.alltoall_hidden_ratio(timeline),
         exposed_alltoall_s_by_rank=_floats(training.exposed_alltoall_s(timeline)),
+        peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),
+        over_memory=[one._asdict() for one in memory.over],
+        memory=memory,
         overlapped_pair_s=training.overlapped_pair_s(timeline),
         slowest_stage={"stage": stage, "seconds": seconds},
     )

@@ -42,6 +42,9 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(_runs(done))
     if any((run.theory or {}).get("over") == "span" for run in done):
         console.print("* over the span from a rank's first op to its last, as its paper counts", highlight=False)
+    for run in done:
+        if run.memory is not None and run.over_memory:
+            console.print(f"{escape(run.label)} {run.memory.verdict()}", highlight=False, soft_wrap=True)
     for run in comparison:
         if run.error is not None:
             console.print(f"refused: {run.error}", highlight=False, soft_wrap=True)
@@ -91,6 +94,8 @@ def _training(result: Result) -> list[str]:
     if result.overlapped_pair_s:
         shortest_s, longest_s = min(result.overlapped_pair_s.values()), max(result.overlapped_pair_s.values())
         lines.append(f"overlapped pairs last {format_seconds(shortest_s)} to {format_seconds(longest_s)}")
+    if result.memory is not None:
+        lines.append(f"memory {result.memory.verdict()}")
     if result.slowest_stage is not None:
         seconds = format_seconds(result.slowest_stage["seconds"])
         lines.append(f"slowest stage: {result.slowest_stage['stage']}, F and B alone take {seconds}")
