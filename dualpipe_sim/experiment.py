@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.cluster import Cluster
-from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.costs.phases import TimedCosts
 from dualpipe_sim.schedule import Schedule
 
 Contention: TypeAlias = Literal["none", "fair"]
@@ -92,7 +92,7 @@ class Experiment:
 
     choice: Choice
     compare: tuple[Choice, ...]
-    costs: Costs
+    costs: TimedCosts
     cluster: Cluster
     engine: Engine = "auto"
     source: str = "config"

@@ -68,11 +68,6 @@ class StageCosts(Protocol):
     """Costs of the stages of one placement."""
 
     @property
-    def stage_s(self) -> Mapping[int, NDArray[np.float64]]:
-        """Seconds of an op that runs alone, by kind code, each of shape ``(stages,)``."""
-        ...
-
-    @property
     def transfer_s(self) -> float | None:
         """Seconds that a stage boundary's tensor is under way, or None where it is given as bytes."""
         ...
@@ -87,9 +82,26 @@ class StageCosts(Protocol):
         ...
 
 
+class TimedStageCosts(StageCosts, Protocol):
+    """Costs that also say how long an op takes alone, which a schedule that adapts to times needs."""
+
+    @property
+    def stage_s(self) -> Mapping[int, NDArray[np.float64]]:
+        """Seconds of an op that runs alone, by kind code, each of shape ``(stages,)``."""
+        ...
+
+
 class Costs(Protocol):
     """A cost model, independent of how the model is cut into stages."""
 
     def on(self, placement: Placement) -> StageCosts:
+        """Return the costs of each stage of a placement."""
+        ...
+
+
+class TimedCosts(Costs, Protocol):
+    """A cost model that knows the times of whole ops."""
+
+    def on(self, placement: Placement) -> TimedStageCosts:
         """Return the costs of each stage of a placement."""
         ...
