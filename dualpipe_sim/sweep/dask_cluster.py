@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.sweep.pool import as_they_end
-from dualpipe_sim.sweep.runner import Evaluate, Point, Row, Rows
+from dualpipe_sim.sweep.runner import Evaluate, Point, Row, Rows, attempt
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _WINDOW = 10_000  # points that the scheduler knows at once, many times the threads of any cluster
 _CONNECT_S = 10
+_DIED = "the Dask workers that had it died, perhaps for want of memory"
 
 
 def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
@@ -26,11 +27,20 @@ def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
         UserError: no such scheduler, workers without this version of the package, or a connection that is lost.
 
     """
+    suspects = []
     with _client(address) as client:
         _check_versions(client)
         pool = client.get_executor(pure=False)  # type: ignore[no-untyped-call]
-        for (place, _), future in as_they_end(pool, deque(enumerate(points)), evaluate, _WINDOW):
-            yield place, _row(future.result, address)
+        for task, future in as_they_end(pool, deque(enumerate(points)), evaluate, _WINDOW):
+            row = _row(future, address)
+            if row is None:
+                suspects.append(task)
+            else:
+                yield task[0], row
+        # Workers hold a few points at once, so some of these only stood beside the one that killed them.
+        for place, point in suspects:
+            row = _row(pool.submit(attempt, evaluate, point), address) if len(suspects) > 1 else None
+            yield place, row or {"error": _DIED}
 
 
 @contextmanager
@@ -50,24 +60,29 @@ def _client(address: str) -> Iterator[Client]:
 
 
 def _check_versions(client: Client) -> None:
-    """Refuse workers whose rows would be made by other code, or by none; later ones are on their own."""
+    """Refuse a cluster whose rows would be made by other code, or by none; later workers are on their own.
+
+    The scheduler needs the package too: Dask unpickles there what workers are to run.
+    """
     name = "dualpipe_sim"
     versions = cast("dict[str, Any]", client.get_versions(packages=[name]))
     here = versions["client"]["packages"][name]
-    for worker, installed in versions["workers"].items():
+    workers = {f"worker {address}": installed for address, installed in versions["workers"].items()}
+    for which, installed in {"scheduler": versions["scheduler"], **workers}.items():
         there = installed["packages"].get(name)
         if there != here:
             said = f"has dualpipe-sim {there}" if there else "has no dualpipe-sim"
-            raise UserError(f"Dask worker {worker} {said}; install {here}, the version here, on every worker")
+            raise UserError(f"the Dask {which} {said}; install {here}, the version here, on all of the cluster")
 
 
-def _row(result: Callable[[], Row], address: str) -> Row:
+def _row(future: Future[Row], address: str) -> Row | None:
+    """Return what came of a point; None where Dask gave it up because the workers that had it died."""
     from distributed import KilledWorker
 
     try:
-        return result()
-    except KilledWorker as error:
-        return {"error": f"{error.allowed_failures + 1} Dask workers died of it, perhaps for want of memory"}
+        return future.result()
+    except KilledWorker:
+        return None
     except CancelledError as error:
         raise UserError(f"the connection to the Dask scheduler at {address} is lost") from error
     except ImportError as error:

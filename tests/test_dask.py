@@ -1,0 +1,179 @@
+"""A sweep on a Dask cluster: a real scheduler and worker processes on loopback, some of which are killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from dualpipe_sim import UserError, sweep
+from dualpipe_sim.sweep import read_table
+from dualpipe_sim.sweep.runner import Row, evaluate_all
+
+pytest.importorskip("distributed", reason="Dask is not installed, so nothing here is tested: install the dev extra")
+
+CONFIG: dict[str, object] = {
+    "pipeline": {"ranks": 4, "micro_batches": 16},
+    "schedule": "1f1b",
+    "costs": {"forward": "1 s", "backward_input": "1 s", "backward_weight": "1 s"},
+}
+OVER = {"schedules": ["1f1b", "zb-h1", "dualpipe"], "costs.transfer": [f"{ms} ms" for ms in range(20)]}
+EVALUATIONS = """
+import os, time
+def evaluate(point):
+    time.sleep(0.02)
+    if point.get("dies"):
+        os.abort()
+    return {"process": os.getpid()}
+"""
+
+
+class Cluster:
+    """A scheduler and its workers, each a process of its own, which find modules in their folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workers: list[subprocess.Popen[bytes]] = []
+        contact = folder / "scheduler.json"
+        self.scheduler = self._launch("scheduler", "--port", "0", "--scheduler-file", contact.name)
+        wait_for(lambda: contact.exists() and contact.read_text().rstrip().endswith("}"))
+        self.address: str = json.loads(contact.read_text())["address"]
+
+    def start_workers(self, count: int) -> list[subprocess.Popen[bytes]]:
+        from distributed import Client
+
+        self.workers = [self._launch("worker", self.address, "--no-nanny", "--nthreads", "1") for _ in range(count)]
+        with Client(self.address) as client:  # type: ignore[no-untyped-call]
+            client.wait_for_workers(count, timeout=30)
+        return self.workers
+
+    def stop(self) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+    def _launch(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        code = f"from distributed.cli.dask_{program} import main; main()"
+        command = [sys.executable, "-c", code, *arguments, "--host", "127.0.0.1", "--no-dashboard"]
+        with (self.folder / f"{program}.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = Cluster(folder)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def evaluate(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, object]], Row]:
+    """An evaluation that workers can import."""
+    (cluster.folder / "evaluations_on_dask.py").write_text(EVALUATIONS)
+    monkeypatch.syspath_prepend(cluster.folder)
+    monkeypatch.delitem(sys.modules, "evaluations_on_dask", raising=False)
+    import evaluations_on_dask  # type: ignore[import-not-found]
+
+    found: Callable[[Mapping[str, object]], Row] = evaluations_on_dask.evaluate
+    return found
+
+
+def test_a_sweep_on_a_cluster_is_the_sweep_here_though_a_worker_is_killed_on_the_way(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    victim, _survivor = cluster.start_workers(2)
+    told: list[int] = []
+
+    def kill_one(done: int, _total: int) -> None:
+        told.append(done)
+        if done == 10:
+            victim.kill()
+
+    there, here = tmp_path / "there.csv", tmp_path / "here.csv"
+    table = sweep(CONFIG, OVER, dask=cluster.address, output=there, progress=kill_one)
+    assert victim.wait(5) != 0
+    assert told == list(range(61))
+    assert table.rows == sweep(CONFIG, OVER, output=here).rows
+    assert there.read_bytes() == here.read_bytes()
+
+
+def test_what_a_killed_worker_had_is_done_by_the_other(
+    cluster: Cluster, evaluate: Callable[[Mapping[str, object]], Row]
+) -> None:
+    """The victim is stopped before it is killed, so it dies with a point begun and with results not yet fetched."""
+    victim, survivor = cluster.start_workers(2)
+    done: list[tuple[int, object]] = []
+    for place, row in evaluate_all([{"x": x} for x in range(60)], evaluate, dask=cluster.address):
+        done.append((place, row.get("process")))
+        if len(done) == 20:
+            victim.kill()
+    assert sorted(place for place, _ in done) == list(range(60))
+    processes = [process for _, process in done]
+    assert set(processes[:20]) == {victim.pid, survivor.pid}
+    assert set(processes[30:]) == {survivor.pid}
+
+
+@pytest.fixture
+def one_death_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the scheduler give a task up when one worker has died of it; its default is four."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+
+
+@pytest.mark.usefixtures("one_death_is_enough")
+def test_a_point_that_kills_its_workers_is_a_row_with_the_reason(
+    cluster: Cluster, evaluate: Callable[[Mapping[str, object]], Row]
+) -> None:
+    workers = cluster.start_workers(3)
+    rows = dict(evaluate_all([{"dies": x == 3} for x in range(20)], evaluate, dask=cluster.address))
+    assert rows.pop(3) == {"error": "the Dask workers that had it died, perhaps for want of memory"}
+    assert 1 <= sum(worker.poll() is not None for worker in workers) <= 2
+    assert len(rows) == 19
+    assert all("process" in row for row in rows.values())
+
+
+def test_a_lost_scheduler_ends_the_sweep_and_keeps_its_rows(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_workers(1)
+    output = tmp_path / "table.jsonl"
+
+    def kill_scheduler(done: int, _total: int) -> None:
+        if done == 10:
+            cluster.scheduler.kill()
+
+    with pytest.raises(UserError, match=r"^the connection to the Dask scheduler at tcp://.* is lost$"):
+        sweep(CONFIG, OVER, dask=cluster.address, output=output, progress=kill_scheduler)
+    kept = len(read_table(output))
+    assert 10 <= kept < 60
+    told: list[int] = []
+    sweep(CONFIG, OVER, output=output, resume=True, progress=lambda done, _total: told.append(done))
+    assert told == list(range(kept, 61))
+
+
+def test_workers_with_another_version_are_refused(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "dualpipe_sim-0.0.7.dist-info"
+    other.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: dualpipe-sim\nVersion: 0.0.7\n")
+    cluster.start_workers(1)
+    with pytest.raises(UserError, match=r"^the Dask worker tcp://.* has dualpipe-sim 0.0.7; install .* all of the"):
+        sweep(CONFIG, OVER, dask=cluster.address)
+
+
+def test_no_scheduler_at_the_address() -> None:
+    with pytest.raises(UserError, match=r"^no Dask scheduler answers at tcp:/127.0.0.1:1; is it like tcp://host:8786"):
+        sweep(CONFIG, OVER, dask="tcp:/127.0.0.1:1")
