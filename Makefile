@@ -49,9 +49,9 @@ docs: $(DOCS)  ## build the site into build/site, every link checked
 benchmark: $(PACKAGE)  ## measure how fast the program is on this machine
 	$(BIN)/python -m benchmarks
 
-update-constraints: $(DEV)  ## pin the newest dependencies that work together, for every supported Python
+update-constraints: $(DEV)  ## pin new dependencies, or with UPGRADE=--upgrade the newest of all
 	$(PIP) install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras --no-annotate \
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.10 --all-extras --no-annotate \
 		--custom-compile-command "make update-constraints" --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the virtual environment, builds and caches
