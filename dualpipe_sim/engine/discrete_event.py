@@ -7,6 +7,7 @@ when its producer is done and never blocks a lane; one that takes no time is the
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Generator
 from typing import cast
 
@@ -44,22 +45,22 @@ def play(graph: TaskGraph) -> Timeline:
 
 
 class _Play:
-    """The state of one run; plain lists, since events touch one entry at a time."""
+    """The state of one run: events touch one entry at a time, of arrays that are small enough to stay in cache."""
 
     def __init__(self, graph: TaskGraph) -> None:
         self.env = simpy.Environment()
-        self.start_s = [_NEVER] * graph.first_transfer
-        self.end_s = [_NEVER] * graph.nodes
+        self.start_s = array("d", [_NEVER]) * graph.first_transfer
+        self.end_s = array("d", [_NEVER]) * graph.nodes
         self._lasts = _lasting(self.env, graph)
-        self._missing = graph.in_degree.tolist()
+        self._missing = _integers(graph.in_degree)
         self._first_transfer = graph.first_transfer
         starts, successors = _successors(graph)
-        self._successor_start, self._successors = starts.tolist(), successors.tolist()
+        self._successor_start, self._successors = _integers(starts), _integers(successors)
         self._asleep: dict[int, simpy.Event] = {}
         for phases in _phases_of_lanes(graph):
             self.env.process(self._lane(phases))
 
-    def _lane(self, phases: list[int]) -> Generator[simpy.Event, object, None]:
+    def _lane(self, phases: array[int]) -> Generator[simpy.Event, object, None]:
         env, missing, lasts = self.env, self._missing, self._lasts
         for phase in phases:
             if missing[phase]:
@@ -89,7 +90,7 @@ class _Play:
 
 def _lasting(env: simpy.Environment, graph: TaskGraph) -> Callable[[int], simpy.Event]:
     """Return what starts a node: it gives the event that fires, with the node as its value, when the node is done."""
-    duration_s = graph.duration_s.tolist()
+    duration_s = array("d", graph.duration_s.tobytes())
 
     def lasts(node: int) -> simpy.Event:
         return simpy.Timeout(env, duration_s[node], node)
@@ -116,7 +117,11 @@ def _successors(graph: TaskGraph) -> tuple[IntArray, IntArray]:
     return np.searchsorted(source[by_source], np.arange(graph.nodes + 1)), target[by_source]
 
 
-def _phases_of_lanes(graph: TaskGraph) -> list[list[int]]:
+def _integers(values: IntArray) -> array[int]:
+    return array("q", values.tobytes())
+
+
+def _phases_of_lanes(graph: TaskGraph) -> list[array[int]]:
     by_lane = np.argsort(graph.lane, kind="stable")
     ends = np.flatnonzero(np.diff(graph.lane[by_lane])) + 1
-    return [phases.tolist() for phases in np.split(by_lane, ends)]
+    return [_integers(phases) for phases in np.split(by_lane, ends)]
