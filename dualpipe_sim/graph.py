@@ -58,7 +58,7 @@ class TaskGraph:
 
     Attributes:
         schedule: the order that was lowered.
-        templates: phases of each shape of task; a node's template and place in it say what it does.
+        phases: phases of one task of each shape, shape after shape; every other task of a shape has the same.
         task: task of each phase, shape ``(phases,)``, ascending.
         phase: row in ``phases`` of each phase, shape ``(phases,)``.
         lane: lane of each phase, rank x RUNNING_LANES + lane code, shape ``(phases,)``.
