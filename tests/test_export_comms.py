@@ -1,4 +1,4 @@
-"""Orders with their communication: as torch lowers them, agreed between ranks, and read back with every slip refused."""
+"""Orders with their communication: as torch lowers them, agreed between ranks, read back with every slip refused."""
 
 import importlib
 import re

@@ -1,0 +1,47 @@
+"""The command that writes a run for other programs: trace."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.arguments import Config, Output, Settings
+
+
+class TraceFormat(str, Enum):
+    """The program that a trace is for."""
+
+    chrome = "chrome"
+    hta = "hta"
+    chakra = "chakra"
+
+
+@app.command()
+def trace(
+    config: Config,
+    output: Output,
+    trace_format: Annotated[
+        TraceFormat,
+        typer.Option(
+            "--format",
+            help="chrome: one JSON file, for ui.perfetto.dev; hta: a folder with a file a rank, for Holistic Trace "
+            "Analysis; chakra: FILE.0.et, FILE.1.et, ..., a file a rank, for ASTRA-sim.",
+        ),
+    ] = TraceFormat.chrome,
+    settings: Settings = None,
+) -> None:
+    """Write one schedule's run as a trace that Perfetto, Holistic Trace Analysis or ASTRA-sim reads."""
+    from dualpipe_sim import export
+    from dualpipe_sim.config import load_experiment
+    from dualpipe_sim.simulation import run
+
+    writers = {
+        TraceFormat.chrome: export.write_chrome,
+        TraceFormat.hta: export.write_hta,
+        TraceFormat.chakra: export.write_chakra,
+    }
+    experiment = load_experiment(config, settings=settings or ())
+    writers[trace_format](run(experiment, experiment.choice).played, output)

@@ -1,0 +1,119 @@
+"""What a timeline shows, as spans on the lanes of each rank, in whole nanoseconds.
+
+Trace viewers drop a span that overlaps another of its row by a rounding error. Here every moment is rounded once, so
+that what touches in seconds touches in nanoseconds, and what truly runs at the same time gets rows of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import LANES, RUNNING_LANES
+from dualpipe_sim.ops import KINDS, Op, Task
+from dualpipe_sim.placement import IntArray
+from dualpipe_sim.timeline import Timeline
+
+
+class Span(NamedTuple):
+    """Something that runs on a lane of a rank.
+
+    Attributes:
+        rank: the rank.
+        lane: ``op`` (a whole task), ``compute``, ``alltoall``, ``send`` or ``recv``.
+        start_ns: when it starts.
+        end_ns: when it ends.
+        name: what it is.
+        action: the task or op that it is or belongs to, in its text form.
+        ops: the op, or the two of a pair.
+        layer: layer of the model, or -1 for all of an op.
+        row: which row of its lane, from 0, where a lane has several things under way.
+
+    """
+
+    rank: int
+    lane: str
+    start_ns: int
+    end_ns: int
+    name: str
+    action: str
+    ops: tuple[Op, ...]
+    layer: int = -1
+    row: int = 0
+
+
+def whole_ns(seconds: NDArray[np.float64]) -> IntArray:
+    """Round moments to whole nanoseconds, same shape."""
+    return np.rint(seconds * 1e9).astype(np.int64)
+
+
+def has_phases(timeline: Timeline) -> bool:
+    """Return whether tasks are made of phases, and are not a single one each."""
+    return timeline.graph.first_transfer > len(timeline.rank)
+
+
+def tasks(timeline: Timeline) -> Iterator[Span]:
+    """Yield a span for each task, from its first phase's start to its last phase's end, rank by rank."""
+    starts, ends = whole_ns(timeline.task_start_s).tolist(), whole_ns(timeline.task_end_s).tolist()
+    for index, rank in enumerate(timeline.rank.tolist()):
+        task = timeline.graph.schedule.task(index)
+        yield Span(rank, "op", starts[index], ends[index], str(task), str(task), _ops(task))
+
+
+def phases(timeline: Timeline) -> Iterator[Span]:
+    """Yield a span for each phase, node by node; a phase that is a whole task is named like it."""
+    graph, schedule = timeline.graph, timeline.graph.schedule
+    starts, ends = whole_ns(timeline.start_s).tolist(), whole_ns(timeline.end_s).tolist()
+    op_rows, task = graph.op_of_node.tolist(), graph.task.tolist()
+    for node, (lane, row) in enumerate(zip(graph.lane.tolist(), graph.phase.tolist(), strict=True)):
+        phase = graph.phases[row]
+        rank, code = divmod(lane, RUNNING_LANES)
+        what = schedule.task(task[node]) if phase.name == "op" else schedule.op(op_rows[node])
+        name = str(what) if phase.name == "op" else f"{phase.name} {KINDS[phase.kind]}"
+        yield Span(rank, LANES[code], starts[node], ends[node], name, str(what), _ops(what), phase.layer)
+
+
+def transfers(timeline: Timeline) -> list[tuple[Span, Span]]:
+    """Return what each transfer shows as on its sender's ``send`` and its receiver's ``recv`` lane.
+
+    Those that are under way at the same time are on different rows of their lane.
+    """
+    graph, schedule = timeline.graph, timeline.graph.schedule
+    first = graph.first_transfer
+    starts, ends = (whole_ns(moments[first:]).tolist() for moments in (timeline.start_s, timeline.end_s))
+    sides = []
+    for lane, rows, label in (
+        ("send", graph.transfers.producer, graph.send_label),
+        ("recv", graph.transfers.consumer, graph.receive_label),
+    ):
+        ranks = schedule.rank[rows].tolist()
+        on_row = _rows_without_overlap(ranks, starts, ends)
+        sides.append(
+            [
+                Span(ranks[i], lane, starts[i], ends[i], label(i), label(i), (schedule.op(row),), row=on_row[i])
+                for i, row in enumerate(rows.tolist())
+            ]
+        )
+    return list(zip(*sides, strict=True))
+
+
+def _ops(task: Task) -> tuple[Op, ...]:
+    return (task,) if isinstance(task, Op) else tuple(task)
+
+
+def _rows_without_overlap(ranks: list[int], starts: list[int], ends: list[int]) -> list[int]:
+    """Deal spans out to as few rows of each rank as hold them without overlap, first come first."""
+    rows = [0] * len(ranks)
+    busy: dict[int, list[tuple[int, int]]] = {}  # rank → (busy until, row)
+    free: dict[int, list[int]] = {}
+    for i in sorted(range(len(ranks)), key=lambda i: (starts[i], ends[i])):
+        running, idle = busy.setdefault(ranks[i], []), free.setdefault(ranks[i], [])
+        while running and running[0][0] <= starts[i]:
+            heappush(idle, heappop(running)[1])
+        rows[i] = heappop(idle) if idle else len(running)
+        heappush(running, (ends[i], rows[i]))
+    return rows
