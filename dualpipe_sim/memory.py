@@ -64,6 +64,7 @@ class Memory:
 
     Attributes:
         gpu_bytes: memory of a GPU.
+        makespan_s: seconds until the last op ends.
         rank: rank of each moment, shape ``(moments,)``, ascending; each rank's first moment is at time 0.
         time_s: the moments, ascending on each rank; from the last one on all activations are gone.
         size_bytes: bytes of each of ``COMPONENTS``, shape ``(moments, components)``.
@@ -71,6 +72,7 @@ class Memory:
     """
 
     gpu_bytes: int
+    makespan_s: float
     rank: IntArray
     time_s: FloatArray
     size_bytes: IntArray
@@ -125,6 +127,28 @@ class Memory:
         begin, end = self._spans[rank]
         return self.time_s[begin:end], self.size_bytes[begin:end]
 
+    def to_dict(self) -> dict[str, object]:
+        """Return every rank's peak and what it is made of, ready for JSON."""
+        return {
+            "gpu_memory_bytes": self.gpu_bytes,
+            "over_memory": [one._asdict() for one in self.over],
+            "by_rank": [self._rank_to_dict(rank) for rank in range(self.ranks)],
+        }
+
+    def _rank_to_dict(self, rank: int) -> dict[str, object]:
+        peak_bytes = int(self.peak_bytes_by_rank[rank])
+        moment = self.peak_by_rank[rank]
+        names = [component.replace("-", "_").replace(" ", "_") for component in COMPONENTS]
+        _, size_bytes = self.over_time(rank)
+        return {
+            "rank": rank,
+            "peak_bytes": peak_bytes,
+            "peak_time_s": float(self.time_s[moment]),
+            "headroom_bytes": self.gpu_bytes - peak_bytes,
+            "at_peak_bytes": dict(zip(names, self.size_bytes[moment].tolist(), strict=True)),
+            "most_bytes": dict(zip(names, size_bytes.max(axis=0).tolist(), strict=True)),
+        }
+
     @cached_property
     def _spans(self) -> list[tuple[int, int]]:
         bounds = np.searchsorted(self.rank, np.arange(self.ranks + 1)).tolist()
@@ -145,7 +169,7 @@ def memory_of(timeline: Timeline, costs: LayerCosts) -> Memory:
     beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
     changes = [beginning, *_of_phases(timeline, costs), *_of_boundaries(timeline, costs)]
     rank, time_s, live = _summed(changes, timeline.makespan_s)
-    return Memory(int(costs.gpu.memory_bytes), rank, time_s, live + fixed[rank])
+    return Memory(int(costs.gpu.memory_bytes), timeline.makespan_s, rank, time_s, live + fixed[rank])
 
 
 class _Changes(NamedTuple):

@@ -1,0 +1,86 @@
+"""The command memory: what every rank's GPU holds, and whether that fits."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dualpipe_sim.memory import Memory
+    from dualpipe_sim.result import Result
+
+_HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
+
+
+@app.command()
+def memory(
+    config: Config,
+    settings: Settings = None,
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", metavar="FILE", help="Draw one rank's memory over time, stacked (png, svg, pdf)."),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="RANK", help="The rank that --plot draws; default: the fullest.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what the memory of every rank's GPU is used for at its peak, and whether the step fits."""
+    from dualpipe_sim.config import load_experiment
+    from dualpipe_sim.simulation import run
+
+    if rank is not None and plot is None:
+        raise UserError("--rank says which rank --plot draws; give a file, like --plot memory.png")
+    experiment = load_experiment(config, settings=settings or ())
+    result = run(experiment, experiment.choice)
+    if result.memory is None:
+        raise UserError(
+            f"{experiment.source}: memory needs a model, so costs of kind 'layers'; its costs know no bytes"
+        )
+    if plot is not None:
+        from dualpipe_sim.plot.files import save
+        from dualpipe_sim.plot.memory_stack import memory_stack
+
+        save(memory_stack(result.memory, rank, title=f"{result.label}, {result.size}").figure, plot)
+    if as_json:
+        typer.echo(json.dumps(_to_dict(result, result.memory), indent=2))
+    else:
+        _print(result, result.memory)
+
+
+def _to_dict(result: Result, held: Memory) -> dict[str, object]:
+    keys = ("schedule", "ranks", "micro_batches", "options")
+    return {key: getattr(result, key) for key in keys} | held.to_dict()
+
+
+def _print(result: Result, held: Memory) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_by_rank(result, held))
+    console.print(held.verdict(), highlight=False, soft_wrap=True)
+
+
+def _by_rank(result: Result, held: Memory) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from dualpipe_sim.memory import in_gb
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", title_style="")
+    table.title = f"{result.label}, {result.size} (ranks × micro-batches): GB at each rank's peak"
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="right")
+    for rank, moment in enumerate(held.peak_by_rank.tolist()):
+        parts = held.size_bytes[moment].tolist()
+        peak_bytes = sum(parts)
+        table.add_row(str(rank), *map(in_gb, (*parts, peak_bytes, held.gpu_bytes - peak_bytes)))
+    return table
