@@ -72,7 +72,9 @@ def test_curves_are_the_papers(table: SweepTable) -> None:
     for ranks in RANKS:
         x, y = curves[f"1f1b, {ranks} ranks"]
         assert np.asarray(x).tolist() == list(MICRO_BATCHES)
-        assert np.asarray(y).tolist() == pytest.approx([100 * bubble_1f1b(ranks, micro_batches) for micro_batches in MICRO_BATCHES])
+        assert np.asarray(y).tolist() == pytest.approx(
+            [100 * bubble_1f1b(ranks, micro_batches) for micro_batches in MICRO_BATCHES]
+        )
     assert np.asarray(curves["dualpipe, 8 ranks"][0]).tolist() == [16, 32]
     legend = ax.get_legend()
     assert legend is not None
