@@ -135,10 +135,22 @@ def test_counters_rise_to_the_peak_and_fall_to_nothing(timeline: Timeline) -> No
     counts: defaultdict[int, list[int]] = defaultdict(list)
     for event in chrome.events(timeline):
         if event["ph"] == "C":
+            assert event["name"] == "in flight"
             counts[event["pid"] - 1].append(event["args"]["pairs"])
     peaks = peak_in_flight_by_rank(timeline).tolist()
     assert [max(counts[rank]) for rank in range(timeline.ranks)] == peaks
     assert all(of_rank[-1] == 0 for of_rank in counts.values())
+
+
+def test_memory_counters_peak_where_the_ranks_memory_does() -> None:
+    result = simulate("deepseek_v3", micro_batches=32)
+    assert result.memory is not None
+    peaks: defaultdict[int, float] = defaultdict(float)
+    for event in chrome.events(result.played, result.memory):
+        if event["ph"] == "C" and event["name"] == "memory (bytes)":
+            assert list(event["args"]) == ["state", "communication buffers", "weight-gradient inputs", "activations"]
+            peaks[event["pid"] - 1] = max(peaks[event["pid"] - 1], sum(event["args"].values()))
+    assert [peaks[rank] for rank in range(16)] == result.peak_memory_bytes_by_rank
 
 
 @given(st.integers(0, 10**14))
@@ -176,7 +188,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(json.loads(before)["traceEvents"]) == len(by_hand())
     assert json.loads(before)["displayTimeUnit"] == "ms"
 
-    def events_with_a_slip(_: Timeline) -> Any:  # noqa: ANN401
+    def events_with_a_slip(*_: object) -> Any:  # noqa: ANN401
         yield {"ph": "X"}
         raise KeyError
 

@@ -34,14 +34,13 @@ def trace(
     settings: Settings = None,
 ) -> None:
     """Write one schedule's run as a trace that Perfetto, Holistic Trace Analysis or ASTRA-sim reads."""
-    from dualpipe_sim import export
     from dualpipe_sim.config import load_experiment
+    from dualpipe_sim.export import write_chakra, write_chrome, write_hta
     from dualpipe_sim.simulation import run
 
-    writers = {
-        TraceFormat.chrome: export.write_chrome,
-        TraceFormat.hta: export.write_hta,
-        TraceFormat.chakra: export.write_chakra,
-    }
     experiment = load_experiment(config, settings=settings or ())
-    writers[trace_format](run(experiment, experiment.choice).played, output)
+    result = run(experiment, experiment.choice)
+    if trace_format is TraceFormat.chrome:
+        write_chrome(result.played, output, result.memory)
+    else:
+        {TraceFormat.hta: write_hta, TraceFormat.chakra: write_chakra}[trace_format](result.played, output)

@@ -19,18 +19,27 @@ import numpy as np
 from dualpipe_sim import metrics
 from dualpipe_sim.export.spans import Span, has_phases, phases, tasks, transfers, whole_ns
 from dualpipe_sim.files import written_whole
+from dualpipe_sim.memory import COMPONENTS, Memory
 from dualpipe_sim.placement import IntArray
 from dualpipe_sim.timeline import Timeline
 
 Event: TypeAlias = "dict[str, Any]"
+
+_CHANGING = COMPONENTS.index("communication buffers")
+"""The first component of memory that changes during a step; those before it are a rank's state."""
 
 _LANE_ORDER = ("op", "compute", "alltoall", "send", "recv")
 _THREADS_A_RANK = 10_000
 _ROWS_A_LANE = 1_000
 
 
-def write_chrome(timeline: Timeline, path: str | Path) -> None:
+def write_chrome(timeline: Timeline, path: str | Path, memory: Memory | None = None) -> None:
     """Write a timeline as Chrome trace-event JSON, event by event.
+
+    Args:
+        timeline: what ran when.
+        path: the file.
+        memory: the memory of every rank over time, if it is to be shown too.
 
     Raises:
         UserError: the place cannot be written to.
@@ -39,13 +48,13 @@ def write_chrome(timeline: Timeline, path: str | Path) -> None:
     with written_whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"displayTimeUnit":"ms","traceEvents":[')
         separator = "\n"
-        for event in events(timeline):
+        for event in events(timeline, memory):
             file.write(separator + json.dumps(event, separators=(",", ":")))
             separator = ",\n"
         file.write("\n]}\n")
 
 
-def events(timeline: Timeline) -> Iterator[Event]:
+def events(timeline: Timeline, memory: Memory | None = None) -> Iterator[Event]:
     """Yield the events of a trace; ``ts`` and ``dur`` are in microseconds, exact to the nanosecond."""
     under_way = transfers(timeline)
     shown = [span for both in under_way for span in both if span.end_ns > span.start_ns]
@@ -58,6 +67,7 @@ def events(timeline: Timeline) -> Iterator[Event]:
     yield from _flows(timeline, under_way)
     for rank in range(timeline.ranks):
         yield from _in_flight(timeline, rank)
+        yield from _memory(memory, rank) if memory else ()
 
 
 def us(ns: int) -> float:
@@ -161,3 +171,18 @@ def _in_flight(timeline: Timeline, rank: int) -> Iterator[Event]:
         if count != before:
             yield {"ph": "C", "pid": _pid(rank), "name": "in flight", "ts": us(ns), "args": {"pairs": int(count)}}
         before = count
+
+
+def _memory(memory: Memory, rank: int) -> Iterator[Event]:
+    """Yield the bytes on a rank's GPU whenever they change, what does not change as one."""
+    times, size_bytes = memory.over_time(rank)
+    names = ["state", *COMPONENTS[_CHANGING:]]
+    columns = np.column_stack([size_bytes[:, :_CHANGING].sum(axis=1), size_bytes[:, _CHANGING:]]).tolist()
+    for ns, sizes in zip(whole_ns(times).tolist(), columns, strict=True):
+        yield {
+            "ph": "C",
+            "pid": _pid(rank),
+            "name": "memory (bytes)",
+            "ts": us(ns),
+            "args": dict(zip(names, sizes, strict=True)),
+        }
