@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, LANES, RUNNING_LANES, Costs, Phase, StageCosts
+from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, LANES, RUNNING_LANES, Costs, Phase, StageCosts, TaskShape
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.ops import KINDS, B, F, I, W
 from dualpipe_sim.placement import IntArray
@@ -243,25 +243,32 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
     return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, topology))
 
 
+def task_shapes(schedule: Schedule) -> tuple[list[TaskShape], IntArray]:
+    """Return the distinct shapes of a schedule's tasks, and which of them each task has, shape ``(tasks,)``."""
+    stages = schedule.placement.stages
+    row = schedule.first_op
+    second = np.where(schedule.partner[row] < 0, stages, schedule.stage[np.minimum(row + 1, len(schedule.rank) - 1)])
+    codes, shape_of_task = _distinct((schedule.kind[row] * stages + schedule.stage[row]) * (stages + 1) + second)
+    shapes: list[TaskShape] = []
+    for code in codes.tolist():
+        first, backward = divmod(code, stages + 1)
+        alone = divmod(first, stages)
+        shapes.append((alone,) if backward == stages else (alone, (B, backward)))
+    return shapes, shape_of_task
+
+
 Edges = tuple[IntArray, IntArray]
 
 
 def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...], IntArray, IntArray]:
     """Ask the costs once for each shape of task; return all phases, and each task's number and first of them."""
-    stages = schedule.placement.stages
-    row = schedule.first_op
-    second = np.where(schedule.partner[row] < 0, stages, schedule.stage[np.minimum(row + 1, len(schedule.rank) - 1)])
-    shape = (schedule.kind[row] * stages + schedule.stage[row]) * (stages + 1) + second
-    shapes, shape_of_task = _distinct(shape)
+    shapes, shape_of_task = task_shapes(schedule)
     phases: list[Phase] = []
     sizes, starts = [], []
-    for code in shapes.tolist():
-        first, backward = divmod(code, stages + 1)
-        kind, stage = divmod(first, stages)
-        task = ((kind, stage),) if backward == stages else ((kind, stage), (B, backward))
+    for task in shapes:
         template = costs.phases(task)
         for one in template:
-            _check_seconds(f"{KINDS[one.kind]} of stage {stage if one.half == 0 else backward}", one.duration_s)
+            _check_seconds(f"{KINDS[one.kind]} of stage {task[one.half][1]}", one.duration_s)
         starts.append(len(phases))
         sizes.append(len(template))
         phases.extend(template)

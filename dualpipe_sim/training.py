@@ -18,6 +18,7 @@ from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES, Phase
 from dualpipe_sim.experiment import Reduction, StepEnd
 from dualpipe_sim.model import Parameters
 from dualpipe_sim.ops import B, F, W
+from dualpipe_sim.placement import Placement
 from dualpipe_sim.timeline import Timeline
 
 FloatArray = NDArray[np.float64]
@@ -69,7 +70,8 @@ def step(timeline: Timeline, costs: LayerCosts, end: StepEnd) -> Step:
     """
     pipeline_s = timeline.makespan_s
     reduced_s = reduction_end_s(timeline, costs, end.reduction)
-    optimizer_s = float(_optimizer_s(timeline, costs).max()) if end.optimizer else 0.0
+    placement = timeline.graph.schedule.placement
+    optimizer_s = float(optimizer_s_by_rank(placement, costs).max()) if end.optimizer else 0.0
     return Step(
         pipeline_s=pipeline_s,
         reduction_s=max(0.0, float(reduced_s.max()) - pipeline_s),
@@ -122,6 +124,24 @@ def slowest_stage(costs: LayerStageCosts) -> tuple[int, float]:
     seconds = costs.stage_s[F] + costs.stage_s[B]
     stage = int(seconds.argmax())
     return stage, float(seconds[stage])
+
+
+def optimizer_s_by_rank(placement: Placement, costs: LayerCosts) -> FloatArray:
+    """Seconds of each rank's optimizer step, shape ``(ranks,)``."""
+    stage_costs = costs.on(placement)
+    seconds = np.zeros(placement.ranks)
+    for stage, rank in enumerate(placement.rank_of_stage.tolist()):
+        parts = stage_costs.parameters(stage).values()
+        held = sum((hosted(one, costs.expert_parallel) for one in parts), start=Hosted())
+        state = static_bytes(
+            held,
+            costs.recipe,
+            data_parallel=costs.data_parallel,
+            expert_parallel=costs.expert_parallel,
+            copies=len(placement.pipes),
+        )
+        seconds[rank] += optimizer_step_s(state.optimizer, costs.gpu)
+    return seconds
 
 
 def reduction_end_s(timeline: Timeline, costs: LayerCosts, reduction: Reduction) -> FloatArray:
@@ -197,25 +217,6 @@ def _reduction_bytes_per_s(timeline: Timeline, costs: LayerCosts) -> float:
     gpus = costs.data_parallel * (timeline.ranks if _copies(timeline) > 1 else 1)
     cluster = costs.cluster
     return (cluster.nvlink if gpus <= cluster.gpus_per_node else cluster.infiniband).bytes_per_s
-
-
-def _optimizer_s(timeline: Timeline, costs: LayerCosts) -> FloatArray:
-    """Seconds of each rank's optimizer step, shape ``(ranks,)``."""
-    placement = timeline.graph.schedule.placement
-    stage_costs = costs.on(placement)
-    seconds = np.zeros(timeline.ranks)
-    for stage, rank in enumerate(placement.rank_of_stage.tolist()):
-        parts = stage_costs.parameters(stage).values()
-        held = sum((hosted(one, costs.expert_parallel) for one in parts), start=Hosted())
-        state = static_bytes(
-            held,
-            costs.recipe,
-            data_parallel=costs.data_parallel,
-            expert_parallel=costs.expert_parallel,
-            copies=_copies(timeline),
-        )
-        seconds[rank] += optimizer_step_s(state.optimizer, costs.gpu)
-    return seconds
 
 
 def _alltoall_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
