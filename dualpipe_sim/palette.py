@@ -131,6 +131,15 @@ CAUSE_STYLES = {
     "exposed_transfer": CauseStyle("exposed transfer", "#cc79a7"),
     "exposed_alltoall": CauseStyle("exposed all-to-all", "#d55e00"),
 }
+MEMORY_FILLS: dict[str, Colour] = {
+    "weights": "#56606b",
+    "gradients": "#8b96a2",
+    "optimizer states": "#bfc7cf",
+    "communication buffers": "#cc79a7",
+    "weight-gradient inputs": KIND_STYLES[W].dark,
+    "activations": KIND_STYLES[F].light,
+}
+"""What memory is used for: greys for what stays; what a deferred W needs and what F keeps as on a Gantt chart."""
 SERIES: tuple[Colour, ...] = (
     "#e69f00",
     "#0072b2",

@@ -10,6 +10,7 @@ import typer
 
 from dualpipe_sim.cli.app import app
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
+from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, parse_ranges, parse_time
 from dualpipe_sim.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run the schedules that the configuration compares, fastest first."""
+    _check_formats(plot, chart)
     comparison = _compare(_load(config, settings), by, limit)
     if plot or chart:
         from dualpipe_sim.plot import bubble_against_activations, save
@@ -74,18 +76,35 @@ def compare(
 
 
 @app.command()
-def gantt(
+def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     output: Output,
     settings: Settings = None,
+    ranks: Ranks = None,
+    begin: From = None,
+    end: To = None,
+    micro_batches: MicroBatches = None,
+    lanes: Annotated[
+        bool | None,
+        typer.Option("--lanes/--no-lanes", help="Show compute and all-to-all lanes; default: where there are any."),
+    ] = None,
     transfers: Annotated[bool, typer.Option("--transfers", help="Draw the transfers between ranks too.")] = False,
+    dark: Annotated[bool, typer.Option("--dark", help="Draw on a dark ground.")] = False,
 ) -> None:
-    """Draw the Gantt chart of one schedule (png, svg, pdf)."""
+    """Draw the Gantt chart of one schedule (png, svg, pdf), or a part of it."""
     from dualpipe_sim.plot import save
     from dualpipe_sim.simulation import run as run_choice
 
+    _check_formats(output)
+    shown = {
+        "ranks": parse_ranges(ranks, "--ranks"),
+        "from_s": parse_time(begin, "--from"),
+        "to_s": parse_time(end, "--to"),
+        "micro_batches": parse_ranges(micro_batches, "--micro-batches"),
+    }
     experiment = _load(config, settings)
-    axes = run_choice(experiment, experiment.choice).gantt(transfers=transfers)
+    result = run_choice(experiment, experiment.choice)
+    axes = result.gantt(None, **shown, lanes=lanes, transfers=transfers, theme="dark" if dark else "light")
     save(axes.figure, output)
 
 
@@ -115,6 +134,15 @@ def _compare(experiment: Experiment, by: str, limit: float | None) -> Comparison
     if by not in ways:
         raise UserError(f"compare: --by must be ranks, stages or memory, got '{by}'{did_you_mean(by, ways)}")
     return ways[by](experiment)
+
+
+def _check_formats(*files: str | None) -> None:
+    """Refuse charts' files of another format before anything is run."""
+    for file in files:
+        if file is not None:
+            from dualpipe_sim.plot import check_format
+
+            check_format(file)
 
 
 def _load(config: str, settings: list[str] | None) -> Experiment:

@@ -1,15 +1,24 @@
 """Pictures of timelines, drawn with matplotlib's object interface; nothing here touches pyplot's state."""
 
-from dualpipe_sim.plot.files import save
+from dualpipe_sim.plot.files import check_format, save
 from dualpipe_sim.plot.gantt import compare_gantt, gantt
+from dualpipe_sim.plot.idle import idle_by_cause
+from dualpipe_sim.plot.memory import activations_over_time, memory_over_time
+from dualpipe_sim.plot.pair import pair_figure
 from dualpipe_sim.plot.sweep import bubble_curves, bubble_heatmap
-from dualpipe_sim.plot.tradeoff import bubble_against_activations
+from dualpipe_sim.plot.tradeoff import bubble_against_activations, bubble_against_micro_batches
 
 __all__ = [
+    "activations_over_time",
     "bubble_against_activations",
+    "bubble_against_micro_batches",
     "bubble_curves",
     "bubble_heatmap",
+    "check_format",
     "compare_gantt",
     "gantt",
+    "idle_by_cause",
+    "memory_over_time",
+    "pair_figure",
     "save",
 ]

@@ -130,7 +130,8 @@ class CellLabels(Artist):
         """Return which boxes have their label drawn at the size they are drawn now, and its size in points."""
         nothing = np.empty(0, dtype=np.int64), SMALLEST_NUMBER_PT
         points, seen = drawn_size(self.axes), self._in_view()
-        tallest_pt = min(LARGEST_NUMBER_PT, points.row * self._band.height * _NUMBER_HEIGHT_SHARE)
+        lines = max(text.count("\n") + 1 for text in self.labels.texts) if len(self.labels.texts) else 1
+        tallest_pt = min(LARGEST_NUMBER_PT, points.row * self._band.height * _NUMBER_HEIGHT_SHARE / lines)
         if tallest_pt < SMALLEST_NUMBER_PT or not seen.any():
             return nothing
         width_em = self._widths_em(renderer)
@@ -145,7 +146,7 @@ class CellLabels(Artist):
             return
         cells, size_pt = self.shown(renderer)
         middles = np.stack([self._in_view_s().middle_s(), self.boxes.row + self._band.middle], axis=1)[cells]
-        text = Text(size=size_pt, ha="center", va="center_baseline")
+        text = Text(size=size_pt, ha="center", va="center_baseline", linespacing=1.1)
         text.set_figure(self.figure)
         for cell, place in zip(cells.tolist(), self.axes.transData.transform(middles).tolist(), strict=True):
             text.set_text(self.labels.texts[self.labels.text[cell]])
@@ -228,8 +229,9 @@ def _corners(boxes: Boxes, band: Band) -> FloatArray:
 
 
 def _width_em(text: str, renderer: RendererBase) -> float:
-    """Width of a text in units of its font's size."""
+    """Width of a text's longest line in units of its font's size."""
     size_pt = 10.0
-    width, _, _ = renderer.get_text_width_height_descent(text, FontProperties(size=size_pt), ismath=False)
+    font = FontProperties(size=size_pt)
     em: Any = renderer.points_to_pixels(size_pt)
-    return width / float(em)
+    lines = [renderer.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
+    return max(lines) / float(em)

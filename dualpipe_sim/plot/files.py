@@ -43,12 +43,23 @@ def save(figure: Figure | SubFigure, path: str | Path) -> None:
         UserError: another suffix, or a path that cannot be written to.
 
     """
+    suffix = check_format(path)
+    with written_whole(path) as part:
+        part.write_bytes(rendered(figure, suffix))
+
+
+def check_format(path: str | Path) -> str:
+    """Return the suffix of a chart's file in small letters.
+
+    Raises:
+        UserError: another suffix than ``.png``, ``.svg`` or ``.pdf``.
+
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in _DATE_OF_FORMAT:
         wrong = f"'{suffix}' is no format of a chart" if suffix else "the name does not say its format"
         raise UserError(f"{path}: {wrong}; use .png, .svg or .pdf")
-    with written_whole(path) as part:
-        part.write_bytes(rendered(figure, suffix))
+    return suffix
 
 
 def rendered(figure: Figure | SubFigure, suffix: str) -> bytes:

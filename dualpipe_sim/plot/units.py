@@ -26,3 +26,13 @@ def format_time(seconds: float) -> str:
     unit = fitting_unit(seconds)
     amount = seconds / unit.seconds
     return f"{amount:,.0f} {unit.name}" if amount >= 1000 else f"{amount:.4g} {unit.name}"
+
+
+def format_amount(amount: float) -> str:
+    """Return a number with at most three digits: ``17``, ``8.25``."""
+    return f"{amount:.3g}"
+
+
+def format_bytes(amount: float) -> str:
+    """Return bytes in gigabytes, as GPUs' memory is sold, with three digits: ``74.3 GB``."""
+    return f"{amount / 1e9:.3g} GB"
