@@ -1,14 +1,10 @@
-"""Gantt charts: what is drawn where, in which colour, with which number; and two pictures as a whole.
-
-The pictures in ``baselines`` are drawn anew by ``python tests/test_gantt.py``: look at them before committing.
-"""
+"""Gantt charts: what is drawn where, in which colour, with which number."""
 
 from __future__ import annotations
 
 import colorsys
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
-from PIL import Image
 
 from dualpipe_sim import build
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -41,7 +36,6 @@ from dualpipe_sim.plot.units import fitting_unit, format_time
 from dualpipe_sim.text import parse_order
 from dualpipe_sim.timeline import Timeline
 
-BASELINES = Path(__file__).parent / "baselines"
 UNIT = UniformCosts(1, 1, 1)
 
 
@@ -635,45 +629,3 @@ def test_what_cannot_be_saved_is_refused_in_one_sentence(figure5: Axes, tmp_path
         save(figure5.figure, tmp_path / name)
     assert str(refusal.value) == f"{tmp_path / name}: {reason}"
     assert list(tmp_path.iterdir()) == []
-
-
-# Whole pictures
-
-
-PICTURES: dict[str, Callable[[], Axes | Figure]] = {
-    "figure5.png": lambda: gantt(timeline("dualpipe", 8, 20)),
-    "comparison.png": lambda: compare_gantt(
-        {name: timeline(name, 4, 8, UniformCosts(1, 1, 1, transfer_s=0.25)) for name in ("1f1b", "dualpipe")},
-        transfers=True,
-    ),
-}
-
-
-def picture(name: str) -> Image.Image:
-    """A picture whose Axes stand where no font's size can move them."""
-    chart = PICTURES[name]()
-    figure: Any = chart.figure
-    figure.set_layout_engine("none")
-    share = 0.75 / len(figure.axes)
-    for place, ax in enumerate(figure.axes):
-        ax.set_position((0.07, 0.95 - (place + 1) * share, 0.91, share - 0.06))
-    return Image.fromarray(pixels(chart))
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_looks_as_it_did(name: str) -> None:
-    # Every version of FreeType draws text a little differently: that hardly moves the mean of a block of pixels,
-    # but a colour, cell, border or number gone wrong does.
-    def blocks(image: Image.Image) -> NDArray[np.float64]:
-        return np.asarray(image.reduce(8), dtype=float)
-
-    was, is_now = Image.open(BASELINES / name).convert("RGB"), picture(name)
-    assert is_now.size == was.size
-    difference = np.abs(blocks(is_now) - blocks(was))
-    assert difference.mean() < 1.6
-    assert np.percentile(difference, 98) < 24
-
-
-if __name__ == "__main__":
-    for file in PICTURES:
-        picture(file).save(BASELINES / file, optimize=True)
