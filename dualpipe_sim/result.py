@@ -119,7 +119,7 @@ class Result:
         """
         from dualpipe_sim.plot import gantt
 
-        return gantt(self.played, ax, **options)
+        return gantt(self.played, ax, memory=self.memory, **options)
 
     @property
     def played(self) -> Timeline:
@@ -196,7 +196,8 @@ class Comparison(Sequence[Result]):
         """Draw all timelines on one time axis; see :func:`dualpipe_sim.plot.compare_gantt`."""
         from dualpipe_sim.plot import compare_gantt
 
-        return compare_gantt({run.label: run.timeline for run in self.runs if run.timeline is not None}, **options)
+        timelines = {run.label: run.timeline for run in self.runs if run.timeline is not None}
+        return compare_gantt(timelines, memories={run.label: run.memory for run in self.runs}, **options)
 
     def _repr_html_(self) -> str:
         return html_table(self.runs)

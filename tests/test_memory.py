@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import Collection
 
-from dualpipe_sim import metrics, simulate
+from dualpipe_sim import compare, metrics, simulate
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.footprint import held_parameters, kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph import lower
-from dualpipe_sim.memory import COMPONENTS, Memory, memory_of
+from dualpipe_sim.memory import COMPONENTS, FloatArray, Memory, memory_of
+from dualpipe_sim.plot.memory_stack import memory_stack
 from dualpipe_sim.registry import build, schedules
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import play
@@ -360,6 +362,34 @@ def test_memory_command_prints_json(command_line: CommandLine) -> None:
     for part, size in last["at_peak_bytes"].items():
         assert last["most_bytes"][part] >= size
     assert set(Result("", 0, 0).to_dict()) >= {"peak_memory_bytes_by_rank", "over_memory"}
+
+
+def heights(area: Collection) -> FloatArray:
+    """Heights of an area's corners."""
+    return np.concatenate([np.asarray(path.vertices)[:, 1] for path in area.get_paths()])
+
+
+def test_the_stack_reaches_the_peak_and_hatches_what_is_too_much() -> None:
+    fits, over = (memory("deepseek_v3", schedule=name) for name in ("dualpipe", "zb-h1"))
+    axes = memory_stack(fits, title="dualpipe")
+    areas = dict(zip(COMPONENTS, axes.collections, strict=True))  # as many as components: nothing is hatched
+    assert heights(areas["activations"]).max() == pytest.approx(fits.peak_bytes_by_rank[7] / 1e9)
+    assert axes.get_title("left") == "dualpipe: rank 7, 22.5 GB left at the peak"
+    assert [text.get_text() for text in axes.texts] == ["peak 62.4 GB at 1.447 s"]
+    assert axes.get_xlim() == (0, fits.makespan_s)
+    axes = memory_stack(over)
+    assert len(axes.collections) == len(COMPONENTS) + 1
+    assert heights(axes.collections[-1]).min() == pytest.approx(84.943110144)
+    assert axes.get_title("left") == "rank 15, 10.3 GB more than its GPU has"
+
+
+def test_the_gantt_says_the_peak_where_a_model_is_known(v3: Result) -> None:
+    assert v3.gantt().get_title("left").endswith(", peak 62.4 of 84.9 GB")
+    assert "GB" not in simulate("figure5").gantt().get_title("left")
+    figure = compare("deepseek_v3_pair", compare=["dualpipe", "1f1b"]).gantt()
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert len(titles) == 2
+    assert all(title.endswith(" of 84.9 GB") for title in titles)
 
 
 def test_memory_command_draws_a_chart(command_line: CommandLine, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.exposure import has_alltoall
+from dualpipe_sim.memory import Memory, in_gb
 from dualpipe_sim.metrics import bubble_ratio
 from dualpipe_sim.palette import ThemeName
 from dualpipe_sim.plot.axis import FigureSize, figure_size
@@ -38,6 +39,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     transfers: bool = False,
     numbers: Numbers = "auto",
     title: str | None = None,
+    memory: Memory | None = None,
     theme: ThemeName = "light",
 ) -> Axes:
     """Draw a timeline as a Gantt chart.
@@ -53,7 +55,8 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
             all-to-all.
         transfers: whether to draw what ranks send each other as thin lines between their rows.
         numbers: whose micro-batch numbers show where they fit: the first pipe's ("auto"), "all", or "none".
-        title: the title; None for the schedule, its sizes, its bubble ratio and makespan.
+        title: the title; None for the schedule, its sizes, its bubble ratio and makespan, and its peak memory.
+        memory: what the ranks hold, where it is known.
         theme: "light" or "dark".
 
     Raises:
@@ -63,7 +66,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     """
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
     look = _look([timeline], theme=theme, transfers=transfers, numbers=numbers, lanes=lanes)
-    label = _title(timeline.graph.schedule.name, timeline) if title is None else title
+    label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
     content = content_of(timeline, label, window_on(timeline, zoom), look)
     size = _size([content], look)
     room_in = _legend_in(size) if ax is None else ax.bbox.width / ax.figure.dpi
@@ -86,6 +89,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     transfers: bool = False,
     numbers: Numbers = "auto",
     title: str | None = None,
+    memories: Mapping[str, Memory | None] | None = None,
     theme: ThemeName = "light",
 ) -> Figure:
     """Draw several timelines as Gantt charts below each other, on one time axis.
@@ -100,6 +104,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
         transfers: as for :func:`gantt`.
         numbers: as for :func:`gantt`.
         title: a title above all charts.
+        memories: what the ranks hold, where it is known, by the timelines' names.
         theme: as for :func:`gantt`.
 
     Raises:
@@ -110,7 +115,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
         raise UserError("there is no timeline to compare; give at least one")
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
     look = _look(timelines.values(), theme=theme, transfers=transfers, numbers=numbers, lanes=lanes)
-    contents = _on_one_axis(timelines, zoom, look)
+    contents = _on_one_axis(timelines, memories or {}, zoom, look)
     size = _size(contents, look)
     with style(look.theme, size.text_scale):
         figure = _figure(size)
@@ -134,24 +139,34 @@ def _look(
     return Look(theme_named(theme), transfers, numbers, shows_lanes)
 
 
-def _title(label: str, timeline: Timeline) -> str:
+def _title(label: str, timeline: Timeline, memory: Memory | None) -> str:
     schedule = timeline.graph.schedule
     sizes = f"{_count(schedule.ranks, 'rank', 's')} × {_count(schedule.micro_batches, 'micro-batch', 'es')}"
     bubble = f"bubble {100 * bubble_ratio(timeline):.1f} %"
-    return f"{label or 'schedule'}: {sizes}, {bubble}, {format_time(timeline.makespan_s)}"
+    said = f"{label or 'schedule'}: {sizes}, {bubble}, {format_time(timeline.makespan_s)}"
+    if memory is None:
+        return said
+    return f"{said}, peak {in_gb(memory.peak_bytes_by_rank.max())} of {in_gb(memory.gpu_bytes)} GB"
 
 
 def _count(number: int, one: str, plural: str) -> str:
     return f"{number} {one if number == 1 else one + plural}"
 
 
-def _on_one_axis(timelines: Mapping[str, Timeline], zoom: Zoom, look: Look) -> list[Content]:
+def _on_one_axis(
+    timelines: Mapping[str, Timeline], memories: Mapping[str, Memory | None], zoom: Zoom, look: Look
+) -> list[Content]:
     """Return what charts of several timelines show, all over the same time."""
     until_s = max(timeline.makespan_s for timeline in timelines.values())
     windows = [window_on(timeline, zoom, until_s) for timeline in timelines.values()]
     begin_s, end_s = min(window.begin_s for window in windows), max(window.end_s for window in windows)
     return [
-        content_of(timeline, _title(label, timeline), window._replace(begin_s=begin_s, end_s=end_s), look)
+        content_of(
+            timeline,
+            _title(label, timeline, memories.get(label)),
+            window._replace(begin_s=begin_s, end_s=end_s),
+            look,
+        )
         for (label, timeline), window in zip(timelines.items(), windows, strict=True)
     ]
 

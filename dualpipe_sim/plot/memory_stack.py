@@ -9,8 +9,7 @@ from matplotlib.patches import Patch
 
 from dualpipe_sim.memory import COMPONENTS, Memory, in_gb
 from dualpipe_sim.metrics import FloatArray
-from dualpipe_sim.ops import F, W
-from dualpipe_sim.palette import KIND_STYLES, Theme, ThemeName
+from dualpipe_sim.palette import MEMORY_FILLS, Theme, ThemeName
 from dualpipe_sim.plot.axis import time_axis
 from dualpipe_sim.plot.files import Chart, ChartAxes
 from dualpipe_sim.plot.legend import add_legend
@@ -20,8 +19,6 @@ from dualpipe_sim.plot.units import format_time
 _GB = 1e9
 _ROOM_ABOVE = 1.12
 _SIZE_IN = (10.0, 5.0)
-_FILLS = ("#56606b", "#8b96a2", "#bfc7cf", "#cc79a7", KIND_STYLES[W].dark, KIND_STYLES[F].light)
-"""A colour for each of ``COMPONENTS``: greys for what stays; what a deferred W needs and what F keeps as on a Gantt."""
 
 
 def memory_stack(
@@ -49,8 +46,8 @@ def memory_stack(
             ax = Chart(figsize=_SIZE_IN, layout="constrained").add_subplot(axes_class=ChartAxes)
         levels = np.cumsum(size_bytes / _GB, axis=1)
         below = np.zeros(len(levels))
-        for name, fill, level in zip(COMPONENTS, _FILLS, levels.T, strict=True):
-            ax.fill_between(time_s, below, level, step="post", facecolor=fill, linewidth=0, label=name)
+        for name, level in zip(COMPONENTS, levels.T, strict=True):
+            ax.fill_between(time_s, below, level, step="post", facecolor=MEMORY_FILLS[name], linewidth=0, label=name)
             below = level
         _limit(ax, memory, time_s, below, colours)
         _peak(ax, memory, rank, colours)
@@ -60,7 +57,7 @@ def memory_stack(
         ax.set_title(f"{title}{': ' if title else ''}rank {rank}, {_left(memory, rank)}", loc="left")
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-        samples = [Patch(facecolor=fill, label=name) for name, fill in zip(COMPONENTS, _FILLS, strict=True)]
+        samples = [Patch(facecolor=MEMORY_FILLS[name], label=name) for name in COMPONENTS]
         limit = Line2D([], [], color=colours.limit, linestyle="--", label=f"GPU, {in_gb(memory.gpu_bytes)} GB")
         add_legend(ax, [*samples[::-1], limit], _SIZE_IN[0] - 1, colours)
     return ax
