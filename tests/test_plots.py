@@ -31,7 +31,6 @@ from dualpipe_sim.placement import Placement
 from dualpipe_sim.plot import (
     activations_over_time,
     bubble_against_activations,
-    bubble_against_micro_batches,
     compare_gantt,
     gantt,
     idle_by_cause,
@@ -321,15 +320,11 @@ CHARTS: dict[str, Callable[[Timeline, Axes | None, Any], Axes]] = {
     "idle_by_cause": lambda played, ax, theme: idle_by_cause(played, ax, theme=theme),
     "pair_figure": lambda played, ax, theme: pair_figure(played, None, ax, theme=theme),
     "bubble_against_activations": lambda played, ax, theme: bubble_against_activations([run(played)], ax, theme=theme),
-    "bubble_against_micro_batches": lambda played, ax, theme: bubble_against_micro_batches(
-        [run(played)], ax, theme=theme
-    ),
 }
 
 
 class _Run(NamedTuple):
     label: str
-    micro_batches: int
     bubble_ratio: float | None
     peak_activations_by_rank: list[float] | None
 
@@ -337,7 +332,7 @@ class _Run(NamedTuple):
 def run(played: Timeline) -> _Run:
     schedule = played.graph.schedule
     peaks = metrics.peak_activations_by_rank(played).tolist()
-    return _Run(schedule.name, schedule.micro_batches, metrics.bubble_ratio(played), peaks)
+    return _Run(schedule.name, metrics.bubble_ratio(played), peaks)
 
 
 @pytest.mark.parametrize("chart", CHARTS)
@@ -509,30 +504,17 @@ def test_what_cannot_be_looked_into_is_said(name: str, task: str | None, reason:
 # Bubbles
 
 
-def test_bubbles_fall_with_micro_batches_as_the_formula_says() -> None:
-    # 1F1B and GPipe: (P - 1) / (M + P - 1) of the makespan (Narayanan et al. 2021, section 2.2).
-    runs = [run(timeline(name, 4, count)) for count in (16, 4, 8) for name in ("1f1b", "gpipe")]
-    ax = bubble_against_micro_batches([*runs, _Run("chimera", 4, None, None)])
-    curves = {str(line.get_label()): line for line in ax.lines}
-    assert set(curves) == {"1f1b", "gpipe"}
-    for line in curves.values():
-        assert np.asarray(line.get_xdata()).tolist() == [4, 8, 16]
-        assert line.get_ydata() == pytest.approx([100 * 3 / (count + 3) for count in (4, 8, 16)])
-    assert len({line.get_marker() for line in curves.values()}) == len({line.get_color() for line in ax.lines}) == 2
-
-
 def test_the_front_joins_the_runs_that_no_other_beats() -> None:
-    runs = [_Run("a", 8, 0.1, [4.0, 8.0]), _Run("b", 8, 0.3, [2.0]), _Run("c", 8, 0.4, [4.0]), _Run("d", 8, None, None)]
+    runs = [_Run("a", 0.1, [4.0, 8.0]), _Run("b", 0.3, [2.0]), _Run("c", 0.4, [4.0]), _Run("d", None, None)]
     ax = bubble_against_activations(runs)
     front = ax.lines[0]
     assert np.asarray(front.get_xydata()).tolist() == [[2, 30], [8, 10]]
     assert [line.get_label() for line in ax.lines[1:]] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("chart", [bubble_against_activations, bubble_against_micro_batches])
-def test_bubbles_of_nothing_are_refused(chart: Callable[[list[Any]], Axes]) -> None:
+def test_bubbles_of_nothing_are_refused() -> None:
     with pytest.raises(UserError, match=r"^there is no run to draw; give at least one that was not refused$"):
-        chart([_Run("chimera", 4, None, None)])
+        bubble_against_activations([_Run("chimera", None, None)])
 
 
 # Whole pictures. They are drawn anew by ``python tests/test_plots.py``: look at them before committing.

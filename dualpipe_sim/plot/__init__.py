@@ -6,12 +6,11 @@ from dualpipe_sim.plot.idle import idle_by_cause
 from dualpipe_sim.plot.memory import activations_over_time, memory_over_time
 from dualpipe_sim.plot.pair import pair_figure
 from dualpipe_sim.plot.sweep import bubble_curves, bubble_heatmap
-from dualpipe_sim.plot.tradeoff import bubble_against_activations, bubble_against_micro_batches
+from dualpipe_sim.plot.tradeoff import bubble_against_activations
 
 __all__ = [
     "activations_over_time",
     "bubble_against_activations",
-    "bubble_against_micro_batches",
     "bubble_curves",
     "bubble_heatmap",
     "check_format",

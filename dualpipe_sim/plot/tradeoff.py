@@ -1,4 +1,4 @@
-"""What a smaller bubble costs: in memory, and in micro-batches."""
+"""What a smaller bubble costs in memory: one point a schedule."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ class Compared(Protocol):
     @property
     def label(self) -> str:
         """The schedule, with its options."""
-        ...
-
-    @property
-    def micro_batches(self) -> int:
-        """Micro-batches of a step, all pipes together."""
         ...
 
     @property
@@ -66,34 +61,6 @@ def bubble_against_activations(runs: Sequence[Compared], ax: Axes | None = None,
             axes.plot(peak, bubble, linestyle="none", label=label, **_marker(place, colours))
         axes.set(xlabel="peak activations (of a rank's share of the model, one micro-batch)", ylabel="bubble (%)")
         axes.set_xlim(0, 1.05 * max(peak for peak, _, _ in done))
-        _finish(axes, colours)
-    return axes
-
-
-def bubble_against_micro_batches(
-    runs: Sequence[Compared], ax: Axes | None = None, *, theme: ThemeName = "light"
-) -> Axes:
-    """Draw the bubble ratio of each schedule against micro-batches, a curve a schedule.
-
-    Refused runs are left out.
-
-    Raises:
-        UserError: no run was done.
-
-    """
-    colours = theme_named(theme)
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for run in runs:
-        if run.bubble_ratio is not None:
-            curves.setdefault(run.label, []).append((run.micro_batches, 100 * run.bubble_ratio))
-    if not curves:
-        raise UserError(_NOTHING)
-    with style_around(ax, colours):
-        axes = _axes(ax, colours)
-        for place, (label, points) in enumerate(curves.items()):
-            axes.plot(*zip(*sorted(points), strict=True), label=label, linewidth=1.5, **_marker(place, colours))
-        axes.set(xlabel="micro-batches of a step", ylabel="bubble (%)")
-        axes.set_xlim(0, 1.03 * max(max(points)[0] for points in curves.values()))
         _finish(axes, colours)
     return axes
 
