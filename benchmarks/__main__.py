@@ -10,6 +10,7 @@ SECTIONS = {
     "The SimPy engine against bare SimPy": sections.against_bare_simpy,
     "The whole run on SimPy against bare SimPy": sections.name_to_metrics_against_bare_simpy,
     "Many scenarios of one graph": sections.scenarios,
+    "Sweeps": sections.sweep_points,
     "Growth": sections.linearity,
     "Cold start": sections.cold_start,
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TypeVar
 
 import numpy as np
@@ -14,11 +15,11 @@ import numpy as np
 from benchmarks import bare
 from benchmarks.measure import best_s, command, peak_mb, simpy_work
 from benchmarks.table import table
-from dualpipe_sim import metrics
+from dualpipe_sim import metrics, sweep
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.graph import TaskGraph, lower
-from dualpipe_sim.registry import build
+from dualpipe_sim.registry import build, schedules
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.timeline import Timeline
 
@@ -154,6 +155,22 @@ def scenarios() -> str:
     words = ["makespans", "timelines and bubble ratios", "the same, one play after the other"]
     seconds = best_s(makespans, bubbles, one_by_one, rounds=FEW)
     return table(["1 000 scenarios of dualpipe 16 × 120", "s"], zip(words, seconds, strict=True))
+
+
+def sweep_points() -> str:
+    """Points a second of a sweep over all schedules that do not search, from 4 to 32 ranks."""
+    over = {
+        "schedules": [name for name in schedules() if name not in ("v-half", "v-min", "zb-auto")],
+        "ranks": [4, 8, 12, 16, 24, 32],
+        "micro_batches": list(range(16, 256, 10)),
+    }
+    rows = []
+    for workers in (1, 2):
+        begin = perf_counter()
+        points = len(list(sweep("deepseek_v3_stage_level", over, workers=workers)))
+        seconds = perf_counter() - begin
+        rows.append([workers, points, seconds, points / seconds])
+    return table(["workers", "points", "s", "points/s"], rows)
 
 
 def linearity() -> str:
