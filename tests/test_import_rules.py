@@ -28,6 +28,7 @@ BROKEN_BY = {
         ("experiment.py", "from pydantic import BaseModel"),
     ],
     "distributed, pandas and pyarrow are imported in sweep only": [("result.py", "import pandas as pd")],
+    "ortools is imported in optimum only": [("bounds.py", "import ortools")],
     "typer and rich are imported in cli only": [("result.py", "from rich.table import Table")],
 }
 
