@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import Collection
 
@@ -21,7 +21,7 @@ from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph import lower
 from dualpipe_sim.memory import COMPONENTS, FloatArray, Memory, memory_of
-from dualpipe_sim.plot.memory_stack import memory_stack
+from dualpipe_sim.plot import memory_stack
 from dualpipe_sim.registry import build, schedules
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import play
@@ -292,6 +292,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+@settings(max_examples=40)
 @given(configurations())
 def test_what_holds_of_any_schedule(config: dict[str, Any]) -> None:
     result = simulate(config)

@@ -46,8 +46,7 @@ def memory(
             f"{experiment.source}: memory needs a model, so costs of kind 'layers'; its costs know no bytes"
         )
     if plot is not None:
-        from dualpipe_sim.plot.files import save
-        from dualpipe_sim.plot.memory_stack import memory_stack
+        from dualpipe_sim.plot import memory_stack, save
 
         save(memory_stack(result.memory, rank, title=f"{result.label}, {result.size}").figure, plot)
     if as_json:

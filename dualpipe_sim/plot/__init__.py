@@ -4,6 +4,7 @@ from dualpipe_sim.plot.files import check_format, save
 from dualpipe_sim.plot.gantt import compare_gantt, gantt
 from dualpipe_sim.plot.idle import idle_by_cause
 from dualpipe_sim.plot.memory import activations_over_time, memory_over_time
+from dualpipe_sim.plot.memory_stack import memory_stack
 from dualpipe_sim.plot.pair import pair_figure
 from dualpipe_sim.plot.sweep import bubble_curves, bubble_heatmap
 from dualpipe_sim.plot.tradeoff import bubble_against_activations
@@ -18,6 +19,7 @@ __all__ = [
     "gantt",
     "idle_by_cause",
     "memory_over_time",
+    "memory_stack",
     "pair_figure",
     "save",
 ]
