@@ -74,6 +74,32 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Free:
+    """What a plan may choose; a field without values stays as the experiment has it.
+
+    Attributes:
+        schedules: schedules by name and options.
+        ranks: pipeline ranks; the GPUs of a rank follow.
+        expert: GPUs that the routed experts are spread over.
+        layouts: which stage holds which layers.
+        micro_batch_size: sequences of a micro-batch on one GPU; the number of micro-batches follows.
+        recompute: whether norms, up-projections and the activation function are recomputed.
+        precision: of GEMMs, dispatch, cached activations and weights.
+        communication_sms: SMs of the all-to-all.
+
+    """
+
+    schedules: tuple[tuple[str, Mapping[str, object]], ...] = ()
+    ranks: tuple[int, ...] = ()
+    expert: tuple[int, ...] = ()
+    layouts: tuple[str | tuple[int, ...], ...] = ()
+    micro_batch_size: tuple[int, ...] = ()
+    recompute: tuple[tuple[bool, bool, bool], ...] = ()
+    precision: tuple[Literal["bf16", "fp8"], ...] = ()
+    communication_sms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One configuration, ready to run.
 
@@ -87,6 +113,7 @@ class Experiment:
         source: the file it came from, for messages.
         step_end: gradient reduction and optimizer step.
         noise: how durations vary, or None.
+        free: what a plan may choose.
 
     """
 
@@ -99,6 +126,7 @@ class Experiment:
     contention: Contention = "none"
     step_end: StepEnd = StepEnd()
     noise: Noise | None = None
+    free: Free = Free()
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import TypeVar, cast
 
 from dualpipe_sim.check import check_order
 from dualpipe_sim.cluster import Cluster, Link
 from dualpipe_sim.config.presets import in_base_units, read_preset
-from dualpipe_sim.config.schema import ClusterSection, Layers, MeasuredSection, Root, Tier, Training, Uniform
 from dualpipe_sim.config.values import ScheduleSection
 from dualpipe_sim.costs.alltoall import AllToAllKernel, Step
 from dualpipe_sim.costs.compute import Block, Work
@@ -17,13 +18,24 @@ from dualpipe_sim.costs.parts import Measured, Overlap
 from dualpipe_sim.costs.recipe import Recipe
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
-from dualpipe_sim.experiment import Choice, Experiment, Noise, StepEnd
 from dualpipe_sim.fields import build
 from dualpipe_sim.files import read_text
 from dualpipe_sim.gpu import Gpu
 from dualpipe_sim.model import Model
 from dualpipe_sim.registry import spec
 from dualpipe_sim.text import parse_order
+
+from dualpipe_sim.config.schema import (
+    ClusterSection,
+    Layers,
+    MeasuredSection,
+    PlanSection,
+    Root,
+    Tier,
+    Training,
+    Uniform,
+)
+from dualpipe_sim.experiment import Choice, Experiment, Free, Noise, StepEnd
 
 Built = TypeVar("Built", Model, Gpu)
 
@@ -82,7 +94,35 @@ def _experiment(root: Root, source: str) -> Experiment:
         root.contention,
         StepEnd() if root.training is None else StepEnd(root.training.gradient_reduction, root.training.optimizer),
         None if root.noise is None else Noise(**root.noise.model_dump()),
+        _free(root.plan),
     )
+
+
+def _free(section: PlanSection) -> Free:
+    return Free(
+        schedules=tuple(one for schedule in section.schedules for one in _each_option(schedule)),
+        ranks=section.ranks,
+        expert=section.expert,
+        layouts=section.layouts,
+        micro_batch_size=section.micro_batch_size,
+        recompute=tuple((one.norms, one.up_projections, one.activation) for one in section.recompute),
+        precision=section.precision,
+        communication_sms=section.communication_sms,
+    )
+
+
+def _each_option(section: ScheduleSection) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield a schedule with each combination of those of its options that are lists."""
+    if section.placement is not None or section.ranks or section.micro_batches:
+        raise UserError(f"plan.schedules: {section.name}: takes a registered schedule, whose sizes the plan sets")
+    values = [value if isinstance(value, list) else [value] for value in section.options.values()]
+    for chosen in product(*values):
+        options = dict(zip(section.options, chosen, strict=True))
+        try:
+            spec(section.name).check_options(options)
+        except ScheduleError as error:
+            raise UserError(f"plan.schedules: {error}") from error
+        yield section.name, options
 
 
 def _agree(key: str, value: int | None, other_key: str, other: int | None) -> int:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
-
 from dualpipe_sim.config.axes import Factors
 from dualpipe_sim.config.values import (
     Bandwidth,
@@ -27,6 +24,8 @@ from dualpipe_sim.config.values import (
     TransferCost,
 )
 from dualpipe_sim.errors import did_you_mean
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
@@ -197,6 +196,21 @@ class NoiseSection(Section):
     slow_ranks: dict[Index, Factor] = Field({}, description="factor on the compute of some ranks, by rank")
 
 
+class PlanSection(Section):
+    """What `plan` may choose, a list each; all else is fixed, and so are the GPUs and the sequences of a step."""
+
+    schedules: tuple[ScheduleChoice, ...] = Field(
+        (), description="schedules; an option may be a list: {name: interleaved-1f1b, stages_per_rank: [2, 3]}"
+    )
+    ranks: tuple[Count, ...] = Field((), description="pipeline ranks")
+    expert: tuple[Count, ...] = Field((), description="GPUs that the routed experts are spread over")
+    layouts: tuple[Layout, ...] = Field((), description="layouts, as pipeline.layout")
+    micro_batch_size: tuple[Count, ...] = Field((), description="sequences of a micro-batch on one GPU")
+    recompute: tuple[Recompute, ...] = Field((), description="what is recomputed, as training.recompute")
+    precision: tuple[Literal["bf16", "fp8"], ...] = Field((), description="precisions, as training.precision")
+    communication_sms: tuple[Count, ...] = Field((), description="SMs of the all-to-all")
+
+
 class Root(Section):
     """A configuration file. A model, GPU or cluster is a preset's name, or a mapping that may start from a preset."""
 
@@ -215,6 +229,7 @@ class Root(Section):
     noise: NoiseSection | None = Field(None, description="jitter and stragglers")
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
     sweep: Factors = Field((), description="what `sweep` varies")
+    plan: PlanSection = Field(PlanSection.model_validate({}), description="what `plan` may choose")
     contention: Literal["none", "fair"] = Field(
         "none", description="whether all-to-alls and transfers given as bytes share links (max-min fair)"
     )
