@@ -43,7 +43,7 @@ def test_commands_run(command_line: CommandLine, command: str, tmp_path: Path, m
 
 def test_the_table_is_what_the_demo_prints(command_line: CommandLine) -> None:
     shown = next(block for block in blocks("") if block.startswith("16 × 120"))
-    printed = command_line("compare", "deepseek_v3_stage_level").stdout
+    printed = command_line("compare", "deepseek_v3").stdout
     assert [line.split() for line in shown.splitlines() if line] == [
         line.split() for line in printed.splitlines() if line.strip()
     ]

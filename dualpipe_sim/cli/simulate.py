@@ -64,7 +64,7 @@ def compare(
         from dualpipe_sim.plot import bubble_against_activations, save
 
         if plot:
-            save(comparison.gantt(), plot)
+            save(comparison.gantt(lanes=False), plot)
         if chart:
             save(bubble_against_activations(comparison).figure, chart)
     if as_json:
