@@ -373,8 +373,10 @@ def test_an_output_that_cannot_be(tmp_path: Path) -> None:
 # workers
 
 EVALUATIONS = """
-import os, signal
+import os, signal, time
 def square(point):
+    time.sleep(point.get("sleeps", 0))
+    print("not a row")
     if point["x"] == point.get("raises"):
         raise ZeroDivisionError("oh")
     if point["x"] == point.get("dies"):
@@ -416,13 +418,29 @@ def test_workers_change_nothing_but_the_time(tmp_path: Path) -> None:
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
-def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(f"from dualpipe_sim import sweep\nsweep({SMALL}, {{'ranks': [2, 3]}}, workers=2)\n")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("dualpipe_sim.errors.UserError: worker processes do not start; a script that uses them must")
+def test_scripts_need_no_guard_and_may_come_from_stdin() -> None:
+    script = f"from dualpipe_sim import sweep\nprint(len(sweep({SMALL}, {{'ranks': [2, 3]}}, workers=2)))\n"
+    done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_workers_that_cannot_evaluate_say_why(
+    square: Callable[[Mapping[str, object]], Row], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evaluations.py").write_text("raise RuntimeError('not here')")
+    with pytest.raises(UserError, match="worker processes do not start; what they say of it stands above"):
+        dict(evaluate_all([{"x": 1}, {"x": 2}], square, workers=2))
+    assert "RuntimeError: not here" in capfd.readouterr().err
+
+
+def test_a_long_point_does_not_outlive_its_sweep(
+    square: Callable[[Mapping[str, object]], Row],
+) -> None:
+    rows = evaluate_all([{"x": 0}, {"x": 1, "sleeps": 600}], square, workers=2)
+    assert next(rows)[0] == 0
+    workers = psutil.Process().children()
+    rows.close()
+    assert not psutil.wait_procs(workers, timeout=5)[1]
 
 
 # the command

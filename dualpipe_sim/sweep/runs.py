@@ -34,7 +34,7 @@ def sweep(
             what varies.
         over: more that varies, lists of values by dotted key; ``schedules``, ``ranks`` and ``micro_batches`` are short
             for theirs. Later axes vary faster, and an axis here replaces one of the same key in the section's grid.
-        workers: processes on this machine. In a script they need ``if __name__ == "__main__":``.
+        workers: processes on this machine.
         dask: address of a Dask scheduler, such as ``tcp://scheduler:8786``, whose workers run the points instead.
         output: a ``.csv``, ``.jsonl`` or ``.parquet`` file that rows are appended to as they come.
         resume: whether to go on with an ``output`` that is there.
