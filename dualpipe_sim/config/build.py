@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TypeVar, cast
 
 from dualpipe_sim.check import check_order
 from dualpipe_sim.cluster import Cluster, Link
+from dualpipe_sim.config.measured import read_measured
 from dualpipe_sim.config.presets import in_base_units, read_preset
-from dualpipe_sim.config.values import ScheduleSection
-from dualpipe_sim.costs.alltoall import AllToAllKernel, Step
-from dualpipe_sim.costs.compute import Block, Work
-from dualpipe_sim.costs.layers import LayerCosts
-from dualpipe_sim.costs.parts import Measured, Overlap
-from dualpipe_sim.costs.recipe import Recipe
-from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
-from dualpipe_sim.fields import build
-from dualpipe_sim.files import read_text
-from dualpipe_sim.gpu import Gpu
-from dualpipe_sim.model import Model
-from dualpipe_sim.registry import spec
-from dualpipe_sim.text import parse_order
-
 from dualpipe_sim.config.schema import (
     ClusterSection,
+    FromRun,
     Layers,
     MeasuredSection,
     PlanSection,
@@ -35,7 +23,23 @@ from dualpipe_sim.config.schema import (
     Training,
     Uniform,
 )
+from dualpipe_sim.config.values import ScheduleSection
+from dualpipe_sim.costs.alltoall import AllToAllKernel, Step
+from dualpipe_sim.costs.compute import Block, Work
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.measured import MeasuredCosts
+from dualpipe_sim.costs.parts import Measured, Overlap
+from dualpipe_sim.costs.phases import TimedCosts
+from dualpipe_sim.costs.recipe import Recipe
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Experiment, Free, Noise, StepEnd
+from dualpipe_sim.fields import build
+from dualpipe_sim.files import read_text
+from dualpipe_sim.gpu import Gpu
+from dualpipe_sim.model import Model
+from dualpipe_sim.registry import spec
+from dualpipe_sim.text import parse_order
 
 Built = TypeVar("Built", Model, Gpu)
 
@@ -87,7 +91,7 @@ def _experiment(root: Root, source: str) -> Experiment:
             _choice(section, ranks, micro_batches, folder, f"compare[{position}]")
             for position, section in enumerate(root.compare)
         ),
-        _layer_costs(root, root.costs, cluster) if isinstance(root.costs, Layers) else _uniform_costs(root, ranks),
+        _costs(root, ranks, cluster, folder),
         cluster,
         root.engine,
         source,
@@ -188,11 +192,24 @@ def _choice_from_file(section: ScheduleSection, ranks: int, folder: Path, where:
     return Choice(section.name, order.ranks, order.micro_batches, order=order)
 
 
-def _uniform_costs(root: Root, ranks: int) -> UniformCosts:
-    section = cast("Uniform", root.costs)
+def _costs(root: Root, ranks: int, cluster: Cluster, folder: Path) -> TimedCosts:
+    if isinstance(root.costs, Layers):
+        return _layer_costs(root, root.costs, cluster)
     for key in ("model", "gpu", "training", "overlap"):
         if getattr(root, key) is not None:
-            raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is 'uniform'")
+            raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is '{root.costs.kind}'")
+    return _uniform_costs(root.costs, ranks) if isinstance(root.costs, Uniform) else _costs_of_run(root.costs, folder)
+
+
+def _costs_of_run(section: FromRun, folder: Path) -> MeasuredCosts:
+    measured = read_measured(folder / section.file)
+    if section.transfer is not None:
+        transfer = section.transfer
+        measured = replace(measured, transfer_s=transfer.seconds, transfer_bytes=transfer.size_bytes)
+    return replace(measured, source=section.file, launch=section.launch)
+
+
+def _uniform_costs(section: Uniform, ranks: int) -> UniformCosts:
     for key in ("forward", "backward_input", "backward_weight", "overlapped"):
         cost = getattr(section, key)
         if isinstance(cost, tuple) and len(cost) != ranks:

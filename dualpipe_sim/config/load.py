@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.build import build_experiment
 from dualpipe_sim.config.presets import with_presets, with_presets_named
+from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean
@@ -60,7 +60,7 @@ def experiment_of(data: Data, source: str) -> Experiment:
     try:
         root = Root.model_validate(with_presets(data, source))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_problem(error.errors(include_url=False))}") from error
+        raise ConfigError(f"{source}: {first_problem(error.errors(include_url=False))}") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: is nested too deeply, perhaps in itself") from error
     return build_experiment(root, source)
@@ -137,28 +137,3 @@ def _position(place: list[object], part: str, path: str, source: str) -> int:
     if not part.isdecimal() or int(part) >= len(place):
         raise ConfigError(f"{source}: {path}: the list has entries 0 to {len(place) - 1}, got '{part}'")
     return int(part)
-
-
-def _first_problem(errors: Sequence[ErrorDetails]) -> str:
-    """Return the first error as ``path: what is wrong``."""
-    # A mistyped key makes another one missing: the typo is the cause, so it comes first.
-    error = min(errors, key=lambda one: one["type"] == "missing")
-    path = list(error["loc"])
-    if path[:1] == ["costs"] and path[1:2] in (["uniform"], ["layers"]):
-        del path[1]  # which kind of costs it is, no key of the file
-    if error["type"] == "unknown_key":
-        path.append(error["ctx"]["key"])
-    message = _message(error)
-    return f"{_format_path(path)}: {message}" if path else message
-
-
-def _message(error: ErrorDetails) -> str:
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] == "literal_error":
-        return f"must be {error['ctx']['expected']}, got {error['input']!r}"
-    return error["msg"].removeprefix("Value error, ")
-
-
-def _format_path(path: Sequence[int | str]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")

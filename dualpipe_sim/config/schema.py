@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
 from dualpipe_sim.config.axes import Factors
 from dualpipe_sim.config.values import (
     Bandwidth,
@@ -24,8 +27,6 @@ from dualpipe_sim.config.values import (
     TransferCost,
 )
 from dualpipe_sim.errors import did_you_mean
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
@@ -154,14 +155,29 @@ class Layers(Section):
     )
 
 
+class FromRun(Section):
+    """Times measured in a run, as `dualpipe-sim calibrate` writes them."""
+
+    kind: Literal["measured"]
+    file: str = Field(description="what `dualpipe-sim calibrate` wrote, named from where the configuration is")
+    transfer: TransferCost | None = Field(
+        None, description="time of a stage boundary's tensor under way, or its bytes; default: the measured time"
+    )
+    launch: Flag = Field(True, description="whether ops take their measured launch overhead too")
+
+
 def _kind_of_costs(value: object) -> str | None:
     kind = value.get("kind", "uniform") if isinstance(value, Mapping) else getattr(value, "kind", "uniform")
-    return kind if kind in ("uniform", "layers") else None
+    return kind if kind in ("uniform", "layers", "measured") else None
 
 
 CostSection = Annotated[
-    Annotated[Uniform, Tag("uniform")] | Annotated[Layers, Tag("layers")],
-    Discriminator(_kind_of_costs, custom_error_type="costs", custom_error_message="kind must be 'uniform' or 'layers'"),
+    Annotated[Uniform, Tag("uniform")] | Annotated[Layers, Tag("layers")] | Annotated[FromRun, Tag("measured")],
+    Discriminator(
+        _kind_of_costs,
+        custom_error_type="costs",
+        custom_error_message="kind must be 'uniform', 'layers' or 'measured'",
+    ),
 ]
 
 

@@ -1,0 +1,145 @@
+"""Names of ranges and rows as actions: an op, an overlapped pair, or a tensor's send or receive.
+
+Torch marks each action of a pipeline schedule with a range named ``PP:`` and the action
+(``torch.distributed.pipelining.schedules``); ranges of other names are mapped by regular expressions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.ops import KINDS, B, F, I
+from dualpipe_sim.text import Cell, parse_cell
+
+_PREFIX = "PP:"
+_MESSAGE = re.compile(r"(\d{1,18})(SEND|RECV)_([FB])(\d{1,18})", re.ASCII)
+_NO_OP = re.compile(r"\d+([A-Z_]+)", re.ASCII)
+
+Side = Literal["SEND", "RECV"]
+
+
+class Tensor(NamedTuple):
+    """An activation (``F``) or gradient (``B``) on its way, named by the stage and micro-batch that need it."""
+
+    direction: str
+    stage: int
+    microbatch: int
+
+
+class Action(NamedTuple):
+    """What a range or row stands for.
+
+    Attributes:
+        text: its text form.
+        cell: (kind code, stage, micro-batch) of the op, or of both ops of a pair; empty for a message.
+        tensor: what a message carries, or None.
+        side: whether a message is the sender's or the receiver's, or None.
+
+    """
+
+    text: str
+    cell: Cell
+    tensor: Tensor | None = None
+    side: Side | None = None
+
+
+def parse_action(text: str) -> Action:
+    """Read ``0F3``, ``(0F7;7B3)OVERLAP_F_B``, ``0SEND_F3`` or ``1RECV_F3``.
+
+    Raises:
+        ScheduleError: the text is none of these.
+
+    """
+    message = _MESSAGE.fullmatch(text.strip())
+    if message is None:
+        return Action(text.strip(), parse_cell(text))
+    side: Side = "SEND" if message[2] == "SEND" else "RECV"
+    step = 0 if side == "RECV" else 1 if message[3] == "F" else -1
+    tensor = Tensor(message[3], int(message[1]) + step, int(message[4]))
+    return Action(text.strip(), [], tensor, side)
+
+
+def inputs_of(action: Action) -> list[Tensor]:
+    """Return the tensors that an op or pair needs from neighbouring stages, be it first or last of its pipe or not."""
+    directions = {F: "F", B: "B", I: "B"}
+    return [Tensor(directions[kind], stage, mb) for kind, stage, mb in action.cell if kind in directions]
+
+
+def output_of(kind: int, stage: int, microbatch: int) -> Tensor | None:
+    """Return the tensor that an op makes for the next stage, or None for a W."""
+    if kind == F:
+        return Tensor("F", stage + 1, microbatch)
+    return Tensor("B", stage - 1, microbatch) if kind in (B, I) else None
+
+
+@dataclass(frozen=True)
+class Names:
+    r"""Which names of ranges are which actions.
+
+    Attributes:
+        maps: ``(regular expression, action)``; the whole name must match, the action may hold the expression's groups
+            (``\1``) and ``{rank}``.
+
+    """
+
+    maps: tuple[tuple[re.Pattern[str], str], ...] = ()
+    _seen: dict[tuple[str, int], str | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, maps: Iterable[str]) -> Names:
+        r"""Return the names that texts such as ``Forward (\d+)={rank}F\1`` map, beside torch's own.
+
+        Raises:
+            UserError: a text without ``=``, or a regular expression that is none.
+
+        """
+        return cls(tuple(map(_parse_map, maps)))
+
+    def action_text(self, name: str, rank: int) -> str | None:
+        """Return the action that a range's name stands for, or None where it stands for none.
+
+        Raises:
+            UserError: a mapped name that becomes no action.
+
+        """
+        key = name, rank
+        if key not in self._seen:
+            self._seen[key] = self._look_up(name, rank)
+        return self._seen[key]
+
+    def _look_up(self, name: str, rank: int) -> str | None:
+        for pattern, template in self.maps:
+            if match := pattern.fullmatch(name):
+                return _mapped(match, template, rank)
+        return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+
+
+def kind_of_no_op(text: str) -> str | None:
+    """Return the name of one of torch's actions that is no op (``REDUCE_GRAD``), or None for anything else."""
+    match = _NO_OP.fullmatch(text)
+    return match[1] if match and match[1] not in KINDS else None
+
+
+def _parse_map(text: str) -> tuple[re.Pattern[str], str]:
+    pattern, equals, action = text.rpartition("=")
+    if not equals or not pattern or not action:
+        raise UserError(rf"--map {text}: must be REGEX=ACTION, like 'Forward (\d+)={{rank}}F\1'")
+    try:
+        return re.compile(pattern), action
+    except re.error as error:
+        raise UserError(f"--map {text}: {pattern!r} is no regular expression: {error}") from error
+
+
+def _mapped(match: re.Match[str], template: str, rank: int) -> str:
+    where = f"--map {match.re.pattern}={template}"
+    try:
+        text = match.expand(template.replace("{rank}", str(rank)))
+        return parse_action(text).text
+    except (re.error, IndexError) as error:
+        raise UserError(f"{where}: {error}") from error
+    except ScheduleError as error:
+        raise UserError(f"{where}: the range {match[0]!r} becomes no action: {error}") from error

@@ -1,0 +1,79 @@
+"""Measured costs as a YAML file that says where each number comes from; ``config`` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dualpipe_sim.calibration.fit import Calibration, Sample, Timed
+from dualpipe_sim.files import written_whole
+
+_UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
+
+
+def write_costs(calibration: Calibration, path: str | Path) -> None:
+    """Write what ``costs: {kind: measured, file: …}`` reads.
+
+    Raises:
+        UserError: the place cannot be written to.
+
+    """
+    with written_whole(path) as part:
+        part.write_text(format_costs(calibration, Path(path).name), encoding="utf-8", newline="\n")
+
+
+def format_costs(calibration: Calibration, name: str) -> str:
+    """Return the file's text; ``name`` is what the file is called."""
+    return "".join(f"{line}\n" for line in (*_comments(calibration, name), *_values(calibration)))
+
+
+def _comments(calibration: Calibration, name: str) -> Iterator[str]:
+    yield f"# Measured by `dualpipe-sim calibrate`. To use them: costs: {{kind: measured, file: {name}}}"
+    yield f"# From {', '.join(Path(source).name for source in calibration.sources)}"
+    yield "#"
+    yield f"# Medians over {_steps(calibration)}; 90 % of samples lie from p5 to p95."
+    yield "# launch: what an op takes beside its work, from when it could start: the host's time, gaps between kernels"
+    if calibration.left_out:
+        yield "#"
+        yield "# Left out:"
+        for what, count in sorted(calibration.left_out.items()):
+            yield f"#   {count} {what}"
+
+
+def _steps(calibration: Calibration) -> str:
+    steps = f"{calibration.steps} step{'s' if calibration.steps > 1 else ''}"
+    before = calibration.warm_up
+    return f"{steps} after {before} for warm-up" if before else steps
+
+
+def _values(calibration: Calibration) -> Iterator[str]:
+    yield ""
+    yield "# chains of stages, equally long, each holding the whole model"
+    yield f"pipes: {calibration.pipes}"
+    yield f"# {calibration.transfer_rule}"
+    yield f"transfer: {_sample(calibration.transfer)}" if calibration.transfer else "transfer: {time: 0 s}"
+    yield "stages:"
+    for stage, kinds in calibration.ops.items():
+        yield f"  {stage}:"
+        for kind, timed in kinds.items():
+            yield f"    {kind}: {_timed(timed)}"
+    if calibration.pairs:
+        yield "# overlapped pairs, by stage of the forward and of the backward"
+        yield "pairs:"
+        for (forward, backward), timed in calibration.pairs.items():
+            yield f"  {forward}F;{backward}B: {_timed(timed)}"
+
+
+def _timed(timed: Timed) -> str:
+    return _sample(timed.time, f", launch: {_time(timed.launch_s, 6)}")
+
+
+def _sample(sample: Sample, more: str = "") -> str:
+    spread = f"p5: {_time(sample.p5_s, 6)}, p95: {_time(sample.p95_s, 6)}, samples: {sample.samples}"
+    return f"{{time: {_time(sample.median_s, 12)}{more}, {spread}}}"
+
+
+def _time(seconds: float, digits: int) -> str:
+    """Return a time in a fitting unit that reads back as the same to so many digits."""
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds * size >= 1), _UNITS[-1 if seconds else 0])
+    return f"{seconds * size:.{digits}g} {unit}"

@@ -1,0 +1,86 @@
+"""What ran in a real training run, read from traces or a timeline: ops and the arrival of tensors, nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from dualpipe_sim.calibration.actions import Action, Tensor
+from dualpipe_sim.errors import UserError
+
+Step: TypeAlias = tuple[int, int]
+"""The profiler's number of a step (0 where it gave none), and which of the times that an action ran in it."""
+
+
+class Ran(NamedTuple):
+    """An op or pair as it ran.
+
+    Attributes:
+        rank: the rank that it ran on.
+        step: the training step.
+        action: what ran.
+        start_s: when its work began, inputs awaited; NaN where it launched no work.
+        end_s: when its work ended.
+        compute_s: how long it computed: less than from start to end where a GPU had gaps between kernels.
+        communication_s: how long, between start and end, it did nothing but communicate.
+        may_wait: whether a wait for its inputs may be part of it, since nothing says when they came.
+
+    """
+
+    rank: int
+    step: Step
+    action: Action
+    start_s: float
+    end_s: float
+    compute_s: float
+    communication_s: float = 0.0
+    may_wait: bool = False
+
+
+@dataclass
+class Recording:
+    """What ran on some ranks.
+
+    Attributes:
+        sources: the files that it comes from.
+        rank_source: the file of each rank.
+        ops: ops and pairs, in any order.
+        arrived_s: when a tensor was there, by (rank, step, tensor).
+        kernels_s: how long NCCL's kernels took for a tensor, by (step, tensor) and side; each holds wait and transfer.
+        left_out: how many of what were left out.
+        origin_ns: nanoseconds since 1970 that times of traces count from, set by the first one.
+
+    """
+
+    sources: list[str] = field(default_factory=list)
+    rank_source: dict[int, str] = field(default_factory=dict)
+    ops: list[Ran] = field(default_factory=list)
+    arrived_s: dict[tuple[int, Step, Tensor], float] = field(default_factory=dict)
+    kernels_s: dict[tuple[Step, Tensor], dict[str, list[float]]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    origin_ns: int | None = None
+
+    def add_rank(self, rank: int, source: str) -> None:
+        """Note where a rank comes from.
+
+        Raises:
+            UserError: the rank came from another file already.
+
+        """
+        other = self.rank_source.setdefault(rank, source)
+        if other != source:
+            raise UserError(f"{source}: rank {rank} is also in {other}; give the files of one run")
+
+
+class Occurrences:
+    """Counts how often the same thing was seen, so that the second time is another step."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[Hashable] = Counter()
+
+    def next(self, thing: Hashable) -> int:
+        """Return how often a thing was seen before, and count it."""
+        self._seen[thing] += 1
+        return self._seen[thing] - 1

@@ -1,0 +1,70 @@
+"""Commands about real runs: calibrate, which measures costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.arguments import Output
+
+if TYPE_CHECKING:
+    from dualpipe_sim.calibration import Calibration
+
+
+@app.command()
+def calibrate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="TRACE", help="Traces of torch.profiler, one a rank, or timelines as CSV; also .gz."),
+    ],
+    output: Output,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="REGEX=ACTION",
+            help=r"What other ranges than PP:… stand for, e.g. 'Forward (\d+)={rank}F\1' (repeatable).",
+        ),
+    ] = None,
+    warm_up: Annotated[
+        int, typer.Option("--warm-up", min=0, help="First steps to leave out, where there are more.")
+    ] = 1,
+    pipes: Annotated[
+        int | None, typer.Option("--pipes", min=1, help="Pipes that the stages make up; default: found out.")
+    ] = None,
+) -> None:
+    """Measure costs in a real run: medians by stage and kind, transfers, launch overhead, as commented YAML."""
+    from dualpipe_sim import calibration
+
+    measured = calibration.calibrate(files, maps=maps or (), warm_up=warm_up, pipes=pipes)
+    calibration.write_costs(measured, output)
+    _print_calibration(measured)
+    typer.echo(f"{output}: use it by costs: {{kind: measured, file: {output}}}")
+
+
+def _print_calibration(measured: Calibration) -> None:
+    """Print a row for each stage and kind, and below it transfers and what was left out."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from dualpipe_sim.result import format_seconds
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("op", "median", "p5", "p95", "launch", "samples"):
+        table.add_column(heading, justify="left" if heading == "op" else "right")
+    timed = {f"{stage}{kind}": one for stage, kinds in measured.ops.items() for kind, one in kinds.items()}
+    timed |= {f"{forward}F;{backward}B": one for (forward, backward), one in measured.pairs.items()}
+    for name, (time, launch_s) in timed.items():
+        seconds = (time.median_s, time.p5_s, time.p95_s, launch_s)
+        table.add_row(name, *map(format_seconds, seconds), f"{time.samples}")
+    if measured.transfer is not None:
+        median_s, p5_s, p95_s, samples = measured.transfer
+        table.add_row("transfer", *map(format_seconds, (median_s, p5_s, p95_s)), "", f"{samples}")
+    console.print(table)
+    console.print(f"transfer: {measured.transfer_rule}", highlight=False, soft_wrap=True)
+    for what, count in sorted(measured.left_out.items()):
+        console.print(f"left out: {count} {what}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,224 @@
+"""Costs measured in a real run: what each stage's ops took there.
+
+A run whose pipes have as many stages as the measured ones takes their times as they are. Cut into another number of
+stages, each stage takes its share: the measured stages' times, each weighted with how much of it lies in the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.ops import KINDS, B, F, I, W
+from dualpipe_sim.placement import Placement
+
+FloatArray = NDArray[np.float64]
+
+
+class OpTime(NamedTuple):
+    """What an op took.
+
+    Attributes:
+        time_s: its work.
+        launch_s: what launching it added, on its rank's compute lane.
+
+    """
+
+    time_s: float
+    launch_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class MeasuredCosts:
+    """Times of the stages of a run.
+
+    Attributes:
+        source: the file they come from, for messages.
+        stages: number of stages of each measured pipe.
+        pipes: number of measured pipes; stage ids go on from one to the next.
+        ops: what ops took, by (kind code, stage); B is I + W where only these were measured.
+        pairs: what overlapped pairs took, by (stage of the forward, stage of the backward).
+        transfer_s: seconds a tensor is under way between ranks; None where bytes are given.
+        transfer_bytes: bytes of that tensor where no time is given.
+        launch: whether ops take their launch overhead too.
+
+    """
+
+    source: str
+    stages: int
+    pipes: int
+    ops: Mapping[tuple[int, int], OpTime]
+    pairs: Mapping[tuple[int, int], OpTime] = field(default_factory=dict)
+    transfer_s: float | None = 0.0
+    transfer_bytes: float = 0.0
+    launch: bool = True
+
+    def on(self, placement: Placement) -> MeasuredStageCosts:
+        """Return the costs of each stage of a placement."""
+        shares = self._shares(placement)
+        whole_s, launch_s = self._by_stage()
+        time_s = {kind: _weighted(shares, whole_s[kind]) for kind in range(len(KINDS))}
+        # A launch belongs to an op however long: where stages are joined or cut, it is the mean of theirs.
+        mean = shares / shares.sum(axis=1, keepdims=True)
+        added_s = {kind: _weighted(mean, launch_s[kind]) for kind in range(len(KINDS))}
+        return MeasuredStageCosts(
+            self.source,
+            time_s,
+            added_s if self.launch else {kind: np.zeros(placement.stages) for kind in added_s},
+            self._pairs_on(placement),
+            self._gain(whole_s),
+            self.transfer_s,
+            self.transfer_bytes,
+        )
+
+    def _shares(self, placement: Placement) -> FloatArray:
+        """How much of each measured stage lies in each stage of a placement, shape ``(stages, measured stages)``.
+
+        A pipe beyond the measured ones takes those from the first on again: all pipes hold the same model.
+        """
+        shares = np.zeros((placement.stages, self.stages * self.pipes))
+        depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
+        # In units of 1/(depths x stages) everything is whole, so that equal cuts give exactly 1.
+        begin = (placement.depth_of_stage * self.stages)[:, None]
+        entry = np.arange(self.stages) * depths[:, None]
+        inside = np.minimum(begin + self.stages, entry + depths[:, None]) - np.maximum(begin, entry)
+        columns = (placement.pipe_of_stage % self.pipes * self.stages)[:, None] + np.arange(self.stages)
+        np.put_along_axis(shares, columns, np.maximum(inside, 0) / depths[:, None], axis=1)
+        return shares
+
+    def _by_stage(self) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
+        """Return times and launches of all measured stages by kind, NaN where there is none."""
+        times: dict[int, FloatArray] = {}
+        launches: dict[int, FloatArray] = {}
+        unknown = OpTime(np.nan, np.nan)
+        for kind in range(len(KINDS)):
+            known = [self.ops.get((kind, stage), unknown) for stage in range(self.stages * self.pipes)]
+            times[kind], launches[kind] = np.array(known, dtype=float).T
+        split = np.isnan(times[B])
+        times[B] = np.where(split, times[I] + times[W], times[B])
+        launches[B] = np.where(split, launches[I], launches[B])
+        return times, launches
+
+    def _gain(self, time_s: dict[int, FloatArray]) -> float:
+        """Return how long measured pairs last over their F + B; 1 where that is not known."""
+        apart_s = {pair: time_s[F][pair[0]] + time_s[B][pair[1]] for pair in self.pairs}
+        known = [pair for pair, seconds in apart_s.items() if seconds > 0]
+        return sum(self.pairs[pair].time_s for pair in known) / sum(apart_s[pair] for pair in known) if known else 1.0
+
+    def _pairs_on(self, placement: Placement) -> dict[tuple[int, int], OpTime]:
+        """Return what pairs of a placement's stages took, of those that are cut as the measured ones."""
+        stages = [
+            (stage, pipe % self.pipes * self.stages + depth)
+            for stage, (pipe, depth) in enumerate(
+                zip(placement.pipe_of_stage.tolist(), placement.depth_of_stage.tolist(), strict=True)
+            )
+            if len(placement.pipes[pipe]) == self.stages
+        ]
+        return {
+            (forward, backward): self.pairs[own, other]
+            if self.launch
+            else self.pairs[own, other]._replace(launch_s=0.0)
+            for forward, own in stages
+            for backward, other in stages
+            if (own, other) in self.pairs
+        }
+
+
+@dataclass(frozen=True)
+class MeasuredStageCosts:
+    """Measured costs laid on one placement.
+
+    Attributes:
+        source: the file they come from.
+        time_s: seconds of an op's work by kind code, each of shape ``(stages,)``; NaN where it was not measured.
+        launch_s: seconds that its launch adds, likewise.
+        pairs: what pairs that were measured take, by (stage of the forward, stage of the backward).
+        gain: what other pairs last over their F + B.
+        transfer_s: seconds of a transfer, or None where bytes are given.
+        transfer_bytes: bytes of a transfer.
+
+    """
+
+    source: str
+    time_s: dict[int, FloatArray]
+    launch_s: dict[int, FloatArray]
+    pairs: dict[tuple[int, int], OpTime]
+    gain: float
+    transfer_s: float | None
+    transfer_bytes: float
+
+    @property
+    def stage_s(self) -> Mapping[int, FloatArray]:
+        """Seconds of an op that runs alone, launch included, by kind code; asking for what was not measured raises."""
+        return _Known(self)
+
+    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+        """Return the task as a single phase on the compute lane.
+
+        Raises:
+            ScheduleError: an op that was not measured.
+
+        """
+        return (Phase(COMPUTE, sum(self.task_time(task)), task[0][0]),)
+
+    def task_time(self, task: TaskShape) -> OpTime:
+        """Return what a task takes; a pair that was not measured gains what the others gain on average.
+
+        Raises:
+            ScheduleError: an op that was not measured.
+
+        """
+        (kind, stage), *backward = task
+        if not backward:
+            return self._op_time(kind, stage)
+        other = backward[0][1]
+        if (stage, other) in self.pairs:
+            return self.pairs[stage, other]
+        forward = self._op_time(F, stage)
+        return OpTime(self.gain * (forward.time_s + self._op_time(B, other).time_s), forward.launch_s)
+
+    def _op_time(self, kind: int, stage: int) -> OpTime:
+        time_s, launch_s = float(self.time_s[kind][stage]), float(self.launch_s[kind][stage])
+        if np.isnan(time_s):
+            raise ScheduleError(f"{self.source} has no time for {self._unmeasured(kind, stage)}")
+        return OpTime(time_s, launch_s)
+
+    def _unmeasured(self, kind: int, stage: int) -> str:
+        known = [KINDS[other] for other in range(len(KINDS)) if not np.isnan(self.time_s[other][stage])]
+        if not known:
+            return f"stage {stage}; calibrate with the traces of all ranks"
+        way_out = {F: "F", B: "B, or I and W", I: "a split backward (I and W)", W: "a split backward (I and W)"}[kind]
+        return (
+            f"{KINDS[kind]} of stage {stage}, only for {', '.join(known)}; calibrate with a run that has {way_out}, or "
+            "take a schedule without it"
+        )
+
+
+class _Known(Mapping[int, FloatArray]):
+    """Seconds by kind code, of measured ops."""
+
+    def __init__(self, costs: MeasuredStageCosts) -> None:
+        self._costs = costs
+
+    def __getitem__(self, kind: int) -> FloatArray:
+        return np.array(
+            [sum(self._costs.task_time(((kind, stage),))) for stage in range(len(self._costs.time_s[kind]))]
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._costs.time_s)
+
+    def __len__(self) -> int:
+        return len(self._costs.time_s)
+
+
+def _weighted(weights: FloatArray, seconds: FloatArray) -> FloatArray:
+    """Return weighted sums, NaN only where something that counts is NaN; shape ``(stages,)``."""
+    counted: FloatArray = np.where(weights > 0, weights * seconds, 0.0).sum(axis=1)
+    return counted
