@@ -18,7 +18,8 @@ from benchmarks.table import table
 from dualpipe_sim import metrics, sweep
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.registry import build, schedules
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.timeline import Timeline

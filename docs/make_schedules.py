@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from dualpipe_sim import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.registry import ScheduleSpec, schedules
 from dualpipe_sim.simulation import play
 from dualpipe_sim.theory import FORMULAS

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dualpipe_sim.cluster import Topology
 from dualpipe_sim.costs.layers import LayerStageCosts
 from dualpipe_sim.costs.phases import RUNNING_LANES, Phase, StageCosts, TaskShape
-from dualpipe_sim.graph import task_shapes
+from dualpipe_sim.lowering import task_shapes
 from dualpipe_sim.ops import B, F, I, W
 from dualpipe_sim.placement import IntArray, Placement
 from dualpipe_sim.schedule import Schedule

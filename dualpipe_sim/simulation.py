@@ -16,7 +16,8 @@ from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
-from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.memory import memory_of
 from dualpipe_sim.noise import slowed, spread
 from dualpipe_sim.ops import F, I, W

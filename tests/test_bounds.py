@@ -16,8 +16,9 @@ from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase, TaskShape
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.graph import TaskGraph
 from dualpipe_sim.least_memory import least_memory_bytes
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.memory import memory_of
 from dualpipe_sim.ops import B, F, I, W
 from dualpipe_sim.placement import Placement, linear

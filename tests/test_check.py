@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order
 from dualpipe_sim.check import Finding, check_order, check_schedule
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.placement import PlacementName
 from dualpipe_sim.simulation import play
 

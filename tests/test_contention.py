@@ -20,7 +20,8 @@ from dualpipe_sim.engine import discrete_event
 from dualpipe_sim.engine.fair_share import FairShare, fair_rates
 from dualpipe_sim.engine.flows import Flows, flows_of
 from dualpipe_sim.errors import ConfigError, UserError
-from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import F
 from dualpipe_sim.placement import Placement
 from dualpipe_sim.registry import build

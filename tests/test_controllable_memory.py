@@ -11,7 +11,7 @@ from dualpipe_sim import build, format_order, metrics
 from dualpipe_sim.adaptive.building_block import BlockOf
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import F, I, W
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.schedules import v_half, v_min

@@ -16,7 +16,8 @@ from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase, TaskShape
 from dualpipe_sim.costs.uniform import Cost, UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import DeadlockError, UserError
-from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.placement import Placement, v_shape
 from dualpipe_sim.registry import build, schedules, spec
 from dualpipe_sim.schedule import Schedule

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import ScheduleError, Timeline, UserError, build, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.export import chrome, write_chrome
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.metrics import peak_in_flight_by_rank
 from dualpipe_sim.registry import schedules
 from dualpipe_sim.simulation import play

@@ -26,7 +26,7 @@ from dualpipe_sim import build
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.discrete_event import play
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import B, F, I, W
 from dualpipe_sim.palette import KIND_STYLES, PAIR_BORDER, THEMES, fill, ink_on
 from dualpipe_sim.placement import opposed
@@ -593,7 +593,7 @@ import sys
 from dualpipe_sim import build
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.discrete_event import play
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.plot import gantt, save
 save(gantt(play(lower(build("1f1b", 2, 2), UniformCosts(1, 1, 1)))).figure, {str(tmp_path / "chart.png")!r})
 sys.exit("matplotlib.pyplot" in sys.modules)

@@ -15,7 +15,8 @@ from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Costs, Phase, TaskShape
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.graph import TaskGraph, durations_s, lower
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.lowering import durations_s, lower
 from dualpipe_sim.ops import F, Op
 from dualpipe_sim.placement import Placement, loop, opposed
 from dualpipe_sim.registry import schedules, spec

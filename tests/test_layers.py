@@ -22,8 +22,8 @@ from dualpipe_sim.costs.parts import Measured
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import ConfigError, UserError
-from dualpipe_sim.graph import lower
 from dualpipe_sim.layout import StageLayers
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import KINDS, B, F, I, W
 from dualpipe_sim.registry import schedules
 

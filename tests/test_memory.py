@@ -19,7 +19,7 @@ from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.footprint import held_parameters, kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.memory import COMPONENTS, FloatArray, Memory, memory_of
 from dualpipe_sim.plot import memory_stack
 from dualpipe_sim.registry import build, schedules

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.placement import v_shape
 from dualpipe_sim.registry import build
 from dualpipe_sim.text import parse_order

@@ -12,7 +12,7 @@ from dualpipe_sim.bounds import Limit, placement_bound_s
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.optimum import Optimum, optimum
 from dualpipe_sim.placement import Placement, linear, opposed, v_shape
 from dualpipe_sim.registry import build

@@ -15,7 +15,8 @@ import simpy
 from dualpipe_sim import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.graph import TaskGraph, lower
+from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.registry import build
 from dualpipe_sim.timeline import Timeline
 

@@ -23,8 +23,8 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.longest_path import play
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.exposure import alltoall_pieces
-from dualpipe_sim.graph import lower
 from dualpipe_sim.held import Held, activations_held
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import B, F, I, Pair, W
 from dualpipe_sim.palette import CAUSE_STYLES, KIND_STYLES, THEMES, luminance
 from dualpipe_sim.placement import Placement

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import ScheduleError, Timeline, build, metrics
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.registry import schedules
 from dualpipe_sim.simulation import play
 from dualpipe_sim.theory import FORMULAS, closed_form

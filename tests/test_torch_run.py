@@ -20,7 +20,7 @@ import pytest
 from dualpipe_sim import Schedule, build
 from dualpipe_sim.comms import parse_comms
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import KINDS
 from dualpipe_sim.placement import Placement
 from dualpipe_sim.simulation import play

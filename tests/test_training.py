@@ -14,7 +14,7 @@ from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase, TaskShape
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import B, F
 from dualpipe_sim.placement import Placement
 from dualpipe_sim.training import alltoall_hidden_ratio, exposed_alltoall_s, overlapped_pair_s

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import ScheduleError, build, format_order, metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.graph import lower
+from dualpipe_sim.lowering import lower
 from dualpipe_sim.ops import F, I, W
 from dualpipe_sim.placement import Placement, linear, v_shape
 from dualpipe_sim.registry import schedules, spec
