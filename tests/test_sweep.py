@@ -330,6 +330,18 @@ def test_a_finished_table_is_left_as_it_is_and_grows_by_new_points_only(suffix: 
     assert more.points == [3, 4]
 
 
+def test_a_death_between_a_parquet_file_and_the_end_of_its_log_costs_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "table.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        rows = collect(study(Counted()), output=file)
+    assert log_of(file).exists()
+    again = Counted()
+    assert collect(study(again), output=file, resume=True) == rows
+    assert again.points == []
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_of_something_else_is_refused_and_kept(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"table{suffix}"
