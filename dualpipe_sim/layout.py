@@ -10,6 +10,9 @@ from itertools import accumulate, pairwise
 from math import inf
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dualpipe_sim.errors import ScheduleError, UserError
 
 EVEN, BALANCED = "even", "balanced"
@@ -61,7 +64,7 @@ class DepthTimes:
     after_s: float = 0.0
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def lay_out(choice: LayoutChoice, stages: int, mtp: int, times: DepthTimes) -> tuple[StageLayers, ...]:
     """Return what each stage of one pipe holds.
 
@@ -178,34 +181,33 @@ def _slowest_s(layers_s: Sequence[float], ends_s: Sequence[float]) -> float:
 
     ``best[n]`` is that of the stages so far with the first n layers; each further stage tries all its numbers.
     """
-    sums_s = [0.0, *accumulate(layers_s)]
-    count = len(layers_s)
-    best = [sums_s[n] + ends_s[0] for n in range(count + 1)]
+    best = _spans_s(layers_s, ends_s[0])[0]
     for end_s in ends_s[1:]:
-        best = [
-            min(max(best[begin], sums_s[n] - sums_s[begin] + end_s) for begin in range(n + 1)) for n in range(count + 1)
-        ]
-    return best[count]
+        best = np.maximum(best[:, None], _spans_s(layers_s, end_s)).min(axis=0)
+    return float(best[-1])
 
 
 def _most_even(layers_s: Sequence[float], ends_s: Sequence[float], slowest_s: float) -> tuple[int, ...]:
     """Return the numbers of layers with the least sum of squared stage times, no stage above ``slowest_s``."""
-    sums_s = [0.0, *accumulate(layers_s)]
-    count = len(layers_s)
 
-    def squared(begin: int, end: int, stage: int) -> float:
-        seconds = sums_s[end] - sums_s[begin] + ends_s[stage]
-        return seconds * seconds if seconds <= slowest_s else inf
+    def squared(end_s: float) -> NDArray[np.float64]:
+        spans_s = _spans_s(layers_s, end_s)
+        return np.where(spans_s <= slowest_s, spans_s * spans_s, inf)
 
-    best = [squared(0, n, 0) for n in range(count + 1)]
-    begins: list[list[int]] = []
-    for stage in range(1, len(ends_s)):
-        tried = [
-            min((best[begin] + squared(begin, n, stage), begin) for begin in range(n + 1)) for n in range(count + 1)
-        ]
-        best = [least for least, _ in tried]
-        begins.append([begin for _, begin in tried])
-    cuts = [count]
+    best = squared(ends_s[0])[0]
+    begins: list[NDArray[np.int64]] = []
+    for end_s in ends_s[1:]:
+        tried = best[:, None] + squared(end_s)
+        begins.append(tried.argmin(axis=0))
+        best = tried.min(axis=0)
+    cuts = [len(layers_s)]
     for begin_of in reversed(begins):
-        cuts.append(begin_of[cuts[-1]])
+        cuts.append(int(begin_of[cuts[-1]]))
     return tuple(end - begin for begin, end in pairwise([0, *reversed(cuts)]))
+
+
+def _spans_s(layers_s: Sequence[float], end_s: float) -> NDArray[np.float64]:
+    """Return the time of a stage with the layers from each number to each other, infinite for less than none."""
+    sums_s = np.array([0.0, *accumulate(layers_s)])
+    spans_s = sums_s[None, :] - sums_s[:, None] + end_s
+    return np.where(np.tri(len(sums_s), k=-1, dtype=bool), inf, spans_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dualpipe_sim.costs.footprint import Kept, kept_by_unit, state_by_rank
@@ -11,31 +13,27 @@ from dualpipe_sim.placement import IntArray, Placement
 from dualpipe_sim.schedule import Schedule
 
 
-def least_memory_bytes(schedule: Schedule, costs: LayerCosts) -> IntArray:
-    """Return bytes that no rank's peak is below when it runs this order, shape ``(ranks,)``.
+class Keeps(NamedTuple):
+    """Bytes on the GPUs of a placement.
 
-    State, and what is there between two tasks, or at the end of a lone F: the order alone says it. What comes and goes
-    within a task and stage boundaries' tensors are left out.
+    Attributes:
+        state: of each rank for the whole step, shape ``(ranks,)``.
+        activations: that a micro-batch keeps at each stage until its backward, shape ``(stages,)``.
+        deferred: that it keeps from I to W, shape ``(stages,)``.
+        while_forward: logits, at the end of F, shape ``(stages,)``.
+
     """
-    placement = schedule.placement
-    kept, deferred, while_forward = kept_by_stage(costs, placement)
-    kind, stage = schedule.kind, schedule.stage
-    change = np.select(
-        [kind == F, kind == B, kind == I, kind == W],
-        [kept[stage], -kept[stage], deferred[stage] - kept[stage], -deferred[stage]],
-    )
-    # Ranks begin and end with nothing, so the running sum may pass from one to the next.
-    after_op = np.cumsum(change)
-    last_op = np.append(schedule.first_op[1:], len(kind)) - 1
-    lone_forward = (kind[last_op] == F).astype(np.int64)
-    live = after_op[last_op] + lone_forward * while_forward[stage[last_op]]
-    first = np.searchsorted(schedule.rank_of_task, np.arange(placement.ranks))
-    state = np.sum(state_by_rank(costs, placement), axis=0)
-    return np.asarray(state + np.maximum(np.maximum.reduceat(live, first), 0), dtype=np.int64)
+
+    state: IntArray
+    activations: IntArray
+    deferred: IntArray
+    while_forward: IntArray
 
 
-def kept_by_stage(costs: LayerCosts, placement: Placement) -> tuple[IntArray, IntArray, IntArray]:
-    """Return bytes of activations, of a deferred W's inputs, and of logits that a micro-batch keeps, ``(stages,)``."""
+def keeps_of(costs: LayerCosts, placement: Placement, state: IntArray | None = None) -> Keeps:
+    """Return what a model keeps on a placement; ``state`` is that of its ranks, if it is known already."""
+    if state is None:
+        state = np.sum(state_by_rank(costs, placement), axis=0)
     units = kept_by_unit(costs)
     layers, modules = costs.model.layers, costs.model.mtp_depth
     rows = []
@@ -46,5 +44,22 @@ def kept_by_stage(costs: LayerCosts, placement: Placement) -> tuple[IntArray, In
         kept = [units[name] for name in names]
         activations, deferred = (sum(getattr(one, key) for one in kept) for key in Kept._fields[:2])
         rows.append((activations, deferred, max((one.while_forward for one in kept), default=0)))
-    activations, deferred, logits = np.array(rows, dtype=np.int64).T
-    return activations, deferred, logits
+    return Keeps(state, *np.array(rows, dtype=np.int64).T)
+
+
+def least_memory_bytes(schedule: Schedule, keeps: Keeps) -> IntArray:
+    """Return bytes that no rank's peak is below when it runs this order, shape ``(ranks,)``.
+
+    State, and what is there between two tasks, or at the end of a lone F: the order alone says it. What comes and goes
+    within a task and stage boundaries' tensors are left out.
+    """
+    kind, stage = schedule.kind, schedule.stage
+    kept, deferred = keeps.activations[stage], keeps.deferred[stage]
+    change = np.select([kind == F, kind == B, kind == I, kind == W], [kept, -kept, deferred - kept, -deferred])
+    # Ranks begin and end with nothing, so the running sum may pass from one to the next.
+    after_op = np.cumsum(change)
+    last_op = np.append(schedule.first_op[1:], len(kind)) - 1
+    logits = np.where(kind[last_op] == F, keeps.while_forward[stage[last_op]], 0)
+    first = np.searchsorted(schedule.rank_of_task, np.arange(schedule.ranks))
+    most = np.maximum.reduceat(after_op[last_op] + logits, first)
+    return np.asarray(keeps.state + np.maximum(most, 0), dtype=np.int64)

@@ -1,0 +1,199 @@
+"""What can be said of a candidate without running it: whether it can be, the least memory, the least step time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+
+import numpy as np
+
+from dualpipe_sim.bounds import Limit, busiest_rank_s, order_bound_s, placement_bound_s
+from dualpipe_sim.cluster import Topology
+from dualpipe_sim.costs.footprint import state_by_rank
+from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.least_memory import Keeps, keeps_of, least_memory_bytes
+from dualpipe_sim.placement import IntArray, Placement
+from dualpipe_sim.plan.space import Candidate, costs_at, experiment_at
+from dualpipe_sim.registry import spec
+from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.training import optimizer_s_by_rank
+
+SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
+    "sizes",
+    "state",
+    "activations",
+    "work",
+    "bound",
+    "memory",
+    "failed",
+)
+"""Why a candidate is ruled out: it cannot be at these sizes; its state alone does not fit, or with the activations that
+its order surely holds; its busiest rank's work alone, or the bound on its step, is above the best found; it was run and
+does not fit; it was run and failed."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a candidate.
+
+    Attributes:
+        reason: why it is ruled out, or None.
+        detail: the same in a sentence.
+        step_s: seconds that its step is not below.
+        work_s: seconds that its busiest rank works and its optimizer takes.
+        any_order_s: seconds that no order's step is below on its placement, within the memory of its GPUs.
+        memory_bytes: bytes that its fullest rank's peak is not below.
+
+    """
+
+    reason: str | None = None
+    detail: str = ""
+    step_s: float = 0.0
+    work_s: float = 0.0
+    any_order_s: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Costs on a placement, and what of a step depends on nothing else.
+
+    Attributes:
+        costs: the costs.
+        placement: the placement.
+        topology: the links between its ranks.
+        keeps: bytes on its GPUs.
+        end_s: seconds of the optimizer, which every step ends with.
+
+    """
+
+    costs: LayerCosts
+    placement: Placement
+    topology: Topology
+    keeps: Keeps
+    end_s: float
+
+    @cached_property
+    def stage_costs(self) -> LayerStageCosts:
+        """The costs of each stage."""
+        return self.costs.on(self.placement)
+
+    @cached_property
+    def any_order_s(self) -> dict[tuple[int, ...], float]:
+        """Bounds on the step of any order, as they become known, by micro-batches of each pipe."""
+        return {}
+
+    def any_order_bound_s(self, of_pipe: tuple[int, ...]) -> float:
+        """Return seconds that no order's step is below within the memory of the GPUs."""
+        if of_pipe not in self.any_order_s:
+            room = np.maximum(self.costs.gpu.memory_bytes - self.keeps.state, 0).astype(np.float64)
+            limit = Limit(self.keeps.activations.astype(np.float64), room, from_start=False)
+            bound_s = placement_bound_s(self.placement, of_pipe, self.stage_costs, self.topology, limit=limit)
+            self.any_order_s[of_pipe] = bound_s + self.end_s
+        return self.any_order_s[of_pipe]
+
+    def too_much(self, size_bytes: IntArray, reason: str, what: str) -> Verdict | None:
+        """Return the verdict on ranks that need so much, if one of them has less."""
+        rank = int(size_bytes.argmax())
+        if size_bytes[rank] <= self.costs.gpu.memory_bytes:
+            return None
+        has_gb, needs_gb = self.costs.gpu.memory_bytes / 1e9, size_bytes[rank] / 1e9
+        detail = f"rank {rank} needs {needs_gb:.1f} GB {what}, its GPU has {has_gb:.1f}"
+        return Verdict(reason, detail, memory_bytes=int(size_bytes[rank]))
+
+
+class Judge:
+    """Judges the candidates of one experiment; what several share is made once."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._costs: dict[tuple[object, ...], LayerCosts] = {}
+        self._placed: dict[tuple[object, ...], _Placed] = {}
+        self._states: dict[tuple[object, ...], IntArray] = {}
+        self._orders: dict[tuple[object, ...], Schedule] = {}
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        """Return what is known of a candidate without running it."""
+        try:
+            if candidate.setting not in self._costs:
+                self._costs[candidate.setting] = costs_at(self._experiment, candidate)
+            costs = self._costs[candidate.setting]
+            micro_batches = experiment_at(self._experiment, candidate, costs).choice.micro_batches
+            chosen = spec(candidate.schedule)
+            if chosen.adapts_to_times:  # its order takes long to find
+                placement = chosen.placement(candidate.ranks, candidate.options)
+                return self._of_placement(self._on(placement, candidate), (micro_batches,))
+            order = self._order(candidate, micro_batches)
+            return self._of_order(self._on(order.placement, candidate), order)
+        except UserError as error:
+            return Verdict(SIZES, str(error))
+
+    def _order(self, candidate: Candidate, micro_batches: int) -> Schedule:
+        key = (candidate.label, candidate.ranks, micro_batches)
+        if key not in self._orders:
+            self._orders[key] = spec(candidate.schedule).build(candidate.ranks, micro_batches, candidate.options)
+        return self._orders[key]
+
+    def _on(self, placement: Placement, candidate: Candidate) -> _Placed:
+        key = (placement, candidate.setting)
+        if key not in self._placed:
+            costs = self._costs[candidate.setting]
+            end_s = float(optimizer_s_by_rank(placement, costs).max()) if self._experiment.step_end.optimizer else 0.0
+            keeps = keeps_of(costs, placement, self._state(placement, costs))
+            self._placed[key] = _Placed(costs, placement, costs.cluster.topology(placement.ranks), keeps, end_s)
+        return self._placed[key]
+
+    def _state(self, placement: Placement, costs: LayerCosts) -> IntArray:
+        key = (
+            placement,
+            costs.on(placement).held,
+            costs.expert_parallel,
+            costs.recipe.precision,
+            costs.overlap.communication_sms,
+        )
+        if key not in self._states:
+            self._states[key] = np.sum(state_by_rank(costs, placement), axis=0)
+        return self._states[key]
+
+    def _of_order(self, placed: _Placed, order: Schedule) -> Verdict:
+        keeps = placed.keeps
+        least = least_memory_bytes(order, keeps)
+        too_much = placed.too_much(keeps.state, STATIC, "for state alone") or placed.too_much(
+            least, ACTIVATIONS, "with its activations"
+        )
+        if too_much is not None:
+            return too_much
+        return Verdict(
+            step_s=order_bound_s(order, placed.stage_costs, placed.topology) + placed.end_s,
+            work_s=busiest_rank_s(order, placed.stage_costs) + placed.end_s,
+            any_order_s=placed.any_order_bound_s(order.microbatches_of_pipe),
+            memory_bytes=int(least.max()),
+        )
+
+    def _of_placement(self, placed: _Placed, of_pipe: tuple[int, ...]) -> Verdict:
+        """Judge an order that is not known yet by what is true of every order; each holds one micro-batch at least."""
+        keeps, placement = placed.keeps, placed.placement
+        most = [int(keeps.activations[placement.stages_of_rank(rank)].max()) for rank in range(placement.ranks)]
+        least = keeps.state + np.array(most)
+        too_much = placed.too_much(keeps.state, STATIC, "for state alone") or placed.too_much(
+            least, ACTIVATIONS, "with one micro-batch"
+        )
+        if too_much is not None:
+            return too_much
+        any_order_s = placed.any_order_bound_s(of_pipe)
+        return Verdict(step_s=any_order_s, any_order_s=any_order_s, memory_bytes=int(least.max()))
+
+
+def ruled_out(verdict: Verdict, cutoff_s: float) -> Verdict:
+    """Return the verdict once as many as are asked for are known to take no longer than ``cutoff_s``."""
+    if verdict.reason is not None or verdict.step_s <= cutoff_s or cutoff_s == inf:
+        return verdict
+    by_work = verdict.work_s > cutoff_s
+    least_s, what = (verdict.work_s, "its busiest rank works") if by_work else (verdict.step_s, "its step takes")
+    detail = f"{what} at least {least_s:.4g} s, those above {cutoff_s:.4g} s or less"
+    return Verdict(
+        WORK if by_work else BOUND, detail, verdict.step_s, verdict.work_s, verdict.any_order_s, verdict.memory_bytes
+    )

@@ -1,0 +1,199 @@
+"""What a plan chooses from: candidates, and the experiment that each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Literal, cast
+
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.experiment import Choice, Experiment
+from dualpipe_sim.layout import LayoutChoice
+
+RECOMPUTED = ("norms", "up_projections", "activation")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to cut, schedule and run a model.
+
+    Attributes:
+        schedule: name of the schedule.
+        options: its options.
+        ranks: pipeline ranks.
+        expert: GPUs that the routed experts are spread over.
+        layout: which stage holds which layers.
+        micro_batch_size: sequences of a micro-batch on one GPU.
+        precision: of GEMMs, dispatch, cached activations and weights.
+        recompute: what is recomputed, of ``RECOMPUTED``.
+        communication_sms: SMs of the all-to-all.
+
+    """
+
+    schedule: str
+    options: Mapping[str, object]
+    ranks: int
+    expert: int
+    layout: LayoutChoice
+    micro_batch_size: int
+    precision: Literal["bf16", "fp8"]
+    recompute: tuple[str, ...]
+    communication_sms: int
+
+    @property
+    def label(self) -> str:
+        """The schedule with its options."""
+        return str(Choice(self.schedule, self.ranks, 0, self.options))
+
+    @property
+    def setting(self) -> tuple[object, ...]:
+        """All that the costs depend on."""
+        return (
+            self.ranks,
+            self.expert,
+            self.layout,
+            self.micro_batch_size,
+            self.precision,
+            self.recompute,
+            self.communication_sms,
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return every field, ready for JSON."""
+        listed = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return listed | {"options": dict(self.options)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, object]) -> Candidate:
+        """Return the candidate of :meth:`to_dict`."""
+        names = cls.__dataclass_fields__
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        return cls(**{key: values[key] for key in names})  # type: ignore[arg-type]
+
+
+def candidates_of(experiment: Experiment) -> list[Candidate]:
+    """Return all combinations of what is free, in the order of the configuration; the rest is the experiment's own."""
+    free, own = experiment.free, candidate_of(experiment)
+    return [
+        Candidate(name, options, ranks, expert, layout, size, precision, recompute, sms)
+        for (name, options), ranks, expert, layout, size, (precision, recompute, sms) in product(
+            free.schedules or [(own.schedule, own.options)],
+            free.ranks or [own.ranks],
+            free.expert or [own.expert],
+            free.layouts or [own.layout],
+            free.micro_batch_size or [own.micro_batch_size],
+            list(
+                product(
+                    free.precision or [own.precision],
+                    [_named(one) for one in free.recompute] or [own.recompute],
+                    free.communication_sms or [own.communication_sms],
+                )
+            ),
+        )
+    ]
+
+
+def candidate_of(experiment: Experiment) -> Candidate:
+    """Return the candidate that the experiment itself is.
+
+    Raises:
+        UserError: costs without a model, or an order from a file.
+
+    """
+    costs, choice = layer_costs(experiment), experiment.choice
+    if choice.order is not None:
+        raise UserError(f"schedule: {choice.name} is an order from a file; a plan takes registered schedules")
+    recipe = costs.recipe
+    return Candidate(
+        choice.name,
+        choice.options,
+        choice.ranks,
+        costs.expert_parallel,
+        costs.layout,
+        costs.micro_batch_size,
+        recipe.precision,
+        _named((recipe.recompute_norms, recipe.recompute_up_projections, recipe.recompute_activation)),
+        costs.overlap.communication_sms,
+    )
+
+
+def layer_costs(experiment: Experiment) -> LayerCosts:
+    """Return the costs of an experiment with a model.
+
+    Raises:
+        UserError: costs without a model.
+
+    """
+    if not isinstance(experiment.costs, LayerCosts):
+        raise UserError("costs.kind: a plan needs a model on GPUs, so costs of kind 'layers'")
+    return experiment.costs
+
+
+def gpus_of(experiment: Experiment) -> int:
+    """Return the GPUs of an experiment, which hold for all its candidates."""
+    return experiment.choice.ranks * layer_costs(experiment).data_parallel
+
+
+def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
+    """Return the costs of a candidate.
+
+    Raises:
+        UserError: GPUs that cannot be shared out in this way, or settings that do not fit each other.
+
+    """
+    costs, gpus = layer_costs(experiment), gpus_of(experiment)
+    data_parallel, left = divmod(gpus, candidate.ranks)
+    if left or not data_parallel:
+        raise UserError(f"{gpus} GPUs are no multiple of {candidate.ranks} ranks")
+    recipe = replace(
+        costs.recipe,
+        precision=candidate.precision,
+        **{f"recompute_{part}": part in candidate.recompute for part in RECOMPUTED},
+    )
+    return replace(
+        costs,
+        recipe=recipe,
+        cluster=replace(costs.cluster, gpus_per_rank=data_parallel),
+        micro_batch_size=candidate.micro_batch_size,
+        expert_parallel=candidate.expert,
+        data_parallel=data_parallel,
+        layout=candidate.layout,
+        overlap=replace(costs.overlap, communication_sms=candidate.communication_sms),
+    )
+
+
+def experiment_at(experiment: Experiment, candidate: Candidate, costs: LayerCosts | None = None) -> Experiment:
+    """Return the experiment that a candidate is: the same GPUs, the same sequences a step, nothing shared.
+
+    Args:
+        experiment: what the plan starts from.
+        candidate: the candidate.
+        costs: its costs, if they are there already.
+
+    Raises:
+        UserError: GPUs or sequences that cannot be shared out in this way, or settings that do not fit each other.
+
+    """
+    own = layer_costs(experiment)
+    sequences = experiment.choice.micro_batches * own.micro_batch_size * own.data_parallel
+    costs = costs or costs_at(experiment, candidate)
+    at_once = candidate.micro_batch_size * costs.data_parallel
+    micro_batches, left = divmod(sequences, at_once)
+    if left or not micro_batches:
+        raise UserError(f"{sequences} sequences a step are no whole micro-batches of {at_once}")
+    return replace(
+        experiment,
+        choice=Choice(candidate.schedule, candidate.ranks, micro_batches, dict(candidate.options)),
+        compare=(),
+        costs=costs,
+        cluster=costs.cluster,
+        engine="auto",
+        contention="none",
+        noise=None,
+    )
+
+
+def _named(recomputed: tuple[bool, bool, bool]) -> tuple[str, ...]:
+    return cast("tuple[str, ...]", tuple(name for name, yes in zip(RECOMPUTED, recomputed, strict=True) if yes))
