@@ -211,7 +211,7 @@ def test_a_list_of_costs_is_the_depth_of_the_model() -> None:
 
 @pytest.mark.parametrize("name", sorted(packaged_configs()))
 def test_every_packaged_config_loads(name: str) -> None:
-    assert load_experiment(name).compare
+    assert load_experiment(name).choices
 
 
 def order_in_a_file(folder: Path, text: str, **pipeline: int) -> Path:
