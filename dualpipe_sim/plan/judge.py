@@ -35,6 +35,9 @@ its order surely holds; its busiest rank's work alone, or the bound on its step,
 does not fit; it was run and failed."""
 
 
+_ROUNDING = 1 - 1e-9  # sums of the same seconds in another order
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What is known of a candidate.
@@ -92,7 +95,7 @@ class _Placed:
             room = np.maximum(self.costs.gpu.memory_bytes - self.keeps.state, 0).astype(np.float64)
             limit = Limit(self.keeps.activations.astype(np.float64), room, from_start=False)
             bound_s = placement_bound_s(self.placement, of_pipe, self.stage_costs, self.topology, limit=limit)
-            self.any_order_s[of_pipe] = bound_s + self.end_s
+            self.any_order_s[of_pipe] = (bound_s + self.end_s) * _ROUNDING
         return self.any_order_s[of_pipe]
 
     def too_much(self, size_bytes: IntArray, reason: str, what: str) -> Verdict | None:
@@ -167,8 +170,8 @@ class Judge:
         if too_much is not None:
             return too_much
         return Verdict(
-            step_s=order_bound_s(order, placed.stage_costs, placed.topology) + placed.end_s,
-            work_s=busiest_rank_s(order, placed.stage_costs) + placed.end_s,
+            step_s=(order_bound_s(order, placed.stage_costs, placed.topology) + placed.end_s) * _ROUNDING,
+            work_s=(busiest_rank_s(order, placed.stage_costs) + placed.end_s) * _ROUNDING,
             any_order_s=placed.any_order_bound_s(order.microbatches_of_pipe),
             memory_bytes=int(least.max()),
         )

@@ -1,0 +1,197 @@
+"""Plans: what brute force finds is what a plan finds, and it says why the others are not it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualpipe_sim.config import load_experiment
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.plan import plan
+from dualpipe_sim.plan.run import RunCandidate
+from dualpipe_sim.plan.space import candidates_of
+from dualpipe_sim.sweep.table import read_table
+
+SMALL: dict[str, Any] = {
+    "pipeline": {"ranks": 4, "layout": "balanced"},
+    "schedule": "1f1b",
+    "costs": {"kind": "layers"},
+    "model": {"preset": "deepseek-v2-lite", "layers": 9},
+    "gpu": "h800",
+    "cluster": "h800-ib",
+    "parallel": {"expert": 4, "data": 4},
+    "training": {"sequence_length": 4096, "global_batch": 64},
+}
+"""16 GPUs, 16 micro-batches of one sequence on each of the four of a rank."""
+
+FREE: dict[str, list[Any]] = {
+    "schedules": [
+        "1f1b",
+        "gpipe",
+        "zb-h1",
+        "1f1b-overlap",
+        "dualpipe",
+        "chimera",
+        "v-min",
+        {"name": "zb-auto", "placement": ["linear", "v"]},
+        {"name": "interleaved-1f1b", "stages_per_rank": [2, 3]},
+    ],
+    "ranks": [1, 2, 3, 4, 8],
+    "expert": [1, 4, 5, 8, 16],
+    "layouts": ["even", "balanced", [3, 2, 2, 2]],
+    "micro_batch_size": [1, 2, 3, 4, 16],
+    "recompute": [{}, {"norms": False, "up_projections": False, "activation": False}],
+    "precision": ["bf16", "fp8"],
+    "communication_sms": [8, 20, 131],
+}
+
+
+def small(free: dict[str, Any], gpu_gb: float = 80.0) -> dict[str, Any]:
+    return {**SMALL, "gpu": {"preset": "h800", "memory": f"{gpu_gb} GB"}, "plan": free}
+
+
+def by_brute_force(config: dict[str, Any], top: int) -> list[dict[str, object]]:
+    """The best of all candidates, each run."""
+    experiment = load_experiment(config)
+    run = RunCandidate(experiment)
+    fitting: list[tuple[float, int, int, dict[str, object]]] = []
+    for place, candidate in enumerate(candidates_of(experiment)):
+        try:
+            result = run.result(candidate)
+        except UserError:
+            continue
+        if result.error is None and not result.over_memory:
+            assert result.step_time_s is not None
+            assert result.peak_memory_bytes_by_rank is not None
+            peak = max(result.peak_memory_bytes_by_rank)
+            fitting.append((result.step_time_s, peak, place, candidate.to_dict()))
+    return [candidate for *_, candidate in sorted(fitting, key=lambda one: one[:3])[:top]]
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a space of a few dozen candidates at most."""
+    keys = draw(st.lists(st.sampled_from(sorted(FREE)), min_size=1, max_size=3, unique=True))
+    return {key: draw(st.lists(st.sampled_from(FREE[key]), min_size=1, max_size=4, unique_by=str)) for key in keys}
+
+
+@given(spaces(), st.integers(1, 3), st.floats(4, 40))
+@settings(max_examples=25)
+def test_a_plan_is_what_brute_force_finds(free: dict[str, Any], top: int, gpu_gb: float) -> None:
+    config = small(free, gpu_gb)
+    wanted = by_brute_force(config, top)
+    try:
+        found = plan(config, top=top, confirm=0)
+    except UserError:
+        assert wanted == []  # none can be at these sizes
+        return
+    assert [{key: row[key] for key in candidate} for row, candidate in zip(found.ranked, wanted, strict=True)] == wanted
+
+
+WIDE = {
+    "schedules": ["1f1b", "zb-h1", "dualpipe", "v-min"],
+    "ranks": [2, 4],
+    "layouts": ["even", "balanced"],
+    "recompute": FREE["recompute"],
+}
+
+
+def test_pruning_changes_no_answer_and_no_bound_is_above_a_step() -> None:
+    pruned, whole = (plan(small(WIDE, 30), top=2, confirm=0, exhaustive=every) for every in (False, True))
+    assert pruned.runs < whole.runs
+    assert pruned.ranking == whole.ranking
+    for place in pruned.ranking:
+        assert pruned.rows[place] == whole.rows[place]
+    for row in whole.rows:
+        if row["step_time_s"] is not None:
+            assert row["any_order_s"] <= row["step_time_s"] * (1 + 1e-9)  # type: ignore[operator]
+            assert row["bound_s"] <= row["step_time_s"] * (1 + 1e-9)  # type: ignore[operator]
+
+
+def test_every_candidate_that_is_ruled_out_has_its_reason_in_a_word_and_in_a_sentence() -> None:
+    found = plan(small({**WIDE, "ranks": [2, 3, 4], "precision": ["bf16", "fp8"]}, 14), top=1, confirm=0)
+    assert set(found.reasons) <= {"sizes", "state", "activations", "work", "bound", "memory"}
+    assert {"sizes", "activations"} <= set(found.reasons)
+    for row in found.rows:
+        assert (row["reason"] is None) == (row["detail"] is None)
+    details = {row["reason"]: row["detail"] for row in found.rows}
+    assert details["sizes"] == "16 GPUs are no multiple of 3 ranks"
+    assert "with its activations, its GPU has 14.0" in str(details["activations"])
+
+
+def test_gpus_and_sequences_hold() -> None:
+    found = plan(small({"ranks": [2, 4], "micro_batch_size": [1, 2]}), top=4, confirm=0)
+    assert len(found.ranking) == 4
+    for row in found.ranked:
+        assert row["ranks"] * row["data_parallel"] == 16  # type: ignore[operator]
+        assert row["micro_batches"] * row["micro_batch_size"] * row["data_parallel"] == 64  # type: ignore[operator]
+
+
+def test_a_model_that_cannot_fit_says_by_how_much_and_what_comes_closest() -> None:
+    config = small(WIDE, 5.0)
+    found = plan(config, confirm=0)
+    assert found.ranking == ()
+    runs = plan(small(WIDE, 500.0), exhaustive=True, confirm=0, top=1)
+    least = min(row["peak_memory_bytes"] for row in runs.rows if row["step_time_s"] is not None)  # type: ignore[type-var]
+    assert found.leanest is not None
+    assert found.rows[found.leanest]["peak_memory_bytes"] == least
+    assert found.closest().startswith(f"nothing fits: the least that any candidate needs is {least / 1e9:.1f} GB")  # type: ignore[operator]
+
+
+def test_the_best_are_confirmed_with_contention_which_only_makes_them_slower() -> None:
+    found = plan(small({"schedules": ["1f1b", "zb-h1", "dualpipe"]}), confirm=2)
+    assert found.certain
+    confirmed = [row for row in found.ranked if row["confirmed_step_time_s"] is not None]
+    assert len(confirmed) >= 2
+    for row in confirmed:
+        assert row["confirmed_step_time_s"] >= row["step_time_s"] * (1 - 1e-9)  # type: ignore[operator]
+    times = [row["confirmed_step_time_s"] for row in confirmed]
+    assert times == sorted(times)  # type: ignore[type-var]
+
+
+def test_workers_change_nothing() -> None:
+    alone, shared = (plan(small(WIDE, 30), top=2, confirm=1, workers=workers) for workers in (1, 2))
+    assert alone.ranked == shared.ranked
+
+
+def test_a_plan_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    first = plan(small(WIDE, 30), top=2, confirm=1, output=whole)
+    rows = [line for line in whole.read_text().splitlines() if json.loads(line)["step_time_s"] is not None]
+    part.write_text("\n".join(rows[:2]) + "\n")
+    told: list[int] = []
+    again = plan(
+        small(WIDE, 30), top=2, confirm=1, output=part, resume=True, progress=lambda *done: told.append(done[0])
+    )
+    assert again.ranked == first.ranked
+    assert len(told) < len(rows)
+    assert read_table(part).rows == read_table(whole).rows
+
+
+def test_what_was_planned_for_another_model_is_not_gone_on_with(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    plan(small(WIDE, 30), confirm=0, output=table)
+    with pytest.raises(UserError, match="cannot be resumed"):
+        plan(small(WIDE, 40), confirm=0, output=table, resume=True)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    return str(error.value)
+
+
+def test_errors_say_what_to_do() -> None:
+    uniform = {"forward": 1, "backward_input": 1, "backward_weight": 1}
+    no_model = {"pipeline": {"ranks": 2, "micro_batches": 4}, "schedule": "1f1b", "costs": uniform}
+    assert refusal(lambda: plan(no_model)).endswith("a plan needs a model on GPUs, so costs of kind 'layers'")
+    assert "top must be 1 or more" in refusal(lambda: plan(small({}), top=0))
+    never = refusal(lambda: plan(small({"ranks": [3, 5]})))
+    assert never == "config: plan: no candidate can be; the first: 16 GPUs are no multiple of 3 ranks"
+    assert "did you mean 'ranks'?" in refusal(lambda: plan(small({"rank": [3]})))
+    odd = refusal(lambda: plan(small({"schedules": [{"name": "hanayo", "waves": ["x"]}]})))
+    assert odd == "config: plan.schedules: hanayo: option waves must be a whole number, got 'x'"
