@@ -8,12 +8,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGE := $(VENV)/package.stamp
 DEV := $(VENV)/dev.stamp
 DOCS := $(VENV)/docs.stamp
+TORCH := build/torch/torch.stamp
 PINS := pyproject.toml constraints.txt
+
+# On Linux the usual build of torch brings gigabytes of CUDA with it; TORCH_BUILD=torch==2.13.0+cpu does not.
+TORCH_BUILD ?= torch~=2.13.0
+TORCH_TESTS := $(addprefix tests/test_,torch_orders.py torch_run.py export_comms.py export_hta.py)
 
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format notebooks update-notebooks docs benchmark update-constraints clean .venv
+.PHONY: help demo test test-torch lint format notebooks update-notebooks docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -24,6 +29,9 @@ demo: $(PACKAGE)  ## compare DualPipe with 1F1B, ZB-H1 and Chimera on DeepSeek-V
 
 test: $(DEV)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto
+
+test-torch: $(TORCH)  ## run the tests that need PyTorch or Holistic Trace Analysis, installed beside the environment
+	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest $(TORCH_TESTS)
 
 # (lint-imports' cache overlooks new modules)
 lint: $(DEV)  ## ruff, mypy --strict and the import rules
@@ -71,6 +79,11 @@ $(PACKAGE): $(PINS) | $(BIN)/python
 $(DEV): $(PINS) | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(PACKAGE)
+
+$(TORCH): | $(DEV)
+	$(PIP) install --quiet --upgrade --constraint constraints.txt --target build/torch '$(TORCH_BUILD)' plotly
+	$(PIP) install --quiet --upgrade --no-deps --target build/torch HolisticTraceAnalysis==0.5.0
+	@touch $@
 
 $(DOCS): $(PINS) $(DEV)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
