@@ -45,4 +45,5 @@ def read_recording(files: Sequence[str | Path], maps: Iterable[str] = ()) -> Rec
             add_trace(recording, parse_json(text, source), source, names)
         else:
             add_timeline(recording, text, source)
+    recording.check_any()
     return recording

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.ops import KINDS, B, F, I
+from dualpipe_sim.ops import KINDS, F, W
 from dualpipe_sim.text import Cell, parse_cell
 
 _PREFIX = "PP:"
@@ -65,15 +65,19 @@ def parse_action(text: str) -> Action:
 
 def inputs_of(action: Action) -> list[Tensor]:
     """Return the tensors that an op or pair needs from neighbouring stages, be it first or last of its pipe or not."""
-    directions = {F: "F", B: "B", I: "B"}
-    return [Tensor(directions[kind], stage, mb) for kind, stage, mb in action.cell if kind in directions]
+    return [tensor for op in action.cell if (tensor := input_of(*op)) is not None]
+
+
+def input_of(kind: int, stage: int, microbatch: int) -> Tensor | None:
+    """Return the tensor that an op needs from a neighbouring stage, or None for a W."""
+    return None if kind == W else Tensor("F" if kind == F else "B", stage, microbatch)
 
 
 def output_of(kind: int, stage: int, microbatch: int) -> Tensor | None:
     """Return the tensor that an op makes for the next stage, or None for a W."""
     if kind == F:
         return Tensor("F", stage + 1, microbatch)
-    return Tensor("B", stage - 1, microbatch) if kind in (B, I) else None
+    return None if kind == W else Tensor("B", stage - 1, microbatch)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.calibration.actions import Tensor, inputs_of, output_of
-from dualpipe_sim.calibration.recording import Ran, Recording, Step
+from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.ops import KINDS, F, Kind
 
@@ -87,19 +87,17 @@ def fit(recording: Recording, *, warm_up: int = 1, pipes: int | None = None) -> 
     """Return the costs that a recording holds.
 
     Args:
-        recording: what ran.
+        recording: what ran, at least one op.
         warm_up: how many first steps to leave out, where there are more.
         pipes: how many pipes the stages make up, equally long; None to find out: where the forward of a stage starts
             before that of the stage before it ended, a pipe begins.
 
     Raises:
-        UserError: no op was recorded, or its stages do not make up so many pipes.
+        UserError: no op is left, or their stages do not make up so many pipes.
 
     """
     left_out = Counter(recording.left_out)
     steps = sorted({ran.step for ran in recording.ops})
-    if not steps:
-        raise UserError(f"{', '.join(recording.sources)}: no op was found{_reasons(left_out)}")
     first = min(warm_up, len(steps) - 1)
     if first:
         early = sum(ran.step < steps[first] for ran in recording.ops)
@@ -108,7 +106,7 @@ def fit(recording: Recording, *, warm_up: int = 1, pipes: int | None = None) -> 
     left_out.update(run.left_out)
     ops, pairs = run.timed()
     if not ops and not pairs:
-        raise UserError(f"{', '.join(recording.sources)}: no op is left{_reasons(left_out)}")
+        raise UserError(f"{', '.join(recording.sources)}: no op is left; left out were {counted(left_out)}")
     transfer, rule = run.transfer()
     sources = tuple(recording.sources)
     return Calibration(ops, pairs, run.pipes, transfer, rule, len(steps) - first, first, left_out, sources)
@@ -118,12 +116,6 @@ def _from_step(recording: Recording, first: Step) -> Recording:
     """Return what ran from a step on."""
     kernels_s = {key: sides for key, sides in recording.kernels_s.items() if key[0] >= first}
     return replace(recording, ops=[ran for ran in recording.ops if ran.step >= first], kernels_s=kernels_s)
-
-
-def _reasons(left_out: Counter[str]) -> str:
-    if not left_out:
-        return "; ranges must be named 'PP:' + action, or be mapped by --map"
-    return "; left out were " + ", ".join(f"{count} {what}" for what, count in left_out.items())
 
 
 class _Run:

@@ -73,6 +73,23 @@ class Recording:
         if other != source:
             raise UserError(f"{source}: rank {rank} is also in {other}; give the files of one run")
 
+    def check_any(self) -> None:
+        """Refuse a recording without any op.
+
+        Raises:
+            UserError: there is none; what was left out may say why.
+
+        """
+        if not self.ops:
+            way_out = "ranges must be named 'PP:' + action, or be mapped by --map"
+            why = f"left out were {counted(self.left_out)}" if self.left_out else way_out
+            raise UserError(f"{', '.join(self.sources)}: no op was found; {why}")
+
+
+def counted(left_out: Counter[str]) -> str:
+    """Return what was left out in words."""
+    return ", ".join(f"{count} {what}" for what, count in left_out.items())
+
 
 class Occurrences:
     """Counts how often the same thing was seen, so that the second time is another step."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dualpipe_sim.calibration.actions import Action, parse_action
+from dualpipe_sim.calibration.actions import Action, Tensor, inputs_of, parse_action
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
 from dualpipe_sim.costs.phases import LANES
 from dualpipe_sim.errors import ScheduleError, UserError
@@ -66,17 +67,26 @@ def add_timeline(recording: Recording, text: str, source: str) -> None:
 
     """
     seen = Occurrences()
+    needed: defaultdict[tuple[int, Tensor], list[Ran]] = defaultdict(list)
+    received: list[tuple[int, Tensor, float]] = []
     for row in read_rows(text, source):
         recording.add_rank(row.rank, source)
         if row.phase:
             recording.left_out["phases of ops; only whole ops count"] += 1
-            continue
-        step: Step = 0, seen.next((row.rank, row.lane, row.action.text))
-        if row.action.cell:
-            length_s = row.end_s - row.start_s
-            recording.ops.append(Ran(row.rank, step, row.action, row.start_s, row.end_s, length_s))
+        elif row.action.cell:
+            step: Step = 0, seen.next((row.rank, row.action.text))
+            ran = Ran(row.rank, step, row.action, row.start_s, row.end_s, row.end_s - row.start_s)
+            recording.ops.append(ran)
+            for tensor in inputs_of(row.action):
+                needed[row.rank, tensor].append(ran)
         elif row.action.tensor is not None and row.lane == "recv":
-            recording.arrived_s[row.rank, step, row.action.tensor] = row.end_s
+            received.append((row.rank, row.action.tensor, row.end_s))
+    for rank, tensor, there_s in received:
+        # A run may write down only some steps' receives, so that a step is known by time alone.
+        later = [ran for ran in needed[rank, tensor] if ran.start_s >= there_s]
+        if later:
+            first = min(later, key=lambda ran: ran.start_s)
+            recording.arrived_s[rank, first.step, tensor] = there_s
 
 
 def _row(cells: list[str], where: str) -> Row:

@@ -15,3 +15,11 @@ Settings: TypeAlias = Annotated[
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output: TypeAlias = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")]
+Maps: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="REGEX=ACTION",
+        help=r"What other ranges than PP:… stand for, e.g. 'Forward (\d+)={rank}F\1' (repeatable).",
+    ),
+]

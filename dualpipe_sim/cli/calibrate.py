@@ -1,4 +1,4 @@
-"""Commands about real runs: calibrate, which measures costs."""
+"""The command calibrate: costs out of real runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dualpipe_sim.cli.app import app
-from dualpipe_sim.cli.arguments import Output
+from dualpipe_sim.cli.arguments import Maps, Output
 
 if TYPE_CHECKING:
     from dualpipe_sim.calibration import Calibration
@@ -20,14 +20,7 @@ def calibrate(
         typer.Argument(metavar="TRACE", help="Traces of torch.profiler, one a rank, or timelines as CSV; also .gz."),
     ],
     output: Output,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="REGEX=ACTION",
-            help=r"What other ranges than PP:… stand for, e.g. 'Forward (\d+)={rank}F\1' (repeatable).",
-        ),
-    ] = None,
+    maps: Maps = None,
     warm_up: Annotated[
         int, typer.Option("--warm-up", min=0, help="First steps to leave out, where there are more.")
     ] = 1,
