@@ -72,6 +72,8 @@ def has_comms(text: str) -> bool:
 
 def strip_comms(text: str) -> str:
     """Return the tasks of a ``compute_comms`` text: the compute-only text of the same order."""
+    if not has_comms(text):
+        return text
     rows = ([cell for cell in row.split(",") if not _is_comms(cell)] for row in rows_of(text))
     return "".join(",".join(row) + "\n" for row in rows)
 
@@ -102,6 +104,16 @@ def parse_comms(text: str, placement: Placement | PlacementName = "explicit", na
             raise ScheduleError(f"row {rank}, cell {position}: {cell} is for no tensor that passes between ranks")
     _check_order_of_tensors(tensors, where)
     return schedule
+
+
+def parse_either(text: str, placement: Placement | PlacementName = "explicit", name: str = "file") -> Schedule:
+    """Read a schedule from either of torch's forms, with its communication or without.
+
+    Raises:
+        ScheduleError: as :func:`parse_comms` or :func:`~dualpipe_sim.text.parse_order`.
+
+    """
+    return (parse_comms if has_comms(text) else parse_order)(text, placement, name)
 
 
 def _is_comms(cell: str) -> bool:

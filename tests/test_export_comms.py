@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dualpipe_sim import Schedule, ScheduleError, build, format_order, parse_order
+from dualpipe_sim import Schedule, ScheduleError, UserError, build, format_order, parse_order, simulate
 from dualpipe_sim.comms import format_comms, has_comms, parse_comms, strip_comms
 from dualpipe_sim.placement import loop
 from dualpipe_sim.registry import schedules
@@ -193,3 +193,21 @@ def test_check_reads_communication_and_finds_swapped_receives(
     done = command_line("check", path)
     assert done.returncode == 2
     assert "1RECV_F1 stands where 1RECV_F0 should" in done.stderr
+
+
+def test_a_configuration_takes_either_form_and_refuses_swapped_receives(tmp_path: Path) -> None:
+    schedule = build("dualpipe", 2, 4)
+    costs = {"kind": "uniform", "forward": 1, "backward_input": 1, "backward_weight": 1}
+    config = {"pipeline": {"ranks": 2, "micro_batches": 4}, "costs": costs}
+    ours = simulate(config | {"schedule": "dualpipe"}).makespan_s
+    path = tmp_path / "order.csv"
+    from_file = config | {"schedule": {"file": str(path), "placement": "bidirectional"}}
+    text = format_comms(schedule)
+    for form in (format_order(schedule), text):
+        path.write_text(form)
+        assert simulate(from_file).makespan_s == ours
+    swapped = text.replace("3RECV_F0,3F0,0F1,0SEND_F1,3RECV_F1", "3RECV_F1,3F0,0F1,0SEND_F1,3RECV_F0")
+    assert swapped != text
+    path.write_text(swapped)
+    with pytest.raises(UserError, match=r"schedule: .*order.csv: row 0, cell 6: 3RECV_F0 comes after 3F0$"):
+        simulate(from_file)

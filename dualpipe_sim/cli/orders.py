@@ -78,18 +78,17 @@ def check(
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.check import check_order
-    from dualpipe_sim.comms import has_comms, parse_comms, strip_comms
+    from dualpipe_sim.comms import parse_either, strip_comms
     from dualpipe_sim.files import read_text
 
     text, stages = read_text(file), cast("PlacementName", placement.value)
-    findings = check_order(strip_comms(text) if has_comms(text) else text, stages, micro_batches)
+    findings = check_order(strip_comms(text), stages, micro_batches)
     for finding in findings:
         typer.echo(f"{file}: {finding}", err=True)
     if findings:
         raise typer.Exit(2)
-    if has_comms(text):
-        try:
-            parse_comms(text, stages)
-        except ScheduleError as error:
-            raise ScheduleError(f"{file}: {error}") from None
+    try:
+        parse_either(text, stages)
+    except ScheduleError as error:
+        raise ScheduleError(f"{file}: {error}") from None
     typer.echo(f"{file}: nothing is wrong")

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 from dualpipe_sim.check import check_order
 from dualpipe_sim.cluster import Cluster, Link
+from dualpipe_sim.comms import parse_either, strip_comms
 from dualpipe_sim.config.measured import read_measured
 from dualpipe_sim.config.presets import in_base_units, read_preset
 from dualpipe_sim.config.schema import (
@@ -39,7 +40,6 @@ from dualpipe_sim.files import read_text
 from dualpipe_sim.gpu import Gpu
 from dualpipe_sim.model import Model
 from dualpipe_sim.registry import spec
-from dualpipe_sim.text import parse_order
 
 Built = TypeVar("Built", Model, Gpu)
 
@@ -180,11 +180,14 @@ def _choice_from_file(section: ScheduleSection, ranks: int, folder: Path, where:
     """Read an order from its file and refuse it with the first thing that is wrong."""
     text = read_text(folder / section.name)
     placement = section.placement or "explicit"
-    findings = check_order(text, placement)
+    findings = check_order(strip_comms(text), placement)
     if findings:
         more = f" (and {len(findings) - 1} more; `dualpipe-sim check` names all)" if len(findings) > 1 else ""
         raise UserError(f"{where}: {section.name}: {findings[0]}{more}")
-    order = parse_order(text, placement, section.name)
+    try:
+        order = parse_either(text, placement, section.name)
+    except ScheduleError as error:
+        raise UserError(f"{where}: {section.name}: {error}") from error
     if order.ranks != ranks:
         raise UserError(
             f"{where}: {section.name} has a row for each of {order.ranks} ranks, but the pipeline has {ranks}"
