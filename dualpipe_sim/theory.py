@@ -278,11 +278,11 @@ FORMULAS: Mapping[str, Formula] = {
     ),
     "zb-h2": Formula(
         "(P-1)(F+I+2C-2W)",
-        "M ≥ 2P-1, W ≤ F, W ≤ I",
+        "M ≥ 2P-1, W ≤ F, W ≤ I, 2C ≤ F+I",
         "2P-1",
         ZERO_BUBBLE,
         _zb_h2,
-        lambda s: s.M >= 2 * s.P - 1 and _short_weights(s),
+        lambda s: s.M >= 2 * s.P - 1 and _short_weights(s) and 2 * s.C <= s.F + s.I,
         lambda s: min(2 * s.P - 1, s.M),
         over="span",
     ),

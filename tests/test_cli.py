@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import pytest
 
 from dualpipe_sim import build, format_order
+from dualpipe_sim.placement import PlacementName
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -166,3 +167,9 @@ def test_check_of_no_file_is_one_line(command_line: CommandLine) -> None:
         2,
         "dualpipe-sim: no_such.csv: cannot be read: No such file or directory\n",
     )
+
+
+def test_check_takes_every_placement_that_a_file_may_have() -> None:
+    from dualpipe_sim.cli.orders import PlacementChoice
+
+    assert {choice.value for choice in PlacementChoice} == set(get_args(PlacementName))

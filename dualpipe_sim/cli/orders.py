@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from dualpipe_sim.cli.app import app
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.placement import PlacementName
 
-PlacementChoice = Enum("PlacementChoice", {name: name for name in get_args(PlacementName)}, type=str)  # type: ignore[misc]
-EXPLICIT = PlacementChoice("explicit")
+if TYPE_CHECKING:
+    from dualpipe_sim.placement import PlacementName
+
+
+class PlacementChoice(str, Enum):
+    """Where stages are and how they chain; the same words as ``placement.PlacementName``."""
+
+    loop = "loop"
+    v = "v"
+    bidirectional = "bidirectional"
+    explicit = "explicit"
 
 
 class OrderFormat(str, Enum):
@@ -71,7 +79,7 @@ def check(
     placement: Annotated[
         PlacementChoice,
         typer.Option("--placement", help="Where stages are: explicit takes the rank whose row names a stage."),
-    ] = EXPLICIT,
+    ] = PlacementChoice.explicit,
     micro_batches: Annotated[
         int | None, typer.Option("--micro-batches", help="Micro-batches there must be; default: those the file has.")
     ] = None,
