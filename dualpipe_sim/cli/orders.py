@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -89,7 +89,8 @@ def check(
     from dualpipe_sim.comms import parse_either, strip_comms
     from dualpipe_sim.files import read_text
 
-    text, stages = read_text(file), cast("PlacementName", placement.value)
+    text = read_text(file)
+    stages: PlacementName = placement.value
     findings = check_order(strip_comms(text), stages, micro_batches)
     for finding in findings:
         typer.echo(f"{file}: {finding}", err=True)
