@@ -1,10 +1,12 @@
 """Plans: what brute force finds is what a plan finds, and it says why the others are not it."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,11 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.plan import plan
 from dualpipe_sim.plan.run import RunCandidate
 from dualpipe_sim.plan.space import candidates_of
+from dualpipe_sim.plan.why import why
+from dualpipe_sim.plot import plan_chart
 from dualpipe_sim.sweep.table import read_table
+
+CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
 SMALL: dict[str, Any] = {
     "pipeline": {"ranks": 4, "layout": "balanced"},
@@ -163,12 +169,12 @@ def test_a_plan_goes_on_where_it_stopped(tmp_path: Path) -> None:
     first = plan(small(WIDE, 30), top=2, confirm=1, output=whole)
     rows = [line for line in whole.read_text().splitlines() if json.loads(line)["step_time_s"] is not None]
     part.write_text("\n".join(rows[:2]) + "\n")
-    told: list[int] = []
-    again = plan(
-        small(WIDE, 30), top=2, confirm=1, output=part, resume=True, progress=lambda *done: told.append(done[0])
-    )
+    told: list[tuple[int, int]] = []
+    again = plan(small(WIDE, 30), top=2, confirm=1, output=part, resume=True, progress=lambda *done: told.append(done))
     assert again.ranked == first.ranked
-    assert len(told) < len(rows)
+    assert len(told) == len(first.rows) + len(rows) - 2  # all are judged, two need not be run again
+    assert told == sorted(told)
+    assert told[-1] == (len(first.rows), len(first.rows))
     assert read_table(part).rows == read_table(whole).rows
 
 
@@ -177,6 +183,59 @@ def test_what_was_planned_for_another_model_is_not_gone_on_with(tmp_path: Path) 
     plan(small(WIDE, 30), confirm=0, output=table)
     with pytest.raises(UserError, match="cannot be resumed"):
         plan(small(WIDE, 40), confirm=0, output=table, resume=True)
+
+
+def test_causes_sum_to_the_step_and_changes_name_what_they_would_buy() -> None:
+    found = plan(small({"schedules": ["1f1b", "dualpipe"]}), confirm=0)
+    reason = why(found)
+    for place, row in enumerate(found.ranked[:2]):
+        assert sum(seconds[place] for seconds in reason.causes_s.values()) == pytest.approx(row["step_time_s"])
+    assert reason.causes_s["recompute"][0] > 0
+    gains = {change.what: change.gain for change in reason.changes if change.gain is not None}
+    assert gains["10 % more NVLink"] >= 0
+    assert gains["10 % more InfiniBand"] >= 0
+    assert gains["twice the micro-batches"] > 0  # the way to the last rank and back is paid for once
+    assert any(what.startswith("one layer from stage") for what in gains)
+
+
+def test_the_longest_chain_of_waits_is_the_pipeline() -> None:
+    found = plan(small({"schedules": ["zb-h1"]}), confirm=0)
+    assert sum(why(found).critical_s.values()) <= found.ranked[0]["step_time_s"]  # type: ignore[operator]
+
+
+def test_the_command_prints_the_ranking_the_reasons_and_why(tmp_path: Path, command_line: CommandLine) -> None:
+    config, chart = tmp_path / "small.yaml", tmp_path / "plan.png"
+    config.write_text(json.dumps(small(WIDE, 30)))
+    done = command_line("plan", config, "--free", "ranks=2,3,4", "--why", "--chart", chart)
+    assert done.returncode == 0, done.stderr
+    for words in ("16 GPUs; all:", "surely the fastest of all candidates", "sizes: cannot be", "binding:", "gain"):
+        assert words in done.stdout
+    assert chart.stat().st_size > 0
+    shown = json.loads(command_line("plan", config, "--top", "1", "--confirm", "0", "--json").stdout)
+    assert len(shown["ranking"]) == 1
+    assert shown["ranking"][0]["reason"] is None
+
+
+def test_the_command_says_that_nothing_fits(tmp_path: Path, command_line: CommandLine) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text(json.dumps(small({}, 2)))
+    done = command_line("plan", config)
+    assert done.returncode == 0
+    assert "nothing fits: the least that any candidate needs is" in done.stdout
+    mistaken = command_line("plan", config, "--free", "ranks")
+    assert mistaken.stderr == "dualpipe-sim: --free ranks: must be key=value,value,…, like ranks=8,16,32\n"
+
+
+def test_the_chart_has_every_candidate_that_fits_and_a_ring_around_the_first() -> None:
+    found = plan(small(WIDE, 30), exhaustive=True, confirm=0)
+    axes = plan_chart(found)
+    drawn = {str(line.get_label()): line for line in axes.get_lines()}
+    schedules = {str(row["schedule"]) for row in found.fitting}
+    assert schedules <= drawn.keys()
+    assert sum(len(np.atleast_1d(drawn[name].get_xdata())) for name in schedules) == len(found.fitting)
+    first = found.ranked[0]
+    assert np.atleast_1d(drawn["chosen"].get_ydata()).tolist() == [first["step_time_s"]]
+    assert axes.get_title(loc="left") == f"{len(found.fitting)} candidates that fit"
 
 
 def refusal(call: Callable[[], object]) -> str:

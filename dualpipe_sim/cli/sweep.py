@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dualpipe_sim.cli.app import app
 from dualpipe_sim.cli.arguments import Config, Settings
+from dualpipe_sim.cli.progress import interruptible, progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from dualpipe_sim.sweep import SweepTable
-    from dualpipe_sim.sweep.runner import Progress
-
-_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 
 @app.command()
@@ -47,49 +40,13 @@ def sweep(
     from dualpipe_sim.sweep.study import collect
 
     study = study_of(config, dict(map(parse_over, over or ())), settings or ())
-    with _interruptible(output), _progress() as progress:
+    with interruptible(output), progress_bar() as progress:
         rows = collect(study, workers=workers, dask=dask, output=output, resume=resume, progress=progress)
     table = SweepTable(tuple(rows))
     if output is None:
         _print(table)
     else:
         _print_place(table, output)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Give what a progress bar is told by, on stderr; there is none where nobody watches."""
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[rate]}"),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("left"),
-    )
-    console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        tasks: list[TaskID] = []
-
-        def show(done: int, total: int) -> None:
-            if not tasks:  # rows of an earlier run are no speed
-                tasks.append(bar.add_task("", total=total, completed=done, rate=""))
-            speed = bar.tasks[0].speed
-            bar.update(tasks[0], completed=done, rate=f"{speed:.3g} points/s" if speed else "")
-
-        yield show
-
-
-@contextmanager
-def _interruptible(output: str | None) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = f"{output} keeps the rows so far; --resume goes on" if output else "with -o FILE, --resume could go on"
-        typer.echo(f"dualpipe-sim: interrupted; {kept}", err=True)
-        sys.exit(_INTERRUPTED)
 
 
 def _print(table: SweepTable) -> None:

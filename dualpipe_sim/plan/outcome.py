@@ -8,6 +8,7 @@ from typing import cast
 
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.plan.space import Candidate
+from dualpipe_sim.result import format_seconds
 from dualpipe_sim.sweep.runner import Row
 
 
@@ -76,6 +77,24 @@ class Plan:
             f"{(needs - self.gpu_bytes) / 1e9:.1f} GB more than a GPU has; closest is {describe(candidate)}"
         )
 
+    def confirmation(self) -> str:
+        """Return in a sentence what is known of the ranking with links shared."""
+        confirmed = sum(row["confirmed_step_time_s"] is not None for row in self.ranked)
+        if not confirmed:
+            return "none is confirmed with links shared"
+        surely = "surely the fastest" if self.certain else "another may be faster"
+        return f"{confirmed} confirmed with links shared (*), where the first is {surely} of all candidates"
+
+    def table(self) -> tuple[str, list[list[str]]]:
+        """Return what all in the ranking have in common, and for each, as text, what it has not, then ``HEADINGS``."""
+        said = [dict(_words(self.candidates[place])) for place in self.ranking]
+        shared = [key for key in said[0] if len({one[key] for one in said}) == 1 and len(said) > 1]
+        rest = [key for key in said[0] if key not in shared]
+        rows = [
+            [", ".join(one[key] for key in rest), *_numbers(row)] for one, row in zip(said, self.ranked, strict=True)
+        ]
+        return ", ".join(said[0][key] for key in shared), rows
+
     def to_dict(self) -> dict[str, object]:
         """Return the ranking, the reasons and, where none fits, the closest, ready for JSON."""
         return {
@@ -92,17 +111,54 @@ class Plan:
 _MAY_BE_FASTER = (None, "work", "bound")
 
 
+HEADINGS = ("step", "gap", "tok/s/GPU", "MFU", "bubble", "exposed", "GB")
+"""What a plan's table shows of each: the step, where it is confirmed the confirmed one, marked by ``*``; at most how
+much faster any order on its placement could be; tokens a second and GPU, model FLOPs over the BF16 peak and the bubble
+ratio; seconds of exposed communication, mean over ranks; the fullest rank's peak memory."""
+
+REASONS = {
+    "sizes": "cannot be at these sizes",
+    "state": "weights, gradients and optimizer states alone do not fit",
+    "activations": "does not fit with what its order surely holds",
+    "work": "its busiest rank's work alone takes longer than those ranked",
+    "bound": "its step surely takes longer than those ranked",
+    "memory": "was run and does not fit",
+    "failed": "was run and failed",
+}
+
+
 def describe(candidate: Candidate) -> str:
     """Return a candidate in a line: schedule, ranks, expert parallelism, layout, micro-batch and recipe."""
-    recomputed = "+".join(candidate.recompute) or "nothing"
-    return (
-        f"{candidate.label} on {candidate.ranks} ranks, EP {candidate.expert}, {layout_text(candidate)} layout, "
-        f"micro-batch of {candidate.micro_batch_size}, {candidate.precision}, {recomputed} recomputed, "
-        f"{candidate.communication_sms} SMs"
-    )
+    return ", ".join(text for _, text in _words(candidate))
 
 
-def layout_text(candidate: Candidate) -> str:
-    """Return a layout in short."""
+def gap(row: Row) -> float:
+    """Return at most which share of the step of a row any order on its placement could save."""
+    return max(0.0, 1 - cast("float", row["any_order_s"]) / cast("float", row["step_time_s"]))
+
+
+def _words(candidate: Candidate) -> list[tuple[str, str]]:
     layout = candidate.layout
-    return layout if isinstance(layout, str) else "-".join(map(str, layout))
+    return [
+        ("schedule", candidate.label),
+        ("ranks", f"{candidate.ranks} ranks"),
+        ("expert", f"EP {candidate.expert}"),
+        ("layout", layout if isinstance(layout, str) else "-".join(map(str, layout))),
+        ("size", f"micro-batch {candidate.micro_batch_size}"),
+        ("precision", candidate.precision),
+        ("recompute", f"{'+'.join(candidate.recompute) or 'nothing'} recomputed"),
+        ("sms", f"{candidate.communication_sms} SMs"),
+    ]
+
+
+def _numbers(row: Row) -> list[str]:
+    confirmed = row["confirmed_step_time_s"]
+    return [
+        format_seconds(row["step_time_s"]) if confirmed is None else f"{format_seconds(confirmed)}*",
+        f"{gap(row):.1%}",
+        f"{row['tokens_per_second_per_gpu']:.4g}",
+        f"{row['mfu']:.1%}",
+        f"{row['bubble_ratio']:.1%}",
+        format_seconds(row["exposed_s"], 3),
+        f"{cast('float', row['peak_memory_bytes']) / 1e9:.1f}",
+    ]

@@ -97,14 +97,23 @@ class _Search:
         self._workers = workers
         self._progress = progress
         self._candidates = _distinct(candidates_of(experiment))
-        judge = Judge(experiment)
-        self._verdicts = [judge(candidate) for candidate in self._candidates]
+        self._verdicts = self._judged()
         if all(verdict.reason == SIZES for verdict in self._verdicts):
             raise UserError(f"{experiment.source}: plan: no candidate can be; the first: {self._verdicts[0].detail}")
         self._rows: dict[int, Row] = {}
         self._confirmed_s: dict[int, float] = {}
         self._file: RowFile | None = None
         self._gpu_bytes = int(layer_costs(experiment).gpu.memory_bytes)
+
+    def _judged(self) -> list[Verdict]:
+        """Judge all candidates; those ruled out are known already."""
+        judge, verdicts, known = Judge(self._experiment), [], 0
+        for candidate in self._candidates:
+            verdicts.append(judge(candidate))
+            known += verdicts[-1].reason is not None
+            if self._progress is not None:
+                self._progress(known, len(self._candidates))
+        return verdicts
 
     def open(self, output: str | Path | None, setting: object, *, resume: bool) -> None:
         """Open the file of rows, and take over those that an earlier run left there."""

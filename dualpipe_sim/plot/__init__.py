@@ -6,6 +6,7 @@ from dualpipe_sim.plot.idle import idle_by_cause
 from dualpipe_sim.plot.memory import activations_over_time, memory_over_time
 from dualpipe_sim.plot.memory_stack import memory_stack
 from dualpipe_sim.plot.pair import pair_figure
+from dualpipe_sim.plot.plan import plan_chart
 from dualpipe_sim.plot.sweep import bubble_curves, bubble_heatmap
 from dualpipe_sim.plot.tradeoff import bubble_against_activations
 
@@ -21,5 +22,6 @@ __all__ = [
     "memory_over_time",
     "memory_stack",
     "pair_figure",
+    "plan_chart",
     "save",
 ]

@@ -1,0 +1,166 @@
+"""The command plan: the ranking, why the others are not in it, and why the first is first."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.progress import interruptible, progress_bar
+from dualpipe_sim.errors import UserError
+
+if TYPE_CHECKING:
+    from dualpipe_sim.plan import Plan
+    from dualpipe_sim.plan.why import Change, Why
+
+
+@app.command()
+def plan(  # noqa: PLR0913, PLR0917 - each is an option
+    config: Config,
+    free: Annotated[
+        list[str] | None,
+        typer.Option("--free", metavar="KEY=V,V,…", help="What may be chosen, e.g. ranks=8,16 (repeatable)."),
+    ] = None,
+    settings: Settings = None,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="How many to rank.")] = 10,
+    confirm: Annotated[
+        int, typer.Option("--confirm", metavar="N", help="How many to run again with links shared, at least.")
+    ] = 3,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Run all that fit, also those that are surely slower than the best.")
+    ] = False,
+    reasons: Annotated[bool, typer.Option("--why", help="Say what makes the first one first.")] = False,
+    chart: Annotated[
+        str | None, typer.Option("--chart", metavar="FILE", help="Draw step time against memory (png, svg, pdf).")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Append rows to this .csv, .jsonl or .parquet file."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows that are in the file.")] = False,
+    workers: Annotated[int, typer.Option("--workers", "-j", metavar="N", help="Processes on this machine.")] = 1,
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Use this Dask scheduler's workers, e.g. tcp://host:8786."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the fastest way to cut and schedule a model on its GPUs, of those that the `plan:` section leaves open."""
+    from dualpipe_sim.plan import plan as search
+    from dualpipe_sim.plan.why import why
+
+    given = [*map(_setting, free or ()), *(settings or ())]
+    with interruptible(output), progress_bar() as progress:
+        found = search(
+            config,
+            settings=given,
+            top=top,
+            confirm=confirm,
+            exhaustive=everything,
+            workers=workers,
+            dask=dask,
+            output=output,
+            resume=resume,
+            progress=progress,
+        )
+    reason = why(found) if reasons and found.ranking else None
+    if chart:
+        from dualpipe_sim.plot import plan_chart, save
+
+        save(plan_chart(found).figure, chart)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict() | ({} if reason is None else {"why": reason.to_dict()}), indent=2))
+        return
+    _print(found)
+    if reason is not None:
+        _print_why(reason)
+
+
+def _setting(text: str) -> str:
+    """Turn ``ranks=8,16`` into the setting ``plan.ranks=[8,16]``."""
+    key, equals, values = text.partition("=")
+    if not equals or not key or not values.strip():
+        raise UserError(f"--free {text}: must be key=value,value,…, like ranks=8,16,32")
+    return f"plan.{key}=[{values}]"
+
+
+def _print(found: Plan) -> None:
+    """Print the ranking, then how many are ruled out for which reason."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from dualpipe_sim.plan.outcome import HEADINGS, REASONS
+
+    console = Console()
+    if not found.ranking:
+        console.print(found.closest(), highlight=False, markup=False, soft_wrap=True)
+    else:
+        same, table = found.table()
+        console.print(
+            f"{found.gpus} GPUs; all: {same}" if same else f"{found.gpus} GPUs", highlight=False, markup=False
+        )
+        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        shown.add_column("", justify="right")
+        shown.add_column("plan", overflow="fold")
+        for heading in HEADINGS:
+            shown.add_column(heading, justify="right", no_wrap=True)
+        for place, texts in enumerate(table, start=1):
+            shown.add_row(f"{place}", *texts)
+        console.print(shown)
+        console.print(found.confirmation(), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{len(found.rows)} candidates, {found.runs} run; ruled out:", highlight=False)
+    for reason, count in found.reasons.items():
+        console.print(f"{count:>7} {reason}: {REASONS[reason]}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_why(reason: Why) -> None:
+    """Print the step by cause, what holds it up, and what changes would buy."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from dualpipe_sim.result import format_seconds
+
+    console = Console()
+    console.print(f"\n1: {reason.first}", highlight=False, markup=False, soft_wrap=True)
+    if reason.second:
+        console.print(f"2: {reason.second}", highlight=False, markup=False, soft_wrap=True)
+    causes = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("step by cause", "1", *(["2", "difference"] if reason.second else [])):
+        causes.add_column(heading, justify="left" if heading == "step by cause" else "right")
+    for cause, seconds in reason.causes_s.items():
+        more = [format_seconds(seconds[1] - seconds[0])] if reason.second else []
+        causes.add_row(cause, *map(format_seconds, seconds), *more)
+    console.print(causes)
+    stage, seconds_alone = (reason.slowest_stage[key] for key in ("stage", "seconds"))
+    console.print(f"slowest stage: {stage:g}, F and B alone take {format_seconds(seconds_alone)}", highlight=False)
+    spent = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in reason.critical_s.items())
+    console.print(f"binding: {reason.binding} (longest chain of waits: {spent})", highlight=False, soft_wrap=True)
+    changes = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    changes.add_column("change to 1")
+    for heading in ("step", "tok/s/GPU", "gain", "GB"):
+        changes.add_column(heading, justify="right", no_wrap=True)
+    for change in reason.changes:
+        changes.add_row(change.what, *_change(change))
+    console.print(changes)
+    for change in reason.changes:
+        if change.error is not None:
+            console.print(f"{change.what}: {change.error}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _change(change: Change) -> list[str]:
+    from dualpipe_sim.result import format_seconds
+
+    if change.error is not None:
+        return ["–"] * 4
+    memory = cast("int", change.peak_memory_bytes) / 1e9
+    return [
+        format_seconds(change.step_time_s),
+        f"{change.tokens_per_second_per_gpu:.4g}",
+        f"{change.gain:+.1%}",
+        f"{memory:.1f}{'' if change.fits else ' too much'}",
+    ]
