@@ -1,4 +1,4 @@
-"""From a recording to costs: medians by stage and kind, of pairs and of transfers, and what launching ops takes."""
+"""From a recording to costs: medians by stage and kind, of pairs and of transfers, and the mean that launching adds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Timed(NamedTuple):
 
     Attributes:
         time: its work.
-        launch_s: median of what launching it adds, in seconds.
+        launch_s: mean of what launching it adds, in seconds: most ops may have none, and what counts is the sum.
 
     """
 
@@ -153,7 +153,7 @@ class _Run:
         ops: dict[int, dict[Kind, Timed]] = {}
         pairs: dict[PairOfStages, Timed] = {}
         for shape in sorted(times_s):
-            timed = Timed(Sample.of(times_s[shape]), float(np.median(launches_s[shape] or [0.0])))
+            timed = Timed(Sample.of(times_s[shape]), float(np.mean(launches_s[shape] or [0.0])))
             if len(shape) == 1:
                 ((stage, kind),) = shape
                 ops.setdefault(stage, {})[KINDS[kind]] = timed
