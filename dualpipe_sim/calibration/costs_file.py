@@ -32,8 +32,8 @@ def _comments(calibration: Calibration, name: str) -> Iterator[str]:
     yield f"# From {', '.join(Path(source).name for source in calibration.sources)}"
     yield "#"
     yield f"# Medians over {_steps(calibration)}; 90 % of samples lie from p5 to p95."
-    yield "# launch: what an op takes beside its work, from when it could start (the host's time, gaps between kernels);"
-    yield "# their mean, since most ops may have none and what counts is the sum."
+    yield "# launch: what an op takes beside its work, from when it could start: the host's time, gaps between kernels;"
+    yield "# the mean, since most ops may have none and what counts is the sum."
     if calibration.left_out:
         yield "#"
         yield "# Left out:"
