@@ -6,12 +6,15 @@ import logging
 import re
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from dualpipe_sim import Timeline, UserError, metrics, simulate
 from dualpipe_sim.export import write_hta
@@ -156,3 +159,17 @@ def test_hta_finds_no_overlap_where_there_is_none_and_all_where_all_is_hidden(tm
     overlap = analyse(trace_dir=str(tmp_path / "some")).get_comm_comp_overlap(visualize=False)
     # sends: 3 of 4 beside a forward; gradients: 3 of 4 come in while rank 0 does the backward of the one before
     assert overlap["comp_comm_overlap_pctg"].tolist()[0] == pytest.approx(75.0, abs=0.1)
+
+
+def test_calibration_finds_in_the_traces_the_costs_that_went_in(
+    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    write_hta(simulate(STAGE_LEVEL).played, tmp_path / "traces")
+    done = command_line("calibrate", *sorted((tmp_path / "traces").iterdir()), "-o", tmp_path / "costs.yaml")
+    assert done.returncode == 0, done.stderr
+    measured = yaml.safe_load((tmp_path / "costs.yaml").read_text())
+    assert measured["transfer"]["time"] == "25 ms"
+    for stage in measured["stages"].values():
+        assert {kind: cost["time"] for kind, cost in stage.items() if kind in "FIW"} == {
+            kind: time for kind, time in (("F", "10 ms"), ("I", "11 ms"), ("W", "9 ms")) if kind in stage
+        }
