@@ -5,15 +5,24 @@
 66.0
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
 from dualpipe_sim.ops import Op, Pair
-from dualpipe_sim.registry import build
-from dualpipe_sim.result import Comparison, Result
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.simulation import compare, simulate
+
+# A function that is called like the package it comes from must be here before the package's name is.
 from dualpipe_sim.sweep import SweepTable, sweep
-from dualpipe_sim.text import format_order, parse_order
-from dualpipe_sim.timeline import Timeline
+
+if TYPE_CHECKING:
+    from dualpipe_sim.registry import build
+    from dualpipe_sim.result import Comparison, Result
+    from dualpipe_sim.schedule import Schedule
+    from dualpipe_sim.simulation import compare, simulate
+    from dualpipe_sim.text import format_order, parse_order
+    from dualpipe_sim.timeline import Timeline
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,3 +44,28 @@ __all__ = [
     "simulate",
     "sweep",
 ]
+
+_HOME = {
+    "Comparison": "result",
+    "Result": "result",
+    "Schedule": "schedule",
+    "Timeline": "timeline",
+    "build": "registry",
+    "compare": "simulation",
+    "format_order": "text",
+    "parse_order": "text",
+    "simulate": "simulation",
+}
+"""Where names live that are loaded when first asked for, so that the command line starts without numpy."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dualpipe_sim' has no attribute '{name}'")
+    value: object = getattr(import_module(f"dualpipe_sim.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

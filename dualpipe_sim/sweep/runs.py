@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.errors import ConfigError
-from dualpipe_sim.result import Result
-from dualpipe_sim.simulation import run_or_refuse
 from dualpipe_sim.sweep.runner import Progress
 from dualpipe_sim.sweep.table import SweepTable
 
@@ -68,6 +66,7 @@ def study_of(
     import dualpipe_sim
     from dualpipe_sim.config.axes import points_of, with_axes
     from dualpipe_sim.config.load import read_config, sweep_of
+    from dualpipe_sim.result import Result
     from dualpipe_sim.sweep.study import Study
 
     data, source = read_config(config, settings=settings)
@@ -105,6 +104,8 @@ class RunAt:
             experiment = load_experiment(self.base, point, source=self.source)
         except ConfigError as error:
             return self._refused(point, str(error).removeprefix(f"{self.source}: "))
+        from dualpipe_sim.simulation import run_or_refuse
+
         return run_or_refuse(experiment, experiment.choice).to_dict()
 
     def check_any(self, points: Iterable[Mapping[str, object]]) -> None:

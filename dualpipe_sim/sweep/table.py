@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dualpipe_sim.errors import UserError, did_you_mean
-from dualpipe_sim.result import Result, summaries_of
 from dualpipe_sim.sweep.runner import POINT, Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dualpipe_sim.result import Result
 
 _SHOWN = 20
 
@@ -67,6 +68,8 @@ class SweepTable(Sequence[Row]):
 
     def summary(self) -> tuple[tuple[str, ...], list[list[str]]]:
         """Return headings and rows as text: what varies, schedule and size, then, where it ran, the main numbers."""
+        from dualpipe_sim.result import Result, summaries_of
+
         runs = [_run(row) for row in self.rows]
         headings, numbers = summaries_of(runs)
         said = {field.name for field in fields(Result)} | {"pipeline.ranks", "pipeline.micro_batches", POINT}
@@ -114,6 +117,8 @@ def read_table(path: str | Path) -> SweepTable:
 
 
 def _run(row: Row) -> Result:
+    from dualpipe_sim.result import Result
+
     keys = [field.name for field in fields(Result) if field.name in row]
     known = {key: row[key] for key in keys} | {"options": row["options"] or {}}
     return Result(**cast("dict[str, Any]", known))
