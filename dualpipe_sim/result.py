@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dualpipe_sim.experiment import Choice
+    from dualpipe_sim.report import Page
 
 Theory: TypeAlias = dict[str, object]
 
@@ -121,6 +122,15 @@ class Result:
 
         return gantt(self.played, ax, memory=self.memory, **options)
 
+    def report(self, title: str = "", config: str = "") -> Page:
+        """Return the run as a page for a browser; see :meth:`Comparison.report`.
+
+        Raises:
+            ScheduleError: the schedule was refused.
+
+        """
+        return Comparison((self,)).report(title or self.played.graph.schedule.name, config)
+
     @property
     def played(self) -> Timeline:
         """The timeline of a run that was not refused.
@@ -198,6 +208,25 @@ class Comparison(Sequence[Result]):
 
         timelines = {run.label: run.timeline for run in self.runs if run.timeline is not None}
         return compare_gantt(timelines, memories={run.label: run.memory for run in self.runs}, **options)
+
+    def report(self, title: str = "comparison", config: str = "", first: str = "") -> Page:
+        """Return all runs as one page for a browser, to be saved or shown in a notebook.
+
+        The page needs no network: a Gantt chart to zoom and hover over, memory, causes of idle time, this table.
+
+        Args:
+            title: what stands on top.
+            config: the configuration's text, shown at the end; empty for none.
+            first: label of the run to show first; empty for the fastest.
+
+        Raises:
+            UserError: every run was refused.
+
+        """
+        from dualpipe_sim.report import Run, page
+
+        done = [Run(run.label, run.timeline, run.memory) for run in self.runs if run.timeline is not None]
+        return page(done, title=title, table=html_table(self.runs), config=config, first=first)
 
     def _repr_html_(self) -> str:
         return html_table(self.runs)

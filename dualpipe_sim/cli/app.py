@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("start", "simulate", "memory", "sweep", "plan", "trace", "calibrate", "compare_run", "orders")
+COMMANDS = ("start", "simulate", "report", "memory", "sweep", "plan", "trace", "calibrate", "compare_run", "orders")
 """Modules beside this one whose commands make up the program, in the order of the help."""
 
 

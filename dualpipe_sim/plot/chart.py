@@ -10,13 +10,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from dualpipe_sim.op_boxes import shade_of_stage
 from dualpipe_sim.ops import KINDS, B, F
 from dualpipe_sim.palette import KIND_STYLES, PAIR_BORDER, Colour, Theme, fill, ink_on
 from dualpipe_sim.placement import IntArray
 from dualpipe_sim.plot import legend
 from dualpipe_sim.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.plot.axis import band_axis, row_axis, time_axis
-from dualpipe_sim.plot.cells import Band, Boxes, Cells, op_cells, pair_boxes, shade_of_stage
+from dualpipe_sim.plot.cells import Band, Boxes, Cells, op_cells, pair_boxes
 from dualpipe_sim.plot.lanes import LaneCells, lane_cells
 from dualpipe_sim.plot.strips import CellStrips
 from dualpipe_sim.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind

@@ -1,0 +1,30 @@
+"""The command report: a configuration's runs as one page for a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.arguments import Config, Output, Settings
+
+
+@app.command()
+def report(config: Config, output: Output, settings: Settings = None) -> None:
+    """Write one HTML page that needs no network: Gantt to zoom and hover over, memory, idle time by cause, table.
+
+    It shows the schedules that the configuration compares, or its only one.
+    """
+    from dualpipe_sim.config import load_experiment
+    from dualpipe_sim.files import read_text
+    from dualpipe_sim.report import check_suffix
+    from dualpipe_sim.simulation import run_all
+
+    check_suffix(output)
+    experiment = load_experiment(config, settings=settings or ())
+    changes = "".join(f"\n# --set {setting}" for setting in settings or ())
+    text = read_text(experiment.source).rstrip("\n") + changes
+    page = run_all(experiment).report(Path(experiment.source).stem, text, str(experiment.choice))
+    page.save(output)
+    typer.echo(f"{output}: {Path(output).stat().st_size / 1e3:,.0f} kB")

@@ -1,0 +1,219 @@
+// Drawing on a canvas: a time axis below rows, and boxes in bands of rows, crowded or not.
+
+const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
+const KINDS = ["F", "B", "I", "W"];
+
+const styles = () => getComputedStyle(document.documentElement);
+const colourOf = (name) => styles().getPropertyValue(`--${name}`).trim();
+
+const channels = new Map(); // "#rrggbb" to its three numbers
+function rgb(colour) {
+  if (!channels.has(colour)) channels.set(colour, [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16)));
+  return channels.get(colour);
+}
+
+// Black or white, whichever contrasts more (WCAG 2).
+function inkOn(colour) {
+  const [red, green, blue] = rgb(colour).map((one) => (one <= 10 ? one / 3294 : ((one / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+}
+
+const UNITS = [["s", 1], ["ms", 1e-3], ["µs", 1e-6], ["ns", 1e-9]];
+const unitOf = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS[seconds ? 3 : 0];
+function formatTime(seconds) {
+  const [name, size] = unitOf(Math.abs(seconds));
+  return `${Number((seconds / size).toPrecision(4)).toLocaleString("en")} ${name}`;
+}
+// A moment to the nanosecond or seven digits, so that neighbours can be told apart.
+function formatMoment(seconds, until) {
+  const [name, size] = unitOf(until);
+  return `${(seconds / size).toFixed(6).replace(/\.?0+$/, "")} ${name}`;
+}
+
+class Chart {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.pen = canvas.getContext("2d");
+    this.mixed = document.createElement("canvas");
+  }
+
+  // Take the width that the page gives and as much height as the rows ask for.
+  resize(height) {
+    const ratio = window.devicePixelRatio || 1;
+    const { canvas } = this;
+    this.width = canvas.parentElement.clientWidth;
+    this.height = height;
+    this.gutter = this.width < 600 ? 48 : 64;
+    this.right = this.width < 600 ? 56 : 64;
+    const [wide, high] = [Math.round(this.width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== wide || canvas.height !== high) {
+      [canvas.width, canvas.height] = [wide, high];
+      canvas.style.height = `${height}px`;
+    }
+    this.pen.setTransform(wide / this.width, 0, 0, high / height, 0, 0);
+    this.pen.clearRect(0, 0, this.width, height);
+    this.pen.font = `11px ${styles().fontFamily}`;
+    this.pen.textBaseline = "middle";
+  }
+
+  get span() {
+    return this.width - this.gutter - this.right;
+  }
+  x(time) {
+    return this.gutter + ((time - this.from) / (this.to - this.from)) * this.span;
+  }
+  time(x) {
+    return this.from + ((x - this.gutter) / this.span) * (this.to - this.from);
+  }
+
+  show(from, to) {
+    [this.from, this.to] = [from, to];
+  }
+
+  axis(bottom, until, notes) {
+    const { pen } = this;
+    const [name, size] = unitOf(until);
+    const rough = (this.to - this.from) / size / Math.max(2, this.span / 110);
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    pen.strokeStyle = colourOf("row-line");
+    pen.fillStyle = colourOf("ink");
+    pen.textAlign = "center";
+    for (let tick = Math.ceil(this.from / size / step); tick * step * size <= this.to; tick += 1) {
+      const x = this.x(tick * step * size);
+      pen.fillRect(x, bottom, 1, 4);
+      pen.fillText((tick * step).toFixed(digits), Math.min(x, this.gutter + this.span - 8), bottom + 12);
+    }
+    pen.textAlign = "right";
+    pen.fillText(name, this.gutter - 6, bottom + 12);
+    pen.textAlign = "left";
+    pen.fillStyle = colourOf("soft-ink");
+    pen.fillText(notes, this.gutter + this.span + 5, bottom + 12);
+    pen.fillStyle = colourOf("faint-ink");
+    pen.fillRect(this.gutter, bottom, this.span, 1);
+  }
+
+  label(rank, y, step) {
+    if (rank % step) return;
+    this.pen.fillStyle = colourOf("ink");
+    this.pen.textAlign = "right";
+    this.pen.fillText(this.gutter < 60 ? `${rank}` : `rank ${rank}`, this.gutter - 6, y);
+  }
+
+  // Say something of a rank at the right of its row.
+  note(rank, y, step, text, colour) {
+    if (rank % step) return;
+    this.pen.fillStyle = colourOf(colour);
+    this.pen.textAlign = "left";
+    this.pen.fillText(text, this.gutter + this.span + 5, y);
+  }
+
+  clip(height) {
+    this.pen.save();
+    this.pen.beginPath();
+    this.pen.rect(this.gutter, 0, this.span, height);
+    this.pen.clip();
+  }
+}
+
+// Bands are collected, then drawn together: {boxes, palette, row, y, height, gap, label(place)}; a box's code is the
+// place of its colour in the palette.
+function drawBands(chart, bands) {
+  const columns = Math.max(1, Math.round(chart.span * (window.devicePixelRatio || 1)));
+  const image = new ImageData(columns, bands.length);
+  const sums = new Float32Array(4 * columns);
+  const wide = bands.map((band, line) => mixBand(chart, band, columns, sums, image.data.subarray(4 * columns * line)));
+  const { mixed, pen } = chart;
+  [mixed.width, mixed.height] = [columns, bands.length];
+  mixed.getContext("2d").putImageData(image, 0, 0);
+  pen.imageSmoothingEnabled = false;
+  bands.forEach((band, line) => {
+    pen.drawImage(mixed, 0, line, columns, 1, chart.gutter, band.y, chart.span, band.height);
+  });
+  bands.forEach((band, line) => drawWide(chart, band, wide[line]));
+}
+
+// Mix the narrow boxes of a band into a line of pixels, mean colour and covered share; return the wide ones.
+function mixBand(chart, band, columns, sums, pixels) {
+  const { begin, end, starts, code } = band.boxes;
+  const colours = band.palette.map(rgb);
+  const scale = columns / (chart.to - chart.from);
+  const wide = [];
+  let crowded = false;
+  const last = starts[band.row + 1];
+  for (let place = firstAfter(end, chart.from, starts[band.row], last); place < last && begin[place] < chart.to; place += 1) {
+    const left = (begin[place] - chart.from) * scale;
+    const right = (end[place] - chart.from) * scale;
+    if (right - left >= NARROW_PX) {
+      wide.push(place);
+      continue;
+    }
+    const [red, green, blue] = colours[code[place]];
+    crowded = true;
+    for (let column = Math.max(0, Math.floor(left)); column < right && column < columns; column += 1) {
+      const share = Math.min(right, column + 1) - Math.max(left, column);
+      sums[4 * column] += share * red;
+      sums[4 * column + 1] += share * green;
+      sums[4 * column + 2] += share * blue;
+      sums[4 * column + 3] += share;
+    }
+  }
+  if (!crowded) return wide;
+  for (let column = 0; column < columns; column += 1) {
+    const share = sums[4 * column + 3];
+    if (share <= 0) continue;
+    for (let channel = 0; channel < 3; channel += 1) pixels[4 * column + channel] = sums[4 * column + channel] / share;
+    pixels[4 * column + 3] = 255 * Math.min(1, share);
+  }
+  sums.fill(0);
+  return wide;
+}
+
+function drawWide(chart, band, places) {
+  const { pen } = chart;
+  const { begin, end, code } = band.boxes;
+  band.palette.forEach((colour, one) => {
+    pen.fillStyle = colour;
+    for (const place of places) {
+      if (code[place] !== one) continue;
+      const [left, right] = [chart.x(begin[place]), chart.x(end[place])];
+      pen.fillRect(left, band.y, right - left - (band.gap && right - left > 5 ? 1 : 0), band.height);
+    }
+  });
+  if (band.label && band.height >= 11) labelWide(chart, band, places);
+}
+
+const widths = new Map(); // of texts in the one font that charts have
+function widthOf(pen, text) {
+  if (!widths.has(text)) widths.set(text, pen.measureText(text).width);
+  return widths.get(text);
+}
+
+function labelWide(chart, band, places) {
+  const { pen } = chart;
+  const inks = band.palette.map(inkOn);
+  pen.textAlign = "center";
+  for (const place of places) {
+    const left = Math.max(chart.x(band.boxes.begin[place]), chart.gutter);
+    const right = Math.min(chart.x(band.boxes.end[place]), chart.gutter + chart.span);
+    if (right - left < 12) continue;
+    const text = band.label(place);
+    if (text && widthOf(pen, text) < right - left - 3) {
+      pen.fillStyle = inks[band.boxes.code[place]];
+      pen.fillText(text, (left + right) / 2, band.y + band.height / 2 + 0.5);
+    }
+  }
+}
+
+// Borders around boxes, thin around narrow ones; left out where they would hide what they enclose.
+function drawFrames(chart, boxes, row, y, height, colour) {
+  const { begin, end, starts } = boxes;
+  const { pen } = chart;
+  pen.strokeStyle = colour;
+  for (let place = firstAfter(end, chart.from, starts[row], starts[row + 1]); place < starts[row + 1] && begin[place] < chart.to; place += 1) {
+    const [left, right] = [chart.x(begin[place]), chart.x(end[place])];
+    pen.lineWidth = Math.min(1.5, 0.05 * (right - left));
+    if (pen.lineWidth >= 0.5) pen.strokeRect(left + 0.5, y + 0.75, right - left - 1.5, height - 1.5);
+  }
+}
