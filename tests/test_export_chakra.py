@@ -184,3 +184,13 @@ def test_transfers_given_as_a_time_are_refused_with_a_way_out(
         "time; set costs.transfer to a size such as 33.6 MB, and a cluster for it\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"trace.{rank}.et" for rank in range(4)]
+
+
+def test_a_folder_is_refused_since_names_begin_with_a_prefix(
+    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = command_line("trace", "small", "--format", "chakra", "-o", f"{tmp_path}/")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"dualpipe-sim: {tmp_path}/: is a folder; name what the files' names begin with, such as {tmp_path}/dualpipe\n"
+    )

@@ -45,6 +45,8 @@ def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
         UserError: the place cannot be written to, or transfers are given as a time, so that nobody knows their bytes.
 
     """
+    if str(prefix).endswith("/"):
+        raise UserError(f"{prefix}: is a folder; name what the files' names begin with, such as {prefix}dualpipe")
     sizes = timeline.graph.transfers.size_bytes
     if len(sizes) and not sizes.all():
         raise UserError(

@@ -74,6 +74,8 @@ def _name(rank: int) -> str:
 
 def _folder_for(timeline: Timeline, folder: Path) -> Path:
     ours = {_name(rank) for rank in range(timeline.ranks)}
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; name a folder, HTA reads one with a file a rank")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".gz"))
