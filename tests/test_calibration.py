@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import ScheduleError, Timeline, UserError, compare, simulate
 from dualpipe_sim.calibration import Calibration, calibrate, read_recording, write_costs
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
+from dualpipe_sim.export import write_hta
 from dualpipe_sim.ops import B, F, I, W
 from dualpipe_sim.placement import linear, loop, opposed, v_shape
 
@@ -413,6 +414,65 @@ def test_layers_phases_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "timeline.csv").write_text(timeline_text(simulate("deepseek_v3", micro_batches=32).played))
     with pytest.raises(UserError, match=r"no op was found; left out were [0-9]+ phases of ops; only whole ops count"):
         calibrate([tmp_path / "timeline.csv"])
+
+
+def timeline_file(folder: Path, rows: str) -> Path:
+    (folder / "timeline.csv").write_text("rank,lane,task,start_s,end_s\n" + rows)
+    return folder / "timeline.csv"
+
+
+def test_launches_are_shared_out_by_their_mean(tmp_path: Path) -> None:
+    """0F1 follows at once, 0F2 after 3 ms; when 0F0 could start nobody knows."""
+    file = timeline_file(tmp_path, "0,compute,0F0,0,0.01\n0,compute,0F1,0.01,0.02\n0,compute,0F2,0.023,0.033\n")
+    assert calibrate([file]).ops[0]["F"].launch_s == pytest.approx(0.0015)
+
+
+def test_receives_belong_to_the_step_that_they_come_in(tmp_path: Path) -> None:
+    """Only the second step's receive is written down: there 1F0 starts 1 ms after its input, which took 2 ms."""
+    first = "0,compute,0F0,0,0.01\n1,compute,1F0,0.011,0.021\n"
+    second = "0,compute,0F0,1,1.01\n1,recv,1RECV_F0,1.01,1.012\n1,compute,1F0,1.013,1.023\n"
+    costs = calibrate([timeline_file(tmp_path, first + second)], warm_up=0)
+    assert costs.transfer is not None
+    assert costs.transfer == pytest.approx((0.0015, 0.00105, 0.00195, 2))
+    assert costs.ops[1]["F"].launch_s == pytest.approx(0.0005)
+
+
+def test_tensors_from_the_future_say_that_clocks_disagree(tmp_path: Path) -> None:
+    costs = calibrate([timeline_file(tmp_path, "0,compute,0F0,5,6\n1,compute,1F0,0,1\n")], pipes=1)
+    assert costs.left_out == {"tensors that came before they were sent; the clocks of ranks disagree": 1}
+    assert costs.transfer is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "pipes"),
+    [("1f1b", 1), ("dualpipev", 1), ("dualpipe", 2), ({"name": "chimera", "pairs": 2}, 4)],
+    ids=str,
+)
+def test_opposed_pipes_are_told_apart(tmp_path: Path, schedule: object, pipes: int) -> None:
+    """DualPipe's stages lie on the same ranks as DualPipeV's."""
+    played = simulate({**UNEVEN, "schedule": schedule}).played
+    (tmp_path / "timeline.csv").write_text(timeline_text(played))
+    assert calibrate([tmp_path / "timeline.csv"]).pipes == pipes
+
+
+def test_pipes_of_unequal_length_are_refused(tmp_path: Path) -> None:
+    file = timeline_file(tmp_path, "0,compute,0F0,0,1\n0,compute,1F0,1,2\n1,compute,2F0,0,1\n")
+    with pytest.raises(UserError, match=r"pipes seem to begin with stages \[0, 2\] of 3, .* --pipes"):
+        calibrate([file])
+    with pytest.raises(UserError, match="--pipes 2: 3 stages do not make up 2 equally long pipes"):
+        calibrate([file], pipes=2)
+
+
+def test_traces_that_were_simulated_measure_like_real_ones(tmp_path: Path) -> None:
+    """Traces for HTA are those of a GPU, in whole microseconds: a launch and a kernel each."""
+    played = simulate({**UNEVEN, "schedule": "1f1b"}).played
+    write_hta(played, tmp_path / "traces")
+    costs = calibrate(sorted((tmp_path / "traces").iterdir()))
+    forwards_s = [costs.ops[stage]["F"].time.median_s for stage in range(4)]
+    assert forwards_s == pytest.approx([milli(one) / 1000 for one in DEPTHS["forward"]], abs=1e-6)
+    assert costs.transfer is not None
+    assert costs.transfer.median_s == pytest.approx(0.0017, abs=2e-6)
+    assert max(one.launch_s for ops in costs.ops.values() for one in ops.values()) < 2e-6
 
 
 # --- costs on stages ---------------------------------------------------------------------------------------------
