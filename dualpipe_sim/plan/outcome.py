@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.plan.space import Candidate
+from dualpipe_sim.plan.space import RECOMPUTED, Candidate
 from dualpipe_sim.result import format_seconds
 from dualpipe_sim.sweep.runner import Row
 
@@ -146,9 +146,13 @@ def _words(candidate: Candidate) -> list[tuple[str, str]]:
         ("layout", layout if isinstance(layout, str) else "-".join(map(str, layout))),
         ("size", f"micro-batch {candidate.micro_batch_size}"),
         ("precision", candidate.precision),
-        ("recompute", f"{'+'.join(candidate.recompute) or 'nothing'} recomputed"),
+        ("recompute", f"{_recomputed(candidate)} recomputed"),
         ("sms", f"{candidate.communication_sms} SMs"),
     ]
+
+
+def _recomputed(candidate: Candidate) -> str:
+    return "all" if set(candidate.recompute) == set(RECOMPUTED) else "+".join(candidate.recompute) or "nothing"
 
 
 def _numbers(row: Row) -> list[str]:
