@@ -484,6 +484,31 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, figure5: Page, width: i
     assert browser.errors() == []
 
 
+def test_a_window_that_changes_while_the_page_is_loading_does_no_harm(browser: Browser, figure5: Page) -> None:
+    source = "addEventListener('DOMContentLoaded', () => dispatchEvent(new Event('resize')))"
+    script = browser.send("Page.addScriptToEvaluateOnNewDocument", source=source)
+    try:
+        browser.open(figure5)
+        assert browser.span() == (0, 81)
+        assert browser.errors() == []
+    finally:
+        browser.send("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+
+
+def test_it_works_in_the_frame_that_a_notebook_shows(browser: Browser, figure5: Page) -> None:
+    file = browser.folder / "notebook.html"
+    file.write_text(f"<!DOCTYPE html><title>notebook</title>{figure5._repr_html_()}", encoding="utf-8")
+    browser.driver.get(file.as_uri())
+    browser.driver.switch_to.frame(0)
+    try:
+        browser.wait("document.body.dataset.ready")
+        browser.choose("dualpipe")
+        assert browser.span() == (0, 66)
+        assert browser.errors() == []
+    finally:
+        browser.driver.switch_to.default_content()
+
+
 def test_16_ranks_and_120_micro_batches_layer_by_layer_stay_usable(browser: Browser, deepseek_v3: Page) -> None:
     begun = time.monotonic()
     browser.open(deepseek_v3)

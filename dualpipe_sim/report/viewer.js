@@ -25,8 +25,9 @@ async function main() {
     Object.assign(charts.gantt.canvas.dataset, { from: view.from, to: view.to, run: run.label, drawMs: performance.now() - before });
   }
   const redraw = () => {
-    if (!asked && run) requestAnimationFrame(draw);
+    if (asked || !run) return;
     asked = true;
+    requestAnimationFrame(draw);
   };
 
   async function choose(place) {
