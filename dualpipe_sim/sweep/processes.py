@@ -88,7 +88,7 @@ class _Worker:
     """A worker process; see ``worker.py``."""
 
     def __init__(self, evaluate: Evaluate) -> None:
-        # In a session of its own, so that Ctrl-C is answered by the parent alone.
+        # Away from the terminal, so that Ctrl-C is answered by the parent alone.
         command = [sys.executable, "-c", _PROGRAM, *sys.path]
         self._process = Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True)  # noqa: S603 - our own
         self._ready = False
