@@ -29,7 +29,7 @@ def format_costs(calibration: Calibration, name: str) -> str:
 
 def _comments(calibration: Calibration, name: str) -> Iterator[str]:
     yield f"# Measured by `dualpipe-sim calibrate`. To use them: costs: {{kind: measured, file: {name}}}"
-    yield f"# From {', '.join(Path(source).name for source in calibration.sources)}"
+    yield f"# From {', '.join(' '.join(Path(source).name.split()) for source in calibration.sources)}"
     yield "#"
     yield f"# Medians over {_steps(calibration)}; 90 % of samples lie from p5 to p95."
     yield "# launch: what an op takes beside its work, from when it could start: the host's time, gaps between kernels;"
