@@ -238,6 +238,16 @@ def test_the_chart_has_every_candidate_that_fits_and_a_ring_around_the_first() -
     assert axes.get_title(loc="left") == f"{len(found.fitting)} candidates that fit"
 
 
+def test_deepseeks_choice_is_found_where_memory_is_left_for_what_a_plan_does_not_count() -> None:
+    # DualPipe on 16 ranks, 64-way expert parallelism, 20 SMs, all recomputed, FP8: https://arxiv.org/abs/2412.19437,
+    # sections 3.2 and 3.3. On 16 ranks, since DualPipeV on 8 is the same plan.
+    free = ["plan.ranks=[16]", "plan.micro_batch_size=[1]", "plan.communication_sms=[20]"]
+    found = plan("plan_deepseek_v3", settings=[*free, "gpu={preset: h800, memory: 66 GB}"], top=1, confirm=0)
+    first = found.candidates[found.ranking[0]]
+    assert (first.schedule, first.expert, first.communication_sms) == ("dualpipe", 64, 20)
+    assert (first.precision, len(first.recompute)) == ("fp8", 3)
+
+
 def refusal(call: Callable[[], object]) -> str:
     with pytest.raises(UserError) as error:
         call()
