@@ -46,6 +46,18 @@ class _Tensor(NamedTuple):
         return f"{self.stage}RECV_{self.direction}{self.microbatch}"
 
 
+class Message(NamedTuple):
+    """A tensor that passes between two ranks, and how many of each one's tasks are issued before it."""
+
+    direction: str
+    stage: int
+    microbatch: int
+    source: int
+    target: int
+    tasks_before_send: int
+    tasks_before_receive: int
+
+
 def format_comms(schedule: Schedule) -> str:
     """Return the schedule with its communication, one line a rank, as torch's ``compute_comms`` CSV.
 
@@ -63,6 +75,18 @@ def format_comms(schedule: Schedule) -> str:
 
     """
     return "".join(",".join(row) + "\n" for row in _Lowering(schedule).rows())
+
+
+def messages_in_order(schedule: Schedule) -> list[Message]:
+    """Return all that passes between ranks, in the one order that the rows of :func:`format_comms` agree on.
+
+    Raises:
+        ScheduleError: an order that cannot run; the message says why.
+
+    """
+    lowering = _Lowering(schedule)
+    lowering.rows()
+    return lowering.messages
 
 
 def has_comms(text: str) -> bool:
@@ -132,15 +156,18 @@ class _Lowering:
         self.is_last: list[bool] = placement.is_last.tolist()
         self.written: list[list[str]] = [[] for _ in range(schedule.ranks)]
         self.there: set[_Tensor] = set()
+        self.tasks_written = [0] * schedule.ranks
+        self.messages: list[Message] = []
 
     def rows(self) -> list[list[str]]:
         waiting = [deque(_with_reductions(self.schedule, rank)) for rank in range(self.schedule.ranks)]
         while any(waiting):
             progress = False
-            for row, written in zip(waiting, self.written, strict=True):
+            for rank, (row, written) in enumerate(zip(waiting, self.written, strict=True)):
                 if row and self._is_ready(row[0]):
                     action = row.popleft()
                     written.append(str(action))
+                    self.tasks_written[rank] += not isinstance(action, str)
                     self._hand_over(action)
                     progress = True
             if not progress:
@@ -162,6 +189,8 @@ class _Lowering:
             if source != target:
                 self.written[source].append(tensor.send)
                 self.written[target].append(tensor.receive)
+                issued = self.tasks_written
+                self.messages.append(Message(*tensor, source, target, issued[source], issued[target]))
 
 
 def _ops(action: Task | str) -> tuple[Op, ...]:

@@ -12,6 +12,7 @@ from dualpipe_sim.schedule import Schedule
 
 Contention: TypeAlias = Literal["none", "fair"]
 Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
+Moves: TypeAlias = Literal["async", "rendezvous"]
 Reduction: TypeAlias = Literal["overlapped", "after", "none"]
 
 
@@ -114,6 +115,7 @@ class Experiment:
         step_end: gradient reduction and optimizer step.
         noise: how durations vary, or None.
         free: what a plan may choose.
+        transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
 
     """
 
@@ -127,6 +129,7 @@ class Experiment:
     step_end: StepEnd = StepEnd()
     noise: Noise | None = None
     free: Free = Free()
+    transfers: Moves = "async"
 
     @property
     def choices(self) -> tuple[Choice, ...]:

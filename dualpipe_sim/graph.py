@@ -62,6 +62,8 @@ class TaskGraph:
         transfers: the transfers, the last rows of the nodes.
         edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
         shared: the topology whose links flows share, or None where none do.
+        rendezvous: transfers wait for each other and for compute on both sides, in the order of their rows; else each
+            waits for the op that made it only.
 
     """
 
@@ -74,6 +76,7 @@ class TaskGraph:
     transfers: Transfers
     edges: IntArray
     shared: Topology | None = None
+    rendezvous: bool = False
 
     @property
     def nodes(self) -> int:
@@ -118,7 +121,7 @@ class TaskGraph:
 
     @cached_property
     def sender(self) -> IntArray:
-        """The one phase that each transfer waits for, shape ``(transfers,)``."""
+        """The phase whose output each transfer carries, the first that it waits for, shape ``(transfers,)``."""
         sender: IntArray = self.edges[0][self.predecessor_start[self.first_transfer : -1]]
         return sender
 

@@ -14,13 +14,22 @@ from dualpipe_sim.graph import NO_NODE, FloatArray, TaskGraph, Transfers
 from dualpipe_sim.needs import needs
 from dualpipe_sim.ops import KINDS, B
 from dualpipe_sim.placement import IntArray
+from dualpipe_sim.rendezvous import in_order, messages_before, tasks_before
 from dualpipe_sim.schedule import Schedule
 
 if TYPE_CHECKING:
     from dualpipe_sim.cluster import Topology
+    from dualpipe_sim.comms import Message
 
 
-def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *, contention: bool = False) -> TaskGraph:
+def lower(
+    schedule: Schedule,
+    costs: Costs,
+    topology: Topology | None = None,
+    *,
+    contention: bool = False,
+    rendezvous: bool = False,
+) -> TaskGraph:
     """Lay a schedule's tasks out as phases and transfers.
 
     Args:
@@ -28,6 +37,7 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *,
         costs: durations of phases, and the time or the bytes of transfers.
         topology: routes of transfers that are given as bytes, and the links of all-to-alls.
         contention: flows that overlap share the topology's links.
+        rendezvous: sends and receives are issued in order, and each waits for the other side.
 
     Raises:
         ScheduleError: an op that is missing, doubled, or never gets what it needs.
@@ -45,7 +55,9 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *,
 
     producer, consumer = needs(schedule)
     crosses = schedule.rank[producer] != schedule.rank[consumer]
-    transfers = _transfers(schedule, producer[crosses], consumer[crosses], stage_costs, topology)
+    sends, receives = producer[crosses], consumer[crosses]
+    order, messages = in_order(schedule, receives) if rendezvous else (np.arange(len(sends)), [])
+    transfers = _transfers(schedule, sends[order], receives[order], stage_costs, topology)
     transfer = len(task) + np.arange(len(transfers))
     first_of_task = _first_of_task(lane, task, len(sizes))
     edges = [
@@ -55,6 +67,7 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *,
         *_inputs(first_of_task, schedule.task_of_op[transfers.consumer], transfer),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
+        *_edges_of_messages(schedule, messages, lane, task, len(sizes)),
     ]
     return TaskGraph(
         schedule=schedule,
@@ -66,6 +79,7 @@ def lower(schedule: Schedule, costs: Costs, topology: Topology | None = None, *,
         transfers=transfers,
         edges=_sorted_by_target(edges),
         shared=topology if contention else None,
+        rendezvous=rendezvous,
     )
 
 
@@ -247,6 +261,29 @@ def _inputs(first_of_task: dict[int, IntArray], consumer: IntArray, transfer: In
     for first in first_of_task.values():
         there = first[consumer] >= 0
         yield transfer[there], first[consumer[there]]
+
+
+def _edges_of_messages(
+    schedule: Schedule, messages: list[Message], lane: IntArray, task: IntArray, tasks: int
+) -> Iterable[Edges]:
+    """A send or receive waits for the tasks and for the messages issued before it."""
+    if not messages:
+        return
+    for last in _last_of_task(lane, task, tasks):
+        for before, message in tasks_before(schedule, messages):
+            there = last[before] >= 0
+            yield last[before[there]], len(task) + message[there]
+    earlier, later = messages_before(messages, schedule.ranks)
+    yield len(task) + earlier, len(task) + later
+
+
+def _last_of_task(lane: IntArray, task: IntArray, tasks: int) -> Iterable[IntArray]:
+    """Last phase of each task on a lane, NO_NODE where it has none there, lane by lane, shape ``(tasks,)``."""
+    for code in (COMPUTE, ALLTOALL):
+        on_lane = np.flatnonzero(lane % RUNNING_LANES == code)
+        last = np.full(tasks, NO_NODE)
+        last[task[on_lane]] = on_lane
+        yield last
 
 
 def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:

@@ -249,7 +249,7 @@ def _of_boundaries(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
     yield from _buffered(schedule.rank[producer], end_s[producer], start_s[consumer], size_bytes)
     producer, consumer = graph.transfers.producer, graph.transfers.consumer
     leaves_s, arrives_s = timeline.start_s[graph.first_transfer :], timeline.end_s[graph.first_transfer :]
-    yield from _buffered(schedule.rank[producer], leaves_s, arrives_s, size_bytes)
+    yield from _buffered(schedule.rank[producer], timeline.end_s[graph.sender], arrives_s, size_bytes)
     yield from _buffered(schedule.rank[consumer], leaves_s, start_s[consumer], size_bytes)
 
 

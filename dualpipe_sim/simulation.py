@@ -105,7 +105,13 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed."""
     topology = experiment.cluster.topology(choice.ranks)
     order = build_choice(experiment, choice)
-    graph = lower(order, experiment.costs, topology, contention=experiment.contention == "fair")
+    graph = lower(
+        order,
+        experiment.costs,
+        topology,
+        contention=experiment.contention == "fair",
+        rendezvous=experiment.transfers == "rendezvous",
+    )
     return graph if experiment.noise is None else slowed(graph, experiment.noise)
 
 

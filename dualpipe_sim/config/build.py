@@ -99,6 +99,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         StepEnd() if root.training is None else StepEnd(root.training.gradient_reduction, root.training.optimizer),
         None if root.noise is None else Noise(**root.noise.model_dump()),
         _free(root.plan),
+        root.pipeline.transfers,
     )
 
 

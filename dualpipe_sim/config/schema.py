@@ -58,6 +58,11 @@ class Pipeline(Section):
         description="'even', 'balanced' (the slowest stage as fast as can be), the number of layers of each stage, "
         "or a Megatron layout string such as 'Et*3|(tt|)*29,m|L'",
     )
+    transfers: Literal["async", "rendezvous"] = Field(
+        "async",
+        description="how tensors move between ranks: each leaves when it is made, or sends and receives take turns on "
+        "each rank and wait for the other side, as in torch's runtime",
+    )
 
 
 class Parallel(Section):

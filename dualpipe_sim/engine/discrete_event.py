@@ -2,7 +2,8 @@
 
 A rank is a process for each of its lanes. A lane takes its phases in order: it sleeps until all that the phase
 waits for is there, holds the lane for the phase's duration, and tells those who wait for it. A transfer leaves
-when its producer is done and never blocks a lane; one that takes no time is there at once, without an event.
+when all that it waits for is done, and never blocks a lane; one that waits for its producer only and takes no time is
+there at once, without an event.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ def play(graph: TaskGraph) -> Timeline:
     play = _Play(graph)
     play.env.run()
     start_s, end_s = np.array(play.start_s), np.array(play.end_s)
-    leaves_s = end_s[graph.sender]
-    sent_at_once = graph.duration_s[graph.first_transfer :] == 0
-    end_s[graph.first_transfer :][sent_at_once] = leaves_s[sent_at_once]
+    if not graph.rendezvous:
+        leaves_s = start_s[graph.first_transfer :] = end_s[graph.sender]
+        sent_at_once = graph.duration_s[graph.first_transfer :] == 0
+        end_s[graph.first_transfer :][sent_at_once] = leaves_s[sent_at_once]
     if np.isnan(end_s).any():
         raise explain(graph, done=~np.isnan(end_s))
-    return Timeline(graph, np.append(start_s, leaves_s), end_s, NAME)
+    return Timeline(graph, start_s, end_s, NAME)
 
 
 class _Play:
@@ -49,7 +51,7 @@ class _Play:
 
     def __init__(self, graph: TaskGraph) -> None:
         self.env = simpy.Environment()
-        self.start_s = array("d", [_NEVER]) * graph.first_transfer
+        self.start_s = array("d", [_NEVER]) * graph.nodes
         self.end_s = array("d", [_NEVER]) * graph.nodes
         self._lasts = _lasting(self.env, graph)
         self._missing = _integers(graph.in_degree)
@@ -76,8 +78,14 @@ class _Play:
             if successor < self._first_transfer:
                 self._arrive(successor)
             else:
-                under_way = self._lasts(successor)
-                under_way.callbacks.append(self._received)
+                self._send(successor)
+
+    def _send(self, transfer: int) -> None:
+        self._missing[transfer] -= 1
+        if not self._missing[transfer]:
+            self.start_s[transfer] = self.env.now
+            under_way = self._lasts(transfer)
+            under_way.callbacks.append(self._received)
 
     def _received(self, under_way: simpy.Event) -> None:
         self._finish(cast("int", under_way.value))
@@ -105,10 +113,11 @@ def _lasting(env: simpy.Environment, graph: TaskGraph) -> Callable[[int], simpy.
 def _successors(graph: TaskGraph) -> tuple[IntArray, IntArray]:
     """Return what waits for each node: where it begins, shape ``(nodes + 1,)``, and the nodes.
 
-    What waits for a transfer that takes no time waits for its sender instead.
+    What waits for a transfer that takes no time waits for its sender instead, unless the transfer itself may wait.
     """
     sender = np.arange(graph.nodes)
     at_once = graph.first_transfer + np.flatnonzero(graph.duration_s[graph.first_transfer :] == 0)
+    at_once = at_once[:0] if graph.rendezvous else at_once
     sender[at_once] = graph.sender[at_once - graph.first_transfer]
     source, target = sender[graph.edges[0]], graph.edges[1]
     takes_time = sender[target] == target

@@ -14,6 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph import TaskGraph
@@ -37,6 +38,8 @@ def play(graph: TaskGraph) -> Timeline:
     lanes = _lanes(graph)
     start_s, end_s = _walk(lanes, graph.duration_s)
     _check_all_ended(graph, end_s)
+    if graph.rendezvous:
+        return Timeline(graph, start_s, end_s, NAME)
     leaves_s = end_s[graph.sender]
     arrives_s = leaves_s + graph.duration_s[graph.first_transfer :]
     return Timeline(graph, np.append(start_s, leaves_s), np.append(end_s, arrives_s), NAME)
@@ -82,7 +85,7 @@ class _Lanes:
     and place 0 is the start of time, the lane predecessor of every first phase.
 
     Attributes:
-        place: place of each phase, shape ``(phases,)``.
+        place: place of each phase, shape ``(phases,)``; with rendezvous transfers are played like phases.
         first: place of each lane's first phase, shape ``(lanes,)``.
         before: places that each place waits for, padded with the start of time, shape ``(slots, places)``; slot 0 is
             the lane's order.
@@ -97,9 +100,13 @@ class _Lanes:
 
 
 def _lanes(graph: TaskGraph) -> _Lanes:
-    phases = graph.first_transfer
-    by_lane = np.argsort(graph.lane, kind="stable")
-    begins = np.diff(graph.lane[by_lane], prepend=-1) != 0
+    lane = graph.lane
+    if graph.rendezvous:  # what a rank receives, in order, is a lane of its own
+        receiver = graph.schedule.rank[graph.transfers.consumer]
+        lane = np.append(lane, graph.schedule.ranks * RUNNING_LANES + receiver)
+    phases = len(lane)
+    by_lane = np.argsort(lane, kind="stable")
+    begins = np.diff(lane[by_lane], prepend=-1) != 0
     place = np.empty(phases, dtype=np.int64)
     place[by_lane] = np.arange(phases) + np.cumsum(begins)
     first = place[by_lane[begins]]
@@ -113,7 +120,9 @@ def _lanes(graph: TaskGraph) -> _Lanes:
     before[0, first] = _START
     crosses = source >= phases
     via[slot[crosses], place[target[crosses]]] = source[crosses]
-    before[slot, place[target]] = place[np.append(np.arange(phases), graph.sender)[source]]
+    sender = np.arange(graph.nodes)
+    sender[phases:] = graph.sender[: graph.nodes - phases]
+    before[slot, place[target]] = place[sender[source]]
     return _Lanes(place, first, before, via)
 
 
@@ -143,12 +152,12 @@ def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray
 def _check_all_ended(graph: TaskGraph, end_s: FloatArray) -> None:
     ended = np.isfinite(end_s)
     if not ended.all():
-        raise explain(graph, done=np.append(ended, ended[graph.sender]))
+        raise explain(graph, done=ended if graph.rendezvous else np.append(ended, ended[graph.sender]))
 
 
 def _turns(graph: TaskGraph, lanes: _Lanes) -> list[IntArray]:
     """Places of the phases that each turn can compute, once the turns before it are done."""
-    every_phase_one_turn = np.where(np.arange(graph.nodes) < graph.first_transfer, 1.0, 0.0)
+    every_phase_one_turn = np.where(np.arange(graph.nodes) < len(lanes.place), 1.0, 0.0)
     _, turn = _walk(lanes, every_phase_one_turn)
     _check_all_ended(graph, turn)
     by_turn = np.argsort(turn, kind="stable")
@@ -181,7 +190,7 @@ def _walk_block(
     delay_s = np.append(durations_s.T, np.zeros((1, scenarios)), axis=0)
     end_s = np.zeros((lanes.before.shape[1], scenarios))
     start_s = np.zeros_like(end_s)
-    end_s[lanes.place] = delay_s[: graph.first_transfer]
+    end_s[lanes.place] = delay_s[: len(lanes.place)]
     for places in turns:
         ready_s = end_s[lanes.before[0, places]]
         for before, via in zip(lanes.before[1:], lanes.via[1:], strict=True):
@@ -189,6 +198,8 @@ def _walk_block(
         start_s[places] = ready_s
         end_s[places] += ready_s
     start_s, end_s = start_s[lanes.place].T, end_s[lanes.place].T
+    if graph.rendezvous:
+        return start_s, end_s
     leaves_s = end_s[:, graph.sender]
     arrives_s = leaves_s + durations_s[:, graph.first_transfer :]
     return np.append(start_s, leaves_s, axis=1), np.append(end_s, arrives_s, axis=1)

@@ -150,7 +150,7 @@ def _flows(timeline: Timeline, under_way: list[tuple[Span, Span]]) -> Iterator[E
 def _first_consumers(timeline: Timeline) -> IntArray:
     """Return the phase that each transfer lets start, the earliest of several, shape ``(transfers,)``."""
     graph = timeline.graph
-    source, target = graph.edges[:, graph.edges[0] >= graph.first_transfer]
+    source, target = graph.edges[:, (graph.edges[0] >= graph.first_transfer) & (graph.edges[1] < graph.first_transfer)]
     by_start = np.lexsort((timeline.start_s[target], source))
     first: IntArray = target[by_start[np.diff(source[by_start], prepend=-1) != 0]]
     return first
