@@ -484,6 +484,28 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, figure5: Page, width: i
     assert browser.errors() == []
 
 
+def test_fingers_tap_and_pinch(browser: Browser, figure5: Page) -> None:
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": round(x), "y": round(y), "id": finger} for finger, (x, y) in enumerate(places)]
+        browser.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        browser.settle()
+
+    browser.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+    try:
+        browser.open(figure5, size=(390, 844))
+        left, top = browser.ask("(({left, top}) => [left, top])(gantt.getBoundingClientRect())")
+        touch("touchStart", (left + 150, top + 20))
+        touch("touchEnd")
+        assert "gap before" in browser.ask("tip.innerText")
+        touch("touchStart", (left + 150, top + 40), (left + 200, top + 40))
+        touch("touchMove", (left + 100, top + 40), (left + 250, top + 40))
+        touch("touchEnd")
+        begin, end = browser.span()
+        assert end - begin == pytest.approx(81 / 3, rel=0.02)  # three times as far apart
+    finally:
+        browser.send("Emulation.setTouchEmulationEnabled", enabled=False)
+
+
 def test_a_window_that_changes_while_the_page_is_loading_does_no_harm(browser: Browser, figure5: Page) -> None:
     source = "addEventListener('DOMContentLoaded', () => dispatchEvent(new Event('resize')))"
     script = browser.send("Page.addScriptToEvaluateOnNewDocument", source=source)
