@@ -257,7 +257,8 @@ def refusal(call: Callable[[], object]) -> str:
 def test_errors_say_what_to_do() -> None:
     uniform = {"forward": 1, "backward_input": 1, "backward_weight": 1}
     no_model = {"pipeline": {"ranks": 2, "micro_batches": 4}, "schedule": "1f1b", "costs": uniform}
-    assert refusal(lambda: plan(no_model)).endswith("a plan needs a model on GPUs, so costs of kind 'layers'")
+    needed = "config: costs.kind: a plan needs a model on GPUs, so costs of kind 'layers'"
+    assert refusal(lambda: plan(no_model)) == needed
     assert "top must be 1 or more" in refusal(lambda: plan(small({}), top=0))
     never = refusal(lambda: plan(small({"ranks": [3, 5]})))
     assert never == "config: plan: no candidate can be; the first: 16 GPUs are no multiple of 3 ranks"

@@ -98,14 +98,15 @@ class _Placed:
             self.any_order_s[of_pipe] = (bound_s + self.end_s) * _ROUNDING
         return self.any_order_s[of_pipe]
 
-    def too_much(self, size_bytes: IntArray, reason: str, what: str) -> Verdict | None:
-        """Return the verdict on ranks that need so much, if one of them has less."""
-        rank = int(size_bytes.argmax())
-        if size_bytes[rank] <= self.costs.gpu.memory_bytes:
-            return None
-        has_gb, needs_gb = self.costs.gpu.memory_bytes / 1e9, size_bytes[rank] / 1e9
-        detail = f"rank {rank} needs {needs_gb:.1f} GB {what}, its GPU has {has_gb:.1f}"
-        return Verdict(reason, detail, memory_bytes=int(size_bytes[rank]))
+    def too_much(self, least: IntArray, what: str) -> Verdict | None:
+        """Return the verdict on ranks that need so much, ``what`` included, if a GPU has less."""
+        for reason, held, size_bytes in ((STATIC, "for state alone", self.keeps.state), (ACTIVATIONS, what, least)):
+            rank = int(size_bytes.argmax())
+            if size_bytes[rank] > self.costs.gpu.memory_bytes:
+                has_gb, needs_gb = self.costs.gpu.memory_bytes / 1e9, size_bytes[rank] / 1e9
+                detail = f"rank {rank} needs {needs_gb:.1f} GB {held}, its GPU has {has_gb:.1f}"
+                return Verdict(reason, detail, memory_bytes=int(least.max()))
+        return None
 
 
 class Judge:
@@ -162,11 +163,8 @@ class Judge:
         return self._states[key]
 
     def _of_order(self, placed: _Placed, order: Schedule) -> Verdict:
-        keeps = placed.keeps
-        least = least_memory_bytes(order, keeps)
-        too_much = placed.too_much(keeps.state, STATIC, "for state alone") or placed.too_much(
-            least, ACTIVATIONS, "with its activations"
-        )
+        least = least_memory_bytes(order, placed.keeps)
+        too_much = placed.too_much(least, "with its activations")
         if too_much is not None:
             return too_much
         return Verdict(
@@ -181,9 +179,7 @@ class Judge:
         keeps, placement = placed.keeps, placed.placement
         most = [int(keeps.activations[placement.stages_of_rank(rank)].max()) for rank in range(placement.ranks)]
         least = keeps.state + np.array(most)
-        too_much = placed.too_much(keeps.state, STATIC, "for state alone") or placed.too_much(
-            least, ACTIVATIONS, "with one micro-batch"
-        )
+        too_much = placed.too_much(least, "with one micro-batch")
         if too_much is not None:
             return too_much
         any_order_s = placed.any_order_bound_s(of_pipe)

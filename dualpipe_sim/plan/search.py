@@ -75,8 +75,12 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
         raise UserError(f"top must be 1 or more and confirm 0 or more, got {top} and {confirm}")
     data, source = read_config(config, settings=settings)
     experiment = experiment_of(data, source)
+    try:
+        candidates = _distinct(candidates_of(experiment))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     base = {key: value for key, value in data.items() if key not in ("sweep", "compare", "plan")}
-    search = _Search(experiment, top, Workers(workers, dask), progress)
+    search = _Search(experiment, candidates, top, Workers(workers, dask), progress)
     search.open(output, [dualpipe_sim.__version__, base], resume=resume)
     try:
         search.run_all() if exhaustive else search.run_best()
@@ -91,12 +95,19 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
 class _Search:
     """One search: what is known of each candidate, by its place."""
 
-    def __init__(self, experiment: Experiment, top: int, workers: Workers, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        candidates: Sequence[Candidate],
+        top: int,
+        workers: Workers,
+        progress: Progress | None,
+    ) -> None:
         self._experiment = experiment
         self._top = top
         self._workers = workers
         self._progress = progress
-        self._candidates = _distinct(candidates_of(experiment))
+        self._candidates = candidates
         self._verdicts = self._judged()
         if all(verdict.reason == SIZES for verdict in self._verdicts):
             raise UserError(f"{experiment.source}: plan: no candidate can be; the first: {self._verdicts[0].detail}")
