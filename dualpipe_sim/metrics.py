@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
+from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.ops import F, I
 from dualpipe_sim.placement import IntArray
 from dualpipe_sim.schedule import Schedule
@@ -13,8 +13,9 @@ from dualpipe_sim.timeline import Timeline
 
 FloatArray = NDArray[np.float64]
 
-CAUSES = ("warm_up", "drain", "exposed_transfer", "waiting")
-"""Why a rank is idle: before its first op, after its last, for a tensor under way, for an op upstream."""
+CAUSES = ("warm_up", "drain", "exposed_transfer", "exposed_alltoall", "waiting")
+"""Why a rank is idle: before its first op, after its last, for a tensor under way, for the all-to-all it came out of,
+for the rest of an op upstream."""
 
 
 def busy_s(timeline: Timeline) -> FloatArray:
@@ -63,18 +64,22 @@ def idle_s_by_cause(timeline: Timeline) -> dict[str, FloatArray]:
     """Idle seconds of each rank by cause, each of shape ``(ranks,)``; they sum to :func:`idle_s`.
 
     A gap between two ops follows the latest tensor that the later op waits for: as much of the gap as that tensor
-    was under way is exposed transfer, the rest is waiting for the op that made it.
+    was under way is exposed transfer; as much of what is left as the all-to-all took that the tensor came out of, if it
+    came out of one, is exposed all-to-all; the rest is waiting for the op that made it.
     """
     first = timeline.first_task_of_rank
     gap = np.empty(len(timeline.rank))
     gap[1:] = timeline.task_start_s[1:] - timeline.task_end_s[:-1]
     gap[first[:-1]] = 0.0
-    under_way = np.minimum(gap, _latest_transfer_s(timeline))
+    transfer_s, alltoall_s = _latest_input_s(timeline)
+    under_way = np.minimum(gap, transfer_s)
+    exchanged = np.minimum(gap - under_way, alltoall_s)
     return {
         "warm_up": timeline.task_start_s[first[:-1]],
         "drain": timeline.makespan_s - timeline.task_end_s[first[1:] - 1],
         "exposed_transfer": _sum_by_rank(timeline, under_way),
-        "waiting": _sum_by_rank(timeline, gap - under_way),
+        "exposed_alltoall": _sum_by_rank(timeline, exchanged),
+        "waiting": _sum_by_rank(timeline, gap - under_way - exchanged),
     }
 
 
@@ -146,15 +151,20 @@ def critical_path(timeline: Timeline) -> list[int]:
         path.append(node)
 
 
-def _latest_transfer_s(timeline: Timeline) -> FloatArray:
-    """Seconds that the transfer reaching each task last was under way, 0 where none does, shape ``(tasks,)``."""
+def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
+    """How long the transfer that reached each task last was under way, and the all-to-all that it came out of took.
+
+    Both of shape ``(tasks,)``, 0 where there is none.
+    """
     graph = timeline.graph
-    begin = graph.first_transfer
+    seconds = timeline.end_s - timeline.start_s
+    from_alltoall = graph.lane[graph.sender] % RUNNING_LANES == ALLTOALL
     task = graph.schedule.task_of_op[graph.transfers.consumer]
-    by_arrival = np.lexsort((timeline.end_s[begin:], task))
-    under_way = np.zeros(len(timeline.rank))
-    under_way[task[by_arrival]] = (timeline.end_s[begin:] - timeline.start_s[begin:])[by_arrival]
-    return under_way
+    by_arrival = np.lexsort((timeline.end_s[graph.first_transfer :], task))
+    transfer_s, alltoall_s = np.zeros(len(timeline.rank)), np.zeros(len(timeline.rank))
+    transfer_s[task[by_arrival]] = seconds[graph.first_transfer :][by_arrival]
+    alltoall_s[task[by_arrival]] = np.where(from_alltoall, seconds[graph.sender], 0.0)[by_arrival]
+    return transfer_s, alltoall_s
 
 
 def _peak_by_rank(live: FloatArray, timeline: Timeline) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from html import escape
@@ -206,8 +207,10 @@ class Comparison(Sequence[Result]):
         """Draw all timelines on one time axis; see :func:`dualpipe_sim.plot.compare_gantt`."""
         from dualpipe_sim.plot import compare_gantt
 
-        timelines = {run.label: run.timeline for run in self.runs if run.timeline is not None}
-        return compare_gantt(timelines, memories={run.label: run.memory for run in self.runs}, **options)
+        labels = Counter(run.label for run in self.runs)
+        named = {run.label if labels[run.label] == 1 else f"{run.label}, {run.size}": run for run in self.runs}
+        timelines = {name: run.timeline for name, run in named.items() if run.timeline is not None}
+        return compare_gantt(timelines, memories={name: run.memory for name, run in named.items()}, **options)
 
     def report(self, title: str = "comparison", config: str = "", first: str = "") -> Page:
         """Return all runs as one page for a browser, to be saved or shown in a notebook.

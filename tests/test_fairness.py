@@ -93,3 +93,8 @@ def test_the_chart_has_a_point_for_each_run_and_a_front() -> None:
     assert [line.get_label() for line in points] == ["zb-h1", "v-min", "1f1b"]
     # v-min idles 2P - 2.5 = 13.5 and ZB-H1 P - 1 = 7 beside 96 of work
     np.testing.assert_allclose(np.asarray(front.get_xydata()), [(4, 100 * 13.5 / 109.5), (8, 100 * 7 / 103)])
+
+
+def test_one_schedule_at_two_sizes_is_two_charts() -> None:
+    runs = by_stages(experiment("dualpipe", {"name": "dualpipe", "micro_batches": 40}))
+    assert len(runs.gantt().axes) == 2

@@ -14,7 +14,7 @@ from rich.table import Table
 from dualpipe_sim.registry import ScheduleSpec
 from dualpipe_sim.result import Comparison, Result, format_seconds, summaries_of
 
-_HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer"}
+_HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
 
 
 def print_run(result: Result) -> None:
@@ -103,14 +103,17 @@ def _training(result: Result) -> list[str]:
 
 
 def _by_rank(result: Result) -> Table:
-    """Return a row a rank: bubble, idle seconds by cause, exposed all-to-all where there is any, what is in flight."""
+    """Return a row a rank: bubble, idle seconds by cause, all-to-all exposed inside ops, what is in flight."""
     seconds = {_HEADINGS.get(cause, cause): idle_s for cause, idle_s in (result.idle_s_by_cause or {}).items()}
-    if result.alltoall_hidden_ratio is not None:
-        seconds["exposed"] = result.exposed_alltoall_s_by_rank or []
-    digits = 3 if "exposed" in seconds else 4  # all columns fit 80 characters
+    exchanges = result.alltoall_hidden_ratio is not None
+    if exchanges:
+        seconds["inside"] = result.exposed_alltoall_s_by_rank or []
+    else:
+        seconds.pop("all-to-all", None)
+    digits = 3 if exchanges else 4  # all columns fit 80 characters
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("rank", "bubble", *seconds, "in flight", "act."):
-        table.add_column(heading, justify="right")
+    for heading in ("rank", "bubble", *seconds, *([] if exchanges else ["in flight"]), "act."):
+        table.add_column(heading, justify="right", no_wrap=True)
     columns = zip(
         result.bubble_ratio_by_rank or (),
         zip(*seconds.values(), strict=True),
@@ -120,5 +123,6 @@ def _by_rank(result: Result) -> Table:
     )
     for rank, (bubble, times_s, in_flight, activations) in enumerate(columns):
         times = [format_seconds(time_s, digits) for time_s in times_s]
-        table.add_row(f"{rank}", f"{bubble:.1%}", *times, f"{in_flight}", f"{activations:.4g}")
+        live = [] if exchanges else [f"{in_flight}"]
+        table.add_row(f"{rank}", f"{bubble:.1%}", *times, *live, f"{activations:.4g}")
     return table
