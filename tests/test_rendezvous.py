@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from dualpipe_sim import build
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.export.chrome import events
 from dualpipe_sim.lowering import lower
 from dualpipe_sim.schedule import Schedule
 from dualpipe_sim.simulation import simulate
@@ -68,10 +71,10 @@ def test_never_faster_than_async_and_both_engines_agree(
     schedule = build(name, ranks, 2 * ranks * times)
     graph = lower(schedule, costs(transfer_s, forward_s), rendezvous=True)
     ideal = longest_path.play(lower(schedule, costs(transfer_s, forward_s)))
-    fast, events = longest_path.play(graph), discrete_event.play(graph)
+    fast, by_event = longest_path.play(graph), discrete_event.play(graph)
     assert fast.makespan_s >= ideal.makespan_s - 1e-9
-    np.testing.assert_allclose(fast.start_s, events.start_s, atol=1e-9)
-    np.testing.assert_allclose(fast.end_s, events.end_s, atol=1e-9)
+    np.testing.assert_allclose(fast.start_s, by_event.start_s, atol=1e-9)
+    np.testing.assert_allclose(fast.end_s, by_event.end_s, atol=1e-9)
     (many,) = longest_path.play_many(graph, [graph.duration_s])
     np.testing.assert_allclose(many.end_s, fast.end_s, atol=1e-9)
     one_at_a_time(fast, schedule)
@@ -111,3 +114,29 @@ def test_the_configuration_asks_for_it() -> None:
         for overrides in ({}, {"pipeline.transfers": "async"}, {"pipeline.transfers": "rendezvous"})
     )
     assert same == ideal < real
+
+
+@pytest.mark.parametrize("name", ["1f1b", "dualpipe"])
+def test_layers_on_two_lanes_play_alike_on_both_engines(name: str) -> None:
+    size: dict[str, Any] = {"schedule": name, "ranks": 4, "micro_batches": 8, "pipeline.transfers": "rendezvous"}
+    ideal = simulate("deepseek_v3", **{**size, "pipeline.transfers": "async"})
+    fast, by_event = (simulate("deepseek_v3", engine=engine, **size) for engine in ("longest-path", "simpy"))
+    assert fast.timeline is not None
+    assert by_event.timeline is not None
+    np.testing.assert_allclose(fast.timeline.end_s, by_event.timeline.end_s, rtol=0, atol=1e-9)
+    assert (fast.makespan_s or 0.0) >= (ideal.makespan_s or 0.0) - 1e-9
+    idle = np.sum(list(fast.idle_s_by_cause.values()), axis=0) if fast.idle_s_by_cause else 0.0
+    np.testing.assert_allclose(idle, np.array(fast.bubble_ratio_by_rank) * (fast.makespan_s or 0.0), atol=1e-9)
+
+
+def test_links_can_be_shared_too() -> None:
+    size: dict[str, Any] = {"schedule": "dualpipe", "ranks": 4, "micro_batches": 8, "contention": "fair"}
+    shared = simulate("deepseek_v3", **size, **{"pipeline.transfers": "rendezvous"})
+    assert shared.engine == "simpy"
+
+
+def test_an_arrow_of_the_trace_goes_from_op_to_op() -> None:
+    timeline = longest_path.play(lower(build("interleaved-1f1b", 4, 8), costs(0.5), rendezvous=True))
+    kinds = [event["ph"] for event in events(timeline)]
+    arrows = {kind: kinds.count(kind) for kind in "sf"}
+    assert arrows["s"] == arrows["f"] == len(timeline.graph.transfers)
