@@ -314,7 +314,7 @@ def test_more_bandwidth_never_hurts(factor: float) -> None:
         ({"overlap.communication_sms": 132}, "overlap.communication_sms: 132 SMs leave none of GPU h800's 132"),
         ({"overlap.sharing": "all"}, "overlap.sharing: must be 'reserved' or 'on-demand', got 'all'"),
         ({"cluster.alltoall.launch": "-1 s"}, "cluster.alltoall.launch: must be a time like 5 us, finite"),
-        ({"costs.kind": "layer"}, "costs: kind must be 'uniform' or 'layers'"),
+        ({"costs.kind": "layer"}, "costs: kind must be 'uniform', 'layers' or 'measured'"),
         ({"costs.measured": {"attention": 1}}, "costs.measured.attention: unknown key"),
         ({"costs.measured": {"mlp_forward": {"gem": 1}}}, "costs.measured.mlp_forward: must be a time, or times of"),
         ({"costs.transfer": "58 MB"}, "costs.transfer: costs of kind 'layers' know the bytes; give a time"),
