@@ -13,7 +13,8 @@ import pytest
 
 from dualpipe_sim import UserError, sweep
 from dualpipe_sim.sweep import read_table
-from dualpipe_sim.sweep.runner import Row, evaluate_all
+from dualpipe_sim.sweep.points import Row
+from dualpipe_sim.sweep.runner import evaluate_all
 
 pytest.importorskip("distributed", reason="Dask is not installed, so nothing here is tested: install the dev extra")
 

@@ -23,8 +23,9 @@ from dualpipe_sim.config.axes import factors_of, parse_over, points_of, with_axe
 from dualpipe_sim.config.load import experiment_of, read_config
 from dualpipe_sim.result import Result
 from dualpipe_sim.sweep import SweepTable, read_table, sweep
+from dualpipe_sim.sweep.points import POINT, Row
 from dualpipe_sim.sweep.rows import FORMATS, RowFile
-from dualpipe_sim.sweep.runner import POINT, Row, evaluate_all
+from dualpipe_sim.sweep.runner import evaluate_all
 from dualpipe_sim.sweep.study import Study, collect
 
 SMALL: dict[str, object] = {

@@ -9,7 +9,7 @@ from typing import cast
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.plan.space import RECOMPUTED, Candidate
 from dualpipe_sim.result import format_seconds
-from dualpipe_sim.sweep.runner import Row
+from dualpipe_sim.sweep.points import Row
 
 
 @dataclass(frozen=True, eq=False)

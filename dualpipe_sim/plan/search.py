@@ -20,8 +20,9 @@ from dualpipe_sim.plan.judge import FAILED, MEMORY, SIZES, Judge, Verdict, ruled
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
 from dualpipe_sim.plan.space import Candidate, candidates_of, gpus_of, layer_costs
+from dualpipe_sim.sweep.points import Evaluate, Progress, Row, Rows
 from dualpipe_sim.sweep.rows import RowFile
-from dualpipe_sim.sweep.runner import Evaluate, Progress, Row, Rows, evaluate_all
+from dualpipe_sim.sweep.runner import evaluate_all
 from dualpipe_sim.sweep.study import Study
 
 _WAVE = 8  # candidates a worker runs before what they say rules others out; every wave is twice as long

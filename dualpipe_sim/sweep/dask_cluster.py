@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.sweep.points import Evaluate, Point, Row, Rows, attempt
 from dualpipe_sim.sweep.pool import as_they_end
-from dualpipe_sim.sweep.runner import Evaluate, Point, Row, Rows, attempt
 
 if TYPE_CHECKING:
     from distributed import Client

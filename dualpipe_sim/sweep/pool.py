@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import TypeAlias
 
-from dualpipe_sim.sweep.runner import Evaluate, Point, Row, attempt
+from dualpipe_sim.sweep.points import Evaluate, Point, Row, attempt
 
 Task: TypeAlias = tuple[int, Point]
 

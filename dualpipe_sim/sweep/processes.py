@@ -17,8 +17,8 @@ from subprocess import PIPE, Popen
 from typing import IO, Any, cast
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.sweep.points import Evaluate, Point, Row, Rows
 from dualpipe_sim.sweep.pool import as_they_end
-from dualpipe_sim.sweep.runner import Evaluate, Point, Row, Rows
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from dualpipe_sim.sweep.worker import main; main()"
 _DEATHS = (EOFError, OSError, pickle.UnpicklingError)

@@ -20,7 +20,7 @@ from typing import NamedTuple, cast
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.files import written_whole
 from dualpipe_sim.sweep import parquet
-from dualpipe_sim.sweep.runner import POINT, Row
+from dualpipe_sim.sweep.points import POINT, Row
 
 _SYNC_S = 1.0
 

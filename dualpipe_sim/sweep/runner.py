@@ -5,19 +5,10 @@ An evaluation that fails is a row with its reason, and so is one that takes its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from dualpipe_sim.errors import UserError
-
-Point: TypeAlias = dict[str, object]
-Row: TypeAlias = dict[str, object]
-Evaluate: TypeAlias = Callable[[Point], Row]
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told how many of how many points are done."""
-POINT = "point"
-"""The last key of a row on disk: the name of its point."""
-Rows: TypeAlias = Generator[tuple[int, Row], None, None]
+from dualpipe_sim.sweep.points import Evaluate, Point, Rows, attempt
 
 
 def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 1, dask: str | None = None) -> Rows:
@@ -47,13 +38,3 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
     from dualpipe_sim.sweep.processes import on_processes
 
     return on_processes(points, evaluate, min(workers, len(points)))
-
-
-def attempt(evaluate: Evaluate, point: Point) -> Row:
-    """Return the row of a point, or of the reason why it has none: one point's failure is not the others'."""
-    try:
-        return evaluate(point)
-    except UserError as error:
-        return {"error": str(error)}
-    except Exception as error:  # noqa: BLE001 - a night's sweep must outlive a bug that one point hits
-        return {"error": f"{type(error).__name__}: {error}"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.errors import ConfigError
-from dualpipe_sim.sweep.runner import Progress
+from dualpipe_sim.sweep.points import Progress
 from dualpipe_sim.sweep.table import SweepTable
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.sweep.points import POINT, Evaluate, Point, Progress, Row
 from dualpipe_sim.sweep.rows import RowFile
-from dualpipe_sim.sweep.runner import POINT, Evaluate, Point, Progress, Row, evaluate_all
+from dualpipe_sim.sweep.runner import evaluate_all
 
 
 @dataclass(frozen=True)

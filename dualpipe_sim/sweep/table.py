@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dualpipe_sim.errors import UserError, did_you_mean
-from dualpipe_sim.sweep.runner import POINT, Row
+from dualpipe_sim.sweep.points import POINT, Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from dualpipe_sim.sweep.runner import attempt
+from dualpipe_sim.sweep.points import attempt
 
 
 def main() -> None:
