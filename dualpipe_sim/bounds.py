@@ -56,8 +56,9 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
         free_s[phase.lane] = start_s + seconds
         ends_s.append(start_s + seconds)
         output_s[phase.half] = ends_s[-1]
-    whole_s = max(ends_s)
-    return TaskTime(whole_s, output_s.get(0, whole_s), output_s.get(1, whole_s if len(output_s) == 1 else 0.0))
+    # A half without phases of its own is done when the other is, as lowering has it.
+    forward_s, backward_s = (output_s.get(half, output_s.get(1 - half, 0.0)) for half in (0, 1))
+    return TaskTime(max(ends_s), forward_s, backward_s)
 
 
 def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape, TaskTime]:

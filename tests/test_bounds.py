@@ -102,6 +102,14 @@ def test_no_bound_is_above_the_makespan(case: tuple[Schedule, UniformCosts | Ran
     assert placement_bound_s(order.placement, order.microbatches_of_pipe, stage_costs, topology) <= makespan_s
 
 
+def test_an_output_that_is_ready_before_its_task_ends_is_not_waited_for_longer() -> None:
+    """The last backward's gradient may leave long before the last rank is done with it."""
+    order, costs = build("1f1b", 4, 8), RandomPhases(2**32 - 1)
+    topology = Cluster(1, Link(1e6), Link(1e6)).topology(4)
+    makespan_s = longest_path.play(lower(order, costs, topology)).makespan_s
+    assert order_bound_s(order, costs, topology) <= makespan_s * ROUNDING
+
+
 @given(cases())
 @settings(max_examples=30)
 def test_nor_is_one_above_the_makespan_where_links_are_shared(

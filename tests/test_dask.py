@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from dualpipe_sim import UserError, sweep
-from dualpipe_sim.sweep import read_table
+from dualpipe_sim.sweep import dask_cluster, read_table
 from dualpipe_sim.sweep.points import Row
 from dualpipe_sim.sweep.runner import evaluate_all
 
@@ -110,6 +111,15 @@ def test_a_sweep_on_a_cluster_is_the_sweep_here_though_a_worker_is_killed_on_the
     assert told == list(range(61))
     assert table.rows == sweep(CONFIG, OVER, output=here).rows
     assert there.read_bytes() == here.read_bytes()
+
+
+def test_a_row_that_dask_takes_for_an_error_is_fetched_again() -> None:
+    """Dask unpacks a row as (type, error, traceback) where a worker dies between the row's arrival and its next look."""
+    taken_for_an_error: Future[Row] = Future()
+    taken_for_an_error.set_exception(ValueError("too many values to unpack (expected 3)"))
+    fetched: Future[Row] = Future()
+    fetched.set_result({"made": 1})
+    assert dask_cluster._row(taken_for_an_error, lambda: fetched, "tcp://nowhere:1") == {"made": 1}
 
 
 def test_what_a_killed_worker_had_is_done_by_the_other(

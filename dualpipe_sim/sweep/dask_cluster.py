@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from dualpipe_sim.errors import UserError
@@ -32,14 +33,16 @@ def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
         _check_versions(client)
         pool = client.get_executor(pure=False)  # type: ignore[no-untyped-call]
         for task, future in as_they_end(pool, deque(enumerate(points)), evaluate, _WINDOW):
-            row = _row(future, address)
+            again = partial(pool.submit, attempt, evaluate, task[1])
+            row = _row(future, again, address)
             if row is None:
                 suspects.append(task)
             else:
                 yield task[0], row
         # Workers hold a few points at once, so some of these only stood beside the one that killed them.
         for place, point in suspects:
-            row = _row(pool.submit(attempt, evaluate, point), address) if len(suspects) > 1 else None
+            again = partial(pool.submit, attempt, evaluate, point)
+            row = _row(again(), again, address) if len(suspects) > 1 else None
             yield place, row or {"error": _DIED}
 
 
@@ -75,7 +78,7 @@ def _check_versions(client: Client) -> None:
             raise UserError(f"the Dask {which} {said}; install {here}, the version here, on all of the cluster")
 
 
-def _row(future: Future[Row], address: str) -> Row | None:
+def _row(future: Future[Row], again: Callable[[], Future[Row]], address: str) -> Row | None:
     """Return what came of a point; None where Dask gave it up because the workers that had it died."""
     from distributed import KilledWorker
 
@@ -83,6 +86,10 @@ def _row(future: Future[Row], address: str) -> Row | None:
         return future.result()
     except KilledWorker:
         return None
+    except (TypeError, ValueError):
+        # No error of the point's, which would be a row: a worker died between its row's arrival and Dask's look at the
+        # point's state, and Dask took the row apart as if it were an error.
+        return _row(again(), again, address)
     except CancelledError as error:
         raise UserError(f"the connection to the Dask scheduler at {address} is lost") from error
     except ImportError as error:
