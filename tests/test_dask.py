@@ -114,7 +114,7 @@ def test_a_sweep_on_a_cluster_is_the_sweep_here_though_a_worker_is_killed_on_the
 
 
 def test_a_row_that_dask_takes_for_an_error_is_fetched_again() -> None:
-    """Dask unpacks a row as (type, error, traceback) where a worker dies between the row's arrival and its next look."""
+    """A worker may die between its row's arrival and Dask's next look, which then unpacks the row as an error."""
     taken_for_an_error: Future[Row] = Future()
     taken_for_an_error.set_exception(ValueError("too many values to unpack (expected 3)"))
     fetched: Future[Row] = Future()
