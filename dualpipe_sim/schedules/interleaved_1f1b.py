@@ -1,6 +1,7 @@
 """Interleaved 1F1B. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom)."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.placement import loop
@@ -28,17 +29,40 @@ NEEDS = (
 )
 
 
-def grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]:
+class Turns(NamedTuple):
+    """Whose turn it is on a rank.
+
+    Attributes:
+        forwards: stage of each of its forwards, in the order they run.
+        backwards: stage of each of its backwards.
+        filling: forwards until its last stage's first turn.
+
+    """
+
+    forwards: list[int]
+    backwards: list[int]
+    filling: int
+
+
+def turns_by_rank(
+    name: str, ranks: int, micro_batches: int, stages_per_rank: int, group: int | None
+) -> Iterator[tuple[int, Turns]]:
+    """Yield each rank with its turns; a schedule's name is for the refusal of fewer than two stages a rank."""
+    if stages_per_rank < 2:
+        raise ScheduleError(f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank}")
+    size = group or default_group(ranks, micro_batches) or micro_batches
+    for rank in range(ranks):
+        stages = [rank + ranks * turn for turn in range(stages_per_rank)]
+        forwards = list(_grouped(stages, micro_batches, size))
+        backwards = list(_grouped(stages[::-1], micro_batches, size))
+        yield rank, Turns(forwards, backwards, (stages_per_rank - 1) * size)
+
+
+def _grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]:
     """Yield the stage of each of a rank's ops: every stage in turn, a group of micro-batches each."""
     for start in range(0, micro_batches, group):
         for stage in stages:
             yield from (stage for _ in range(min(group, micro_batches - start)))
-
-
-def check_stages_per_rank(name: str, stages_per_rank: int) -> None:
-    """Refuse fewer than two stages a rank."""
-    if stages_per_rank < 2:
-        raise ScheduleError(f"{name}: stages_per_rank must be 2 or more, got {stages_per_rank}")
 
 
 @register("interleaved-1f1b", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
@@ -52,15 +76,12 @@ def interleaved_1f1b(ranks: int, micro_batches: int, stages_per_rank: int = 2, g
         group: micro-batches that run through one stage before the rank turns to its next.
 
     """
-    check_stages_per_rank("interleaved-1f1b", stages_per_rank)
-    size = group or default_group(ranks, micro_batches) or micro_batches
     order = OrderBuilder(loop(ranks, stages_per_rank), (micro_batches,))
-    for rank in range(ranks):
+    for rank, (forwards, backwards, filling) in turns_by_rank(
+        "interleaved-1f1b", ranks, micro_batches, stages_per_rank, group
+    ):
         line = order.rank(rank)
-        stages = [rank + ranks * turn for turn in range(stages_per_rank)]
-        forwards = list(grouped(stages, micro_batches, size))
-        backwards = list(grouped(stages[::-1], micro_batches, size))
-        warm_up = min(2 * (ranks - 1 - rank) + (stages_per_rank - 1) * size, len(forwards))
+        warm_up = min(2 * (ranks - 1 - rank) + filling, len(forwards))
         for stage in forwards[:warm_up]:
             line.forward(stage)
         for forward, backward in zip(forwards[warm_up:], backwards, strict=False):

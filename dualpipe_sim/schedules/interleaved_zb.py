@@ -3,7 +3,7 @@
 from dualpipe_sim.placement import loop
 from dualpipe_sim.registry import register
 from dualpipe_sim.schedule import OrderBuilder, Schedule
-from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, check_stages_per_rank, default_group, grouped
+from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_rank
 
 
 @register("interleaved-zb", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
@@ -20,15 +20,12 @@ def interleaved_zb(ranks: int, micro_batches: int, stages_per_rank: int = 2, gro
         group: micro-batches that run through one stage before the rank turns to its next.
 
     """
-    check_stages_per_rank("interleaved-zb", stages_per_rank)
-    size = group or default_group(ranks, micro_batches) or micro_batches
     order = OrderBuilder(loop(ranks, stages_per_rank), (micro_batches,))
-    for rank in range(ranks):
+    for rank, (forwards, backwards, filling) in turns_by_rank(
+        "interleaved-zb", ranks, micro_batches, stages_per_rank, group
+    ):
         line = order.rank(rank)
-        stages = [rank + ranks * turn for turn in range(stages_per_rank)]
-        forwards = list(grouped(stages, micro_batches, size))
-        backwards = grouped(stages[::-1], micro_batches, size)
-        warm_up = min(ranks - 1 - rank + (stages_per_rank - 1) * size, len(forwards))
+        warm_up = min(ranks - 1 - rank + filling, len(forwards))
         for stage in forwards[:warm_up]:
             line.forward(stage)
         for done, backward in enumerate(backwards):
