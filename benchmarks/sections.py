@@ -15,14 +15,15 @@ import numpy as np
 from benchmarks import bare
 from benchmarks.measure import best_s, command, peak_mb, simpy_work
 from benchmarks.table import table
-from dualpipe_sim import metrics, sweep
+from dualpipe_sim import sweep
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.registry import build, schedules
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import build, schedules
 
 NAMES = ("dualpipe", "1f1b", "zb-h1")
 FEW = range(5, 5)  # rounds of what takes long

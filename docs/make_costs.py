@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.footprint import kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.memory import hosted, static_bytes
-from dualpipe_sim.costs.recipe import Recipe
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.gpu import Precision
-from dualpipe_sim.memory import Memory
+from dualpipe_sim.hardware.gpu import Precision
+from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from dualpipe_sim import metrics
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.registry import ScheduleSpec, schedules
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.schedules.registry import ScheduleSpec, schedules
+from dualpipe_sim.schedules.theory import FORMULAS
 from dualpipe_sim.simulation import play
-from dualpipe_sim.theory import FORMULAS
-from dualpipe_sim.timeline import Timeline
 
 HERE = Path(__file__).parent
 PAGE = HERE / "schedules.md"
@@ -151,7 +151,7 @@ def charts() -> Iterator[tuple[Path, Timeline]]:
 
 def main() -> None:
     """Write the page and its charts, and remove charts of schedules that are no more."""
-    from dualpipe_sim.plot import gantt, save
+    from dualpipe_sim.pictures.plot import gantt, save
 
     IMAGES.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")

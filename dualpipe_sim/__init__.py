@@ -11,18 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
-from dualpipe_sim.ops import Op, Pair
+from dualpipe_sim.order.ops import Op, Pair
 
 # A function that is called like the package it comes from must be here before the package's name is.
-from dualpipe_sim.sweep import SweepTable, sweep
+from dualpipe_sim.sweeps import SweepTable, sweep
 
 if TYPE_CHECKING:
-    from dualpipe_sim.registry import build
+    from dualpipe_sim.graph.timeline import Timeline
+    from dualpipe_sim.order.schedule import Schedule
+    from dualpipe_sim.order.text import format_order, parse_order
     from dualpipe_sim.result import Comparison, Result
-    from dualpipe_sim.schedule import Schedule
+    from dualpipe_sim.schedules.registry import build
     from dualpipe_sim.simulation import compare, simulate
-    from dualpipe_sim.text import format_order, parse_order
-    from dualpipe_sim.timeline import Timeline
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,12 +48,12 @@ __all__ = [
 _HOME = {
     "Comparison": "result",
     "Result": "result",
-    "Schedule": "schedule",
-    "Timeline": "timeline",
-    "build": "registry",
+    "Schedule": "order.schedule",
+    "Timeline": "graph.timeline",
+    "build": "schedules.registry",
     "compare": "simulation",
-    "format_order": "text",
-    "parse_order": "text",
+    "format_order": "order.text",
+    "parse_order": "order.text",
     "simulate": "simulation",
 }
 """Where names live that are loaded when first asked for, so that the command line starts without numpy."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from dualpipe_sim.cluster import Cluster
 from dualpipe_sim.costs.phases import TimedCosts
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.order.schedule import Schedule
 
 Contention: TypeAlias = Literal["none", "fair"]
 Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]

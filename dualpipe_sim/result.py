@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, fields
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.memory import Memory
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.timeline import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from dualpipe_sim.experiment import Choice
-    from dualpipe_sim.report import Page
+    from dualpipe_sim.pictures.report import Page
 
 Theory: TypeAlias = dict[str, object]
 
@@ -113,13 +113,13 @@ class Result:
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("timeline", "memory")}
 
     def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
-        """Draw the timeline; see :func:`dualpipe_sim.plot.gantt`.
+        """Draw the timeline; see :func:`dualpipe_sim.pictures.plot.gantt`.
 
         Raises:
             ScheduleError: the schedule was refused.
 
         """
-        from dualpipe_sim.plot import gantt
+        from dualpipe_sim.pictures.plot import gantt
 
         return gantt(self.played, ax, memory=self.memory, **options)
 
@@ -204,8 +204,8 @@ class Comparison(Sequence[Result]):
         return {"runs": [run.to_dict() for run in self.runs]}
 
     def gantt(self, **options: Any) -> Figure:  # noqa: ANN401 - the plot names and types them
-        """Draw all timelines on one time axis; see :func:`dualpipe_sim.plot.compare_gantt`."""
-        from dualpipe_sim.plot import compare_gantt
+        """Draw all timelines on one time axis; see :func:`dualpipe_sim.pictures.plot.compare_gantt`."""
+        from dualpipe_sim.pictures.plot import compare_gantt
 
         labels = Counter(run.label for run in self.runs)
         named = {run.label if labels[run.label] == 1 else f"{run.label}, {run.size}": run for run in self.runs}
@@ -226,7 +226,7 @@ class Comparison(Sequence[Result]):
             UserError: every run was refused.
 
         """
-        from dualpipe_sim.report import Run, page
+        from dualpipe_sim.pictures.report import Run, page
 
         done = [Run(run.label, run.timeline, run.memory) for run in self.runs if run.timeline is not None]
         return page(done, title=title, table=html_table(self.runs), config=config, first=first)

@@ -11,22 +11,24 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim import metrics, theory, training
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis import step as training
+from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.noise import slowed, spread
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Engine, Experiment
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.memory import memory_of
-from dualpipe_sim.noise import slowed, spread
-from dualpipe_sim.ops import F, I, W
-from dualpipe_sim.placement import Placement
-from dualpipe_sim.registry import spec
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.ops import F, I, W
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.result import Comparison, Result, Theory, by_throughput, refused
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.timeline import Timeline
-from dualpipe_sim.times import OpTimes
+from dualpipe_sim.schedules import theory
+from dualpipe_sim.schedules.registry import spec
 
 _SHORT = {"ranks": "pipeline.ranks", "micro_batches": "pipeline.micro_batches"}
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import OVERLAP_F_B, _PipelineScheduleRuntime
 
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.order.placement import Placement
 
 
 @dataclass

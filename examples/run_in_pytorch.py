@@ -33,9 +33,9 @@ from pytorch_stages import Log, Runtime, Stage
 from torch import Tensor, nn
 
 from dualpipe_sim import UserError, build
-from dualpipe_sim.comms import format_comms
 from dualpipe_sim.files import written_whole
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.runtimes.torch import format_comms
 
 WIDTH, SAMPLES = 16, 2  # a micro-batch between two stages is SAMPLES x WIDTH numbers
 DTYPE = torch.float64

@@ -14,7 +14,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.cluster import Cluster, Link
 from dualpipe_sim.costs.alltoall import (
     STEPS,
     AllToAll,
@@ -26,10 +25,11 @@ from dualpipe_sim.costs.alltoall import (
     pipelined_s,
 )
 from dualpipe_sim.costs.published import DEEPEP_GB_PER_S, TRACE_ALLTOALL_MS, deepep_deviations
-from dualpipe_sim.costs.recipe import Recipe
-from dualpipe_sim.costs.routing import expected_distinct
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.model import Experts
+from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.model.architecture import Experts
+from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.routing import expected_distinct
 
 ROOT = Path(__file__).parent.parent
 V3 = Experts(routed=256, active=8, ffn=2048, shared=1, groups=8, group_limit=4)

@@ -8,22 +8,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dualpipe_sim import metrics
-from dualpipe_sim.bounds import Limit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
-from dualpipe_sim.cluster import Cluster, Link, Topology
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.memory import memory_of
+from dualpipe_sim.bounds.makespan import Limit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
+from dualpipe_sim.bounds.memory import keeps_of, least_memory_bytes
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase, TaskShape
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.least_memory import keeps_of, least_memory_bytes
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.memory import memory_of
-from dualpipe_sim.ops import B, F, I, W
-from dualpipe_sim.placement import Placement, linear
-from dualpipe_sim.registry import build, schedules, spec
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import Placement, linear
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import build, schedules, spec
 from dualpipe_sim.simulation import run
 
 ROUNDING = 1 + 1e-9

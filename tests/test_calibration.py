@@ -20,8 +20,8 @@ from dualpipe_sim import ScheduleError, Timeline, UserError, compare, simulate
 from dualpipe_sim.calibration import Calibration, calibrate, read_recording, write_costs
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
 from dualpipe_sim.export import write_hta
-from dualpipe_sim.ops import B, F, I, W
-from dualpipe_sim.placement import linear, loop, opposed, v_shape
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import linear, loop, opposed, v_shape
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 Event: TypeAlias = "dict[str, Any]"

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order
-from dualpipe_sim.check import Finding, check_order, check_schedule
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.placement import PlacementName
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.order.check import Finding, check_order, check_schedule
+from dualpipe_sim.order.placement import PlacementName
 from dualpipe_sim.simulation import play
 
 

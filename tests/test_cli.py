@@ -13,7 +13,7 @@ from typing import TypeAlias, get_args
 import pytest
 
 from dualpipe_sim import build, format_order
-from dualpipe_sim.placement import PlacementName
+from dualpipe_sim.order.placement import PlacementName
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 

@@ -16,7 +16,7 @@ import pytest
 
 from dualpipe_sim import Timeline, UserError, simulate
 from dualpipe_sim.calibration import calibrate, write_costs
-from dualpipe_sim.compare_run import RunComparison, compare_run
+from dualpipe_sim.calibration.compare_run import RunComparison, compare_run
 from dualpipe_sim.config import load_experiment
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import ConfigError, UserError, build, compare, format_order, simulate
 from dualpipe_sim.config import load_experiment, packaged_configs
-from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, quantity
 
 GOOD = """\
 pipeline: {ranks: 4, micro_batches: 8}

@@ -13,20 +13,20 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.cluster import Cluster, Link, Topology
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Flow, Phase, TaskShape
 from dualpipe_sim.engine import discrete_event
 from dualpipe_sim.engine.fair_share import FairShare, fair_rates
 from dualpipe_sim.engine.flows import Flows, flows_of
 from dualpipe_sim.errors import ConfigError, UserError
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import F
-from dualpipe_sim.placement import Placement
-from dualpipe_sim.registry import build
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
+from dualpipe_sim.order.ops import F
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.schedules.registry import build
 from dualpipe_sim.simulation import simulate
-from dualpipe_sim.timeline import Timeline
 
 INF = float("inf")
 

@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim import build, format_order, metrics
-from dualpipe_sim.adaptive.building_block import BlockOf
+from dualpipe_sim import build, format_order
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import F, I, W
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import F, I, W
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules import v_half, v_min
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.schedules.zero_bubble.building_block import BlockOf
 
 # The papers' memory, in activations of a whole rank: half and a third of 1F1B's.
 PEAK = {"v-half": lambda ranks: (ranks + 2) // 2, "v-min": lambda ranks: (ranks + 4) // 3}

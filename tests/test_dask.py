@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from dualpipe_sim import UserError, sweep
-from dualpipe_sim.sweep import dask_cluster, read_table
-from dualpipe_sim.sweep.points import Row
-from dualpipe_sim.sweep.runner import evaluate_all
+from dualpipe_sim.batch import dask_cluster
+from dualpipe_sim.batch.points import Row
+from dualpipe_sim.batch.runner import evaluate_all
+from dualpipe_sim.sweeps import read_table
 
 pytest.importorskip("distributed", reason="Dask is not installed, so nothing here is tested: install the dev extra")
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from dualpipe_sim.registry import schedules
+from dualpipe_sim.schedules.registry import schedules
 
 DOCS = Path(__file__).parent.parent / "docs"
 

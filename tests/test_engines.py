@@ -10,19 +10,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dualpipe_sim import metrics
-from dualpipe_sim.cluster import Cluster, Link, Topology
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase, TaskShape
 from dualpipe_sim.costs.uniform import Cost, UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import DeadlockError, UserError
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.placement import Placement, v_shape
-from dualpipe_sim.registry import build, schedules, spec
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.text import parse_order
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
+from dualpipe_sim.order.placement import Placement, v_shape
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.order.text import parse_order
+from dualpipe_sim.schedules.registry import build, schedules, spec
 
 Play = Callable[[TaskGraph], Timeline]
 ENGINES = {module.NAME: module.play for module in (discrete_event, longest_path)}

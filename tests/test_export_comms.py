@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dualpipe_sim import Schedule, ScheduleError, UserError, build, format_order, parse_order, simulate
-from dualpipe_sim.comms import format_comms, has_comms, parse_comms, strip_comms
-from dualpipe_sim.placement import loop
-from dualpipe_sim.registry import schedules
+from dualpipe_sim.order.placement import loop
+from dualpipe_sim.runtimes.torch import format_comms, has_comms, parse_comms, strip_comms
+from dualpipe_sim.schedules.registry import schedules
 
 NAMES = sorted(schedules())
 

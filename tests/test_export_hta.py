@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dualpipe_sim import Timeline, UserError, metrics, simulate
+from dualpipe_sim import Timeline, UserError, simulate
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.export import write_hta
 
 Event = dict[str, Any]

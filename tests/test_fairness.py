@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dualpipe_sim.config import load_experiment
+from dualpipe_sim.equal_terms import by_memory, by_stages
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.fairness import by_memory, by_stages
-from dualpipe_sim.plot import bubble_against_activations
+from dualpipe_sim.pictures.plot import bubble_against_activations
 from dualpipe_sim.result import Result
 
 

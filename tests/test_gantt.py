@@ -26,15 +26,15 @@ from dualpipe_sim import build
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.discrete_event import play
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import B, F, I, W
-from dualpipe_sim.palette import KIND_STYLES, PAIR_BORDER, THEMES, fill, ink_on
-from dualpipe_sim.placement import opposed
-from dualpipe_sim.plot import compare_gantt, gantt, save
-from dualpipe_sim.plot.artists import CellLabels, CellPolygons
-from dualpipe_sim.plot.units import fitting_unit, format_time
-from dualpipe_sim.text import parse_order
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import opposed
+from dualpipe_sim.order.text import parse_order
+from dualpipe_sim.pictures.palette import KIND_STYLES, PAIR_BORDER, THEMES, fill, ink_on
+from dualpipe_sim.pictures.plot import compare_gantt, gantt, save
+from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons
+from dualpipe_sim.pictures.plot.units import fitting_unit, format_time
 
 UNIT = UniformCosts(1, 1, 1)
 
@@ -593,8 +593,8 @@ import sys
 from dualpipe_sim import build
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.discrete_event import play
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.plot import gantt, save
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.pictures.plot import gantt, save
 save(gantt(play(lower(build("1f1b", 2, 2), UniformCosts(1, 1, 1)))).figure, {str(tmp_path / "chart.png")!r})
 sys.exit("matplotlib.pyplot" in sys.modules)
 """

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.cluster import Cluster, Link
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Costs, Phase, TaskShape
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import durations_s, lower
-from dualpipe_sim.ops import F, Op
-from dualpipe_sim.placement import Placement, loop, opposed
-from dualpipe_sim.registry import schedules, spec
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.text import parse_order
+from dualpipe_sim.graph.lowering import durations_s, lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.order.ops import F, Op
+from dualpipe_sim.order.placement import Placement, loop, opposed
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.order.text import parse_order
+from dualpipe_sim.schedules.registry import schedules, spec
 
 UNIT = UniformCosts(1.0, 1.0, 1.0, transfer_s=0.5)
 TWO_PIPES = Placement(2, ((0, 1), (0, 1)))

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent
 BROKEN_BY = {
     "order, cost and time stay apart": [
         ("schedules/dualpipe.py", "from dualpipe_sim.costs import uniform"),
-        ("schedule.py", "import dualpipe_sim.timeline"),
+        ("schedule.py", "import dualpipe_sim.graph.timeline"),
         ("costs/uniform.py", "import dualpipe_sim.schedules.dualpipe"),
         ("metrics.py", "from dualpipe_sim.engine import discrete_event"),
         ("plot/__init__.py", "import dualpipe_sim.config"),
         ("graph.py", "import dualpipe_sim.simulation"),
     ],
-    "a cost knows no order": [("costs/uniform.py", "import dualpipe_sim.schedule")],
-    "an order knows no cost": [("schedules/gpipe.py", "import dualpipe_sim.cluster")],
+    "a cost knows no order": [("costs/uniform.py", "import dualpipe_sim.order.schedule")],
+    "an order knows no cost": [("schedules/gpipe.py", "import dualpipe_sim.hardware.cluster")],
     "simpy is imported in engine only": [("graph.py", "def f():\n    import simpy")],
     "matplotlib is imported in plot only": [("metrics.py", "import matplotlib.pyplot as plt")],
     "networkx is imported in cluster and graph only": [("metrics.py", "import networkx as nx")],

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import build, simulate
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.costs.lanes import op_phases, pair_phases
 from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import ConfigError, UserError
-from dualpipe_sim.layout import StageLayers
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import KINDS, B, F, I, W
-from dualpipe_sim.registry import schedules
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.model.layout import StageLayers
+from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.schedules.registry import schedules
 
 MICROSECONDS = 1e-6
 SMALL: dict[str, Any] = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.layout import DepthTimes, StageLayers, balanced, even, lay_out, megatron
+from dualpipe_sim.model.layout import DepthTimes, StageLayers, balanced, even, lay_out, megatron
 
 Seconds = st.integers(0, 40).map(float)
 

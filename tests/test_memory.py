@@ -14,18 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import Collection
 
-from dualpipe_sim import compare, metrics, simulate
+from dualpipe_sim import compare, simulate
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.memory import COMPONENTS, FloatArray, Memory, memory_of
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.footprint import held_parameters, kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.memory import COMPONENTS, FloatArray, Memory, memory_of
-from dualpipe_sim.plot import memory_stack
-from dualpipe_sim.registry import build, schedules
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.order.text import parse_order
+from dualpipe_sim.pictures.plot import memory_stack
 from dualpipe_sim.result import Result
+from dualpipe_sim.schedules.registry import build, schedules
 from dualpipe_sim.simulation import play
-from dualpipe_sim.text import parse_order
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 

@@ -22,9 +22,9 @@ from dualpipe_sim.costs.memory import (
     static_bytes,
     weight_gradient_inputs,
 )
-from dualpipe_sim.costs.recipe import Recipe
-from dualpipe_sim.gpu import Precision
-from dualpipe_sim.model import LayerKind, Model
+from dualpipe_sim.hardware.gpu import Precision
+from dualpipe_sim.model.architecture import LayerKind, Model
+from dualpipe_sim.model.recipe import Recipe
 
 PRESETS = Path(__file__).parent.parent / "dualpipe_sim" / "presets" / "models"
 T = 4096

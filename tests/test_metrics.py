@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim import metrics
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.placement import v_shape
-from dualpipe_sim.registry import build
-from dualpipe_sim.text import parse_order
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.placement import v_shape
+from dualpipe_sim.order.text import parse_order
+from dualpipe_sim.schedules.registry import build
 
 UNIT = UniformCosts(1.0, 1.0, 1.0)
 

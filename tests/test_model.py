@@ -19,12 +19,12 @@ from dualpipe_sim.costs.compute import (
     mtp_compute,
     optimizer_step_s,
 )
-from dualpipe_sim.costs.flops import attention_flops, layer_flops, model_flops_per_token
 from dualpipe_sim.costs.published import TRACE_COMPUTE_US, compute_deviations, measured_compute, trace_compute
-from dualpipe_sim.costs.recipe import Recipe
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.gpu import Gpu
-from dualpipe_sim.model import Attention, Experts, Model
+from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.model.architecture import Attention, Experts, Model
+from dualpipe_sim.model.flops import attention_flops, layer_flops, model_flops_per_token
+from dualpipe_sim.model.recipe import Recipe
 
 PRESETS = Path(__file__).parent.parent / "dualpipe_sim" / "presets"
 GPTS = {"gpt-1.5b": 1.5, "gpt-6.2b": 6.2, "gpt-14.6b": 14.6, "gpt-28.3b": 28.3}

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from dualpipe_sim import ConfigError, UserError, build, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine.noise import draws_s, slowed, spread
 from dualpipe_sim.experiment import Noise
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.noise import draws_s, slowed, spread
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
 
 UNIT = UniformCosts(1, 1, 1, transfer_s=0.1)
 

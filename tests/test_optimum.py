@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualpipe_sim import metrics
-from dualpipe_sim.bounds import Limit, placement_bound_s
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.bounds.makespan import Limit, placement_bound_s
+from dualpipe_sim.bounds.optimum import Optimum, optimum
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.optimum import Optimum, optimum
-from dualpipe_sim.placement import Placement, linear, opposed, v_shape
-from dualpipe_sim.registry import build
-from dualpipe_sim.times import OpTimes
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.placement import Placement, linear, opposed, v_shape
+from dualpipe_sim.schedules.registry import build
 
 ROUNDING = 1 + 1e-9
 

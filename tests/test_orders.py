@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dualpipe_sim import Schedule, ScheduleError, build, format_order, parse_order
-from dualpipe_sim.check import check_order, check_schedule
-from dualpipe_sim.ops import B, F, I, W
-from dualpipe_sim.placement import named
-from dualpipe_sim.registry import ScheduleSpec, schedules
+from dualpipe_sim.order.check import check_order, check_schedule
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import named
+from dualpipe_sim.schedules.registry import ScheduleSpec, schedules
 
 NAMES = sorted(schedules())
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import simpy
 
-from dualpipe_sim import metrics
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.registry import build
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.schedules.registry import build
 
 COSTS = UniformCosts(0.0587, 0.0779, 0.0253, 0.1243, transfer_s=0.0012)
 NAMES = ("dualpipe", "1f1b", "zb-h1")

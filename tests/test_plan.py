@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.pictures.plot import plan_chart
 from dualpipe_sim.plan import plan
 from dualpipe_sim.plan.run import RunCandidate
 from dualpipe_sim.plan.space import candidates_of
 from dualpipe_sim.plan.why import why
-from dualpipe_sim.plot import plan_chart
-from dualpipe_sim.sweep.table import read_table
+from dualpipe_sim.sweeps.table import read_table
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 

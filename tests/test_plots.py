@@ -17,18 +17,21 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from dualpipe_sim import build, metrics, training
+from dualpipe_sim import build
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis import step as training
+from dualpipe_sim.analysis.alltoall import alltoall_pieces
+from dualpipe_sim.analysis.occupancy import Held, activations_held
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Costs, Phase, TaskShape
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.longest_path import play
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.exposure import alltoall_pieces
-from dualpipe_sim.held import Held, activations_held
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import B, F, I, Pair, W
-from dualpipe_sim.palette import CAUSE_STYLES, KIND_STYLES, THEMES, luminance
-from dualpipe_sim.placement import Placement
-from dualpipe_sim.plot import (
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import B, F, I, Pair, W
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES, luminance
+from dualpipe_sim.pictures.plot import (
     activations_over_time,
     bubble_against_activations,
     compare_gantt,
@@ -38,8 +41,7 @@ from dualpipe_sim.plot import (
     pair_figure,
     save,
 )
-from dualpipe_sim.plot.artists import CellLabels, CellPolygons
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons
 
 BASELINES = Path(__file__).parent / "baselines"
 UNIT = UniformCosts(1, 1, 1)

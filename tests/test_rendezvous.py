@@ -14,11 +14,11 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.export.chrome import events
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.simulation import simulate
-from dualpipe_sim.text import parse_order
-from dualpipe_sim.timeline import Timeline
 
 NAMES = ("gpipe", "1f1b", "interleaved-1f1b", "interleaved-zb", "zb-h1", "zb-v", "dualpipe", "dualpipev", "hanayo")
 

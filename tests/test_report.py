@@ -25,14 +25,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dualpipe_sim import compare, metrics, simulate, training
+from dualpipe_sim import compare, simulate
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis import step as training
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.palette import KIND_STYLES, THEMES, rgb
-from dualpipe_sim.report import Page, Run, page
-from dualpipe_sim.report.data import run_data
-from dualpipe_sim.report.gaps import NO_OP, waits_of
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.pictures.palette import KIND_STYLES, THEMES, rgb
+from dualpipe_sim.pictures.report import Page, Run, page
+from dualpipe_sim.pictures.report.data import run_data
+from dualpipe_sim.pictures.report.gaps import NO_OP, waits_of
 from dualpipe_sim.result import Comparison, refused
-from dualpipe_sim.timeline import Timeline
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from dualpipe_sim import build, format_order, parse_order
-from dualpipe_sim.ops import Pair
+from dualpipe_sim.order.ops import Pair
 
 
 class Golden(NamedTuple):

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpipe_sim import UserError, simulate
+from dualpipe_sim.batch.points import POINT, Row
+from dualpipe_sim.batch.rows import FORMATS, RowFile
+from dualpipe_sim.batch.runner import evaluate_all
+from dualpipe_sim.batch.study import Study, collect
 from dualpipe_sim.config.axes import factors_of, parse_over, points_of, with_axes
 from dualpipe_sim.config.load import experiment_of, read_config
 from dualpipe_sim.result import Result
-from dualpipe_sim.sweep import SweepTable, read_table, sweep
-from dualpipe_sim.sweep.points import POINT, Row
-from dualpipe_sim.sweep.rows import FORMATS, RowFile
-from dualpipe_sim.sweep.runner import evaluate_all
-from dualpipe_sim.sweep.study import Study, collect
+from dualpipe_sim.sweeps import SweepTable, read_table, sweep
 
 SMALL: dict[str, object] = {
     "pipeline": {"ranks": 2, "micro_batches": 2},

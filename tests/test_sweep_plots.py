@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dualpipe_sim import SweepTable, UserError, sweep
-from dualpipe_sim.plot import bubble_curves, bubble_heatmap, save
+from dualpipe_sim.pictures.plot import bubble_curves, bubble_heatmap, save
 
 CONFIG: dict[str, object] = {
     "pipeline": {"ranks": 2, "micro_batches": 2},

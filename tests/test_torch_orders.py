@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dualpipe_sim import ScheduleError, build, format_order, parse_order
-from dualpipe_sim.check import check_order
+from dualpipe_sim.order.check import check_order
 
 GOLDENS = Path(__file__).parent / "goldens" / "torch-2.13.0.txt"
 

@@ -18,11 +18,11 @@ from statistics import median
 import pytest
 
 from dualpipe_sim import build
-from dualpipe_sim.comms import parse_comms
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import KINDS
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.runtimes.torch import parse_comms
 from dualpipe_sim.simulation import play
 
 pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-torch runs this")

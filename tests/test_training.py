@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from dualpipe_sim import Result, build, simulate
+from dualpipe_sim.analysis.step import alltoall_hidden_ratio, exposed_alltoall_s, overlapped_pair_s
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Phase, TaskShape
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import B, F
-from dualpipe_sim.placement import Placement
-from dualpipe_sim.training import alltoall_hidden_ratio, exposed_alltoall_s, overlapped_pair_s
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.placement import Placement
 
 GPT: dict[str, Any] = {
     "pipeline": {"ranks": 2, "micro_batches": 4},

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualpipe_sim import ScheduleError, build, format_order, metrics
+from dualpipe_sim import ScheduleError, build, format_order
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import F, I, W
-from dualpipe_sim.placement import Placement, linear, v_shape
-from dualpipe_sim.registry import schedules, spec
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.times import OpTimes
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.ops import F, I, W
+from dualpipe_sim.order.placement import Placement, linear, v_shape
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import schedules, spec
 
 Placing = Literal["linear", "v"]
 

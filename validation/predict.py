@@ -23,15 +23,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dualpipe_sim import metrics
+from dualpipe_sim.analysis import metrics
 from dualpipe_sim.calibration import calibrate
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
-from dualpipe_sim.lowering import lower
-from dualpipe_sim.ops import KINDS
-from dualpipe_sim.registry import build
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import build
 from dualpipe_sim.simulation import play
-from dualpipe_sim.timeline import Timeline
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = RESULTS.parent.parent / "docs" / "validation.md"

@@ -37,10 +37,10 @@ import torch
 import torch.distributed as dist
 from stages import Layer, Sizes, Stage, make_input
 
-from dualpipe_sim.comms import format_comms, has_comms, parse_comms
-from dualpipe_sim.registry import build
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.text import parse_order, rows_of
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.order.text import parse_order, rows_of
+from dualpipe_sim.runtimes.torch import format_comms, has_comms, parse_comms
+from dualpipe_sim.schedules.registry import build
 
 _OP = re.compile(r"(\d+)([FBIW])(\d+)", re.ASCII)
 _MESSAGE = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)

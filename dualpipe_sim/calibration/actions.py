@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.ops import KINDS, F, W
-from dualpipe_sim.text import Cell, parse_cell
+from dualpipe_sim.order.ops import KINDS, F, W
+from dualpipe_sim.order.text import Cell, parse_cell
 
 _PREFIX = "PP:"
 _MESSAGE = re.compile(r"(\d{1,18})(SEND|RECV)_([FB])(\d{1,18})", re.ASCII)

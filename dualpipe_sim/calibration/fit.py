@@ -14,7 +14,7 @@ import numpy as np
 from dualpipe_sim.calibration.actions import Tensor, inputs_of, output_of
 from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.ops import KINDS, F, Kind
+from dualpipe_sim.order.ops import KINDS, F, Kind
 
 PairOfStages: TypeAlias = tuple[int, int]
 

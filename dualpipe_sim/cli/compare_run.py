@@ -14,7 +14,7 @@ from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dualpipe_sim.compare_run import Both, RunComparison
+    from dualpipe_sim.calibration.compare_run import Both, RunComparison
 
 
 @app.command(name="compare-run")
@@ -34,16 +34,16 @@ def compare_run(
     as_json: Json = False,
 ) -> None:
     """Put a simulated run beside a measured one: makespan, by rank, by kind, worst ops."""
-    from dualpipe_sim import compare_run as comparing
+    from dualpipe_sim.calibration import compare_run as comparing
     from dualpipe_sim.config import load_experiment
 
     if plot:
-        from dualpipe_sim.plot import check_format
+        from dualpipe_sim.pictures.plot import check_format
 
         check_format(plot)
     compared = comparing.compare_run(load_experiment(config, settings=settings or ()), files, maps or ())
     if plot:
-        from dualpipe_sim.plot import compare_gantt, save
+        from dualpipe_sim.pictures.plot import compare_gantt, save
 
         save(compare_gantt({"simulated": compared.simulated, "measured": compared.measured}), plot)
     if as_json:

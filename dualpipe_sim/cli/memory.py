@@ -14,7 +14,7 @@ from dualpipe_sim.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dualpipe_sim.memory import Memory
+    from dualpipe_sim.analysis.memory import Memory
     from dualpipe_sim.result import Result
 
 _HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
@@ -46,7 +46,7 @@ def memory(
             f"{experiment.source}: memory needs a model, so costs of kind 'layers'; its costs know no bytes"
         )
     if plot is not None:
-        from dualpipe_sim.plot import memory_stack, save
+        from dualpipe_sim.pictures.plot import memory_stack, save
 
         save(memory_stack(result.memory, rank, title=f"{result.label}, {result.size}").figure, plot)
     if as_json:
@@ -72,7 +72,7 @@ def _by_rank(result: Result, held: Memory) -> Table:
     from rich import box
     from rich.table import Table
 
-    from dualpipe_sim.memory import in_gb
+    from dualpipe_sim.analysis.memory import in_gb
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", title_style="")
     table.title = f"{result.label}, {result.size} (ranks × micro-batches): GB at each rank's peak"

@@ -12,7 +12,7 @@ from dualpipe_sim.cli.app import app
 from dualpipe_sim.errors import ScheduleError
 
 if TYPE_CHECKING:
-    from dualpipe_sim.placement import PlacementName
+    from dualpipe_sim.order.placement import PlacementName
 
 
 class PlacementChoice(str, Enum):
@@ -46,9 +46,9 @@ def schedule(
     ] = OrderFormat.compute_only,
 ) -> None:
     """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
-    from dualpipe_sim.comms import format_comms
-    from dualpipe_sim.registry import build, spec
-    from dualpipe_sim.text import format_order
+    from dualpipe_sim.order.text import format_order
+    from dualpipe_sim.runtimes.torch import format_comms
+    from dualpipe_sim.schedules.registry import build, spec
 
     chosen = spec(name)
     values = {}
@@ -65,7 +65,7 @@ def schedule(
 def schedules() -> None:
     """List the schedules there are, with what they need, their options and their source."""
     from dualpipe_sim.cli import tables
-    from dualpipe_sim.registry import schedules as registered
+    from dualpipe_sim.schedules.registry import schedules as registered
 
     tables.print_schedules(registered())
 
@@ -85,9 +85,9 @@ def check(
     ] = None,
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
-    from dualpipe_sim.check import check_order
-    from dualpipe_sim.comms import parse_either, strip_comms
     from dualpipe_sim.files import read_text
+    from dualpipe_sim.order.check import check_order
+    from dualpipe_sim.runtimes.torch import parse_either, strip_comms
 
     text = read_text(file)
     stages: PlacementName = placement.value

@@ -68,7 +68,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
         )
     reason = why(found) if reasons and found.ranking else None
     if chart:
-        from dualpipe_sim.plot import plan_chart, save
+        from dualpipe_sim.pictures.plot import plan_chart, save
 
         save(plan_chart(found).figure, chart)
     if as_json:

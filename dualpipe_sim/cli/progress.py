@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from dualpipe_sim.sweep.points import Progress
+    from dualpipe_sim.batch.points import Progress
 
 _INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 

@@ -18,7 +18,7 @@ def report(config: Config, output: Output, settings: Settings = None) -> None:
     """
     from dualpipe_sim.config import load_experiment
     from dualpipe_sim.files import read_text
-    from dualpipe_sim.report import check_suffix
+    from dualpipe_sim.pictures.report import check_suffix
     from dualpipe_sim.simulation import run_all
 
     check_suffix(output)

@@ -61,7 +61,7 @@ def compare(
     _check_formats(plot, chart)
     comparison = _compare(_load(config, settings), by, limit)
     if plot or chart:
-        from dualpipe_sim.plot import bubble_against_activations, save
+        from dualpipe_sim.pictures.plot import bubble_against_activations, save
 
         if plot:
             save(comparison.gantt(lanes=False), plot)
@@ -92,7 +92,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     dark: Annotated[bool, typer.Option("--dark", help="Draw on a dark ground.")] = False,
 ) -> None:
     """Draw the Gantt chart of one schedule (png, svg, pdf), or a part of it."""
-    from dualpipe_sim.plot import save
+    from dualpipe_sim.pictures.plot import save
     from dualpipe_sim.simulation import run as run_choice
 
     _check_formats(output)
@@ -123,14 +123,14 @@ def timeline(config: Config, output: Output, settings: Settings = None) -> None:
 
 
 def _compare(experiment: Experiment, by: str, limit: float | None) -> Comparison:
-    from dualpipe_sim import fairness
+    from dualpipe_sim import equal_terms
     from dualpipe_sim.simulation import run_all
 
     if (by == "memory") != (limit is not None):
         raise UserError("compare: a limit of activations goes with --by memory, like: --by memory 16")
     if limit is not None:
-        return fairness.by_memory(experiment, limit)
-    ways = {"ranks": run_all, "stages": fairness.by_stages}
+        return equal_terms.by_memory(experiment, limit)
+    ways = {"ranks": run_all, "stages": equal_terms.by_stages}
     if by not in ways:
         raise UserError(f"compare: --by must be ranks, stages or memory, got '{by}'{did_you_mean(by, ways)}")
     return ways[by](experiment)
@@ -140,7 +140,7 @@ def _check_formats(*files: str | None) -> None:
     """Refuse charts' files of another format before anything is run."""
     for file in files:
         if file is not None:
-            from dualpipe_sim.plot import check_format
+            from dualpipe_sim.pictures.plot import check_format
 
             check_format(file)
 

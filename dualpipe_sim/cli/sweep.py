@@ -11,7 +11,7 @@ from dualpipe_sim.cli.arguments import Config, Settings
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 
 if TYPE_CHECKING:
-    from dualpipe_sim.sweep import SweepTable
+    from dualpipe_sim.sweeps import SweepTable
 
 
 @app.command()
@@ -34,10 +34,10 @@ def sweep(
     ] = None,
 ) -> None:
     """Run a configuration at many points, those of its `sweep:` section and of --over; a row a point."""
+    from dualpipe_sim.batch.study import collect
     from dualpipe_sim.config.axes import parse_over
-    from dualpipe_sim.sweep import SweepTable
-    from dualpipe_sim.sweep.runs import study_of
-    from dualpipe_sim.sweep.study import collect
+    from dualpipe_sim.sweeps import SweepTable
+    from dualpipe_sim.sweeps.runs import study_of
 
     study = study_of(config, dict(map(parse_over, over or ())), settings or ())
     with interruptible(output), progress_bar() as progress:

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from dualpipe_sim.registry import ScheduleSpec
 from dualpipe_sim.result import Comparison, Result, format_seconds, summaries_of
+from dualpipe_sim.schedules.registry import ScheduleSpec
 
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
 

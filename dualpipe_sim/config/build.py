@@ -8,9 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar, cast
 
-from dualpipe_sim.check import check_order
-from dualpipe_sim.cluster import Cluster, Link
-from dualpipe_sim.comms import parse_either, strip_comms
 from dualpipe_sim.config.measured import read_measured
 from dualpipe_sim.config.presets import in_base_units, read_preset
 from dualpipe_sim.config.schema import (
@@ -31,15 +28,18 @@ from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.parts import Measured, Overlap
 from dualpipe_sim.costs.phases import TimedCosts
-from dualpipe_sim.costs.recipe import Recipe
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Experiment, Free, Noise, StepEnd
-from dualpipe_sim.fields import build
 from dualpipe_sim.files import read_text
-from dualpipe_sim.gpu import Gpu
-from dualpipe_sim.model import Model
-from dualpipe_sim.registry import spec
+from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.order.check import check_order
+from dualpipe_sim.records import build
+from dualpipe_sim.runtimes.torch import parse_either, strip_comms
+from dualpipe_sim.schedules.registry import spec
 
 Built = TypeVar("Built", Model, Gpu)
 

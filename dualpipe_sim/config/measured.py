@@ -15,7 +15,7 @@ from dualpipe_sim.config.values import Count, Index, Seconds
 from dualpipe_sim.config.yaml_text import read_yaml
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
 from dualpipe_sim.errors import ConfigError
-from dualpipe_sim.ops import KINDS
+from dualpipe_sim.order.ops import KINDS
 
 _PAIR = re.compile(r"(\d{1,9})F;(\d{1,9})B", re.ASCII)
 

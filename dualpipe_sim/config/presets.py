@@ -8,10 +8,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
-from dualpipe_sim.config.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, quantity
 from dualpipe_sim.config.yaml_text import Data, read_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean
-from dualpipe_sim.fields import key_of
+from dualpipe_sim.records import key_of
+from dualpipe_sim.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, quantity
 
 FOLDERS = {"model": "models", "gpu": "gpus", "cluster": "clusters"}
 """The sections that may name a preset, and where their presets are."""
@@ -67,7 +67,7 @@ def read_preset(section: str, name: object, source: str) -> Data:
 
 
 def in_base_units(cls: type, given: object, where: str) -> object:
-    """Return a mapping for :func:`dualpipe_sim.fields.build` with quantities as numbers in SI base units.
+    """Return a mapping for :func:`dualpipe_sim.records.build` with quantities as numbers in SI base units.
 
     Raises:
         ConfigError: a text that is no such quantity.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
-from dualpipe_sim.config.units import BYTES, BYTES_PER_S, SECONDS, quantity
 from dualpipe_sim.costs.compute import Compute
-from dualpipe_sim.placement import PlacementName
+from dualpipe_sim.order.placement import PlacementName
+from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, quantity
 
 
 class Transfer(BaseModel):

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Literal, TypeAlias
 
-from dualpipe_sim.cluster import Cluster
-from dualpipe_sim.costs.recipe import BF16_BYTES, Recipe
-from dualpipe_sim.costs.routing import expected_distinct
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.fields import build, need_positive
-from dualpipe_sim.model import Experts
+from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.model.architecture import Experts
+from dualpipe_sim.model.recipe import BF16_BYTES, Recipe
+from dualpipe_sim.model.routing import expected_distinct
+from dualpipe_sim.records import build, need_positive
 
 Step: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
 """The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.costs.flops import attention_backward_factor, attention_flops, linear_flops
-from dualpipe_sim.costs.recipe import BF16_BYTES, Recipe
-from dualpipe_sim.gpu import GemmClass, Gpu, Precision
-from dualpipe_sim.model import HIGH_PRECISION, LayerKind, Linear, Model
+from dualpipe_sim.hardware.gpu import GemmClass, Gpu, Precision
+from dualpipe_sim.model.architecture import HIGH_PRECISION, LayerKind, Linear, Model
+from dualpipe_sim.model.flops import attention_backward_factor, attention_flops, linear_flops
+from dualpipe_sim.model.recipe import BF16_BYTES, Recipe
 
 Work: TypeAlias = Literal["F", "I", "W"]
 Block: TypeAlias = Literal["attn", "mlp"]

@@ -27,8 +27,8 @@ from dualpipe_sim.costs.memory import (
     static_bytes,
     weight_gradient_inputs,
 )
-from dualpipe_sim.model import LayerKind, Parameters
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.model.architecture import LayerKind, Parameters
+from dualpipe_sim.order.placement import Placement
 
 Held: TypeAlias = dict[tuple[object, ...], Parameters]
 """Parameters on a rank, each once, by what tells them from others: a stage's depth in its pipe and a unit."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.ops import KINDS, B, F, I, W
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.placement import Placement
 
 FloatArray = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dualpipe_sim.costs.alltoall import ExpertGroup
-from dualpipe_sim.costs.recipe import BF16_BYTES, Recipe
-from dualpipe_sim.model import Experts, LayerKind, Linear, Model, Parameters
+from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model, Parameters
+from dualpipe_sim.model.recipe import BF16_BYTES, Recipe
 
 FP32_BYTES = 4.0
 ROUTED_INDEX_BYTES = 12

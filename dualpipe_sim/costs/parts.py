@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.cluster import Tier
 from dualpipe_sim.costs.alltoall import STEPS, AllToAll, Exchange, Step, payload_bytes
 from dualpipe_sim.costs.compute import (
     Block,
@@ -23,8 +22,9 @@ from dualpipe_sim.costs.compute import (
     mtp_compute,
 )
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Flow
-from dualpipe_sim.model import LayerKind, Model
-from dualpipe_sim.ops import KINDS
+from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.model.architecture import LayerKind, Model
+from dualpipe_sim.order.ops import KINDS
 
 Sharing: TypeAlias = Literal["reserved", "on-demand"]
 

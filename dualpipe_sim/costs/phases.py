@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim.cluster import Tier
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.order.placement import Placement
 
 COMPUTE, ALLTOALL = range(2)
 LANES = ("compute", "alltoall", "send", "recv")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dualpipe_sim.cluster import Cluster
 from dualpipe_sim.costs.alltoall import AllToAll, AllToAllKernel, Step, expert_group, payload_bytes
 from dualpipe_sim.costs.compute import Block, Compute, Work, Workload, layer_compute
-from dualpipe_sim.costs.recipe import Recipe
-from dualpipe_sim.gpu import Gpu
-from dualpipe_sim.model import Experts, Model
+from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.model.architecture import Experts, Model
+from dualpipe_sim.model.recipe import Recipe
 
 DEEPEP_TOKENS, DEEPEP_HIDDEN = 4096, 7168
 DEEPEP_GB_PER_S: dict[tuple[int, Step], float] = {

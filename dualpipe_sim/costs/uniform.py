@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.ops import B, F, I, W
-from dualpipe_sim.placement import Placement
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
 """Seconds for 1/ranks of the model: one number, or one for each 1/ranks of its depth, shallowest first."""

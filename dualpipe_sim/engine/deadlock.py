@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.errors import DeadlockError
-from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.graph.task_graph import TaskGraph
 
 
 def explain(graph: TaskGraph, done: NDArray[np.bool_]) -> DeadlockError:

@@ -19,9 +19,9 @@ from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.engine.fair_share import FairShare
 from dualpipe_sim.engine.flows import flows_of
 from dualpipe_sim.engine.on_demand import OnDemandSms
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.placement import IntArray
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.placement import IntArray
 
 NAME = "simpy"
 _NEVER = float("nan")

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph import TaskGraph
-from dualpipe_sim.placement import IntArray
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.placement import IntArray
 
 FloatArray = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy as np
 import simpy
 
 from dualpipe_sim.costs.phases import ALLTOALL, RUNNING_LANES
-from dualpipe_sim.graph import TaskGraph
+from dualpipe_sim.graph.task_graph import TaskGraph
 
 
 class _Work:

@@ -16,12 +16,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim import metrics
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.memory import COMPONENTS, Memory
 from dualpipe_sim.export.spans import Span, has_phases, phases, tasks, transfers, whole_ns
 from dualpipe_sim.files import written_whole
-from dualpipe_sim.memory import COMPONENTS, Memory
-from dualpipe_sim.placement import IntArray
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.placement import IntArray
 
 Event: TypeAlias = "dict[str, Any]"
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.costs.phases import LANES, RUNNING_LANES
-from dualpipe_sim.ops import KINDS, Op, Task
-from dualpipe_sim.placement import IntArray
-from dualpipe_sim.timeline import Timeline
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import KINDS, Op, Task
+from dualpipe_sim.order.placement import IntArray
 
 
 class Span(NamedTuple):

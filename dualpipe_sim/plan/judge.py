@@ -8,18 +8,18 @@ from math import inf
 
 import numpy as np
 
-from dualpipe_sim.bounds import Limit, busiest_rank_s, order_bound_s, placement_bound_s
-from dualpipe_sim.cluster import Topology
+from dualpipe_sim.analysis.step import optimizer_s_by_rank
+from dualpipe_sim.bounds.makespan import Limit, busiest_rank_s, order_bound_s, placement_bound_s
+from dualpipe_sim.bounds.memory import Keeps, keeps_of, least_memory_bytes
 from dualpipe_sim.costs.footprint import state_by_rank
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.least_memory import Keeps, keeps_of, least_memory_bytes
-from dualpipe_sim.placement import IntArray, Placement
+from dualpipe_sim.hardware.cluster import Topology
+from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, costs_at, experiment_at
-from dualpipe_sim.registry import spec
-from dualpipe_sim.schedule import Schedule
-from dualpipe_sim.training import optimizer_s_by_rank
+from dualpipe_sim.schedules.registry import spec
 
 SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
     "sizes",

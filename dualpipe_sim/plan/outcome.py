@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import cast
 
+from dualpipe_sim.batch.points import Row
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.plan.space import RECOMPUTED, Candidate
 from dualpipe_sim.result import format_seconds
-from dualpipe_sim.sweep.points import Row
 
 
 @dataclass(frozen=True, eq=False)

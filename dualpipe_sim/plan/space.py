@@ -10,7 +10,7 @@ from typing import Literal, cast
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Choice, Experiment
-from dualpipe_sim.layout import LayoutChoice
+from dualpipe_sim.model.layout import LayoutChoice
 
 RECOMPUTED = ("norms", "up_projections", "activation")
 

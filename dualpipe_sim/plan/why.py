@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from dualpipe_sim import metrics, training
-from dualpipe_sim.cluster import Cluster, Link
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis import step as training
 from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.hardware.cluster import Cluster, Link
 from dualpipe_sim.plan.outcome import Plan, describe
 from dualpipe_sim.plan.run import row_of
 from dualpipe_sim.plan.space import experiment_at, layer_costs
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import lower_choice, run_or_refuse
-from dualpipe_sim.timeline import Timeline
 
 MORE = 1.1
 SMS = 5

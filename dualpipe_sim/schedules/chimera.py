@@ -3,10 +3,10 @@
 from typing import Literal
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.ops import B, F
-from dualpipe_sim.placement import opposed
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.placement import opposed
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 Concatenation = Literal["direct", "forward-doubling", "backward-halving"]
 

@@ -1,9 +1,9 @@
 """DualPipeV. https://github.com/deepseek-ai/DualPipe; Qi et al. 2025, "cut in half"."""
 
-from dualpipe_sim.placement import v_shape
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import v_shape
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
 from dualpipe_sim.schedules.dualpipe import eight_steps
+from dualpipe_sim.schedules.registry import register
 
 
 @register(

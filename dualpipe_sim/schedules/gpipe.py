@@ -1,8 +1,8 @@
 """GPipe. Huang et al. 2018, https://arxiv.org/abs/1811.06965, figure 2c."""
 
-from dualpipe_sim.placement import linear
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 
 @register("gpipe")

@@ -3,10 +3,10 @@
 from heapq import heappop, heappush
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.ops import B, F
-from dualpipe_sim.placement import zigzag
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.placement import zigzag
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 _SLOTS = {F: 1, B: 2}  # how long an op takes in the table that the order is read from: the paper's B = 2 F
 

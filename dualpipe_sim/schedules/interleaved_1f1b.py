@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.placement import loop
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import loop
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 
 def default_group(ranks: int, micro_batches: int) -> int | None:

@@ -1,9 +1,9 @@
 """Interleaved 1F1B with overlapped pairs, as Megatron-Core combines them, https://github.com/NVIDIA/Megatron-LM."""
 
-from dualpipe_sim.placement import loop
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import loop
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
 from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_rank
+from dualpipe_sim.schedules.registry import register
 
 
 @register("interleaved-1f1b-overlap", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})

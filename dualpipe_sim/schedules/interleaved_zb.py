@@ -1,9 +1,9 @@
 """Interleaved zero bubble, as ``torch.distributed.pipelining`` has it. https://arxiv.org/abs/2401.10241."""
 
-from dualpipe_sim.placement import loop
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import loop
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
 from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_rank
+from dualpipe_sim.schedules.registry import register
 
 
 @register("interleaved-zb", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})

@@ -1,10 +1,10 @@
 """Looped BFS. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953."""
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.ops import B, F
-from dualpipe_sim.placement import loop
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.placement import loop
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 
 @register("looped-bfs", tries={"stages_per_rank": (2, 3, 4)})

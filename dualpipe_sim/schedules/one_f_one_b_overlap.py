@@ -1,8 +1,8 @@
 """1F1B with overlapped pairs, as Megatron-Core combines them, https://github.com/NVIDIA/Megatron-LM."""
 
-from dualpipe_sim.placement import linear
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 
 @register("1f1b-overlap")

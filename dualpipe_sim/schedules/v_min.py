@@ -1,8 +1,8 @@
 """V-Min. Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362, figure 4."""
 
-from dualpipe_sim.adaptive.building_block import Block, build_v
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.zero_bubble.building_block import Block, build_v
 
 
 def block(ranks: int, rank: int) -> Block:

@@ -4,21 +4,21 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
-from dualpipe_sim.adaptive.as_they_come import as_they_come
-from dualpipe_sim.adaptive.building_block import squeezed
-from dualpipe_sim.adaptive.critical import improve
-from dualpipe_sim.adaptive.in_turn import linear_orders, v_orders
-from dualpipe_sim.adaptive.problem import Lines, Problem, Score, Trial, W, play
-from dualpipe_sim.adaptive.weights import better_weights, place_weights
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.placement import Placement, linear, v_shape
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import Schedule
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.placement import Placement, linear, v_shape
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules import v_half, v_min
+from dualpipe_sim.schedules.registry import register
 from dualpipe_sim.schedules.zb_h1 import zb_h1
 from dualpipe_sim.schedules.zb_h2 import zb_h2
 from dualpipe_sim.schedules.zb_v import zb_v
-from dualpipe_sim.times import OpTimes
+from dualpipe_sim.schedules.zero_bubble.as_they_come import as_they_come
+from dualpipe_sim.schedules.zero_bubble.building_block import squeezed
+from dualpipe_sim.schedules.zero_bubble.critical import improve
+from dualpipe_sim.schedules.zero_bubble.in_turn import linear_orders, v_orders
+from dualpipe_sim.schedules.zero_bubble.problem import Lines, Problem, Score, Trial, W, play
+from dualpipe_sim.schedules.zero_bubble.weights import better_weights, place_weights
 
 _MOST_PROMISING = 3  # orders of F and I
 _MOST_TRIES = 200  # moves along the critical path, fewer where an order has more ops

@@ -1,8 +1,8 @@
 """ZB-H1. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 3 (top)."""
 
-from dualpipe_sim.placement import linear
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import Line, OrderBuilder, Schedule
+from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.schedule import Line, OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 
 def zero_bubble_line(line: Line, rank: int, warm_up: int, deferred: int, micro_batches: int) -> None:

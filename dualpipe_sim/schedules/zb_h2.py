@@ -1,8 +1,8 @@
 """ZB-H2. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 3 (bottom)."""
 
-from dualpipe_sim.placement import linear
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 from dualpipe_sim.schedules.zb_h1 import zero_bubble_line
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from dualpipe_sim.ops import F, I, W
-from dualpipe_sim.placement import v_shape
-from dualpipe_sim.registry import register
-from dualpipe_sim.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.ops import F, I, W
+from dualpipe_sim.order.placement import v_shape
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.schedules.registry import register
 
 
 def rank_order(ranks: int, rank: int, micro_batches: int) -> Iterator[tuple[int, int, int]]:

@@ -1,0 +1,290 @@
+"""Memory of every rank over time: state, activations, deferred weight-gradient inputs, communication buffers.
+
+Layer by layer: a layer's activations are there from the start of its F to the end of its backward for the input, what
+its deferred W needs from then to the end of that. What a kernel needs only while it runs is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.footprint import Kept, kept_by_unit, state_by_rank
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.memory import boundary_bytes
+from dualpipe_sim.costs.phases import RUNNING_LANES, Phase
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.schedule import Schedule
+
+FloatArray = NDArray[np.float64]
+
+COMPONENTS = (
+    "weights",
+    "gradients",
+    "optimizer states",
+    "communication buffers",
+    "weight-gradient inputs",
+    "activations",
+)
+"""What memory is used for, in the order of the columns of :attr:`Memory.size_bytes`."""
+
+_COMMUNICATION, _DEFERRED, _ACTIVATIONS = range(3, 6)
+
+_TICK = 1e-9
+"""Moments closer than this share of the makespan are one: what rounding parts ended and began together."""
+
+
+class Excess(NamedTuple):
+    """A rank that a step does not fit on, and by how much.
+
+    Attributes:
+        rank: the rank.
+        excess_bytes: bytes at its peak beyond the GPU's memory.
+
+    """
+
+    rank: int
+    excess_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Bytes on a GPU of every rank, from each moment until the next one of its rank.
+
+    Attributes:
+        gpu_bytes: memory of a GPU.
+        makespan_s: seconds until the last op ends.
+        rank: rank of each moment, shape ``(moments,)``, ascending; each rank's first moment is at time 0.
+        time_s: the moments, ascending on each rank; from the last one on all activations are gone.
+        size_bytes: bytes of each of ``COMPONENTS``, shape ``(moments, components)``.
+
+    """
+
+    gpu_bytes: int
+    makespan_s: float
+    rank: IntArray
+    time_s: FloatArray
+    size_bytes: IntArray
+
+    @property
+    def ranks(self) -> int:
+        """Number of pipeline ranks."""
+        return int(self.rank[-1]) + 1
+
+    @cached_property
+    def peak_by_rank(self) -> IntArray:
+        """Moment at which each rank holds most, the first one of several, shape ``(ranks,)``."""
+        total = self.size_bytes.sum(axis=1)
+        return np.array([begin + int(total[begin:end].argmax()) for begin, end in self._spans], dtype=np.int64)
+
+    @cached_property
+    def peak_bytes_by_rank(self) -> IntArray:
+        """Most bytes of each rank, shape ``(ranks,)``."""
+        return np.asarray(self.size_bytes[self.peak_by_rank].sum(axis=1))
+
+    @property
+    def fullest_rank(self) -> int:
+        """The rank that holds most, the first one of several."""
+        return int(self.peak_bytes_by_rank.argmax())
+
+    @property
+    def over(self) -> list[Excess]:
+        """The ranks that do not fit on their GPU, the fullest first."""
+        excess = (self.peak_bytes_by_rank - self.gpu_bytes).tolist()
+        over = [Excess(rank, more) for rank, more in enumerate(excess) if more > 0]
+        return sorted(over, key=lambda one: (-one.excess_bytes, one.rank))
+
+    def verdict(self) -> str:
+        """Return in words whether the step fits, and if not, on which rank and by how much."""
+        peak_gb = in_gb(self.peak_bytes_by_rank[self.fullest_rank])
+        if not self.over:
+            return f"fits: rank {self.fullest_rank} is fullest, {peak_gb} of {in_gb(self.gpu_bytes)} GB"
+        rank, excess_bytes = self.over[0]
+        others = len(self.over) - 1
+        more = f"; {others} more rank{'s do' if others > 1 else ' does'} not fit" if others else ""
+        return f"does not fit: rank {rank} needs {peak_gb} GB, {in_gb(excess_bytes)} GB more than its GPU has{more}"
+
+    def over_time(self, rank: int) -> tuple[FloatArray, IntArray]:
+        """Return one rank's ``time_s`` and ``size_bytes``.
+
+        Raises:
+            UserError: there is no such rank.
+
+        """
+        if not 0 <= rank < self.ranks:
+            raise UserError(f"there is no rank {rank}; ranks are 0 to {self.ranks - 1}")
+        begin, end = self._spans[rank]
+        return self.time_s[begin:end], self.size_bytes[begin:end]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return every rank's peak and what it is made of, ready for JSON."""
+        return {
+            "gpu_memory_bytes": self.gpu_bytes,
+            "over_memory": [one._asdict() for one in self.over],
+            "by_rank": [self._rank_to_dict(rank) for rank in range(self.ranks)],
+        }
+
+    def _rank_to_dict(self, rank: int) -> dict[str, object]:
+        peak_bytes = int(self.peak_bytes_by_rank[rank])
+        moment = self.peak_by_rank[rank]
+        names = [component.replace("-", "_").replace(" ", "_") for component in COMPONENTS]
+        _, size_bytes = self.over_time(rank)
+        return {
+            "rank": rank,
+            "peak_bytes": peak_bytes,
+            "peak_time_s": float(self.time_s[moment]),
+            "headroom_bytes": self.gpu_bytes - peak_bytes,
+            "at_peak_bytes": dict(zip(names, self.size_bytes[moment].tolist(), strict=True)),
+            "most_bytes": dict(zip(names, size_bytes.max(axis=0).tolist(), strict=True)),
+        }
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        bounds = np.searchsorted(self.rank, np.arange(self.ranks + 1)).tolist()
+        return list(pairwise(bounds))
+
+
+def in_gb(size_bytes: float) -> str:
+    """Return bytes as text in GB (10^9), with one digit."""
+    return f"{size_bytes / 1e9:,.1f}"
+
+
+def memory_of(timeline: Timeline, costs: LayerCosts) -> Memory:
+    """Return the memory of every rank of a timeline that was played with these costs."""
+    graph = timeline.graph
+    state = state_by_rank(costs, graph.schedule.placement)
+    fixed = np.zeros((timeline.ranks, len(COMPONENTS)), dtype=np.int64)
+    fixed[:, : len(state)] = np.stack(state, axis=1)
+    beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
+    changes = [beginning, *_of_phases(timeline, costs), *_of_boundaries(timeline, costs)]
+    rank, time_s, live = _summed(changes, timeline.makespan_s)
+    return Memory(int(costs.gpu.memory_bytes), timeline.makespan_s, rank, time_s, live + fixed[rank])
+
+
+class _Changes(NamedTuple):
+    """Bytes that come or go: when, on which rank, and of what, shape ``(changes, components)``."""
+
+    rank: IntArray
+    time_s: FloatArray
+    size_bytes: IntArray
+
+
+def _summed(changes: list[_Changes], makespan_s: float) -> tuple[IntArray, FloatArray, IntArray]:
+    """Return rank, time and bytes of each moment at which anything comes or goes."""
+    rank, time_s, size_bytes = (np.concatenate(column) for column in zip(*changes, strict=True))
+    tick = np.rint(time_s / (makespan_s * _TICK or 1.0)).astype(np.int64)
+    by_time = np.lexsort((tick, rank))
+    rank, tick, time_s = rank[by_time], tick[by_time], time_s[by_time]
+    new = np.flatnonzero((np.diff(rank, prepend=-1) != 0) | (np.diff(tick, prepend=-1) != 0))
+    # Whatever comes goes again, so the running sum may pass from one rank to the next.
+    return rank[new], time_s[new], np.cumsum(np.add.reduceat(size_bytes[by_time], new, axis=0), axis=0)
+
+
+def _of_phases(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
+    """Yield what units keep, as their phases start and end."""
+    graph = timeline.graph
+    phases = graph.first_transfer
+    for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, costs), strict=True):
+        changing = np.any(change, axis=1, keepdims=True)[:, 0]
+        nodes = np.flatnonzero(changing[graph.phase])
+        yield _Changes(graph.lane[nodes] // RUNNING_LANES, when_s[:phases][nodes], change[graph.phase[nodes]])
+
+
+def _by_phase(graph: TaskGraph, costs: LayerCosts) -> tuple[IntArray, IntArray]:
+    """Bytes that come or go at the start and at the end of each of the graph's phases, shape (phases, components)."""
+    units = kept_by_unit(costs)
+    at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
+    at_end = np.zeros_like(at_start)
+    for kind, unit, first, last in _unit_spans(graph):
+        kept = units.get(unit, Kept())
+        if kind == F:
+            at_start[first, _ACTIVATIONS] += kept.activations + kept.while_forward
+            at_end[last, _ACTIVATIONS] -= kept.while_forward
+        if kind in (B, I):
+            at_end[last, _ACTIVATIONS] -= kept.activations
+        if kind in (I, W):
+            at_end[last, _DEFERRED] += kept.weight_gradient_inputs * (1 if kind == I else -1)
+    return at_start, at_end
+
+
+def _unit_spans(graph: TaskGraph) -> Iterator[tuple[int, int | str, int, int]]:
+    """Yield kind, unit, and first and last phase of each unit that an op works on, for tasks of each shape."""
+    schedule, phases = graph.schedule, graph.phases
+    begins, shown_by = np.unique(graph.phase[graph.first_phase_of_task], return_index=True)
+    ends = np.append(begins[1:], len(phases))
+    for begin, end, task in zip(begins.tolist(), ends.tolist(), shown_by.tolist(), strict=True):
+        rows_of: dict[tuple[int, int | str], list[int]] = {}
+        for row in range(begin, end):
+            rows_of.setdefault((phases[row].half, _unit(phases[row])), []).append(row)
+        kinds = int(schedule.kind[schedule.first_op[task]]), B  # the second half of a pair is a full backward
+        for (half, unit), rows in rows_of.items():
+            yield kinds[half], unit, rows[0], rows[-1]
+
+
+def _unit(phase: Phase) -> int | str:
+    return phase.layer if phase.layer >= 0 else phase.name
+
+
+def _of_boundaries(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
+    """Yield stage boundaries' tensors, from the end of the op that makes them to the start of the op that takes them.
+
+    On its way to another rank a tensor is in two buffers: the sender's until the transfer ends, the receiver's from
+    when it starts.
+    """
+    graph, schedule = timeline.graph, timeline.graph.schedule
+    size_bytes = ceil(boundary_bytes(costs.model, costs.tokens))
+    start_s, end_s = _op_times(timeline)
+    producer, consumer = _handed_over(schedule)
+    yield from _buffered(schedule.rank[producer], end_s[producer], start_s[consumer], size_bytes)
+    producer, consumer = graph.transfers.producer, graph.transfers.consumer
+    leaves_s, arrives_s = timeline.start_s[graph.first_transfer :], timeline.end_s[graph.first_transfer :]
+    yield from _buffered(schedule.rank[producer], timeline.end_s[graph.sender], arrives_s, size_bytes)
+    yield from _buffered(schedule.rank[consumer], leaves_s, start_s[consumer], size_bytes)
+
+
+def _buffered(rank: IntArray, from_s: FloatArray, to_s: FloatArray, size_bytes: int) -> Iterator[_Changes]:
+    change = np.zeros((len(rank), len(COMPONENTS)), dtype=np.int64)
+    change[:, _COMMUNICATION] = size_bytes
+    yield _Changes(rank, from_s, change)
+    yield _Changes(rank, to_s, -change)
+
+
+def _op_times(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
+    """Start of each op's first phase and end of its last, each of shape ``(ops,)``."""
+    graph = timeline.graph
+    phases, ops = graph.first_transfer, len(graph.schedule.rank)
+    op = graph.op_of_node[:phases]
+    start_s, end_s = np.full(ops, np.inf), np.zeros(ops)
+    np.minimum.at(start_s, op, timeline.start_s[:phases])
+    np.maximum.at(end_s, op, timeline.end_s[:phases])
+    return start_s, end_s
+
+
+def _handed_over(schedule: Schedule) -> tuple[IntArray, IntArray]:
+    """Return (producer row, consumer row) of the boundaries between stages of one rank."""
+    placement, kind = schedule.placement, schedule.kind
+    same_rank = np.diff(placement.rank_of_stage, append=-1) == 0
+    upper = np.flatnonzero(same_rank & ~placement.is_last)  # stages that are followed by one on their own rank
+    forward, backward = (_rows(schedule, rows) for rows in (kind == F, (kind == B) | (kind == I)))
+    producer = np.concatenate([forward[upper].ravel(), backward[upper + 1].ravel()])
+    consumer = np.concatenate([forward[upper + 1].ravel(), backward[upper].ravel()])
+    return producer[producer >= 0], consumer[producer >= 0]
+
+
+def _rows(schedule: Schedule, chosen: NDArray[np.bool_]) -> IntArray:
+    """Row of each (stage, micro-batch) among some ops, or -1, shape ``(stages, most micro-batches)``."""
+    table = np.full((schedule.placement.stages, max(schedule.microbatches_of_pipe)), -1)
+    rows = np.flatnonzero(chosen)
+    table[schedule.stage[rows], schedule.microbatch[rows]] = rows
+    return table

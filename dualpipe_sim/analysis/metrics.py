@@ -1,0 +1,179 @@
+"""What a timeline says: bubbles and their causes, what is in flight, the critical path. Pure functions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import F, I
+from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.schedule import Schedule
+
+FloatArray = NDArray[np.float64]
+
+CAUSES = ("warm_up", "drain", "exposed_transfer", "exposed_alltoall", "waiting")
+"""Why a rank is idle: before its first op, after its last, for a tensor under way, for the all-to-all it came out of,
+for the rest of an op upstream."""
+
+
+def busy_s(timeline: Timeline) -> FloatArray:
+    """Seconds in which an op is in progress on each rank, shape ``(ranks,)``."""
+    return _sum_by_rank(timeline, timeline.task_end_s - timeline.task_start_s)
+
+
+def idle_s(timeline: Timeline) -> FloatArray:
+    """Seconds of the makespan in which no op is in progress on each rank, shape ``(ranks,)``."""
+    return timeline.makespan_s - busy_s(timeline)
+
+
+def bubble_ratio_by_rank(timeline: Timeline) -> FloatArray:
+    """Share of the makespan that each rank is idle, shape ``(ranks,)``."""
+    return _ratio(idle_s(timeline), timeline.makespan_s)
+
+
+def bubble_ratio(timeline: Timeline) -> float:
+    """Mean over ranks of the share of the makespan that a rank is idle."""
+    return float(bubble_ratio_by_rank(timeline).mean())
+
+
+def span_bubble_ratio(timeline: Timeline) -> float:
+    """(longest rank span - busy time of the busiest rank) / longest rank span.
+
+    A rank's span goes from its first start to its last end: the definition of the Zero Bubble papers
+    (https://arxiv.org/abs/2401.10241, section 4).
+    """
+    first = timeline.first_task_of_rank
+    spans = timeline.task_end_s[first[1:] - 1] - timeline.task_start_s[first[:-1]]
+    longest = float(spans.max())
+    return float(_ratio(np.array([longest - busy_s(timeline).max()]), longest)[0])
+
+
+def compute_idle_ratio(timeline: Timeline) -> float:
+    """Mean over ranks of the share of the makespan in which the compute lane is empty."""
+    graph = timeline.graph
+    phases = graph.first_transfer
+    on_compute = graph.lane % RUNNING_LANES == COMPUTE
+    seconds = np.where(on_compute, timeline.end_s[:phases] - timeline.start_s[:phases], 0.0)
+    working = np.bincount(graph.lane // RUNNING_LANES, weights=seconds, minlength=timeline.ranks).astype(np.float64)
+    return float(_ratio(timeline.makespan_s - working, timeline.makespan_s).mean())
+
+
+def idle_s_by_cause(timeline: Timeline) -> dict[str, FloatArray]:
+    """Idle seconds of each rank by cause, each of shape ``(ranks,)``; they sum to :func:`idle_s`.
+
+    A gap between two ops follows the latest tensor that the later op waits for: as much of the gap as that tensor
+    was under way is exposed transfer; as much of what is left as the all-to-all took that the tensor came out of, if it
+    came out of one, is exposed all-to-all; the rest is waiting for the op that made it.
+    """
+    first = timeline.first_task_of_rank
+    gap = np.empty(len(timeline.rank))
+    gap[1:] = timeline.task_start_s[1:] - timeline.task_end_s[:-1]
+    gap[first[:-1]] = 0.0
+    transfer_s, alltoall_s = _latest_input_s(timeline)
+    under_way = np.minimum(gap, transfer_s)
+    exchanged = np.minimum(gap - under_way, alltoall_s)
+    return {
+        "warm_up": timeline.task_start_s[first[:-1]],
+        "drain": timeline.makespan_s - timeline.task_end_s[first[1:] - 1],
+        "exposed_transfer": _sum_by_rank(timeline, under_way),
+        "exposed_alltoall": _sum_by_rank(timeline, exchanged),
+        "waiting": _sum_by_rank(timeline, gap - under_way - exchanged),
+    }
+
+
+def peak_in_flight_by_rank(timeline: Timeline) -> IntArray:
+    """Most (stage, micro-batch) pairs live at once on each rank, shape ``(ranks,)``.
+
+    A pair lives from the start of its F to the end of its B, or of its W where the backward is split.
+    """
+    schedule = timeline.graph.schedule
+    return _peak_by_rank(live_by_task(schedule, np.ones(schedule.placement.stages)), timeline).astype(np.int64)
+
+
+def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
+    """Most activations held at once on each rank, in activations of a whole rank's share of the model.
+
+    A (stage, micro-batch) pair counts ranks x share of the model that the stage holds. Shape ``(ranks,)``.
+    """
+    schedule = timeline.graph.schedule
+    return _peak_by_rank(live_by_task(schedule, whole_rank_share(schedule)), timeline)
+
+
+def whole_rank_share(schedule: Schedule) -> FloatArray:
+    """Each stage's share of the model in units of 1/ranks, shape ``(stages,)``."""
+    placement = schedule.placement
+    depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
+    return placement.ranks / depths
+
+
+def live_by_task(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray:
+    """Weight of what is live on a task's rank while the task runs, shape ``(tasks,)``."""
+    weight = weight_of_stage[schedule.stage]
+    tasks = len(schedule.first_op)
+    enters = np.bincount(schedule.task_of_op, weights=np.where(schedule.kind == F, weight, 0.0), minlength=tasks)
+    leaving = (schedule.kind != F) & (schedule.kind != I)
+    leaves = np.bincount(schedule.task_of_op, weights=np.where(leaving, weight, 0.0), minlength=tasks)
+    # Ranks begin and end empty, so the running sum may pass from one to the next.
+    return np.asarray(np.cumsum(enters) - np.cumsum(leaves) + leaves, dtype=np.float64)
+
+
+def in_flight_over_time(timeline: Timeline, rank: int) -> tuple[FloatArray, FloatArray]:
+    """Return (times, counts): from each time on, so many (stage, micro-batch) pairs are live on a rank."""
+    begin, end = timeline.first_task_of_rank[rank : rank + 2]
+    schedule = timeline.graph.schedule
+    during = live_by_task(schedule, np.ones(schedule.placement.stages))[begin:end]
+    rows = slice(*np.searchsorted(schedule.task_of_op, [begin, end]))
+    task, kind = schedule.task_of_op[rows] - begin, schedule.kind[rows]
+    leaves = np.bincount(task[(kind != F) & (kind != I)], minlength=end - begin)
+    times = np.stack([timeline.task_start_s[begin:end], timeline.task_end_s[begin:end]], axis=1)
+    return times.ravel(), np.stack([during, during - leaves], axis=1).ravel()
+
+
+def critical_path(timeline: Timeline) -> list[int]:
+    """Nodes of a longest chain of waits, from time 0 to the makespan.
+
+    Without contention their durations sum to the makespan.
+    """
+    graph = timeline.graph
+    node = int(timeline.end_s[: graph.first_transfer].argmax())
+    path = [node]
+    while True:
+        begin, end = graph.predecessor_start[node : node + 2]
+        before = [
+            *graph.edges[0][begin:end].tolist(),
+            *[p for p in (int(graph.previous_on_lane[node]),) if p >= 0],
+        ]
+        if not before:
+            return path[::-1]
+        node = max(before, key=timeline.end_s.__getitem__)
+        path.append(node)
+
+
+def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
+    """How long the transfer that reached each task last was under way, and the all-to-all that it came out of took.
+
+    Both of shape ``(tasks,)``, 0 where there is none.
+    """
+    graph = timeline.graph
+    seconds = timeline.end_s - timeline.start_s
+    from_alltoall = graph.lane[graph.sender] % RUNNING_LANES == ALLTOALL
+    task = graph.schedule.task_of_op[graph.transfers.consumer]
+    by_arrival = np.lexsort((timeline.end_s[graph.first_transfer :], task))
+    transfer_s, alltoall_s = np.zeros(len(timeline.rank)), np.zeros(len(timeline.rank))
+    transfer_s[task[by_arrival]] = seconds[graph.first_transfer :][by_arrival]
+    alltoall_s[task[by_arrival]] = np.where(from_alltoall, seconds[graph.sender], 0.0)[by_arrival]
+    return transfer_s, alltoall_s
+
+
+def _peak_by_rank(live: FloatArray, timeline: Timeline) -> FloatArray:
+    return np.maximum.reduceat(live, timeline.first_task_of_rank[:-1])
+
+
+def _sum_by_rank(timeline: Timeline, of_task: FloatArray) -> FloatArray:
+    return np.bincount(timeline.rank, weights=of_task, minlength=timeline.ranks).astype(np.float64)
+
+
+def _ratio(part: FloatArray, whole: float) -> FloatArray:
+    return part / whole if whole else np.zeros_like(part)

@@ -1,0 +1,1 @@
+"""Many points on processes or Dask, as rows that survive a crash; knows no pipeline. Imports ``files``."""

@@ -1,0 +1,123 @@
+"""Worker processes on this machine, and what to do when one of them dies.
+
+Each is a program of its own that talks by its pipes, not a child of `multiprocessing`: so a death is the death of one
+known point, a worker ends with its parent whatever ends that, and scripts need no guard around what starts workers.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from subprocess import PIPE, Popen
+from typing import IO, Any, cast
+
+from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows
+from dualpipe_sim.batch.pool import as_they_end
+from dualpipe_sim.errors import UserError
+
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from dualpipe_sim.batch.worker import main; main()"
+_DEATHS = (EOFError, OSError, pickle.UnpicklingError)
+_DIED = "its worker process died, perhaps for want of memory"
+
+
+def on_processes(points: Sequence[Point], evaluate: Evaluate, workers: int) -> Rows:
+    """Yield (place, row) of each point; a worker's death costs only the point that it had.
+
+    Raises:
+        UserError: worker processes do not start.
+
+    """
+    crew = _Crew(evaluate, workers)
+    threads = ThreadPoolExecutor(workers)
+    try:
+        crew.check()
+        for (place, _), future in as_they_end(threads, deque(enumerate(points)), crew.row, 2 * workers):
+            yield place, future.result()
+    finally:
+        crew.dismiss()  # a thread that waits for a long point sees its worker's end
+        threads.shutdown(cancel_futures=True)
+        crew.dismiss()  # a worker that a thread was just replacing
+
+
+class _Crew:
+    """Workers for one evaluation, of which as many threads can ask rows."""
+
+    def __init__(self, evaluate: Evaluate, workers: int) -> None:
+        self._evaluate = evaluate
+        self._workers = [_Worker(evaluate) for _ in range(workers)]
+        self._dismissed = False
+        self._free: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._free.put(worker)
+
+    def check(self) -> None:
+        """Wait until all workers are ready, or raise a UserError."""
+        try:
+            for worker in self._workers:
+                worker.wait_ready()
+        except _DEATHS as error:
+            raise UserError("worker processes do not start; what they say of it stands above") from error
+
+    def row(self, point: Point) -> Row:
+        """Return a point's row from a free worker; where it dies, another takes its place."""
+        worker = self._free.get()
+        try:
+            row = worker.row(point)
+        except _DEATHS:
+            row = {"error": _DIED}
+            if not self._dismissed:
+                worker.end()
+                worker = _Worker(self._evaluate)
+                self._workers.append(worker)
+        self._free.put(worker)
+        return row
+
+    def dismiss(self) -> None:
+        """End all workers, whatever they do."""
+        self._dismissed = True
+        for worker in self._workers:
+            worker.end()
+
+
+class _Worker:
+    """A worker process; see ``worker.py``."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        # Away from the terminal, so that Ctrl-C is answered by the parent alone.
+        command = [sys.executable, "-c", _PROGRAM, *sys.path]
+        self._process = Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True)  # noqa: S603 - our own
+        self._ready = False
+        with suppress(OSError):  # it may be dead already; whoever waits for it will see
+            self._send(evaluate)
+
+    def wait_ready(self) -> None:
+        """Wait until it has its evaluation; raise one of ``_DEATHS`` if it dies of it."""
+        if not self._ready:
+            self._receive()
+            self._ready = True
+
+    def row(self, point: Point) -> Row:
+        """Return a point's row; raise one of ``_DEATHS`` if it dies of it."""
+        self.wait_ready()
+        self._send(point)
+        row: Row = self._receive()
+        return row
+
+    def end(self) -> None:
+        """End it at once and let go of it."""
+        self._process.kill()
+        with suppress(OSError), self._process:  # closes its pipes and waits
+            pass
+
+    def _send(self, message: object) -> None:
+        pipe = cast("IO[bytes]", self._process.stdin)
+        pickle.dump(message, pipe)
+        pipe.flush()
+
+    def _receive(self) -> Any:  # noqa: ANN401 - rows, and None for the evaluation
+        return pickle.load(cast("IO[bytes]", self._process.stdout))  # noqa: S301 - from our own worker

@@ -1,0 +1,258 @@
+"""Rows on disk: a CSV, JSON lines or Parquet file that grows row by row and survives whatever ends the program.
+
+CSV and JSON lines are appended to, a line a row, and synced every second. What a crash leaves is some whole lines and
+perhaps a torn one; reading keeps the whole ones. Parquet cannot grow, so rows gather in a file of JSON lines beside
+it until all are there. A complete table is put in place whole, in the order of its points.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from dualpipe_sim.batch import parquet
+from dualpipe_sim.batch.points import POINT, Row
+from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.files import written_whole
+
+_SYNC_S = 1.0
+
+
+class Format(NamedTuple):
+    """How rows are lines of text.
+
+    Attributes:
+        heads: how many lines stand before all rows, 1 or 0.
+        line: a row as a line.
+        parse: a whole line back, or None where it is none.
+        opening: how every file of these columns begins.
+
+    """
+
+    heads: int
+    line: Callable[[Row], str]
+    parse: Callable[[str, Sequence[str]], Row | None]
+    opening: Callable[[Sequence[str]], str]
+
+
+class RowFile:
+    """A file of rows: opened new or to be resumed, appended to, finished."""
+
+    def __init__(self, path: str | Path, columns: Sequence[str]) -> None:
+        """Take the file's name, whose suffix says its format, and the keys of a row.
+
+        Raises:
+            UserError: a suffix that is no format of a table, or one whose library is missing.
+
+        """
+        self.path = Path(path)
+        self._columns = list(columns)
+        suffix = self.path.suffix.lower()
+        if suffix not in (*FORMATS, _PARQUET):
+            known = ", ".join((*FORMATS, _PARQUET))
+            raise UserError(
+                f"{path}: the name must say the table's format by its end, one of {known}"
+                f"{did_you_mean(suffix, (*FORMATS, _PARQUET))}"
+            )
+        self._whole_only = suffix == _PARQUET
+        if self._whole_only:
+            parquet.check_installed()
+        self._log = self.path.with_name(f"{self.path.name}.jsonl") if self._whole_only else self.path
+        self._format = FORMATS[self._log.suffix.lower()]
+        self._on_disk: list[str] = []
+        self._file: FileIO | None = None
+        self._synced_s = 0.0
+
+    def open(self, wanted: Collection[str], *, resume: bool) -> dict[str, Row]:
+        """Get ready for appending, and return the rows that are there already, by point.
+
+        Args:
+            wanted: the points that the table is to hold.
+            resume: whether to go on with a file that is there.
+
+        Raises:
+            UserError: a file that is there though it should not, or holds something else; a place that cannot be
+                written to.
+
+        """
+        blank = dict.fromkeys(self._columns)
+        rows = {str(row.get(POINT)): {**blank, **row} for row in self._read(resume=resume)}
+        strange = [point for point in rows if point not in wanted]
+        if strange:
+            raise UserError(
+                f"{self.path}: cannot be resumed: it holds points of other axes, another configuration or version; "
+                "name another file"
+            )
+        self._begin(rows.values())
+        return rows
+
+    def append(self, row: Row) -> None:
+        """Write one row to the end of the file."""
+        file = cast("FileIO", self._file)
+        try:
+            line = memoryview(self._format.line(row).encode())
+            while line:
+                line = line[file.write(line) :]
+            if time.monotonic() - self._synced_s > _SYNC_S:
+                os.fsync(file.fileno())
+                self._synced_s = time.monotonic()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._on_disk.append(str(row[POINT]))
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Put the whole table in place, in this order, and close the file."""
+        self.close()
+        if self._whole_only:
+            with written_whole(self.path) as part:
+                parquet.write(part, rows, self._columns)
+                _sync(part)
+            self._log.unlink(missing_ok=True)
+        elif self._on_disk != [row[POINT] for row in rows]:
+            self._write_log(rows)
+
+    def close(self) -> None:
+        """Close the file, with all that was appended on disk."""
+        if self._file is None:
+            return
+        try:
+            with self._file as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        finally:
+            self._file = None
+
+    def _read(self, *, resume: bool) -> Iterable[Row]:
+        there = [path for path in (self._log, self.path) if path.exists() and path.stat().st_size > 0]
+        if there and not resume:
+            raise UserError(
+                f"{there[0]}: exists already; go on with it by --resume (resume=True), or name another file"
+            )
+        if not there:
+            return []
+        return self._read_log() if there[0] == self._log else parquet.read(self.path)
+
+    def _read_log(self) -> Iterable[Row]:
+        content = _read_bytes(self._log)
+        opening = self._format.opening(self._columns).encode()
+        if content[: len(opening)] != opening[: len(content)]:
+            raise UserError(f"{self._log}: cannot be resumed: it is not a table of these axes; name another file")
+        lines = _whole_lines(content)[self._format.heads :]
+        parsed = (self._format.parse(line, self._columns) for line in lines)
+        return [row for row in parsed if row is not None]
+
+    def _begin(self, rows: Iterable[Row]) -> None:
+        """Write what is kept of an earlier run, or nothing, as the file to append to."""
+        self._write_log(rows)
+        try:
+            self._file = self._log.open("ab", buffering=0)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def _write_log(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        head = self._format.opening(self._columns) if self._format.heads else ""
+        text = head + "".join(map(self._format.line, rows))
+        with written_whole(self._log) as part:
+            part.write_bytes(text.encode())
+            _sync(part)
+        self._on_disk = [str(row[POINT]) for row in rows]
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Return the rows of a table on disk; of one that is still being written, those that are there.
+
+    Raises:
+        UserError: a file that cannot be read, or is no such table.
+
+    """
+    file = Path(path)
+    if file.suffix.lower() == _PARQUET:
+        return parquet.read(file)
+    if file.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: is no table; its name must end in one of {', '.join((*FORMATS, _PARQUET))}")
+    lines = _whole_lines(_read_bytes(file))
+    columns: list[str] = []
+    if file.suffix.lower() == ".csv" and lines:
+        columns = next(csv.reader([lines.pop(0)]))
+    rows = [FORMATS[file.suffix.lower()].parse(line, columns) for line in lines]
+    return [row for row in rows if row is not None]
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _whole_lines(content: bytes) -> list[str]:
+    """Return the lines that end; the last one, torn where a machine died, does not."""
+    return [line.decode(errors="replace") for line in content.split(b"\n")[:-1]]
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _json_line(row: Row) -> str:
+    return json.dumps(row, default=str) + "\n"
+
+
+def _parse_json(line: str, _columns: Sequence[str]) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _parse_csv(line: str, columns: Sequence[str]) -> Row | None:
+    try:
+        cells = next(csv.reader([line], strict=True), [])
+    except csv.Error:
+        return None
+    return dict(zip(columns, map(_value, cells), strict=True)) if len(cells) == len(columns) else None
+
+
+def _cell(value: object) -> str:
+    """Return a value as a cell on one line: words as they are, nothing for None, anything else as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value == value.strip() and _value(value) == value and value.isprintable():
+        return value
+    return json.dumps(value, default=str)
+
+
+def _value(cell: str) -> object:
+    try:
+        return json.loads(cell) if cell else None
+    except ValueError:
+        return cell
+
+
+_PARQUET = ".parquet"
+FORMATS = {
+    ".csv": Format(1, lambda row: _csv_line(map(_cell, row.values())), _parse_csv, _csv_line),
+    ".jsonl": Format(0, _json_line, _parse_json, lambda columns: f"{{{json.dumps(columns[0])}: "),
+}
+"""Formats that grow line by line, by suffix."""

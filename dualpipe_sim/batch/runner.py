@@ -1,0 +1,40 @@
+"""Points into rows: on this process, on worker processes or on a Dask cluster, whatever is evaluated.
+
+An evaluation that fails is a row with its reason, and so is one that takes its process down with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dualpipe_sim.batch.points import Evaluate, Point, Rows, attempt
+from dualpipe_sim.errors import UserError
+
+
+def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 1, dask: str | None = None) -> Rows:
+    """Yield (place of the point, its row) as rows come.
+
+    Args:
+        points: what to evaluate.
+        evaluate: makes a row of a point; where it raises, the row is the reason, ``{"error": …}``. On processes and
+            on Dask it must be picklable, and its module importable there.
+        workers: processes on this machine; 1 evaluates right here.
+        dask: address of a Dask scheduler, whose workers evaluate instead.
+
+    Raises:
+        UserError: workers that cannot be started, reached or used.
+
+    """
+    if dask is not None:
+        if workers != 1:
+            raise UserError(f"give --workers or --dask, not both (workers={workers}, dask={dask})")
+        from dualpipe_sim.batch.dask_cluster import on_dask
+
+        return on_dask(points, evaluate, dask)
+    if workers < 1:
+        raise UserError(f"workers must be 1 or more, got {workers}")
+    if workers == 1 or len(points) <= 1:
+        return ((place, attempt(evaluate, point)) for place, point in enumerate(points))
+    from dualpipe_sim.batch.processes import on_processes
+
+    return on_processes(points, evaluate, min(workers, len(points)))

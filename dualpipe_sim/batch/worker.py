@@ -1,0 +1,40 @@
+"""A worker process: takes an evaluation and then points from stdin, gives a row for each to stdout.
+
+It ends as soon as its stdin does, also in the middle of a point: its parent has no more use for it, or is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from dualpipe_sim.batch.points import attempt
+
+
+def main() -> None:
+    """Serve the parent."""
+    received: SimpleQueue[Any] = SimpleQueue()
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # what an evaluation prints is no row
+        Thread(target=_receive, args=(received,), daemon=True).start()
+        evaluate = received.get()
+        pickle.dump(None, answers)
+        answers.flush()
+        while True:
+            pickle.dump(attempt(evaluate, received.get()), answers)
+            answers.flush()
+
+
+def _receive(received: SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            received.put(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the parent
+    except EOFError:
+        os._exit(0)
+    except Exception:  # noqa: BLE001 - whatever it is, the program ends with it
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)

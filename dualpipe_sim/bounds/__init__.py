@@ -1,0 +1,1 @@
+"""What no order can beat: makespan, memory, the optimum. Imports ``costs``, ``model``, ``hardware``, ``order``."""

@@ -1,0 +1,315 @@
+"""Proved lower bounds: no simulated makespan is shorter.
+
+Tasks of a rank run one after the other, and one that waits for nothing inside always takes the same time. So what a
+rank has to do, after the earliest moment at which its first input can be there and before what others still have to do
+with its last output, is a bound; where links or SMs are shared, tasks only last longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.layers import LayerStageCosts
+from dualpipe_sim.costs.phases import RUNNING_LANES, Phase, StageCosts, TaskShape
+from dualpipe_sim.graph.lowering import task_shapes
+from dualpipe_sim.hardware.cluster import Topology
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.schedule import Schedule
+
+FloatArray = NDArray[np.float64]
+
+_BACKWARD = (B, I)
+
+
+class TaskTime(NamedTuple):
+    """Least seconds of a task from its start, all inputs there.
+
+    Attributes:
+        whole_s: until it ends.
+        forward_s: until its first op's output is ready.
+        backward_s: until the output of a pair's backward is ready; of a lone op the same as ``forward_s``.
+
+    """
+
+    whole_s: float
+    forward_s: float
+    backward_s: float
+
+
+def task_time(phases: Sequence[Phase]) -> TaskTime:
+    """Return the least seconds of a task of these phases."""
+    free_s = [0.0] * RUNNING_LANES
+    ends_s: list[float] = []
+    output_s: dict[int, float] = {}
+    for phase in phases:
+        seconds = phase.duration_s if phase.alone_s is None else min(phase.duration_s, phase.alone_s)
+        start_s = max(free_s[phase.lane], *(ends_s[local] for local in phase.after), 0.0)
+        free_s[phase.lane] = start_s + seconds
+        ends_s.append(start_s + seconds)
+        output_s[phase.half] = ends_s[-1]
+    # A half without phases of its own is done when the other is, as lowering has it.
+    forward_s, backward_s = (output_s.get(half, output_s.get(1 - half, 0.0)) for half in (0, 1))
+    return TaskTime(max(ends_s), forward_s, backward_s)
+
+
+def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape, TaskTime]:
+    """Return the least seconds of tasks by shape; stages that hold the same kinds of layers are asked for once."""
+    of_stage = _contents(costs)
+    known: dict[object, TaskTime] = {}
+    times = {}
+    for shape in shapes:
+        same = shape if of_stage is None else tuple((kind, of_stage[stage]) for kind, stage in shape)
+        if same not in known:
+            known[same] = task_time(costs.phases(shape))
+        times[shape] = known[same]
+    return times
+
+
+def _contents(costs: StageCosts) -> list[object] | None:
+    """Return what each stage holds, as far as times depend on it, or None where that is not known."""
+    if not isinstance(costs, LayerStageCosts):
+        return None
+    kinds = costs.costs.model.layer_kinds()
+    return [(tuple(kinds[layer] for layer in held.layers), held.embedding, held.mtp, held.head) for held in costs.held]
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """How far the first input and the last output of each stage are from where micro-batches start and end.
+
+    Attributes:
+        forward_s: earliest start of a stage's F, shape ``(stages,)``.
+        backward_s: earliest start of a stage's B or I, shape ``(stages,)``.
+        onward_s: least seconds that the stages above need with the gradient that a stage's B or I makes: it goes up to
+            the pipe's first stage, and a W may follow anywhere; shape ``(stages,)``.
+
+    """
+
+    forward_s: FloatArray
+    backward_s: FloatArray
+    onward_s: FloatArray
+
+
+class Least(NamedTuple):
+    """Least seconds that a stage's ops keep a micro-batch, each of shape ``(stages,)``.
+
+    Attributes:
+        forward_s: from the start of F to its output.
+        backward_s: from the start of B or I to its output.
+        weight_s: of a W that must follow I; 0 where the backward may be whole.
+
+    """
+
+    forward_s: FloatArray
+    backward_s: FloatArray
+    weight_s: FloatArray
+
+
+def reach(placement: Placement, least: Least, hop_s: FloatArray) -> Reach:
+    """Return the reach of each stage; ``hop_s`` are seconds of each stage's transfer to the next, ``(stages,)``."""
+    forward_s, backward_s, onward_s = (np.zeros(placement.stages) for _ in range(3))
+    begin = 0
+    for pipe in placement.pipes:
+        end = begin + len(pipe)
+        for stage in range(begin + 1, end):
+            forward_s[stage] = forward_s[stage - 1] + least.forward_s[stage - 1] + hop_s[stage - 1]
+        backward_s[end - 1] = forward_s[end - 1] + least.forward_s[end - 1]
+        for stage in range(end - 2, begin - 1, -1):
+            backward_s[stage] = backward_s[stage + 1] + least.backward_s[stage + 1] + hop_s[stage]
+        for stage in range(begin + 1, end):
+            above_s = max(least.weight_s[stage - 1], onward_s[stage - 1])
+            onward_s[stage] = hop_s[stage - 1] + least.backward_s[stage - 1] + above_s
+        begin = end
+    return Reach(forward_s, backward_s, onward_s)
+
+
+def hops_s(placement: Placement, costs: StageCosts, topology: Topology | None) -> FloatArray:
+    """Return the seconds of each stage's transfer to the next stage of its pipe, shape ``(stages,)``; 0 on one rank."""
+    seconds = np.zeros(placement.stages)
+    rank = placement.rank_of_stage.tolist()
+    for stage in np.flatnonzero(~placement.is_last).tolist():
+        here, there = rank[stage : stage + 2]
+        if here != there:
+            given = costs.transfer_s
+            seconds[stage] = _hop_s(topology, here, there, costs.transfer_bytes) if given is None else given
+    return seconds
+
+
+def order_bound_s(schedule: Schedule, costs: StageCosts, topology: Topology | None = None) -> float:
+    """Return seconds that the makespan of this very order is never below, whatever shares links."""
+    shapes, shape_of_task = task_shapes(schedule)
+    times = task_times(shapes, costs)
+    whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+    placement = schedule.placement
+    reached = reach(placement, _least(placement, times), hops_s(placement, costs, topology))
+    arrives_s = np.array([_arrives_s(shape, reached) for shape in shapes])[shape_of_task]
+    leaves_s = np.array([_leaves_s(shape, times[shape], reached) for shape in shapes])[shape_of_task]
+    return max(_rank_bound_s(whole_s[tasks], arrives_s[tasks], leaves_s[tasks]) for tasks in _tasks_by_rank(schedule))
+
+
+def busiest_rank_s(schedule: Schedule, costs: StageCosts) -> float:
+    """Return the seconds of work of the rank with the most."""
+    shapes, shape_of_task = task_shapes(schedule)
+    times = task_times(shapes, costs)
+    whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+    return float(np.bincount(schedule.rank_of_task, weights=whole_s).max())
+
+
+@lru_cache(maxsize=4096)
+def _hop_s(topology: Topology | None, here: int, there: int, size_bytes: float) -> float:
+    return 0.0 if topology is None else topology.route(here, there).seconds(size_bytes)
+
+
+def _tasks_by_rank(schedule: Schedule) -> Iterable[slice]:
+    bounds = np.searchsorted(schedule.rank_of_task, np.arange(schedule.ranks + 1)).tolist()
+    return (slice(begin, end) for begin, end in pairwise(bounds) if begin < end)
+
+
+def _rank_bound_s(whole_s: FloatArray, arrives_s: FloatArray, leaves_s: FloatArray) -> float:
+    """Return the most that any first task's arrival, the work from it to a last task, and what follows sum to."""
+    done_s = np.cumsum(whole_s)
+    latest_s = np.maximum.accumulate(arrives_s - (done_s - whole_s))  # of all that start up to here
+    return float((latest_s + done_s + leaves_s).max())
+
+
+def _arrives_s(shape: TaskShape, reached: Reach) -> float:
+    """Return the earliest moment at which a task's inputs can be there."""
+    from_s = {F: reached.forward_s, B: reached.backward_s, I: reached.backward_s}
+    return max((float(from_s[kind][stage]) for kind, stage in shape if kind in from_s), default=0.0)
+
+
+def _leaves_s(shape: TaskShape, time: TaskTime, reached: Reach) -> float:
+    """Return the least seconds from a task's end to the step's; its output may have been ready before."""
+    kind, stage = shape[-1]
+    if kind not in _BACKWARD:
+        return 0.0
+    return max(0.0, time.backward_s - time.whole_s + float(reached.onward_s[stage]))
+
+
+def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
+    """Return the least seconds of each stage's ops among tasks of some shapes."""
+    forward_s, backward_s, weight_s = (np.full(placement.stages, inf) for _ in range(3))
+    whole_backward_s = np.full(placement.stages, inf)
+    for shape, time in times.items():
+        for half, (kind, stage) in enumerate(shape):
+            output_s = time.backward_s if half else time.forward_s
+            if kind == F:
+                forward_s[stage] = min(forward_s[stage], output_s)
+            elif kind == W:
+                weight_s[stage] = min(weight_s[stage], time.whole_s)
+            else:
+                backward_s[stage] = min(backward_s[stage], output_s)
+                if kind == B:
+                    whole_backward_s[stage] = min(whole_backward_s[stage], output_s)
+    # A whole backward has W behind it; where it could stand for I and W, only what it takes longer than I is left.
+    weight_s = np.minimum(weight_s, np.maximum(0.0, whole_backward_s - backward_s))
+    return Least(forward_s, backward_s, weight_s)
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """Most that a rank may hold of what its stages' micro-batches keep between F and backward.
+
+    Attributes:
+        held: what a micro-batch keeps at each stage, shape ``(stages,)``.
+        most: what fits on each rank, shape ``(ranks,)``.
+        from_start: whether it is there from F's start to the backward's end, or surely only from F's end to the
+            backward's start.
+
+    """
+
+    held: FloatArray
+    most: FloatArray
+    from_start: bool
+
+
+def placement_bound_s(
+    placement: Placement,
+    microbatches_of_pipe: Sequence[int],
+    costs: StageCosts,
+    topology: Topology | None = None,
+    *,
+    limit: Limit | None = None,
+) -> float:
+    """Return seconds that no order's makespan is below, whatever its kinds of ops and pairs; infinite where none fits.
+
+    Args:
+        placement: where the stages are.
+        microbatches_of_pipe: micro-batches that enter each pipe.
+        costs: what ops take.
+        topology: routes of transfers that are given as bytes.
+        limit: most that ranks may hold; what a micro-batch keeps, for as long as it is on its way from a stage to the
+            pipe's end and back, fills the limit times the makespan at most (Little's law).
+
+    """
+    work = _Work(placement, np.array(microbatches_of_pipe)[placement.pipe_of_stage], costs)
+    least = _least(placement, work.times)
+    reached = reach(placement, least, hops_s(placement, costs, topology))
+    through_s = reached.backward_s + least.backward_s + least.weight_s
+    bound_s = float(through_s[placement.is_first].max())
+    for rank in range(placement.ranks):
+        stages = placement.stages_of_rank(rank)
+        head_s, tail_s = (float(of_stage[stages].min()) for of_stage in (reached.forward_s, reached.onward_s))
+        bound_s = max(bound_s, head_s + work.all_s(stages), head_s + work.until_last_backward_s(stages) + tail_s)
+        if limit is not None:
+            bound_s = max(bound_s, head_s + _held_s(limit, rank, stages, work.microbatches, reached, least) + tail_s)
+    return bound_s
+
+
+def _held_s(limit: Limit, rank: int, stages: list[int], microbatches: IntArray, reached: Reach, least: Least) -> float:
+    """Return the seconds that a rank must hold something, so that no more than the limit is there at any time."""
+    held, most = limit.held[stages], float(limit.most[rank])
+    if held.max() > most:
+        return inf
+    turn_s = (reached.backward_s - reached.forward_s)[stages]
+    turn_s = turn_s + least.backward_s[stages] if limit.from_start else turn_s - least.forward_s[stages]
+    filled = float((microbatches[stages] * held * np.maximum(turn_s, 0.0)).sum())
+    return filled / most if filled else 0.0
+
+
+class _Work:
+    """The least work of ranks, over all ways to run their stages' ops alone or in pairs."""
+
+    def __init__(self, placement: Placement, microbatches: IntArray, costs: StageCosts) -> None:
+        self.microbatches = microbatches
+        shapes: list[TaskShape] = []
+        for rank in range(placement.ranks):
+            stages = placement.stages_of_rank(rank)
+            shapes += [((kind, stage),) for stage in stages for kind in (F, B, I, W)]
+            shapes += [((F, a), (B, b)) for a in stages for b in stages]
+        self.times = task_times(shapes, costs)
+
+    def all_s(self, stages: list[int]) -> float:
+        """Seconds of all ops of a rank."""
+        backward_s = {stage: min(self._s(B, stage), self._s(I, stage) + self._s(W, stage)) for stage in stages}
+        return self._sum_s(stages, backward_s, lambda pair: pair.whole_s)
+
+    def until_last_backward_s(self, stages: list[int]) -> float:
+        """Seconds of a rank's ops until the output of its last B or I is ready, all W left for later."""
+        backward_s = {stage: min(self.times[((kind, stage),)].forward_s for kind in (B, I)) for stage in stages}
+        return self._sum_s(stages, backward_s, lambda pair: pair.backward_s)
+
+    def _sum_s(self, stages: list[int], backward_s: Mapping[int, float], pair_s: Callable[[TaskTime], float]) -> float:
+        """Return the seconds of ops alone, less the most that pairs can save: each op is in one pair at most."""
+        forward_s = {stage: self._s(F, stage) for stage in stages}
+        saved_s = np.array(
+            [
+                [max(0.0, forward_s[a] + backward_s[b] - pair_s(self.times[(F, a), (B, b)])) for b in stages]
+                for a in stages
+            ]
+        )
+        count = self.microbatches[stages]
+        alone_s = sum(self.microbatches[stage] * (forward_s[stage] + backward_s[stage]) for stage in stages)
+        return float(alone_s - min((saved_s.max(axis=1) * count).sum(), (saved_s.max(axis=0) * count).sum()))
+
+    def _s(self, kind: int, stage: int) -> float:
+        return self.times[((kind, stage),)].whole_s

@@ -1,0 +1,199 @@
+"""The true optimum: the shortest makespan of any order on a placement, found and proved by CP-SAT. For small cases.
+
+Overlapped pairs are left out: each op runs alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar
+
+_TICKS = 1_000_000
+"""Most ticks that an op may last: times are whole multiples of one tick, exactly."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What the solver found.
+
+    Attributes:
+        makespan_s: seconds of the best order found.
+        bound_s: seconds that no order is below, as far as the solver could prove; ``makespan_s`` where it is optimal.
+        schedule: the best order.
+
+    """
+
+    makespan_s: float
+    bound_s: float
+    schedule: Schedule
+
+    @property
+    def proved(self) -> bool:
+        """Whether no order is faster."""
+        return self.makespan_s == self.bound_s
+
+
+def optimum(
+    placement: Placement,
+    microbatches_of_pipe: tuple[int, ...],
+    times: OpTimes,
+    *,
+    split: bool = True,
+    memory_limit: float | None = None,
+    within_s: float = 30.0,
+) -> Optimum:
+    """Return the shortest makespan of any order without overlapped pairs, and such an order.
+
+    Args:
+        placement: where the stages are.
+        microbatches_of_pipe: micro-batches that enter each pipe.
+        times: seconds of ops and of a transfer between two ranks, whole multiples of a common tick.
+        split: whether I and W are ops of their own; else the backward is whole.
+        memory_limit: most activations that a rank may hold, in those of one micro-batch through a rank's share, each
+            from the start of F to the end of W or B.
+        within_s: seconds of search.
+
+    Raises:
+        UserError: ortools is not installed, times have no common tick, or nothing was found in time.
+
+    """
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError as error:
+        raise UserError("the optimum needs CP-SAT; pip install 'dualpipe-sim[optimum]'") from error
+    tick_s, ticks, hop = _in_ticks(times)
+    problem = _Problem(cp_model.CpModel(), placement, microbatches_of_pipe, ticks, hop, split)
+    problem.post(memory_limit)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = within_s
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    status = solver.solve(problem.model)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        why = "no order fits the memory limit" if status == cp_model.INFEASIBLE else f"nothing found in {within_s} s"
+        raise UserError(f"optimum: {why}")
+    return Optimum(solver.objective_value * tick_s, round(solver.best_objective_bound) * tick_s, problem.order(solver))
+
+
+def _in_ticks(times: OpTimes) -> tuple[float, dict[int, list[int]], int]:
+    """Return the tick in seconds, and ops by kind and a transfer in ticks."""
+    by_kind = {F: times.forward_s, I: times.backward_input_s, W: times.backward_weight_s}
+    seconds = np.concatenate([*by_kind.values(), [times.transfer_s]])
+    some = seconds[seconds > 0]
+    if not len(some):
+        raise UserError("optimum: all ops take no time")
+    for parts in (1, 2, 3, 4, 5, 10, 100, 1000):
+        tick_s = float(some.min()) / parts
+        whole = np.rint(seconds / tick_s)
+        if np.allclose(whole * tick_s, seconds, rtol=1e-12, atol=0) and whole.max() < _TICKS:
+            common = gcd(*whole.astype(int).tolist())
+            ticks = {kind: np.rint(of / tick_s / common).astype(int).tolist() for kind, of in by_kind.items()}
+            return tick_s * common, ticks, int(whole[-1]) // common
+    raise UserError("optimum: times must be whole multiples of one tick; round them")
+
+
+class _Problem:
+    """The constraint model: an interval for each op; ranks run one at a time."""
+
+    def __init__(
+        self,
+        model: CpModel,
+        placement: Placement,
+        microbatches_of_pipe: tuple[int, ...],
+        ticks: dict[int, list[int]],
+        hop: int,
+        split: bool,
+    ) -> None:
+        self.model = model
+        self._placement = placement
+        self._microbatches = microbatches_of_pipe
+        self._hop = hop
+        self._kinds = (F, I, W) if split else (F, B)
+        self._ticks = ticks | {B: [i + w for i, w in zip(ticks[I], ticks[W], strict=True)]}
+        rounds = max(microbatches_of_pipe)
+        self._horizon = rounds * sum(sum(self._ticks[kind]) + hop * placement.stages for kind in self._kinds)
+        self._start: dict[tuple[int, int, int], IntVar] = {
+            (kind, stage, microbatch): model.new_int_var(0, self._horizon, f"{stage}{KINDS[kind]}{microbatch}")
+            for stage in range(placement.stages)
+            for microbatch in range(microbatches_of_pipe[placement.pipe_of_stage[stage]])
+            for kind in self._kinds
+        }
+
+    def post(self, memory_limit: float | None) -> None:
+        """Post all constraints and the objective."""
+        for (kind, stage, microbatch), start in self._start.items():
+            self._after_what_it_needs(kind, stage, microbatch, start)
+            if (kind, stage, microbatch + 1) in self._start:
+                # Micro-batches are alike, so that some shortest order runs those of a stage one after the other.
+                self.model.add(self._start[kind, stage, microbatch + 1] >= start + self._ticks[kind][stage])
+        for rank in range(self._placement.ranks):
+            ops = self._ops_of(rank)
+            self.model.add_no_overlap(
+                [self.model.new_fixed_size_interval_var(self._start[op], self._ticks[op[0]][op[1]], "") for op in ops]
+            )
+            if memory_limit is not None:
+                self._within(memory_limit, rank)
+        makespan = self.model.new_int_var(0, self._horizon, "makespan")
+        for op, start in self._start.items():
+            self.model.add(makespan >= start + self._ticks[op[0]][op[1]])
+        self.model.minimize(makespan)
+
+    def order(self, solver: CpSolver) -> Schedule:
+        """Return the order that was found."""
+        builder = OrderBuilder(self._placement, self._microbatches)
+        for rank in range(self._placement.ranks):
+            line = builder.rank(rank)
+            # of ops that start together the empty ones come first, each after what it needs
+            for kind, stage, microbatch in sorted(
+                self._ops_of(rank),
+                key=lambda op: (solver.value(self._start[op]), self._ticks[op[0]][op[1]] > 0, op[0], op[1]),
+            ):
+                line.op(kind, stage, microbatch)
+        return builder.schedule("optimum")
+
+    def _ops_of(self, rank: int) -> list[tuple[int, int, int]]:
+        return [op for op in self._start if self._placement.rank_of_stage[op[1]] == rank]
+
+    def _after_what_it_needs(self, kind: int, stage: int, microbatch: int, start: IntVar) -> None:
+        placement = self._placement
+        if kind == W:
+            self._after((I, stage, microbatch), start, stage)
+        elif kind == F and not placement.is_first[stage]:
+            self._after((F, stage - 1, microbatch), start, stage)
+        elif kind != F:
+            self._after((F, stage, microbatch), start, stage)
+            if not placement.is_last[stage]:
+                self._after((kind, stage + 1, microbatch), start, stage)
+
+    def _after(self, needed: tuple[int, int, int], start: IntVar, stage: int) -> None:
+        rank_of = self._placement.rank_of_stage
+        hop = 0 if rank_of[needed[1]] == rank_of[stage] else self._hop
+        self.model.add(start >= self._start[needed] + self._ticks[needed[0]][needed[1]] + hop)
+
+    def _within(self, limit: float, rank: int) -> None:
+        """Hold what is in flight on a rank within a limit; shares count in whole parts of the deepest pipe's stage."""
+        depths = [len(pipe) for pipe in self._placement.pipes]
+        unit = int(np.lcm.reduce(depths))
+        spans, shares = [], []
+        for kind, stage, microbatch in self._ops_of(rank):
+            if kind != F:
+                continue
+            last = self._kinds[-1]
+            begin = self._start[kind, stage, microbatch]
+            end = self._start[last, stage, microbatch] + self._ticks[last][stage]
+            size = self.model.new_int_var(0, self._horizon, "")
+            spans.append(self.model.new_interval_var(begin, size, end, ""))
+            shares.append(unit // depths[self._placement.pipe_of_stage[stage]])
+        self.model.add_cumulative(spans, shares, int(limit * unit / self._placement.ranks + 1e-9))

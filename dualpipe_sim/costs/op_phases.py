@@ -1,0 +1,184 @@
+"""The phases of a stage's ops and of overlapped pairs: which part comes after which, and on which lane.
+
+An op that runs alone takes its parts one after the other. In an overlapped pair a layer of the forward meets a layer of
+the backward, in the order of DeepSeek's published training trace (https://github.com/deepseek-ai/profile-data)::
+
+    compute     attn F     mlp I       mlp W        mlp F  attn I   attn W
+    alltoall    combine I  dispatch F  dispatch I          combine F
+
+The forward's first layer meets the backward's last, and so on; layers left over, embedding, head and multi-token
+prediction run as they do alone. A dense layer leaves its all-to-alls out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from dualpipe_sim.costs.compute import Work
+from dualpipe_sim.costs.parts import Part, Parts
+from dualpipe_sim.costs.phases import COMPUTE, Phase
+from dualpipe_sim.model.layout import StageLayers
+from dualpipe_sim.order.ops import KINDS, B, F, I, W
+
+FORWARD, BACKWARD = range(2)
+"""The halves of a pair."""
+
+NO_LAYER = -1
+_NOTHING = -1
+
+Works: TypeAlias = tuple[Work, ...]
+WORKS: dict[int, Works] = {F: ("F",), B: ("I", "W"), I: ("I",), W: ("W",)}
+"""What each kind of op works on; a full backward does both of its parts layer by layer."""
+
+Step: TypeAlias = tuple[Part, int]
+"""A part and the layer that it belongs to, or NO_LAYER."""
+
+
+class LayerForward(NamedTuple):
+    """A layer's parts in F; without all-to-alls where it is dense."""
+
+    attn: Part
+    dispatch: Part | None
+    mlp: Part
+    combine: Part | None
+
+
+class LayerBackward(NamedTuple):
+    """A layer's parts in B, in the order in which a lone B takes them; without all-to-alls where it is dense."""
+
+    combine: Part | None
+    mlp: Part
+    mlp_weight: Part
+    dispatch: Part | None
+    attn: Part
+    attn_weight: Part
+
+
+def layer_forward(parts: Parts, layer: int) -> LayerForward:
+    """Return what a layer does in F."""
+    compute, exchange = parts.layer(layer), parts.exchanges(layer)
+    return LayerForward(
+        compute["attn", "F"], exchange.get("dispatch F"), compute["mlp", "F"], exchange.get("combine F")
+    )
+
+
+def layer_backward(parts: Parts, layer: int) -> LayerBackward:
+    """Return what a layer does in B."""
+    compute, exchange = parts.layer(layer), parts.exchanges(layer)
+    return LayerBackward(
+        exchange.get("combine I"),
+        compute["mlp", "I"],
+        compute["mlp", "W"],
+        exchange.get("dispatch I"),
+        compute["attn", "I"],
+        compute["attn", "W"],
+    )
+
+
+def op_phases(parts: Parts, held: StageLayers, kind: int) -> tuple[Phase, ...]:
+    """Return the phases of an op that runs alone."""
+    works = WORKS[kind]
+    begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
+    score = _Score()
+    score.chain(begin(parts, held, works), FORWARD)
+    score.chain(_layers(parts, held.layers if kind == F else held.layers[::-1], works), FORWARD)
+    score.chain(end(parts, held, works), FORWARD)
+    return tuple(score.phases)
+
+
+def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tuple[Phase, ...]:
+    """Return the phases of an overlapped pair of two stages' ops."""
+    down, up = forward.layers, backward.layers[::-1]
+    met = min(len(down), len(up))
+    score = _Score(on_demand=parts.overlap.sharing == "on-demand")
+    score.chain(_before_layers(parts, forward, WORKS[F]), FORWARD)
+    score.chain(_after_layers(parts, backward, WORKS[B]), BACKWARD)
+    for layer, other in zip(down, up, strict=False):
+        score.slot(layer_forward(parts, layer), layer, layer_backward(parts, other), other)
+    score.chain(_layers(parts, down[met:], WORKS[F]), FORWARD)
+    score.chain(_layers(parts, up[met:], WORKS[B]), BACKWARD)
+    score.chain(_after_layers(parts, forward, WORKS[F]), FORWARD)
+    score.chain(_before_layers(parts, backward, WORKS[B]), BACKWARD)
+    return tuple(score.phases)
+
+
+def _before_layers(parts: Parts, held: StageLayers, works: Works) -> Iterator[Step]:
+    """Yield what is before a stage's layers in F: the embedding."""
+    if held.empty and "F" in works:
+        yield _pass_on(works)
+    if held.embedding:
+        yield from ((parts.embedding[work], NO_LAYER) for work in works)
+
+
+def _after_layers(parts: Parts, held: StageLayers, works: Works) -> Iterator[Step]:
+    """Yield what is after a stage's layers in F: multi-token prediction, then a pass through the head for each."""
+    if held.empty and "F" not in works:
+        yield _pass_on(works)
+    modules = [_module(parts, parts.model.layers + module, works) for module in range(held.mtp)]
+    names = ["head", *["mtp head"] * parts.model.mtp_depth] if held.head else []
+    heads = [(parts.head[work]._replace(name=name), NO_LAYER) for name in names for work in works]
+    for steps in [*modules, heads] if "F" in works else [heads, *modules[::-1]]:
+        yield from steps
+
+
+def _module(parts: Parts, layer: int, works: Works) -> list[Step]:
+    projection = [(parts.mtp[work], layer) for work in works]
+    block = list(_layers(parts, (layer,), works))
+    return projection + block if "F" in works else block + projection
+
+
+def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Step]:
+    for layer in layers:
+        row = layer_forward(parts, layer) if "F" in works else layer_backward(parts, layer)
+        yield from ((part, layer) for part in row if part is not None and KINDS[part.kind] in works)
+
+
+def _pass_on(works: Works) -> Step:
+    return Part(COMPUTE, "pass", KINDS.index(works[0]), 0.0, 0.0), NO_LAYER
+
+
+class _Score:
+    """Phases while they are written down."""
+
+    def __init__(self, *, on_demand: bool = False) -> None:
+        self.phases: list[Phase] = []
+        self._on_demand = on_demand
+        self._ended = [_NOTHING, _NOTHING]  # of each half, its last phase so far
+        self._gradient = _NOTHING  # what the next slot's backward waits for
+
+    def chain(self, steps: Iterable[Step], half: int) -> None:
+        """Append parts that run one after the other, with the GPU to themselves."""
+        for part, layer in steps:
+            self._append(part, layer, half, self._ended[half], beside=False)
+        self._gradient = self._ended[BACKWARD]
+
+    def slot(self, forward: LayerForward, layer: int, backward: LayerBackward, other: int) -> None:
+        """Append a layer of the forward and one of the backward, overlapped."""
+        beside = forward.dispatch is not None or backward.combine is not None
+
+        def play(part: Part | None, half: int, after: int) -> int:
+            if part is None:
+                return after
+            return self._append(part, (layer, other)[half], half, after, beside=beside)
+
+        combined = play(backward.combine, BACKWARD, self._gradient)
+        attended = play(forward.attn, FORWARD, self._ended[FORWARD])
+        dispatched = play(forward.dispatch, FORWARD, attended)
+        passed = play(backward.mlp, BACKWARD, combined)
+        returned = play(backward.dispatch, BACKWARD, passed)
+        play(backward.mlp_weight, BACKWARD, passed)
+        computed = play(forward.mlp, FORWARD, dispatched)
+        play(forward.combine, FORWARD, computed)
+        self._gradient = play(backward.attn, BACKWARD, returned)
+        play(backward.attn_weight, BACKWARD, self._gradient)
+
+    def _append(self, part: Part, layer: int, half: int, after: int, *, beside: bool) -> int:
+        """Append a part and return its place; the order of its own lane needs no ``after``."""
+        waits = (after,) if after != _NOTHING and self.phases[after].lane != part.lane else ()
+        seconds, flows = (part.beside_s, part.beside_flows) if beside else (part.alone_s, part.alone_flows)
+        gains = beside and self._on_demand and part.lane == COMPUTE
+        alone_s = part.alone_s if gains else None
+        self.phases.append(Phase(part.lane, seconds, part.kind, part.name, layer, half, waits, flows, alone_s))
+        self._ended[half] = len(self.phases) - 1
+        return self._ended[half]

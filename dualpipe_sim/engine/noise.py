@@ -1,0 +1,81 @@
+"""Noise and stragglers: the same order under durations that vary, drawn reproducibly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.experiment import Noise
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Makespans of many draws.
+
+    Attributes:
+        runs: how many.
+        median_s: the one in the middle, in seconds.
+        p5_s: the one that 5 % are faster than.
+        p95_s: the one that 95 % are faster than.
+
+    """
+
+    runs: int
+    median_s: float
+    p5_s: float
+    p95_s: float
+
+
+def slowed(graph: TaskGraph, noise: Noise) -> TaskGraph:
+    """Return the graph with the compute of slow ranks stretched.
+
+    Raises:
+        UserError: a slow rank that the pipeline does not have.
+
+    """
+    ranks = graph.schedule.ranks
+    factor = np.ones(ranks)
+    for rank, slowness in noise.slow_ranks.items():
+        if rank >= ranks:
+            raise UserError(f"noise.slow_ranks: there is no rank {rank}; the pipeline has ranks 0 to {ranks - 1}")
+        factor[rank] = slowness
+    duration_s = graph.duration_s.copy()
+    on_compute = graph.lane % RUNNING_LANES == COMPUTE
+    duration_s[: graph.first_transfer] *= np.where(on_compute, factor[graph.lane // RUNNING_LANES], 1.0)
+    return replace(graph, duration_s=duration_s)
+
+
+def draws_s(graph: TaskGraph, noise: Noise) -> Iterator[FloatArray]:
+    """Yield the durations of each run, of shape ``(nodes,)``; they do not depend on how many runs there are."""
+    sigma = np.sqrt(np.log1p(noise.jitter**2))
+    for run in range(noise.runs):
+        factors = np.random.default_rng([noise.seed, run]).normal(-(sigma**2) / 2, sigma, graph.nodes)
+        yield graph.duration_s * np.exp(factors)
+
+
+def spread(graph: TaskGraph, noise: Noise, play: Callable[[TaskGraph], Timeline]) -> Spread:
+    """Draw and play the graph many times.
+
+    Args:
+        graph: what is played, slow ranks already slowed.
+        noise: how durations vary.
+        play: the engine for graphs whose links or SMs are shared; others take the longest path, all draws at once.
+
+    """
+    if graph.fixed_durations:
+        from dualpipe_sim.engine import longest_path
+
+        makespans_s = longest_path.makespans_s(graph, draws_s(graph, noise))
+    else:
+        makespans_s = np.array([play(replace(graph, duration_s=drawn)).makespan_s for drawn in draws_s(graph, noise)])
+    p5_s, median_s, p95_s = np.percentile(makespans_s, (5, 50, 95)).tolist()
+    return Spread(noise.runs, median_s, p5_s, p95_s)

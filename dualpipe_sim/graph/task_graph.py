@@ -1,0 +1,184 @@
+"""The task graph: who waits for what, as flat arrays.
+
+Nodes are the phases of every task, rank after rank in the order they run, and after them the transfers. A phase
+also waits for the phase before it on its lane; that is not an edge but the lane's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.costs.phases import LANES, RUNNING_LANES, Phase
+from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.schedule import Schedule
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from dualpipe_sim.hardware.cluster import Topology
+
+FloatArray = NDArray[np.float64]
+NO_NODE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Transfers:
+    """Stage boundaries' tensors that cross from one rank to another, one row each.
+
+    Attributes:
+        producer: row of the op whose output it is.
+        consumer: row of the op that needs it.
+        size_bytes: bytes it carries, 0 where its time was given.
+        latency_s: its time without the bytes.
+
+    """
+
+    producer: IntArray
+    consumer: IntArray
+    size_bytes: FloatArray
+    latency_s: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.producer)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskGraph:
+    """Phases and transfers with their durations and predecessors, shape ``(nodes,)`` where nothing else is said.
+
+    Attributes:
+        schedule: the order that was lowered.
+        phases: phases of one task of each shape, shape after shape; every other task of a shape has the same.
+        task: task of each phase, shape ``(phases,)``, ascending.
+        phase: row in ``phases`` of each phase, shape ``(phases,)``.
+        lane: lane of each phase, rank x RUNNING_LANES + lane code, shape ``(phases,)``.
+        duration_s: seconds of each node; of a transfer that of one alone on its route.
+        transfers: the transfers, the last rows of the nodes.
+        edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
+        shared: the topology whose links flows share, or None where none do.
+        rendezvous: transfers wait for each other and for compute on both sides, in the order of their rows; else each
+            waits for the op that made it only.
+
+    """
+
+    schedule: Schedule
+    phases: tuple[Phase, ...]
+    task: IntArray
+    phase: IntArray
+    lane: IntArray
+    duration_s: FloatArray
+    transfers: Transfers
+    edges: IntArray
+    shared: Topology | None = None
+    rendezvous: bool = False
+
+    @property
+    def nodes(self) -> int:
+        """Number of phases and transfers."""
+        return len(self.duration_s)
+
+    @property
+    def first_transfer(self) -> int:
+        """Node of the first transfer; phases stand before it."""
+        return len(self.task)
+
+    @property
+    def shares_links(self) -> bool:
+        """Whether something under way can slow down something else."""
+        has_flows = bool(self.transfers.size_bytes.any()) or any(phase.flows for phase in self.phases)
+        return self.shared is not None and has_flows
+
+    @property
+    def shares_sms(self) -> bool:
+        """Whether a compute phase can be faster where no all-to-all runs beside it."""
+        return any(phase.alone_s is not None for phase in self.phases)
+
+    @property
+    def fixed_durations(self) -> bool:
+        """Whether every node lasts its ``duration_s``, whatever runs beside it."""
+        return not (self.shares_links or self.shares_sms)
+
+    @cached_property
+    def first_phase_of_task(self) -> IntArray:
+        """First node of each task, shape ``(tasks,)``."""
+        return np.searchsorted(self.task, np.arange(len(self.schedule.first_op)))
+
+    @cached_property
+    def predecessor_start(self) -> IntArray:
+        """Where each node's predecessors begin in ``edges[0]``, shape ``(nodes + 1,)``."""
+        return np.searchsorted(self.edges[1], np.arange(self.nodes + 1))
+
+    @cached_property
+    def in_degree(self) -> IntArray:
+        """Number of edges into each node."""
+        return np.diff(self.predecessor_start)
+
+    @cached_property
+    def sender(self) -> IntArray:
+        """The phase whose output each transfer carries, the first that it waits for, shape ``(transfers,)``."""
+        sender: IntArray = self.edges[0][self.predecessor_start[self.first_transfer : -1]]
+        return sender
+
+    @cached_property
+    def previous_on_lane(self) -> IntArray:
+        """The phase before each node on its lane, or NO_NODE (transfers have none)."""
+        return _previous_on_lane(self.lane, self.nodes)
+
+    @cached_property
+    def op_of_node(self) -> IntArray:
+        """Row of the op that each phase is part of, or that each transfer carries the output of."""
+        half = np.array([phase.half for phase in self.phases])[self.phase]
+        return np.concatenate([self.schedule.first_op[self.task] + half, self.transfers.producer])
+
+    def label(self, node: int) -> str:
+        """Return what a node is, in the text form's words: ``0F7``, ``0F7 attn layer 3``, ``0SEND_F7``."""
+        if node >= self.first_transfer:
+            return self.send_label(node - self.first_transfer)
+        phase = self.phases[self.phase[node]]
+        if phase.layer < 0 and phase.name == "op":
+            return str(self.schedule.task(int(self.task[node])))
+        op = self.schedule.op(int(self.op_of_node[node]))
+        return f"{op} {phase.name} {KINDS[phase.kind]}" + (f" layer {phase.layer}" if phase.layer >= 0 else "")
+
+    def send_label(self, transfer: int) -> str:
+        """Return torch's name of a transfer on its sender: ``0SEND_F7``."""
+        return _message(self.schedule, int(self.transfers.producer[transfer]), "SEND")
+
+    def receive_label(self, transfer: int) -> str:
+        """Return torch's name of a transfer on its receiver: ``1RECV_F7``."""
+        return _message(self.schedule, int(self.transfers.consumer[transfer]), "RECV")
+
+    def lane_name(self, node: int) -> str:
+        """Return the name of the lane that a node runs on; a transfer shows on its sender's ``send``."""
+        return LANES[self.lane[node] % RUNNING_LANES] if node < self.first_transfer else "send"
+
+    def to_networkx(self) -> nx.DiGraph[int]:
+        """Return the graph with ``label`` and ``duration_s`` on nodes; the order of lanes is edges too."""
+        import networkx as nx
+
+        graph: nx.DiGraph[int] = nx.DiGraph()
+        for node, seconds in enumerate(self.duration_s.tolist()):
+            graph.add_node(node, label=self.label(node), duration_s=seconds)
+        graph.add_edges_from(self.edges.T.tolist())
+        behind = np.flatnonzero(self.previous_on_lane >= 0)
+        graph.add_edges_from(zip(self.previous_on_lane[behind].tolist(), behind.tolist(), strict=True))
+        return graph
+
+
+def _previous_on_lane(lane: IntArray, nodes: int) -> IntArray:
+    by_lane = np.argsort(lane, kind="stable")
+    follows = np.diff(lane[by_lane], prepend=-1) == 0
+    previous = np.full(nodes, NO_NODE)
+    previous[by_lane[follows]] = by_lane[np.flatnonzero(follows) - 1]
+    return previous
+
+
+def _message(schedule: Schedule, row: int, direction: str) -> str:
+    op = schedule.op(row)
+    return f"{op.stage}{direction}_{'F' if op.kind == 'F' else 'B'}{op.microbatch}"

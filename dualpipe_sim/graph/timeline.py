@@ -1,0 +1,87 @@
+"""A timeline: when every phase and transfer of a task graph ran. Only this object holds times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.order.placement import IntArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Starts and ends of a graph's nodes, and of the tasks that phases make up.
+
+    Attributes:
+        graph: what was played; causes, critical path and memory need its predecessors.
+        start_s: start of each node, shape ``(nodes,)``.
+        end_s: end of each node, shape ``(nodes,)``.
+        engine: which engine played it.
+
+    """
+
+    graph: TaskGraph
+    start_s: FloatArray
+    end_s: FloatArray
+    engine: str
+
+    @property
+    def ranks(self) -> int:
+        """Number of pipeline ranks."""
+        return self.graph.schedule.ranks
+
+    @cached_property
+    def makespan_s(self) -> float:
+        """Seconds until the last op ends."""
+        return float(self.end_s[: self.graph.first_transfer].max())
+
+    @property
+    def rank(self) -> IntArray:
+        """Rank of each task, shape ``(tasks,)``, ascending."""
+        return self.graph.schedule.rank_of_task
+
+    @cached_property
+    def task_start_s(self) -> FloatArray:
+        """Start of each task's first phase, shape ``(tasks,)``."""
+        return np.minimum.reduceat(self.start_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
+
+    @cached_property
+    def task_end_s(self) -> FloatArray:
+        """End of each task's last phase, shape ``(tasks,)``."""
+        return np.maximum.reduceat(self.end_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
+
+    @cached_property
+    def first_task_of_rank(self) -> IntArray:
+        """First task of each rank and, last, the number of tasks, shape ``(ranks + 1,)``."""
+        return np.searchsorted(self.rank, np.arange(self.ranks + 1))
+
+    def rows(self) -> Iterator[tuple[int, str, str, float, float]]:
+        """Yield (rank, lane, task, start, end) of everything that ran, rank by rank and lane by lane.
+
+        A transfer shows twice: on its sender's ``send`` lane and on its receiver's ``recv`` lane.
+        """
+        graph, schedule = self.graph, self.graph.schedule
+        starts, ends = self.start_s.tolist(), self.end_s.tolist()
+        shown: list[tuple[int, int, float, str, str, float]] = []
+        order = {"compute": 0, "alltoall": 1, "send": 2, "recv": 3}
+        for node in range(graph.first_transfer):
+            lane = graph.lane_name(node)
+            rank = int(self.rank[graph.task[node]])
+            shown.append((rank, order[lane], starts[node], lane, graph.label(node), ends[node]))
+        for transfer in range(len(graph.transfers)):
+            node = graph.first_transfer + transfer
+            sender, receiver = graph.transfers.producer[transfer], graph.transfers.consumer[transfer]
+            for lane, row, label in (
+                ("send", sender, graph.send_label(transfer)),
+                ("recv", receiver, graph.receive_label(transfer)),
+            ):
+                shown.append((int(schedule.rank[row]), order[lane], starts[node], lane, label, ends[node]))
+        for rank, _, start, lane, label, end in sorted(shown, key=lambda row: row[:3]):
+            yield rank, lane, label, start, end

@@ -1,0 +1,204 @@
+"""A GPU: how many SMs and bytes it has, and how fast its kernels run, by precision and class of GEMM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.records import build, need_positive
+
+Precision: TypeAlias = Literal["bf16", "fp8"]
+GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Datasheet rates without sparsity; MFU is measured against ``bf16``.
+
+    Attributes:
+        bf16_flops_per_s: tensor cores, BF16.
+        fp32_flops_per_s: CUDA cores, FP32.
+        fp8_flops_per_s: tensor cores, FP8; None where the GPU has none.
+
+    """
+
+    bf16_flops_per_s: float
+    fp32_flops_per_s: float
+    fp8_flops_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        need_positive(self, "gpu.peak")
+
+
+@dataclass(frozen=True)
+class GemmRates:
+    """What GEMMs of one precision achieve on all SMs.
+
+    Attributes:
+        dense_flops_per_s: forward and input gradient of ordinary linear maps.
+        grouped_flops_per_s: the same of routed experts, one GEMM for each expert on the GPU.
+        weight_gradient_flops_per_s: weight gradient of ordinary linear maps.
+        grouped_weight_gradient_flops_per_s: weight gradient of routed experts.
+
+    """
+
+    dense_flops_per_s: float
+    grouped_flops_per_s: float
+    weight_gradient_flops_per_s: float
+    grouped_weight_gradient_flops_per_s: float
+
+    def __post_init__(self) -> None:
+        need_positive(self, "gpu.gemm")
+
+    def of(self, gemm: GemmClass) -> float:
+        """Return the rate of one class, in FLOP/s."""
+        rate: float = getattr(self, f"{gemm}_flops_per_s")
+        return rate
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """GEMM rates by precision; ``fp8`` is None where the GPU has none."""
+
+    bf16: GemmRates
+    fp8: GemmRates | None = None
+
+
+@dataclass(frozen=True)
+class AttentionRates:
+    """What the attention kernels achieve on all SMs, of the FLOPs that they execute.
+
+    Attributes:
+        forward_flops_per_s: forward kernel.
+        backward_flops_per_s: backward kernel.
+
+    """
+
+    forward_flops_per_s: float
+    backward_flops_per_s: float
+
+    def __post_init__(self) -> None:
+        need_positive(self, "gpu.attention")
+
+
+@dataclass(frozen=True)
+class OtherCosts:
+    """Time a token of what is neither GEMM nor attention: casts, transposes, norms, permutation, RoPE, SwiGLU.
+
+    It is bound by memory, so it does not depend on the number of SMs. For a model of width H it scales with
+    H / ``hidden``, in the MLP part of MoE layers also with (experts a token) / ``active_experts``.
+
+    Attributes:
+        hidden: width of the model that the times were measured on.
+        active_experts: routed experts a token there.
+        attention_forward_s: seconds a token, attention part, forward.
+        mlp_forward_s: MLP part, forward.
+        mlp_input_gradient_s: MLP part, input gradient.
+        attention_input_gradient_s: attention part, input gradient.
+        mlp_weight_gradient_s: MLP part, weight gradient.
+        attention_weight_gradient_s: attention part, weight gradient.
+
+    """
+
+    hidden: int
+    active_experts: int
+    attention_forward_s: float
+    mlp_forward_s: float
+    mlp_input_gradient_s: float
+    attention_input_gradient_s: float
+    mlp_weight_gradient_s: float
+    attention_weight_gradient_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        times = tuple(name for name in vars(self) if name.endswith("_s"))
+        need_positive(self, "gpu.other", zero=times)
+
+
+@dataclass(frozen=True)
+class Other:
+    """Times of everything else by precision, which decides the casts; ``fp8`` is None where the GPU has none."""
+
+    bf16: OtherCosts
+    fp8: OtherCosts | None = None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU and what its kernels achieve.
+
+    Attributes:
+        name: what to call it.
+        sms: streaming multiprocessors.
+        memory_bytes: memory that a framework sees.
+        hbm_bytes_per_s: achieved memory bandwidth.
+        peak: datasheet rates.
+        gemm: achieved GEMM rates.
+        attention: achieved attention rates.
+        other: time of everything else.
+        kernel_gap: share by which gaps between kernels lengthen a compute phase.
+
+    """
+
+    name: str
+    sms: int
+    memory_bytes: float
+    hbm_bytes_per_s: float
+    peak: Peak
+    gemm: Gemm
+    attention: AttentionRates
+    other: Other
+    kernel_gap: float = 0.0
+
+    def __post_init__(self) -> None:
+        need_positive(self, "gpu", zero=("kernel_gap",))
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, object], where: str = "gpu") -> Gpu:
+        """Build a GPU from a preset's mapping.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value does not fit.
+
+        """
+        return build(cls, given, where)
+
+    def gemm_rates(self, precision: Precision) -> GemmRates:
+        """Return the GEMM rates of a precision.
+
+        Raises:
+            UserError: the GPU has no FP8.
+
+        """
+        if precision == "bf16":
+            return self.gemm.bf16
+        if self.gemm.fp8 is None:
+            raise UserError(f"GPU {self.name} has no FP8 rates (gpu.gemm.fp8); use precision bf16")
+        return self.gemm.fp8
+
+    def other_costs(self, precision: Precision) -> OtherCosts:
+        """Return the times of everything but GEMM and attention in training of a precision.
+
+        Raises:
+            UserError: the GPU has no FP8.
+
+        """
+        if precision == "bf16":
+            return self.other.bf16
+        if self.other.fp8 is None:
+            raise UserError(f"GPU {self.name} has no times for FP8 training (gpu.other.fp8); use precision bf16")
+        return self.other.fp8
+
+    def share_of_sms(self, sms: int | None) -> float:
+        """Return the share of all SMs that ``sms`` are; None stands for all of them.
+
+        Raises:
+            UserError: there are not that many.
+
+        """
+        if sms is None:
+            return 1.0
+        if not 0 < sms <= self.sms:
+            raise UserError(f"{sms} SMs for compute: GPU {self.name} has {self.sms}, of which at least 1 must compute")
+        return sms / self.sms

@@ -1,0 +1,1 @@
+"""What runs after what: ops, placements, orders and their text. Imports only the ground."""

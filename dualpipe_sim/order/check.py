@@ -1,0 +1,346 @@
+"""What is wrong with an order, in words: every finding names the rank, the cell in its row, and the op.
+
+It reads what :func:`dualpipe_sim.order.text.parse_order` would refuse at the first mistake, and goes on: unlike a
+simulation it tells all that is wrong, and unlike torch's own reader it sees doubled ops and losses out of order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.ops import KINDS, Op
+from dualpipe_sim.order.placement import Placement, PlacementName, named, stages_to_fill
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.order.text import parse_cell, rows_of
+
+Rule: TypeAlias = Literal[
+    "junk", "range", "placement", "wrong-rank", "double", "missing", "backward", "before", "cycle", "losses"
+]
+"""What can be wrong.
+
+- ``junk``: a cell that is no task.
+- ``range``: a stage or micro-batch that does not exist.
+- ``placement``: stages that do not fit the placement.
+- ``wrong-rank``: an op on a rank that does not hold its stage.
+- ``double``: an op that runs twice.
+- ``missing``: an op, a stage or a micro-batch that never runs.
+- ``backward``: neither B alone nor I and W.
+- ``before``: an op that stands before one of its own rank that it needs.
+- ``cycle``: ranks that wait for each other.
+- ``losses``: forwards of a last stage out of micro-batch order.
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with an order.
+
+    Attributes:
+        rule: which rule is broken.
+        what: what is wrong, in words.
+        rank: the rank it is on, or None where it is on none.
+        cell: the cell in that rank's row, from 0, or None where the op is not there.
+        op: the op or the cell in its text form, or an empty string.
+
+    """
+
+    rule: Rule
+    what: str
+    rank: int | None = None
+    cell: int | None = None
+    op: str = ""
+
+    def __str__(self) -> str:
+        place = [f"{name} {value}" for name, value in (("rank", self.rank), ("cell", self.cell)) if value is not None]
+        return f"{', '.join(place)}: {self.what}" if place else self.what
+
+
+def check_order(text: str, placement: PlacementName = "explicit", micro_batches: int | None = None) -> list[Finding]:
+    """Say all that is wrong with an order in its text form; an empty list where nothing is.
+
+    Args:
+        text: one line a rank, tasks separated by commas.
+        placement: where the stages are and how they chain.
+        micro_batches: micro-batches of the step, all pipes together; by default as many as the order has.
+
+    Raises:
+        ScheduleError: ``micro_batches`` that cannot be dealt out to the placement's pipes.
+
+    """
+    rows, findings = _read(text)
+    if not any(True for _ in _ops(rows)):
+        return findings
+    try:
+        held = _placement(rows, placement)
+    except ScheduleError as error:
+        return [*findings, Finding("placement", str(error))]
+    findings += _check(rows, held, _microbatches_of_pipe(rows, held, micro_batches))
+    if findings and placement == "explicit" and not check_order(text, "bidirectional"):
+        hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
+        findings.insert(0, Finding("placement", hint))
+    return findings
+
+
+def check_schedule(schedule: Schedule) -> list[Finding]:
+    """Say all that is wrong with a schedule; an empty list where nothing is."""
+    rows = [[(task,) if isinstance(task, Op) else tuple(task) for task in row] for row in schedule.order]
+    return list(_check(rows, schedule.placement, schedule.microbatches_of_pipe))
+
+
+_NOWHERE = -1
+
+_Row: TypeAlias = "list[tuple[Op, ...]]"
+"""One rank's cells: each the ops of a task, or nothing where the cell is junk."""
+
+
+@dataclass(frozen=True, order=True)
+class _Site:
+    """Where an op stands."""
+
+    rank: int
+    cell: int
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}, cell {self.cell}"
+
+
+_Sites: TypeAlias = "Mapping[Op, list[_Site]]"
+
+
+def _read(text: str) -> tuple[list[_Row], list[Finding]]:
+    rows: list[_Row] = []
+    findings: list[Finding] = []
+    for rank, line in enumerate(rows_of(text)):
+        if not line.strip():
+            findings.append(Finding("junk", "the row is empty; every row is a rank and needs at least one task", rank))
+            rows.append([])
+            continue
+        cells = [_read_cell(cell, rank, position) for position, cell in enumerate(line.split(","))]
+        findings += [cell for cell in cells if isinstance(cell, Finding)]
+        rows.append([() if isinstance(cell, Finding) else cell for cell in cells])
+    return rows, findings
+
+
+def _read_cell(cell: str, rank: int, position: int) -> tuple[Op, ...] | Finding:
+    try:
+        return tuple(Op(KINDS[kind], stage, microbatch) for kind, stage, microbatch in parse_cell(cell))
+    except ScheduleError as error:
+        return Finding("junk", str(error), rank, position, cell.strip())
+
+
+def _ops(rows: list[_Row]) -> Iterator[tuple[Op, _Site]]:
+    for rank, row in enumerate(rows):
+        for position, cell in enumerate(row):
+            for op in cell:
+                yield op, _Site(rank, position)
+
+
+def _placement(rows: list[_Row], name: PlacementName) -> Placement:
+    stages = stages_to_fill(name, len(rows), _numbers(Counter(op.stage for op, _ in _ops(rows))))
+    if name != "explicit":
+        return named(name, len(rows), stages)
+    ranks_of_stage: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for op, site in _ops(rows):
+        ranks_of_stage[op.stage][site.rank] += 1
+    # A stage is where most of its ops are; one without any is reported as missing.
+    home = [ranks_of_stage[stage].most_common(1) for stage in range(stages)]
+    return Placement(len(rows), (tuple(ranks[0][0] if ranks else _NOWHERE for ranks in home),))
+
+
+def _numbers(uses: Mapping[int, int]) -> int:
+    """Return how many numbers from 0 on are meant: one far above the others, or used once, is a slip and not a size."""
+    used = sorted(uses)
+    full = [number + 1 for place, number in enumerate(used) if uses[number] > 1 and number <= 2 * place + 1]
+    return next(number for number in count(max(full, default=1)) if number not in uses)
+
+
+def _microbatches_of_pipe(rows: list[_Row], placement: Placement, micro_batches: int | None) -> tuple[int, ...]:
+    pipes = len(placement.pipes)
+    if micro_batches is not None:
+        if micro_batches < 1 or micro_batches % pipes:
+            raise ScheduleError(f"micro-batches must be a positive multiple of the {pipes} pipes, got {micro_batches}")
+        return (micro_batches // pipes,) * pipes
+    pipe_of_stage = placement.pipe_of_stage.tolist()
+    uses: list[Counter[int]] = [Counter() for _ in range(pipes)]
+    for op, _ in _ops(rows):
+        if op.stage < placement.stages:
+            uses[pipe_of_stage[op.stage]][op.microbatch] += 1
+    return tuple(_numbers(used) for used in uses)
+
+
+def _check(rows: list[_Row], placement: Placement, microbatches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+    most = [microbatches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
+    sites: defaultdict[Op, list[_Site]] = defaultdict(list)
+    for op, site in _ops(rows):
+        if op.stage >= placement.stages:
+            yield _at(op, site, "range", f"names no stage; stages go from 0 to {placement.stages - 1}")
+        elif op.microbatch >= most[op.stage]:
+            yield _at(op, site, "range", f"names no micro-batch; they go from 0 to {most[op.stage] - 1}")
+        else:
+            sites[op].append(site)
+    yield from _wrong_ranks(sites, placement)
+    yield from _doubles(sites)
+    yield from _incomplete(sites, placement, microbatches_of_pipe)
+    first = {op: found[0] for op, found in sites.items()}
+    needs = {op: [need for need in _needs(op, placement, first) if need in first] for op in first}
+    yield from _before(first, needs)
+    yield from _cycle(rows, first, needs)
+    yield from _losses(rows, first, placement)
+
+
+def _at(op: Op, site: _Site, rule: Rule, what: str) -> Finding:
+    return Finding(rule, f"{op} {what}", site.rank, site.cell, str(op))
+
+
+def _wrong_ranks(sites: _Sites, placement: Placement) -> Iterator[Finding]:
+    rank_of_stage = placement.rank_of_stage.tolist()
+    for op, found in sites.items():
+        for site in found:
+            if site.rank != rank_of_stage[op.stage]:
+                yield _at(
+                    op, site, "wrong-rank", f"is on the wrong rank; its stage sits on rank {rank_of_stage[op.stage]}"
+                )
+
+
+def _doubles(sites: _Sites) -> Iterator[Finding]:
+    for op, found in sites.items():
+        for site in found[1:]:
+            yield _at(op, site, "double", f"is there already ({found[0]}); every op runs once")
+
+
+def _incomplete(sites: _Sites, placement: Placement, microbatches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+    rank_of_stage = placement.rank_of_stage.tolist()
+    first_stage = 0
+    for pipe, ranks in enumerate(placement.pipes):
+        where = f" of pipe {pipe}" if len(placement.pipes) > 1 else ""
+        here = range(first_stage, first_stage + len(ranks))
+        first_stage += len(ranks)
+        stages = {op.stage for op in sites if op.stage in here}
+        microbatches = {op.microbatch for op in sites if op.stage in here}
+        for stage in here:
+            if stage not in stages:
+                rank = rank_of_stage[stage]
+                yield Finding("missing", f"stage {stage} has no op at all", None if rank == _NOWHERE else rank)
+        for begin, end in _gaps(microbatches, microbatches_of_pipe[pipe]):
+            which = f"micro-batch {begin}{where} never runs"
+            if end > begin + 1:
+                which = f"micro-batches {begin} to {end - 1}{where} never run"
+            yield Finding("missing", f"{which}; the numbers go from 0 to {microbatches_of_pipe[pipe] - 1} without gaps")
+        for stage in sorted(stages):
+            for microbatch in sorted(microbatches):
+                yield from _incomplete_stage(sites, stage, microbatch, rank_of_stage[stage])
+
+
+def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the (begin, end) of each run of numbers below ``size`` that are not present."""
+    begin = 0
+    for number in [*sorted(present), size]:
+        if number > begin:
+            yield begin, number
+        begin = number + 1
+
+
+def _incomplete_stage(sites: _Sites, stage: int, microbatch: int, rank: int) -> Iterator[Finding]:
+    f, b, i, w = (Op(kind, stage, microbatch) for kind in KINDS)
+    if f not in sites:
+        yield Finding("missing", f"{f} never runs", rank, None, str(f))
+    if b in sites:
+        for half in (i, w):
+            if half in sites:
+                yield _at(half, sites[half][0], "backward", f"is there beside {b} ({sites[b][0]}), the whole backward")
+    elif i in sites and w not in sites:
+        yield _at(i, sites[i][0], "backward", f"lacks its other half, {w}, which never runs")
+    elif w in sites and i not in sites:
+        yield _at(w, sites[w][0], "backward", f"needs {i}, which never runs")
+    elif i not in sites:
+        yield Finding("missing", f"{b} never runs, nor do {i} and {w}", rank, None, str(b))
+
+
+def _needs(op: Op, placement: Placement, sites: Mapping[Op, _Site]) -> Iterator[Op]:
+    """Yield what an op needs; some of it may be missing."""
+    _, stage, microbatch = op
+    if op.kind == "W":
+        yield Op("I", stage, microbatch)
+        return
+    if op.kind != "F":
+        yield Op("F", stage, microbatch)
+    if op.kind == "F" and not placement.is_first[stage]:
+        yield Op("F", stage - 1, microbatch)
+    elif op.kind != "F" and not placement.is_last[stage]:
+        whole = Op("B", stage + 1, microbatch)
+        yield whole if whole in sites else Op("I", stage + 1, microbatch)
+
+
+def _before(sites: Mapping[Op, _Site], needs: Mapping[Op, list[Op]]) -> Iterator[Finding]:
+    for op, site in sites.items():
+        for need in needs[op]:
+            if sites[need].rank == site.rank and sites[need].cell >= site.cell:
+                order = "overlaps" if sites[need].cell == site.cell else "comes before"
+                yield _at(op, site, "before", f"{order} {need} (cell {sites[need].cell}), which it needs")
+
+
+def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], needs: Mapping[Op, list[Op]]) -> Iterator[Finding]:
+    """Run every row as far as it goes; where rows stop, the ops they stop at wait for each other."""
+
+    def blockers(site: _Site) -> Iterator[tuple[Op, Op]]:
+        """Yield the cell's ops with what they need of ranks that have not come to it."""
+        for op in rows[site.rank][site.cell]:
+            for need in needs.get(op, ()):
+                other = sites[need]
+                if other.rank != site.rank and other.cell >= at[other.rank]:
+                    yield op, need
+
+    at = [0] * len(rows)
+    asleep: defaultdict[int, set[int]] = defaultdict(set)  # rank that is waited for → ranks that wait
+    awake = set(range(len(rows)))
+    while awake:
+        rank = awake.pop()
+        begun = at[rank]
+        while at[rank] < len(rows[rank]):
+            blocker = next(blockers(_Site(rank, at[rank])), None)
+            if blocker:
+                asleep[sites[blocker[1]].rank].add(rank)
+                break
+            at[rank] += 1
+        if at[rank] > begun:
+            awake |= asleep.pop(rank, set())
+    stuck = next((rank for rank, row in enumerate(rows) if at[rank] < len(row)), None)
+    if stuck is None:
+        return
+    path: dict[int, tuple[Op, Op]] = {}
+    while stuck not in path:
+        path[stuck] = next(blockers(_Site(stuck, at[stuck])))
+        stuck = sites[path[stuck][1]].rank
+    circle = list(path)[list(path).index(stuck) :]
+    yield _at(path[stuck][0], _Site(stuck, at[stuck]), "cycle", _spelled_out([path[rank] for rank in circle], sites))
+
+
+def _spelled_out(circle: list[tuple[Op, Op]], sites: Mapping[Op, _Site]) -> str:
+    """Say a circle of waits; each step is an op and what it needs of the next step's rank."""
+    steps = []
+    for (_, need), (head, _) in zip(circle, circle[1:] + circle[:1], strict=True):
+        same = sites[need].cell == sites[head].cell
+        after = "" if need == head else f", which {'overlaps' if same else 'comes after'} {head}"
+        steps.append(f"for {need} ({sites[need]}){after}")
+    return f"waits in a circle: {', which waits '.join(steps)}"
+
+
+def _losses(rows: list[_Row], sites: Mapping[Op, _Site], placement: Placement) -> Iterator[Finding]:
+    before: dict[int, Op] = {}
+    for op, site in _ops(rows):
+        if op.kind == "F" and op in sites and placement.is_last[op.stage]:
+            previous = before.get(op.stage, op)
+            if op.microbatch < previous.microbatch:
+                yield _at(
+                    op,
+                    site,
+                    "losses",
+                    f"comes after {previous}; a last stage runs its forwards in micro-batch order, or torch takes "
+                    "the losses of other micro-batches",
+                )
+            before[op.stage] = op

@@ -1,0 +1,75 @@
+"""Ops as pictures show them: the halves of an overlapped pair side by side, stages of a rank in shades."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dualpipe_sim.analysis.metrics import FloatArray
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.schedule import Schedule
+
+
+def op_boxes_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
+    """Return where each op's box begins and ends, shape ``(ops,)`` each, in the schedule's order.
+
+    The two ops of a pair run at once; the box of the forward comes first and takes as much of the pair as F lasts
+    beside B where they run alone.
+    """
+    schedule = timeline.graph.schedule
+    task = schedule.task_of_op
+    begin_s, end_s = timeline.task_start_s[task], timeline.task_end_s[task]
+    forward = forward_of_pairs(schedule)
+    split_s = begin_s[forward] + _forward_share(timeline) * (end_s - begin_s)[forward]
+    end_s[forward] = begin_s[forward + 1] = split_s
+    return begin_s, end_s
+
+
+def shade_of_stage(placement: Placement) -> IntArray:
+    """Return the place of each stage among the stages of its rank, from 0, shape ``(stages,)``.
+
+    It tells opposed pipes apart, and the turns of one pipe that passes over the ranks more than once.
+    """
+    by_rank = np.argsort(placement.rank_of_stage, kind="stable")
+    rank = placement.rank_of_stage[by_rank]
+    shade = np.empty_like(rank)
+    shade[by_rank] = np.arange(len(rank)) - np.searchsorted(rank, rank)
+    return shade
+
+
+def forward_of_pairs(schedule: Schedule) -> IntArray:
+    """Return the rows of the forwards that are half of a pair; their backwards stand in the next rows."""
+    return np.flatnonzero(schedule.partner > np.arange(len(schedule.partner)))
+
+
+def _forward_share(timeline: Timeline) -> FloatArray:
+    """Return the forward's share of each pair: as the two ops last on their own, or half where that is not known."""
+    schedule = timeline.graph.schedule
+    forward = forward_of_pairs(schedule)
+    alone_s = _alone_s(timeline)
+    forward_s, backward_s = alone_s[F, schedule.stage[forward]], alone_s[B, schedule.stage[forward + 1]]
+    both_s = forward_s + backward_s
+    share = np.full(len(forward), 0.5)
+    np.divide(forward_s, both_s, out=share, where=np.isfinite(both_s) & (both_s > 0))
+    return share
+
+
+def _alone_s(timeline: Timeline) -> FloatArray:
+    """Mean seconds of each kind and stage outside pairs, NaN where none is, shape ``(kinds, stages)``.
+
+    Where a stage runs no full backward outside pairs, it is I and W together.
+    """
+    schedule = timeline.graph.schedule
+    alone = schedule.partner < 0
+    task = schedule.task_of_op[alone]
+    seconds = timeline.task_end_s[task] - timeline.task_start_s[task]
+    shape = len(KINDS), schedule.placement.stages
+    stream = schedule.kind[alone] * shape[1] + schedule.stage[alone]
+    size = shape[0] * shape[1]
+    count = np.bincount(stream, minlength=size)
+    total_s = np.bincount(stream, weights=seconds, minlength=size)
+    mean_s = np.full(shape, np.nan)
+    np.divide(total_s.reshape(shape), count.reshape(shape), out=mean_s, where=count.reshape(shape) > 0)
+    mean_s[B] = np.where(np.isnan(mean_s[B]), mean_s[I] + mean_s[W], mean_s[B])
+    return mean_s

@@ -1,0 +1,190 @@
+"""Colours of every picture: kinds of ops and their shades, hidden and exposed all-to-all, causes of idle time.
+
+The colours of kinds follow figure 5 of the DeepSeek-V3 report (https://arxiv.org/abs/2412.19437): forward orange,
+backward green, backward for the input a bluish green, backward for the weights blue, and a pair in a shared black
+border. They are picked so that kinds stay apart in lightness or between yellow and blue, which people who confuse red
+and green see as everybody does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, TypeAlias
+
+from dualpipe_sim.order.ops import B, F, I, W
+
+Colour: TypeAlias = str
+"""A colour as ``#rrggbb``."""
+ThemeName: TypeAlias = Literal["light", "dark"]
+
+
+class KindStyle(NamedTuple):
+    """How the ops of one kind are drawn.
+
+    Attributes:
+        words: what the legend calls the kind.
+        light: fill of a rank's first stage.
+        dark: fill of a rank's last stage, where it holds several; those between are shades between.
+        border: line around the op.
+
+    """
+
+    words: str
+    light: Colour
+    dark: Colour
+    border: Colour
+
+
+KIND_STYLES = {
+    F: KindStyle("forward", "#ffc070", "#e6831b", "#9a5208"),
+    B: KindStyle("backward", "#57a551", "#2f7a3a", "#173f1d"),
+    I: KindStyle("backward for input", "#9fe1d4", "#52b9aa", "#1f7268"),
+    W: KindStyle("backward for weights", "#93b3ee", "#4a6dc4", "#213f86"),
+}
+
+BLACK: Colour = "#000000"
+WHITE: Colour = "#ffffff"
+PAIR_BORDER: Colour = BLACK
+
+
+class Theme(NamedTuple):
+    """What depends on whether a picture is light or dark; kinds look the same on both.
+
+    Attributes:
+        ground: what idle time and the page look like.
+        ink: text and markers.
+        faint_ink: axes, and text of less weight.
+        row_line: lines between rows, and grids.
+        over: time after a schedule's last op, where another one on the same axis still runs.
+        faded: ops of micro-batches that were not asked for.
+        greys: first and last grey of the legend's entry that says what shades mean.
+        hidden: all-to-all beside which compute runs.
+        exposed: all-to-all beside which none runs.
+        transfer: a stage boundary's tensor under way.
+        barrier: where one lane waits for the other.
+        memory: activations held.
+        limit: what there is of memory.
+
+    """
+
+    ground: Colour
+    ink: Colour
+    faint_ink: Colour
+    row_line: Colour
+    over: Colour
+    faded: Colour
+    greys: tuple[Colour, Colour]
+    hidden: Colour
+    exposed: Colour
+    transfer: Colour
+    barrier: Colour
+    memory: Colour
+    limit: Colour
+
+
+THEMES: dict[ThemeName, Theme] = {
+    "light": Theme(
+        ground=WHITE,
+        ink="#222222",
+        faint_ink="#8c8c8c",
+        row_line="#e2e2e2",
+        over="#efefef",
+        faded="#dcdcdc",
+        greys=("#d6d6d6", "#7d7d7d"),
+        hidden="#cfc4e6",
+        exposed="#a3123f",
+        transfer="#7b4fa6",
+        barrier="#c4161c",
+        memory="#6f8fbf",
+        limit="#a3123f",
+    ),
+    "dark": Theme(
+        ground="#15181d",
+        ink="#e8e8e8",
+        faint_ink="#8f959e",
+        row_line="#33383f",
+        over="#22262d",
+        faded="#3a4048",
+        greys=("#c9c9c9", "#747474"),
+        hidden="#54497a",
+        exposed="#ff5c86",
+        transfer="#b48ee0",
+        barrier="#ff6b6b",
+        memory="#6f8fbf",
+        limit="#ff5c86",
+    ),
+}
+
+
+class CauseStyle(NamedTuple):
+    """How idle time of one cause is drawn."""
+
+    words: str
+    fill: Colour
+
+
+# Okabe and Ito's colours for all eyes, https://jfly.uni-koeln.de/color/
+CAUSE_STYLES = {
+    "warm_up": CauseStyle("warm-up", "#56b4e9"),
+    "drain": CauseStyle("drain", "#0072b2"),
+    "waiting": CauseStyle("waiting for an op upstream", "#e69f00"),
+    "exposed_transfer": CauseStyle("exposed transfer", "#cc79a7"),
+    "exposed_alltoall": CauseStyle("exposed all-to-all", "#d55e00"),
+}
+MEMORY_FILLS: dict[str, Colour] = {
+    "weights": "#56606b",
+    "gradients": "#8b96a2",
+    "optimizer states": "#bfc7cf",
+    "communication buffers": "#cc79a7",
+    "weight-gradient inputs": KIND_STYLES[W].dark,
+    "activations": KIND_STYLES[F].light,
+}
+"""What memory is used for: greys for what stays; what a deferred W needs and what F keeps as on a Gantt chart."""
+SERIES: tuple[Colour, ...] = (
+    "#e69f00",
+    "#0072b2",
+    "#009e73",
+    "#d55e00",
+    "#cc79a7",
+    "#56b4e9",
+    "#b8ab1f",
+    "#7d7d7d",
+)
+"""Colours of curves and of parts of a whole; yellow and black are a little changed, to be seen on every ground."""
+
+
+def fill(kind: int, shade: int, shades: int) -> Colour:
+    """Return the fill of a kind (a code of ``ops``) in one of several shades, the lightest first."""
+    style = KIND_STYLES[kind]
+    return between(style.light, style.dark, shade, shades)
+
+
+def between(first: Colour, last: Colour, step: int, steps: int) -> Colour:
+    """Return one of ``steps`` colours that lead evenly from one colour to another."""
+    way = step / (steps - 1) if steps > 1 else 0.0
+    return _hex((1 - way) * a + way * b for a, b in zip(rgb(first), rgb(last), strict=True))
+
+
+def ink_on(background: Colour) -> Colour:
+    """Return black or white, whichever contrasts more with a background: always more than 4.5 : 1.
+
+    Contrast as WCAG 2 defines it, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio.
+    """
+    ground = luminance(background) + 0.05
+    return BLACK if ground / 0.05 >= 1.05 / ground else WHITE
+
+
+def luminance(colour: Colour) -> float:
+    """Return a colour's relative luminance as WCAG 2 defines it, from 0 (black) to 1 (white)."""
+    linear = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in rgb(colour))
+    return sum(weight * one for weight, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def rgb(colour: Colour) -> tuple[float, float, float]:
+    """Return red, green and blue of a colour, each from 0 to 1."""
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return red, green, blue
+
+
+def _hex(channels: Iterable[float]) -> Colour:
+    return "#" + "".join(f"{round(255 * one):02x}" for one in channels)

@@ -1,0 +1,138 @@
+"""What a Gantt chart shows, as columns: a cell for each op, a box around each overlapped pair. No drawing here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dualpipe_sim.graph.task_graph import FloatArray
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.pictures.op_boxes import forward_of_pairs, op_boxes_s, shade_of_stage
+from dualpipe_sim.pictures.plot.window import BoolArray, Window
+
+
+class Boxes(NamedTuple):
+    """Rectangles on rows of a chart, shape ``(boxes,)`` each.
+
+    Attributes:
+        row: row that a box lies on, 0 on top.
+        begin_s: where it begins.
+        end_s: where it ends.
+
+    """
+
+    row: IntArray
+    begin_s: FloatArray
+    end_s: FloatArray
+
+    def where(self, chosen: BoolArray | IntArray) -> Boxes:
+        """Return some of the boxes."""
+        return Boxes(self.row[chosen], self.begin_s[chosen], self.end_s[chosen])
+
+    def width_s(self) -> FloatArray:
+        """Return how long each box lasts, shape ``(boxes,)``."""
+        return self.end_s - self.begin_s
+
+    def middle_s(self) -> FloatArray:
+        """Return the middle of each box, shape ``(boxes,)``."""
+        return (self.begin_s + self.end_s) / 2
+
+
+class Band(NamedTuple):
+    """The part of a row of height 1 that boxes fill.
+
+    Attributes:
+        middle: below the middle of the row by so much.
+        height: how high it is.
+
+    """
+
+    middle: float
+    height: float
+
+
+class Cells(NamedTuple):
+    """Ops, or phases of ops, as cells, shape ``(cells,)`` each.
+
+    Attributes:
+        boxes: where they lie.
+        kind: kind code.
+        shade: place of the op's stage among the stages of its rank, from 0.
+        pipe: pipe of the op's stage.
+        microbatch: its micro-batch, counted in its pipe.
+        paired: whether the border is that of an overlapped pair around it.
+        in_colour: whether its micro-batch keeps its colour.
+
+    """
+
+    boxes: Boxes
+    kind: IntArray
+    shade: IntArray
+    pipe: IntArray
+    microbatch: IntArray
+    paired: BoolArray
+    in_colour: BoolArray
+
+    def where(self, chosen: BoolArray | IntArray) -> Cells:
+        """Return some of the cells."""
+        return Cells(
+            self.boxes.where(chosen),
+            self.kind[chosen],
+            self.shade[chosen],
+            self.pipe[chosen],
+            self.microbatch[chosen],
+            self.paired[chosen],
+            self.in_colour[chosen],
+        )
+
+
+def op_cells(timeline: Timeline, window: Window) -> Cells:
+    """Return a cell for each op that a window shows, on the row of its rank, in the schedule's order.
+
+    What takes no time has no place on a chart.
+    """
+    schedule = timeline.graph.schedule
+    begin_s, end_s = op_boxes_s(timeline)
+    boxes = Boxes(window.row_of_rank[schedule.rank], begin_s, end_s)
+    shown = np.flatnonzero(window.sees(*boxes) & (end_s > begin_s))
+    return _cells(timeline, window, boxes.where(shown), shown, schedule.kind[shown])
+
+
+def phase_cells(timeline: Timeline, window: Window, node: IntArray) -> Cells:
+    """Return a cell for each of some phases, on the row of its rank."""
+    graph = timeline.graph
+    kind = np.array([phase.kind for phase in graph.phases])[graph.phase[node]]
+    boxes = Boxes(window.row_of_rank[timeline.rank[graph.task[node]]], timeline.start_s[node], timeline.end_s[node])
+    cells = _cells(timeline, window, boxes, graph.op_of_node[node], kind)
+    return cells._replace(paired=np.zeros(len(node), dtype=bool))
+
+
+def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
+    """Return a box for each overlapped pair of which a window shows a half in colour, on the row of its rank."""
+    schedule = timeline.graph.schedule
+    forward = forward_of_pairs(schedule)
+    task = schedule.task_of_op[forward]
+    row, begin_s, end_s = (
+        window.row_of_rank[schedule.rank[forward]],
+        timeline.task_start_s[task],
+        timeline.task_end_s[task],
+    )
+    asked = window.in_colour[schedule.microbatch[forward]] | window.in_colour[schedule.microbatch[forward + 1]]
+    shown = asked & window.sees(row, begin_s, end_s) & (end_s > begin_s)
+    return Boxes(row, begin_s, end_s).where(shown)
+
+
+def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:
+    schedule = timeline.graph.schedule
+    placement, stage, microbatch = schedule.placement, schedule.stage[op], schedule.microbatch[op]
+    return Cells(
+        boxes,
+        kind,
+        shade_of_stage(placement)[stage],
+        placement.pipe_of_stage[stage],
+        microbatch,
+        schedule.partner[op] >= 0,
+        window.in_colour[microbatch],
+    )

@@ -1,0 +1,192 @@
+"""Gantt charts of timelines: a row a rank, rank 0 on top, time to the right.
+
+Drawn as figure 5 of the DeepSeek-V3 report (https://arxiv.org/abs/2412.19437): cells of a grid, coloured by kind,
+an overlapped pair in a shared black border, the first pipe's micro-batches numbered, the others' left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dualpipe_sim.analysis.alltoall import has_alltoall
+from dualpipe_sim.analysis.memory import Memory, in_gb
+from dualpipe_sim.analysis.metrics import bubble_ratio
+from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.pictures.palette import ThemeName
+from dualpipe_sim.pictures.plot.axis import FigureSize, figure_size
+from dualpipe_sim.pictures.plot.chart import Content, Look, Numbers, content_of, draw_chart, legend_handles
+from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.legend import add_legend
+from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
+from dualpipe_sim.pictures.plot.units import format_time
+from dualpipe_sim.pictures.plot.window import Zoom, window_on, zoom_to
+
+
+def gantt(  # noqa: PLR0913 - each is one choice about the chart
+    timeline: Timeline,
+    ax: Axes | None = None,
+    *,
+    ranks: Iterable[int] | None = None,
+    from_s: float | None = None,
+    to_s: float | None = None,
+    micro_batches: Iterable[int] | None = None,
+    lanes: bool | None = None,
+    transfers: bool = False,
+    numbers: Numbers = "auto",
+    title: str | None = None,
+    memory: Memory | None = None,
+    theme: ThemeName = "light",
+) -> Axes:
+    """Draw a timeline as a Gantt chart.
+
+    Args:
+        timeline: what to draw.
+        ax: where to draw it; a new figure of a fitting size if there is none.
+        ranks: ranks to show; None for all.
+        from_s: where the time axis begins; None for the start, or for the first of the micro-batches asked for.
+        to_s: where it ends; None for the end of the run, or of the micro-batches asked for.
+        micro_batches: micro-batches, counted in their pipe, to show in colour, others grey; None for all.
+        lanes: whether a rank's row shows its compute and its all-to-all lane below its ops; None where there is
+            all-to-all.
+        transfers: whether to draw what ranks send each other as thin lines between their rows.
+        numbers: whose micro-batch numbers show where they fit: the first pipe's ("auto"), "all", or "none".
+        title: the title; None for the schedule, its sizes, its bubble ratio and makespan, and its peak memory.
+        memory: what the ranks hold, where it is known.
+        theme: "light" or "dark".
+
+    Raises:
+        UserError: another word for ``numbers`` or ``theme``, ranks or micro-batches that there are not, or a span of
+            time that is empty or outside the run.
+
+    """
+    zoom = zoom_to(ranks, from_s, to_s, micro_batches)
+    look = _look([timeline], theme=theme, transfers=transfers, numbers=numbers, lanes=lanes)
+    label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
+    content = content_of(timeline, label, window_on(timeline, zoom), look)
+    size = _size([content], look)
+    room_in = _legend_in(size) if ax is None else ax.bbox.width / ax.figure.dpi
+    with style_around(ax, look.theme, size.text_scale):
+        if ax is None:
+            ax = _figure(size).add_subplot(axes_class=ChartAxes)
+        draw_chart(ax, content, look)
+        add_legend(ax, list(legend_handles([content], look)), room_in, look.theme)
+    return ax
+
+
+def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
+    timelines: Mapping[str, Timeline],
+    *,
+    ranks: Iterable[int] | None = None,
+    from_s: float | None = None,
+    to_s: float | None = None,
+    micro_batches: Iterable[int] | None = None,
+    lanes: bool | None = None,
+    transfers: bool = False,
+    numbers: Numbers = "auto",
+    title: str | None = None,
+    memories: Mapping[str, Memory | None] | None = None,
+    theme: ThemeName = "light",
+) -> Figure:
+    """Draw several timelines as Gantt charts below each other, on one time axis.
+
+    Args:
+        timelines: what to draw, by what each is called.
+        ranks: as for :func:`gantt`, of every timeline.
+        from_s: as for :func:`gantt`.
+        to_s: as for :func:`gantt`; None for the end of the longest run.
+        micro_batches: as for :func:`gantt`.
+        lanes: as for :func:`gantt`; None where any timeline has all-to-all.
+        transfers: as for :func:`gantt`.
+        numbers: as for :func:`gantt`.
+        title: a title above all charts.
+        memories: what the ranks hold, where it is known, by the timelines' names.
+        theme: as for :func:`gantt`.
+
+    Raises:
+        UserError: no timelines, or as for :func:`gantt`.
+
+    """
+    if not timelines:
+        raise UserError("there is no timeline to compare; give at least one")
+    zoom = zoom_to(ranks, from_s, to_s, micro_batches)
+    look = _look(timelines.values(), theme=theme, transfers=transfers, numbers=numbers, lanes=lanes)
+    contents = _on_one_axis(timelines, memories or {}, zoom, look)
+    size = _size(contents, look)
+    with style(look.theme, size.text_scale):
+        figure = _figure(size)
+        axes = _stacked(figure, [len(content.window.ranks) for content in contents])
+        for ax, content in zip(axes, contents, strict=True):
+            draw_chart(ax, content, look)
+            ax.label_outer()
+        add_legend(axes[-1], list(legend_handles(contents, look)), _legend_in(size), look.theme)
+        if title is not None:
+            figure.suptitle(title)
+    return figure
+
+
+def _look(
+    timelines: Iterable[Timeline], *, theme: ThemeName, transfers: bool, numbers: Numbers, lanes: bool | None
+) -> Look:
+    known = get_args(Numbers)
+    if numbers not in known:
+        raise UserError(f"numbers: {numbers!r} is not one of {', '.join(known)}{did_you_mean(str(numbers), known)}")
+    shows_lanes = any(map(has_alltoall, timelines)) if lanes is None else lanes
+    return Look(theme_named(theme), transfers, numbers, shows_lanes)
+
+
+def _title(label: str, timeline: Timeline, memory: Memory | None) -> str:
+    schedule = timeline.graph.schedule
+    sizes = f"{_count(schedule.ranks, 'rank', 's')} × {_count(schedule.micro_batches, 'micro-batch', 'es')}"
+    bubble = f"bubble {100 * bubble_ratio(timeline):.1f} %"
+    said = f"{label or 'schedule'}: {sizes}, {bubble}, {format_time(timeline.makespan_s)}"
+    if memory is None:
+        return said
+    return f"{said}, peak {in_gb(memory.peak_bytes_by_rank.max())} of {in_gb(memory.gpu_bytes)} GB"
+
+
+def _count(number: int, one: str, plural: str) -> str:
+    return f"{number} {one if number == 1 else one + plural}"
+
+
+def _on_one_axis(
+    timelines: Mapping[str, Timeline], memories: Mapping[str, Memory | None], zoom: Zoom, look: Look
+) -> list[Content]:
+    """Return what charts of several timelines show, all over the same time."""
+    until_s = max(timeline.makespan_s for timeline in timelines.values())
+    windows = [window_on(timeline, zoom, until_s) for timeline in timelines.values()]
+    begin_s, end_s = min(window.begin_s for window in windows), max(window.end_s for window in windows)
+    return [
+        content_of(
+            timeline,
+            _title(label, timeline, memories.get(label)),
+            window._replace(begin_s=begin_s, end_s=end_s),
+            look,
+        )
+        for (label, timeline), window in zip(timelines.items(), windows, strict=True)
+    ]
+
+
+def _size(contents: Sequence[Content], look: Look) -> FigureSize:
+    rows = sum(len(content.window.ranks) for content in contents)
+    narrow_s = min(content.narrow_s for content in contents)
+    window = contents[0].window
+    return figure_size(window.end_s - window.begin_s, rows, len(contents), look.row_in, narrow_s)
+
+
+def _legend_in(size: FigureSize) -> float:
+    """Width that the legend may take: that of the time axis, which stands right of the ranks' labels."""
+    return size.width_in - size.text_scale
+
+
+def _figure(size: FigureSize) -> Figure:
+    return Chart(figsize=(size.width_in, size.height_in), layout="constrained")
+
+
+def _stacked(figure: Figure, heights: Sequence[int]) -> list[Axes]:
+    axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    return list(axes[:, 0])

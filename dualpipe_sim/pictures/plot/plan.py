@@ -1,0 +1,119 @@
+"""What a plan found: step time against memory, and which of them no other beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+from matplotlib.axes import Axes
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.pictures.palette import SERIES, ThemeName
+from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.style import style_around, theme_named
+
+_SIZE_IN = (8.5, 4.8)
+_MARKERS = "osD^vP*X<>hp"
+
+
+class Planned(Protocol):
+    """What the chart needs to know of a plan."""
+
+    @property
+    def fitting(self) -> Sequence[Mapping[str, object]]:
+        """Rows of all candidates that were run and fit."""
+        ...
+
+    @property
+    def ranked(self) -> Sequence[Mapping[str, object]]:
+        """The rows of the ranking, the best first."""
+        ...
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """How many candidates are ruled out, by reason."""
+        ...
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Memory of a GPU."""
+        ...
+
+
+def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "light") -> Axes:
+    """Draw every candidate that was run and fits: its step time against its fullest rank's peak memory, by schedule.
+
+    A line joins those that no other beats in both, and a ring marks the first of the ranking. Candidates that are not
+    run since they are surely slower are not there; their number is.
+
+    Raises:
+        UserError: nothing fits.
+
+    """
+    rows = plan.fitting
+    if not rows:
+        raise UserError("there is nothing to draw: no candidate fits")
+    colours = theme_named(theme)
+    with style_around(ax, colours):
+        axes = ax or Chart(figsize=_SIZE_IN, layout="constrained").add_subplot(axes_class=ChartAxes)
+        axes.set_facecolor(colours.ground)
+        by_schedule: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            by_schedule.setdefault(str(row["schedule"]), []).append(_point(row))
+        points = [_point(row) for row in rows]
+        axes.step(*zip(*_front(points), strict=True), where="post", color=colours.faint_ink, linewidth=1, zorder=1)
+        for place, (schedule, of_it) in enumerate(sorted(by_schedule.items())):
+            axes.plot(
+                *zip(*of_it, strict=True),
+                linestyle="none",
+                label=schedule,
+                marker=_MARKERS[place % len(_MARKERS)],
+                color=SERIES[place % len(SERIES)],
+                markeredgecolor=colours.ink,
+                markeredgewidth=0.5,
+                markersize=6,
+                zorder=3,
+            )
+        chosen = _point(plan.ranked[0])
+        axes.plot(
+            *([value] for value in chosen),
+            linestyle="none",
+            marker="o",
+            markersize=15,
+            markerfacecolor="none",
+            markeredgecolor=colours.ink,
+            markeredgewidth=1.5,
+            label="chosen",
+            zorder=4,
+        )
+        axes.axvline(plan.gpu_bytes / 1e9, color=colours.ink, linewidth=1, linestyle="--", zorder=2)
+        axes.annotate(
+            "a GPU's memory", (plan.gpu_bytes / 1e9, 1), (-4, -4), ("data", "axes fraction"), "offset points",
+            ha="right", va="top", rotation=90, color=colours.ink, fontsize="small",
+        )  # fmt: skip
+        axes.set(xlabel="peak memory of the fullest rank (GB)", ylabel="step time (s)")
+        unseen = sum(plan.reasons.get(reason, 0) for reason in ("work", "bound"))
+        axes.set_title(
+            f"{len(rows)} candidates that fit" + (f"; {unseen} more are surely slower" if unseen else ""),
+            loc="left", fontsize="medium", color=colours.ink,
+        )  # fmt: skip
+        axes.grid(color=colours.row_line)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=colours.ink)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelcolor=colours.ink)
+    return axes
+
+
+def _point(row: Mapping[str, object]) -> tuple[float, float]:
+    return cast("float", row["peak_memory_bytes"]) / 1e9, cast("float", row["step_time_s"])
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other beats in both, from the least memory on."""
+    front: list[tuple[float, float]] = []
+    for memory_gb, step_s in sorted(points):
+        if not front or step_s < front[-1][1]:
+            front.append((memory_gb, step_s))
+    return front

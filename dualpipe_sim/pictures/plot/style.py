@@ -1,0 +1,74 @@
+"""How charts are drawn on paper and on screens: lines, text, and matplotlib's settings for a light or dark one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, get_args
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+
+from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.pictures.palette import KIND_STYLES, THEMES, Colour, Theme, ThemeName, luminance
+
+BORDER_PT = 0.6
+PAIR_BORDER_PT = 1.3
+TRANSFER_PT = 0.7
+TRANSFER_STYLES: dict[int, Any] = {F: "-", B: (0, (5, 2))}
+"""Lines of activations and of gradients: whole and dashed."""
+LARGEST_NUMBER_PT = 9.0
+SMALLEST_NUMBER_PT = 5.0
+
+_FONT_PT = 9.0
+_TEXT: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "axes.labelsize": "medium",
+    "axes.titlesize": "large",
+    "axes.titleweight": "normal",
+    "legend.fontsize": "medium",
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+}
+
+
+def theme_named(name: ThemeName) -> Theme:
+    """Return a theme.
+
+    Raises:
+        UserError: another word than light or dark.
+
+    """
+    known = get_args(ThemeName)
+    if name not in known:
+        raise UserError(f"theme: {name!r} is not one of {', '.join(known)}{did_you_mean(str(name), known)}")
+    return THEMES[name]
+
+
+def style(theme: Theme, scale: float = 1.0) -> AbstractContextManager[None]:
+    """Return a context in which what is created is drawn in a theme, text larger by a factor."""
+    params: Any = {
+        **_TEXT,
+        "font.size": _FONT_PT * scale,
+        "text.color": theme.ink,
+        "axes.edgecolor": theme.faint_ink,
+        "axes.facecolor": theme.ground,
+        "axes.labelcolor": theme.ink,
+        "axes.titlecolor": theme.ink,
+        "figure.facecolor": theme.ground,
+        "legend.labelcolor": theme.ink,
+        "xtick.color": theme.ink,
+        "ytick.color": theme.ink,
+    }
+    return mpl.rc_context(params)
+
+
+def style_around(ax: Axes | None, theme: Theme, scale: float = 1.0) -> AbstractContextManager[None]:
+    """Return the context to draw in: a theme's for a new figure, the caller's own where there is an Axes."""
+    return style(theme, scale) if ax is None else nullcontext()
+
+
+def line_of_kind(kind: int, theme: Theme) -> Colour:
+    """Return the colour of thin lines that belong to a kind: one that shows on the theme's ground."""
+    kind_style = KIND_STYLES[kind]
+    return kind_style.border if luminance(theme.ground) > 0.5 else kind_style.light

@@ -1,0 +1,123 @@
+"""What part of a timeline a chart shows: some ranks, a span of time, some micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.pictures.plot.units import format_time
+
+BoolArray = NDArray[np.bool_]
+
+
+class Zoom(NamedTuple):
+    """What a caller asks to see; None for all of it.
+
+    Attributes:
+        ranks: ranks to show.
+        from_s: where the time axis begins.
+        to_s: where it ends.
+        micro_batches: micro-batches, counted in their pipe, whose ops keep their colour.
+
+    """
+
+    ranks: tuple[int, ...] | None = None
+    from_s: float | None = None
+    to_s: float | None = None
+    micro_batches: tuple[int, ...] | None = None
+
+
+class Window(NamedTuple):
+    """What a chart shows of one timeline.
+
+    Attributes:
+        ranks: ranks shown, from the top, shape ``(rows,)``.
+        row_of_rank: row of each rank, or -1 where it is not shown, shape ``(ranks,)``.
+        begin_s: where the time axis begins.
+        end_s: where it ends.
+        in_colour: which micro-batches keep their colour, shape ``(most micro-batches of a pipe,)``.
+
+    """
+
+    ranks: IntArray
+    row_of_rank: IntArray
+    begin_s: float
+    end_s: float
+    in_colour: BoolArray
+
+    def sees(self, row: IntArray, begin_s: NDArray[np.float64], end_s: NDArray[np.float64]) -> BoolArray:
+        """Return which of some boxes have a row and reach into the time shown."""
+        seen: BoolArray = (row >= 0) & (end_s > self.begin_s) & (begin_s < self.end_s)
+        return seen
+
+
+def zoom_to(
+    ranks: Iterable[int] | None, from_s: float | None, to_s: float | None, micro_batches: Iterable[int] | None
+) -> Zoom:
+    """Return a zoom from what callers give."""
+    return Zoom(
+        None if ranks is None else tuple(ranks),
+        from_s,
+        to_s,
+        None if micro_batches is None else tuple(micro_batches),
+    )
+
+
+def window_on(timeline: Timeline, zoom: Zoom, until_s: float | None = None) -> Window:
+    """Return what a chart shows of a timeline.
+
+    Without a span of time, that is the whole run, or the time in which the chosen micro-batches are on the chosen
+    ranks.
+
+    Args:
+        timeline: what is drawn.
+        zoom: what of it.
+        until_s: end of the time axis where the zoom names none; None for the last op's.
+
+    Raises:
+        UserError: ranks or micro-batches that there are not, or a span that is empty or outside the run.
+
+    """
+    schedule = timeline.graph.schedule
+    ranks = _chosen(zoom.ranks, timeline.ranks, "ranks", "the pipeline")
+    micro_batches = _chosen(zoom.micro_batches, max(schedule.microbatches_of_pipe), "micro-batches", "a pipe")
+    row_of_rank = np.full(timeline.ranks, -1)
+    row_of_rank[ranks] = np.arange(len(ranks))
+    in_colour = np.zeros(max(schedule.microbatches_of_pipe), dtype=bool)
+    in_colour[micro_batches] = True
+    begin_s, end_s = 0.0, timeline.makespan_s if until_s is None else until_s
+    if zoom.micro_batches is not None:
+        task = schedule.task_of_op[in_colour[schedule.microbatch] & (row_of_rank[schedule.rank] >= 0)]
+        begin_s, end_s = float(timeline.task_start_s[task].min()), float(timeline.task_end_s[task].max())
+    begin_s, end_s = _span(zoom, begin_s, end_s, timeline.makespan_s if until_s is None else until_s)
+    return Window(ranks, row_of_rank, begin_s, end_s, in_colour)
+
+
+def _chosen(chosen: tuple[int, ...] | None, count: int, what: str, where: str) -> IntArray:
+    if chosen is None:
+        return np.arange(count)
+    numbers = sorted(set(chosen))
+    if not numbers:
+        raise UserError(f"{what}: none are chosen; give at least one of 0 to {count - 1}")
+    for number in numbers:
+        if not 0 <= number < count:
+            raise UserError(f"{what}: there is no {number}; {where} has 0 to {count - 1}")
+    return np.array(numbers, dtype=np.int64)
+
+
+def _span(zoom: Zoom, begin_s: float, end_s: float, until_s: float) -> tuple[float, float]:
+    begin_s = begin_s if zoom.from_s is None else zoom.from_s
+    end_s = end_s if zoom.to_s is None else zoom.to_s
+    if begin_s < 0:
+        raise UserError(f"from: time begins at 0, not at {begin_s:g} s")
+    if until_s and begin_s >= until_s:
+        raise UserError(f"from: {format_time(begin_s)} is not before the end of the run at {format_time(until_s)}")
+    if until_s and begin_s >= end_s:
+        raise UserError(f"to: {format_time(end_s)} is not after {format_time(begin_s)}, where the chart begins")
+    return begin_s, end_s

@@ -1,0 +1,6 @@
+"""A run or a comparison as one page for a browser: Gantt, memory, causes of idle time, table, configuration."""
+
+from dualpipe_sim.pictures.report.data import Run
+from dualpipe_sim.pictures.report.page import Page, check_suffix, page
+
+__all__ = ["Page", "Run", "check_suffix", "page"]

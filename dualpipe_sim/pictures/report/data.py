@@ -1,0 +1,173 @@
+"""A timeline as bytes for a browser: columns of integers, deflated.
+
+Times are whole ticks, 2^30 of them to the makespan. Starts are told by the distance to the one before, which repeats
+and so deflates well.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualpipe_sim.analysis.alltoall import alltoall_pieces, has_alltoall
+from dualpipe_sim.analysis.memory import Memory
+from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
+from dualpipe_sim.analysis.occupancy import Held, activations_held, bytes_held
+from dualpipe_sim.costs.phases import RUNNING_LANES
+from dualpipe_sim.graph.task_graph import FloatArray, TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
+from dualpipe_sim.pictures.palette import fill
+from dualpipe_sim.pictures.report.gaps import waits_of
+
+_TICKS = 2**30
+_ALIGNED = 4
+
+Json = dict[str, Any]
+
+
+class Run(NamedTuple):
+    """One schedule's run, as far as a report shows it.
+
+    Attributes:
+        label: the schedule, with its options.
+        timeline: when everything ran.
+        memory: what the ranks hold, where a model is known.
+
+    """
+
+    label: str
+    timeline: Timeline
+    memory: Memory | None = None
+
+
+def run_data(run: Run) -> Json:
+    """Return all that a report shows of a run, ready for JSON."""
+    timeline = run.timeline
+    schedule = timeline.graph.schedule
+    shade = shade_of_stage(schedule.placement)
+    shades = int(shade.max()) + 1
+    held = activations_held(timeline) if run.memory is None else bytes_held(run.memory)
+    columns = {**_op_columns(timeline), **_transfer_columns(timeline), **_held_columns(held, timeline.makespan_s)}
+    lanes = has_alltoall(timeline)
+    if lanes:
+        columns |= _phase_columns(timeline)
+    return {
+        "label": run.label,
+        "makespan_s": timeline.makespan_s,
+        "ranks": timeline.ranks,
+        "micro_batches": schedule.micro_batches,
+        "bubble_ratio": bubble_ratio(timeline),
+        "pipe_of_stage": schedule.placement.pipe_of_stage.tolist(),
+        "shade_of_stage": shade.tolist(),
+        "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in range(len(KINDS))],
+        "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
+        "looks": _looks(timeline.graph) if lanes else [],
+        "kinds": list(held[0].amounts),
+        "in_bytes": run.memory is not None,
+        "limit": None if run.memory is None else run.memory.gpu_bytes,
+        **_packed(columns),
+    }
+
+
+def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
+    """Ops in the schedule's order, the halves of a pair one after the other; and what each task waits for."""
+    schedule = timeline.graph.schedule
+    start, end = (_ticks(timeline, times) for times in op_boxes_s(timeline))
+    waits = waits_of(timeline)
+    return {
+        "rank": schedule.rank.astype(np.uint16),
+        "kind": schedule.kind.astype(np.uint8),
+        "paired": (schedule.partner >= 0).astype(np.uint8),
+        "stage": np.diff(schedule.stage, prepend=0).astype(np.int32),
+        "microbatch": np.diff(schedule.microbatch, prepend=0).astype(np.int32),
+        "op_start": np.diff(start, prepend=0).astype(np.int32),
+        "op_length": (end - start).astype(np.int32),
+        "waits_for": waits.op.astype(np.int32),
+        "under_way": _ticks(timeline, waits.under_way_s).astype(np.int32),
+    }
+
+
+def _transfer_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
+    graph = timeline.graph
+    start, end = (_ticks(timeline, times[graph.first_transfer :]) for times in (timeline.start_s, timeline.end_s))
+    return {
+        "transfer_from": graph.transfers.producer.astype(np.int32),
+        "transfer_to": graph.transfers.consumer.astype(np.int32),
+        "transfer_start": np.diff(start, prepend=0).astype(np.int32),
+        "transfer_length": (end - start).astype(np.int32),
+    }
+
+
+def _phase_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
+    """Phases task by task, and the parts of all-to-alls beside which nothing computes."""
+    graph = timeline.graph
+    phases = graph.first_transfer
+    start, end = _ticks(timeline, timeline.start_s[:phases]), _ticks(timeline, timeline.end_s[:phases])
+    pieces = alltoall_pieces(timeline)
+    begin, until = _ticks(timeline, pieces.begin_s)[pieces.exposed], _ticks(timeline, pieces.end_s)[pieces.exposed]
+    return {
+        "phases_of_task": np.bincount(graph.task, minlength=len(timeline.rank)).astype(np.uint16),
+        "look": _look_of_phase(graph)[graph.phase].astype(np.uint16),
+        "phase_start": np.diff(start, prepend=0).astype(np.int32),
+        "phase_length": (end - start).astype(np.int32),
+        "exposed_rank": timeline.rank[graph.task[pieces.node[pieces.exposed]]].astype(np.uint16),
+        "exposed_start": np.diff(begin, prepend=0).astype(np.int32),
+        "exposed_length": (until - begin).astype(np.int32),
+    }
+
+
+def _held_columns(held: Sequence[Held], makespan_s: float) -> dict[str, NDArray[Any]]:
+    at = np.concatenate([_scaled(one.at_s, makespan_s) for one in held])
+    amounts = [np.concatenate([one.amounts[kind] for one in held]) for kind in held[0].amounts]
+    return {
+        "moments_of_rank": np.array([len(one.at_s) for one in held], dtype=np.int32),
+        "moment": np.diff(at, prepend=0).astype(np.int32),
+        "held": np.concatenate(amounts).astype(np.float32),
+    }
+
+
+def _looks(graph: TaskGraph) -> list[list[object]]:
+    """Return what distinguishes phases for a reader: name, kind, layer, lane, half of the task."""
+    return [list(look) for look in dict.fromkeys(_look(graph, row) for row in range(len(graph.phases)))]
+
+
+def _look_of_phase(graph: TaskGraph) -> IntArray:
+    places = {tuple(look): place for place, look in enumerate(_looks(graph))}
+    return np.array([places[_look(graph, row)] for row in range(len(graph.phases))])
+
+
+def _look(graph: TaskGraph, row: int) -> tuple[object, ...]:
+    phase = graph.phases[row]
+    return phase.name, phase.kind, phase.layer, phase.lane % RUNNING_LANES, phase.half
+
+
+def _packed(columns: Mapping[str, NDArray[Any]]) -> Json:
+    """Return columns as one deflated text, and where each begins and what it holds."""
+    parts, places, offset = [], {}, 0
+    for name, column in columns.items():
+        content = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("<")).tobytes()
+        places[name] = [column.dtype.name, offset, len(column)]
+        parts.append(content + bytes(-len(content) % _ALIGNED))
+        offset += len(parts[-1])
+    return {"columns": places, "bytes": base64.b64encode(zlib.compress(b"".join(parts), 9)).decode("ascii")}
+
+
+def _ticks(timeline: Timeline, times_s: FloatArray) -> IntArray:
+    return _scaled(times_s, timeline.makespan_s)
+
+
+def _scaled(times_s: FloatArray, makespan_s: float) -> IntArray:
+    """Return times as whole ticks."""
+    return np.rint(times_s * (_TICKS / makespan_s if makespan_s else 0.0)).astype(np.int64)
+
+
+def _rounded(seconds: FloatArray) -> list[float]:
+    return [float(f"{one:.9g}") for one in seconds.tolist()]

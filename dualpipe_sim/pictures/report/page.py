@@ -1,0 +1,121 @@
+"""A report as one HTML file that needs no network: data, styles and viewer inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import get_args
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.files import written_whole
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, THEMES, CauseStyle, Theme, ThemeName
+from dualpipe_sim.pictures.report.data import Json, Run, run_data
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("decode.js", "draw.js", "charts.js", "viewer.js")
+_SUFFIXES = (".html", ".htm")
+_NOTEBOOK_HEIGHT_PX = 900
+_PAGE_COLOURS: dict[ThemeName, dict[str, str]] = {
+    "light": {"soft-ink": "#5c6066", "panel": "#f4f5f7", "focus": "#1a66c2", "veil": "#ffffffb8"},
+    "dark": {"soft-ink": "#a9afb8", "panel": "#20242b", "focus": "#7fb5ff", "veil": "#15181dc0"},
+}
+"""What a page has beside charts: less important text, panels, the focus, what lies over the rest of the overview."""
+
+
+class Page:
+    """A report: ``html`` is the whole page; a notebook shows it where a cell ends in it."""
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file, whole or not at all.
+
+        Raises:
+            UserError: another suffix than ``.html``, or a path that cannot be written to.
+
+        """
+        check_suffix(path)
+        with written_whole(path) as part:
+            part.write_text(self.html, encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe srcdoc="{escape(self.html)}" width="100%" height="{_NOTEBOOK_HEIGHT_PX}" '
+            'style="border:0" sandbox="allow-scripts"></iframe>'
+        )
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a file's name that does not say that it is a page.
+
+    Raises:
+        UserError: another suffix than ``.html``.
+
+    """
+    if Path(path).suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{path}: a report is a page; end its name in .html")
+
+
+def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first: str = "") -> Page:
+    """Return a report of some runs.
+
+    Args:
+        runs: what to show, in the order of the switch.
+        title: what stands on top.
+        table: the runs' numbers as an HTML table.
+        config: the configuration's text; empty for none.
+        first: label of the run to show first; the first one where there is no such.
+
+    Raises:
+        UserError: no runs.
+
+    """
+    if not runs:
+        raise UserError("there is no run to report; give at least one that was not refused")
+    labels = [run.label for run in runs]
+    shown = [run_data(run) for run in runs]
+    data = {
+        "runs": shown,
+        "first": labels.index(first) if first in labels else 0,
+        "causes": _causes(shown),
+        "memory_fills": MEMORY_FILLS,
+    }
+    html = Template(_text("page.html")).substitute(
+        title=escape(title),
+        colours=_colours(),
+        style=_text("style.css"),
+        table=table,
+        config=f"<section><h2>Configuration</h2><pre>{escape(config)}</pre></section>" if config else "",
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        script="\n".join(map(_text, _SCRIPTS)),
+    )
+    return Page(html)
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _causes(runs: Sequence[Json]) -> dict[str, dict[str, str]]:
+    """Return words and fill of every cause that a run has."""
+    causes = dict.fromkeys(cause for run in runs for cause in run["causes"])
+    styles = (
+        CAUSE_STYLES.get(cause, CauseStyle(cause.replace("_", " "), SERIES[place % len(SERIES)]))
+        for place, cause in enumerate(causes)
+    )
+    return {cause: one._asdict() for cause, one in zip(causes, styles, strict=True)}
+
+
+def _colours() -> str:
+    """Return the themes as custom properties, the dark one for whoever prefers it."""
+    light, dark = (_properties(THEMES[name], _PAGE_COLOURS[name]) for name in get_args(ThemeName))
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+
+
+def _properties(theme: Theme, more: Mapping[str, str]) -> str:
+    colours = {name: value for name, value in theme._asdict().items() if isinstance(value, str)}
+    return " ".join(f"--{name.replace('_', '-')}: {value};" for name, value in {**colours, **more}.items())

@@ -1,0 +1,121 @@
+"""Orders made from a building block: one micro-batch's ops in slots, repeated, then squeezed.
+
+Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362. A block lays the four ops that pass tensors
+on, F down and up the V and I back up and down, into slots of one stage's op each. Every six slots the next micro-batch
+does the same, so a rank's six ops of a micro-batch fill its slots exactly, and how long a block keeps its activations
+says how many are held in the steady state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import NamedTuple, TypeAlias
+
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.placement import v_shape
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.zero_bubble.problem import NOTHING, F, I, Lines, Problem, W
+from dualpipe_sim.schedules.zero_bubble.weights import place_weights
+
+_PERIOD = 6
+
+Row: TypeAlias = dict[int, int]
+"""One rank's ops by slot."""
+
+
+class Block(NamedTuple):
+    """Slots of the first micro-batch on one rank; down and up are the rank's first and second stage."""
+
+    forward_down: int
+    forward_up: int
+    input_up: int
+    input_down: int
+
+
+BlockOf: TypeAlias = Callable[[int, int], Block]
+"""The block of a rank, by (ranks, rank)."""
+
+
+def build_v(ranks: int, micro_batches: int, block_of: BlockOf) -> Schedule:
+    """Return the schedule of a building block, with the weights where unit times leave a gap."""
+    placement = v_shape(ranks)
+    times = OpTimes.uniform(placement)
+    problem = Problem(placement, micro_batches, times, limit=ranks * micro_batches, held_for_weight=1.0)
+    lines, peak = squeezed(problem, block_of)
+    within = Problem(placement, micro_batches, times, limit=peak * problem.share, held_for_weight=1.0)
+    trial = place_weights(within, lines)
+    if trial is None:
+        raise AssertionError(f"a building block deadlocks at {ranks} ranks and {micro_batches} micro-batches")
+    return within.schedule(trial.lines)
+
+
+def squeezed(problem: Problem, block_of: BlockOf) -> tuple[Lines, int]:
+    """Return the order of F and I, and the most (stage, micro-batch) pairs that a rank holds."""
+    rows = [_repeated(problem, rank, block_of(problem.ranks, rank)) for rank in range(problem.ranks)]
+    peaks = _pull_earlier(problem, rows)
+    lines = [[row[slot] for slot in sorted(row) if problem.kind(row[slot]) != W] for row in rows]
+    return lines, max(peaks)
+
+
+def _repeated(problem: Problem, rank: int, block: Block) -> Row:
+    """Return a rank's ops of all micro-batches, each W in the first free slot behind its I."""
+    down, up = rank, problem.stages - 1 - rank
+    kinds = ((F, down), (F, up), (I, up), (I, down))
+    start = {(kind, stage): slot for (kind, stage), slot in zip(kinds, block, strict=True)}
+    taken = {slot % _PERIOD for slot in block}
+    for stage in (up, down):
+        free = next(slot for slot in range(start[I, stage], start[I, stage] + _PERIOD) if slot % _PERIOD not in taken)
+        taken.add(free % _PERIOD)
+        start[W, stage] = free
+    return {
+        slot + _PERIOD * microbatch: problem.code(kind, stage, microbatch)
+        for (kind, stage), slot in start.items()
+        for microbatch in range(problem.micro_batches)
+    }
+
+
+def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
+    """Pull each op, in the order of slots, into an earlier free one while its rank's peak does not grow.
+
+    Returns:
+        The most pairs that each rank holds.
+
+    """
+    slot_of = {code: slot for row in rows for slot, code in row.items()}
+    held = [_held(problem, row, max(slot_of.values()) + 1) for row in rows]
+    peaks = [max(levels) for levels in held]
+    for slot, rank in sorted((slot, rank) for rank, row in enumerate(rows) for slot in row):
+        row, code, levels = rows[rank], rows[rank][slot], held[rank]
+        ready = max(_slot_before(problem, slot_of, code), _slot_of_previous(problem, slot_of, code)) + 1
+        target = slot
+        if problem.kind(code) == F:
+            # from its slot on backwards, as far as there is room for its activation
+            earlier = slot - 1
+            while earlier >= ready and levels[earlier] < peaks[rank]:
+                target = target if earlier in row else earlier
+                earlier -= 1
+        else:
+            target = next((free for free in range(ready, slot) if free not in row), slot)
+        if target < slot:
+            row[target] = row.pop(slot)
+            slot_of[code] = target
+            change = (1, 0, -1)[problem.kind(code)]
+            for between in range(target, slot):
+                levels[between] += change
+    return peaks
+
+
+def _held(problem: Problem, row: Row, slots: int) -> list[int]:
+    """Pairs that a rank holds in each slot; a pair stays until its W."""
+    change = {slot: (1, 0, -1)[problem.kind(code)] for slot, code in row.items()}
+    return list(accumulate(change.get(slot, 0) for slot in range(slots)))
+
+
+def _slot_before(problem: Problem, slot_of: dict[int, int], code: int) -> int:
+    need = problem.needs[code]
+    return NOTHING if need == NOTHING else slot_of[need]
+
+
+def _slot_of_previous(problem: Problem, slot_of: dict[int, int], code: int) -> int:
+    return NOTHING if code % problem.micro_batches == 0 else slot_of[code - 1]

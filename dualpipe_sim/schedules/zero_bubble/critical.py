@@ -1,0 +1,136 @@
+"""Improve an order along its critical path: move ops that its end waits for, keep what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dualpipe_sim.schedules.zero_bubble.problem import ROUNDING, Problem, Trial, W, play
+
+_GAPS = 3  # so many of the longest gaps before the last block are tried
+
+
+class Block(NamedTuple):
+    """Ops of one rank on the critical path that run without a gap: ``line[first]`` up to and with ``line[last]``."""
+
+    rank: int
+    first: int
+    last: int
+
+
+class Move(NamedTuple):
+    """One op of a rank's line taken out and put where another is now."""
+
+    rank: int
+    source: int
+    target: int
+
+
+def improve(problem: Problem, trial: Trial, tries: int) -> Trial:
+    """Return the order after moves along its critical path, each of which made it better.
+
+    Args:
+        problem: times and limit.
+        trial: the order to begin with.
+        tries: how many moves to try at most.
+
+    """
+    while True:
+        for move in moves(problem, trial):
+            if tries == 0:
+                return trial
+            tries -= 1
+            moved = _moved(problem, trial, move)
+            if moved is not None and moved.score < trial.score:
+                trial = moved
+                break
+        else:
+            return trial
+
+
+def moves(problem: Problem, trial: Trial) -> Iterator[Move]:
+    """Yield moves that may shorten the longest span, or else the makespan, those nearest to the end first."""
+    ends = [trial.end_s[line[-1]] for line in trial.lines]
+    spans = [end - _start_s(problem, trial, line[0]) for end, line in zip(ends, trial.lines, strict=True)]
+    for rank in dict.fromkeys((spans.index(max(spans)), ends.index(max(ends)))):
+        for number, block in enumerate(critical_blocks(problem, trial, rank)):
+            if number > 0:
+                yield from _weight_later(problem, trial, block)
+                yield from _swap(problem, trial, block, block.last - 1)
+            yield from _weight_earlier(problem, trial, block, 1 if number else _GAPS)
+            yield from _swap(problem, trial, block, block.first)
+
+
+def critical_blocks(problem: Problem, trial: Trial, rank: int) -> list[Block]:
+    """Return the chain of ops without a gap that ends a rank's line, rank by rank, the last block first."""
+    lines, end_s = trial.lines, trial.end_s
+    place = {code: index for line in lines for index, code in enumerate(line)}
+    blocks = []
+    index = last = len(lines[rank]) - 1
+    while True:
+        code = lines[rank][index]
+        start_s = _start_s(problem, trial, code) - ROUNDING
+        need = problem.needs[code]
+        if need >= 0 and problem.rank(need) != rank and end_s[need] + problem.delay_s[code] >= start_s:
+            blocks.append(Block(rank, index, last))
+            rank = problem.rank(need)
+            index = last = place[need]
+        elif index > 0 and end_s[lines[rank][index - 1]] >= start_s:
+            index -= 1
+        else:
+            return [*blocks, Block(rank, index, last)]
+
+
+def _weight_later(problem: Problem, trial: Trial, block: Block) -> Iterator[Move]:
+    """Yield moves of a block's last W behind the block, into the next gap that holds it, and to the end."""
+    line = trial.lines[block.rank]
+    source = next((k for k in range(block.last, block.first - 1, -1) if problem.kind(line[k]) == W), None)
+    if source is None:
+        return
+    duration_s = problem.duration_s[line[source]] - ROUNDING
+    later = range(block.last + 1, len(line))
+    gap = next((k for k in later if _wait_s(problem, trial, block.rank, k) >= duration_s), len(line))
+    for target in sorted({block.last, gap - 1, len(line) - 1}):
+        yield Move(block.rank, source, target)
+
+
+def _weight_earlier(problem: Problem, trial: Trial, block: Block, gaps: int) -> Iterator[Move]:
+    """Yield moves of a block's first W that is ready into the longest gaps before it."""
+    line = trial.lines[block.rank]
+    place = {code: index for index, code in enumerate(line)}
+    weights = [k for k in range(block.first, block.last + 1) if problem.kind(line[k]) == W]
+    waits = [(-_wait_s(problem, trial, block.rank, k), k) for k in range(1, block.first + 1)]
+    for _, gap in sorted(wait for wait in waits if wait[0] < -ROUNDING)[:gaps]:
+        source = next((k for k in weights if place[problem.needs[line[k]]] < gap), None)
+        if source is not None:
+            yield Move(block.rank, source, gap)
+
+
+def _swap(problem: Problem, trial: Trial, block: Block, index: int) -> Iterator[Move]:
+    """Yield the exchange of an op in a block with the next, unless that one is a W or of the same kind and stage."""
+    line = trial.lines[block.rank]
+    if block.first <= index < len(line) - 1:
+        before, after = line[index], line[index + 1]
+        if problem.kind(after) != W and before // problem.micro_batches != after // problem.micro_batches:
+            yield Move(block.rank, index + 1, index)
+
+
+def _moved(problem: Problem, trial: Trial, move: Move) -> Trial | None:
+    """Return the order after a move, or None where the limit forbids it or ranks wait for each other."""
+    line = list(trial.lines[move.rank])
+    line.insert(move.target, line.pop(move.source))
+    if not problem.fits(line):
+        return None
+    lines = list(trial.lines)
+    lines[move.rank] = line
+    return play(problem, lines)
+
+
+def _start_s(problem: Problem, trial: Trial, code: int) -> float:
+    return trial.end_s[code] - problem.duration_s[code]
+
+
+def _wait_s(problem: Problem, trial: Trial, rank: int, index: int) -> float:
+    """Seconds that a rank is idle before an op of its line that is not the first."""
+    line = trial.lines[rank]
+    return _start_s(problem, trial, line[index]) - trial.end_s[line[index - 1]]

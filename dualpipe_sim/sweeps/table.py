@@ -1,0 +1,124 @@
+"""The table of a sweep, for notebooks and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dualpipe_sim.batch.points import POINT, Row
+from dualpipe_sim.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dualpipe_sim.result import Result
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, eq=False)
+class SweepTable(Sequence[Row]):
+    """Rows, one a point: the values of the axes, the keys of a run, and the point's name."""
+
+    rows: tuple[Row, ...]
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        """Return one row by its place."""
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of a row."""
+        return tuple(self.rows[0]) if self.rows else ()
+
+    def where(self, **values: object) -> SweepTable:
+        """Return the rows with these values: ``where(schedule="dualpipe")``, ``where(**{"pipeline.ranks": 8})``.
+
+        Raises:
+            UserError: no such column.
+
+        """
+        for column in values:
+            if column not in self.columns:
+                hint = did_you_mean(column, self.columns) or f" (it has {', '.join(self.columns)})"
+                raise UserError(f"the table has no column {column}{hint}")
+        return SweepTable(tuple(row for row in self.rows if all(row[key] == value for key, value in values.items())))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table as a pandas DataFrame.
+
+        Raises:
+            UserError: pandas is not installed.
+
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise UserError("to_pandas() needs pandas; pip install 'dualpipe-sim[notebook]'") from error
+        return pd.DataFrame(list(self.rows), columns=list(self.columns))
+
+    def summary(self) -> tuple[tuple[str, ...], list[list[str]]]:
+        """Return headings and rows as text: what varies, schedule and size, then, where it ran, the main numbers."""
+        from dualpipe_sim.result import Result, summaries_of
+
+        runs = [_run(row) for row in self.rows]
+        headings, numbers = summaries_of(runs)
+        said = {field.name for field in fields(Result)} | {"pipeline.ranks", "pipeline.micro_batches", POINT}
+        axes = [column for column in self.columns if column not in said]
+        words = [
+            [*(str(row[axis]) for axis in axes), run.label, run.size if run.ranks else "–"]
+            for row, run in zip(self.rows, runs, strict=True)
+        ]
+        return (*_short(axes), "schedule", "size", *headings), [
+            [*ours, *its] for ours, its in zip(words, numbers, strict=True)
+        ]
+
+    def _repr_html_(self) -> str:
+        shown = SweepTable(self.rows[:_SHOWN])
+        headings, texts = shown.summary()
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+        body = "".join(
+            f"<tr>{_html_cells(text, row['error'], len(headings))}</tr>" for text, row in zip(texts, shown, strict=True)
+        )
+        more = f"<p>{len(self)} rows, the first {_SHOWN} shown</p>" if len(self) > _SHOWN else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _short(keys: list[str]) -> list[str]:
+    """Return the last words of dotted keys where they differ."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return last if len(set(last)) == len(keys) else keys
+
+
+def _html_cells(text: list[str], error: object, columns: int) -> str:
+    cells = "".join(f"<td>{escape(one)}</td>" for one in text)
+    return cells if error is None else f'{cells}<td colspan="{columns - len(text)}">{escape(str(error))}</td>'
+
+
+def read_table(path: str | Path) -> SweepTable:
+    """Return the table of a sweep from its file, finished or not.
+
+    Raises:
+        UserError: a file that cannot be read, or is no such table.
+
+    """
+    from dualpipe_sim.batch.rows import read_rows
+
+    return SweepTable(tuple(read_rows(path)))
+
+
+def _run(row: Row) -> Result:
+    from dualpipe_sim.result import Result
+
+    keys = [field.name for field in fields(Result) if field.name in row]
+    known = {key: row[key] for key in keys} | {"options": row["options"] or {}}
+    return Result(**cast("dict[str, Any]", known))
