@@ -8,12 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis import step as training
 from dualpipe_sim.analysis.memory import memory_of
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.noise import slowed, spread
@@ -243,5 +241,5 @@ def _with_training(result: Result, experiment: Experiment, timeline: Timeline) -
     )
 
 
-def _floats(values: NDArray[np.float64]) -> list[float]:
+def _floats(values: FloatArray) -> list[float]:
     return [float(value) for value in values]

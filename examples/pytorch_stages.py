@@ -52,8 +52,8 @@ class Inbox(dict[tuple[int, int], list[Any]]):
 
     def pop(self, key: tuple[int, int]) -> list[Any]:  # type: ignore[override]
         """Take a receive out, to be waited for."""
-        stage, microbatch = key
-        return [TimedWait(super().pop(key), f"{stage}RECV_{self.direction}{microbatch}", self.runtime.log)]
+        stage, micro_batch = key
+        return [TimedWait(super().pop(key), f"{stage}RECV_{self.direction}{micro_batch}", self.runtime.log)]
 
 
 class TimedWait(NamedTuple):
@@ -161,18 +161,18 @@ class Runtime(_PipelineScheduleRuntime):
     """Torch's runtime; an overlapped pair starts when both of its inputs are there, and is timed as one."""
 
     def __init__(
-        self, stages: list[Stage], microbatches_of_pipe: int, loss: Callable[..., Tensor], order: Path
+        self, stages: list[Stage], micro_batches_of_pipe: int, loss: Callable[..., Tensor], order: Path
     ) -> None:
         """Prepare to run.
 
         Args:
             stages: this rank's stages.
-            microbatches_of_pipe: micro-batches of each pipe.
+            micro_batches_of_pipe: micro-batches of each pipe.
             loss: of a last stage's output and its targets.
             order: a file with the order of all ranks, in torch's ``compute_comms`` form.
 
         """
-        super().__init__(stages, microbatches_of_pipe, loss_fn=loss)
+        super().__init__(stages, micro_batches_of_pipe, loss_fn=loss)
         self.by_index = {stage.stage_index: stage for stage in stages}
         self.fwd_recv_ops, self.bwd_recv_ops = Inbox("F", self), Inbox("B", self)
         self.register_custom_function(OVERLAP_F_B, self.run_pair)
@@ -201,17 +201,17 @@ class Runtime(_PipelineScheduleRuntime):
             self.run_forward(forward.stage_index, forward.microbatch_index, context)
             self.run_backward(backward.stage_index, backward.microbatch_index)
 
-    def run_forward(self, index: int, microbatch: int, context: Any) -> None:
+    def run_forward(self, index: int, micro_batch: int, context: Any) -> None:
         """Run a forward whose input is there."""
         stage = self.by_index[index]
-        output = stage.forward_one_chunk(microbatch, context.arg_mbs[microbatch], context.kwarg_mbs[microbatch])
-        self._maybe_compute_loss(stage, output, context.target_mbs, microbatch)
+        output = stage.forward_one_chunk(micro_batch, context.arg_mbs[micro_batch], context.kwarg_mbs[micro_batch])
+        self._maybe_compute_loss(stage, output, context.target_mbs, micro_batch)
         if index + 1 in self.by_index:
-            self.by_index[index + 1].set_local_fwd_input(output, microbatch)
+            self.by_index[index + 1].set_local_fwd_input(output, micro_batch)
 
-    def run_backward(self, index: int, microbatch: int) -> None:
+    def run_backward(self, index: int, micro_batch: int) -> None:
         """Run a full backward whose input is there."""
         stage = self.by_index[index]
-        stage.backward_one_chunk(microbatch, self._maybe_get_loss(stage, microbatch))
+        stage.backward_one_chunk(micro_batch, self._maybe_get_loss(stage, micro_batch))
         if index - 1 in self.by_index:
-            self.by_index[index - 1].set_local_bwd_input(stage.get_local_bwd_output(microbatch), microbatch)
+            self.by_index[index - 1].set_local_bwd_input(stage.get_local_bwd_output(micro_batch), micro_batch)

@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
     name: str
     placement: Placement
-    microbatches_of_pipe: int
+    micro_batches_of_pipe: int
 
 
 class Settings(NamedTuple):
@@ -141,7 +141,7 @@ def run_rank(rank: int, ranks: int, meeting_point: str, steps: list[Step], setti
 def run_step(rank: int, step: Step, settings: Settings) -> None:
     """Run a schedule, check its gradients, and let rank 0 write down and tell how it went."""
     stages = [make_stage(stage, step.placement, settings.op_s) for stage in step.placement.stages_of_rank(rank)]
-    runtime = Runtime(stages, step.microbatches_of_pipe, nn.functional.mse_loss, settings.output / f"{step.name}.csv")
+    runtime = Runtime(stages, step.micro_batches_of_pipe, nn.functional.mse_loss, settings.output / f"{step.name}.csv")
     inputs, targets = inputs_and_targets(stages, step)
     logs = []
     with profiled(settings, settings.output / f"{step.name}.rank{rank}.json") as step_is_done:
@@ -177,7 +177,7 @@ def inputs_and_targets(stages: list[Stage], step: Step) -> tuple[tuple[Tensor, .
     pipe_of_stage = step.placement.pipe_of_stage.tolist()
     begins = [pipe_of_stage[stage.stage_index] for stage in stages if stage.is_first]
     ends = [pipe_of_stage[stage.stage_index] for stage in stages if stage.is_last]
-    inputs, targets = (part.chunk(pipes) for part in batch(pipes * step.microbatches_of_pipe))
+    inputs, targets = (part.chunk(pipes) for part in batch(pipes * step.micro_batches_of_pipe))
     return tuple(inputs[pipe] for pipe in begins), targets[ends[0]] if ends else None
 
 
@@ -194,7 +194,7 @@ def worst_error(stages: list[Stage], step: Step) -> float:
     """
     pipes = step.placement.pipes
     share_of_stage = step.placement.depth_of_stage.tolist()
-    expected_gradients = gradients_without_pipeline(len(pipes[0]), len(pipes) * step.microbatches_of_pipe)
+    expected_gradients = gradients_without_pipeline(len(pipes[0]), len(pipes) * step.micro_batches_of_pipe)
     error = torch.zeros(1, dtype=DTYPE)
     for share, expected in enumerate(expected_gradients):
         own = [stage.submod.weight.grad for stage in stages if share_of_stage[stage.stage_index] == share]
@@ -279,7 +279,7 @@ def export(name: str, ranks: int, micro_batches: int, output: Path) -> Step:
     schedule = build(name, ranks, micro_batches)
     with written_whole(output / f"{name}.csv") as part:
         part.write_text(format_comms(schedule), encoding="utf-8")
-    return Step(name, schedule.placement, schedule.microbatches_of_pipe[0])
+    return Step(name, schedule.placement, schedule.micro_batches_of_pipe[0])
 
 
 def arguments() -> argparse.Namespace:

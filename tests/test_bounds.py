@@ -99,7 +99,7 @@ def test_no_bound_is_above_the_makespan(case: tuple[Schedule, UniformCosts | Ran
     stage_costs = costs.on(order.placement)
     assert order_bound_s(order, stage_costs, topology) <= makespan_s
     assert busiest_rank_s(order, stage_costs) <= makespan_s
-    assert placement_bound_s(order.placement, order.microbatches_of_pipe, stage_costs, topology) <= makespan_s
+    assert placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology) <= makespan_s
 
 
 def test_an_output_that_is_ready_before_its_task_ends_is_not_waited_for_longer() -> None:
@@ -130,7 +130,7 @@ def test_what_an_order_holds_makes_it_no_faster_than_the_bound_within_that_limit
     limit = Limit(metrics.whole_rank_share(order), metrics.peak_activations_by_rank(timeline), from_start=True)
     stage_costs = costs.on(order.placement)
     free_s, held_s = (
-        placement_bound_s(order.placement, order.microbatches_of_pipe, stage_costs, topology, limit=one)
+        placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology, limit=one)
         for one in (None, limit)
     )
     assert free_s <= held_s <= timeline.makespan_s * ROUNDING
@@ -212,7 +212,7 @@ def test_no_bound_is_above_a_step_or_a_peak_of_a_model(name: str, layout: str) -
     topology = costs.cluster.topology(4)
     bound_s = order_bound_s(order, costs.on(order.placement), topology)
     assert bound_s <= timeline.makespan_s * ROUNDING
-    free_s = placement_bound_s(order.placement, order.microbatches_of_pipe, costs.on(order.placement), topology)
+    free_s = placement_bound_s(order.placement, order.micro_batches_of_pipe, costs.on(order.placement), topology)
     assert free_s <= timeline.makespan_s * ROUNDING
     peaks = memory_of(timeline, costs).peak_bytes_by_rank
     assert (least_memory_bytes(order, keeps_of(costs, order.placement)) <= peaks).all()

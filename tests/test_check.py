@@ -144,7 +144,7 @@ def no_such_stage(rows: list[list[str]], rng: random.Random) -> Broken:
     return Broken(rows, [("range", f"rank {rank}, cell {cell}: {op} ")])
 
 
-def no_such_microbatch(rows: list[list[str]], rng: random.Random) -> Broken:
+def no_such_micro_batch(rows: list[list[str]], rng: random.Random) -> Broken:
     rank, cell = _any_cell(rows, rng)
     (stage, kind, _), *_ = _parsed(rows[rank][cell])
     op = f"{stage}{kind}{rng.randrange(100, 10**9)}"
@@ -152,21 +152,21 @@ def no_such_microbatch(rows: list[list[str]], rng: random.Random) -> Broken:
     return Broken(rows, [("range", f"rank {rank}, cell {cell}: {op} ")])
 
 
-def another_microbatch(rows: list[list[str]], rng: random.Random) -> Broken | None:
+def another_micro_batch(rows: list[list[str]], rng: random.Random) -> Broken | None:
     rank, cell = _any_cell(rows, rng)
-    (stage, kind, microbatch), *pair = _parsed(rows[rank][cell])
+    (stage, kind, micro_batch), *pair = _parsed(rows[rank][cell])
     if pair:
         return None
-    op = f"{stage}{kind}{microbatch - 1 if microbatch else 1}"
+    op = f"{stage}{kind}{micro_batch - 1 if micro_batch else 1}"
     gone, rows[rank][cell] = rows[rank][cell], op
     rules = ("double", "missing", "backward")
     return Broken(rows, [(rule, name) for name in (gone, op) for rule in rules])
 
 
-def a_gap_in_the_microbatches(rows: list[list[str]], rng: random.Random) -> Broken:
-    microbatch = rng.randrange(0, 2)
-    kept = [[cell for cell in row if all(m != microbatch for *_, m in _parsed(cell))] for row in rows]
-    return Broken(kept, [("missing", f"micro-batch {microbatch}"), ("missing", "never runs, nor do")])
+def a_gap_in_the_micro_batches(rows: list[list[str]], rng: random.Random) -> Broken:
+    micro_batch = rng.randrange(0, 2)
+    kept = [[cell for cell in row if all(m != micro_batch for *_, m in _parsed(cell))] for row in rows]
+    return Broken(kept, [("missing", f"micro-batch {micro_batch}"), ("missing", "never runs, nor do")])
 
 
 CORRUPTIONS: list[Callable[[list[list[str]], random.Random], Broken | None]] = [
@@ -178,9 +178,9 @@ CORRUPTIONS: list[Callable[[list[list[str]], random.Random], Broken | None]] = [
     half_a_backward,
     junk,
     no_such_stage,
-    no_such_microbatch,
-    another_microbatch,
-    a_gap_in_the_microbatches,
+    no_such_micro_batch,
+    another_micro_batch,
+    a_gap_in_the_micro_batches,
 ]
 
 _AS_FORWARD = str.maketrans("BI", "FF")
@@ -203,8 +203,8 @@ def _parsed(cell: str) -> list[tuple[int, str, int]]:
     found = []
     for op in _ops(cell):
         kind = next(letter for letter in "FBIW" if letter in op)
-        stage, microbatch = op.split(kind)
-        found.append((int(stage), kind, int(microbatch)))
+        stage, micro_batch = op.split(kind)
+        found.append((int(stage), kind, int(micro_batch)))
     return found
 
 

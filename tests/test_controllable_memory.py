@@ -50,7 +50,7 @@ def test_memory_is_the_published_one_at_any_number_of_ranks(name: str, ranks: in
 @given(name=st.sampled_from(["v-half", "v-min"]), ranks=st.integers(1, 14), micro_batches=st.integers(1, 40))
 def test_every_size_runs_each_op_once_and_never_holds_more(name: str, ranks: int, micro_batches: int) -> None:
     schedule = build(name, ranks, micro_batches)
-    ops = Counter(zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist(), strict=True))
+    ops = Counter(zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.micro_batch.tolist(), strict=True))
     wanted = {(k, s, m) for k in (F, I, W) for s in range(2 * ranks) for m in range(micro_batches)}
     assert ops == dict.fromkeys(wanted, 1)
     timeline = played(schedule)  # refuses an order in which ranks wait for each other

@@ -285,7 +285,7 @@ def test_the_makespan_is_at_least_one_micro_batchs_way_through_its_pipe_and_back
     schedule = graph.schedule
     in_time = schedule.kind != 3  # all but W, which nobody waits for
     task_s = graph.duration_s[: graph.first_transfer][schedule.task_of_op]
-    whose = schedule.placement.pipe_of_stage[schedule.stage] * schedule.micro_batches + schedule.microbatch
+    whose = schedule.placement.pipe_of_stage[schedule.stage] * schedule.micro_batches + schedule.micro_batch
     way_s = np.bincount(whose[in_time], weights=task_s[in_time])
     way_s += np.bincount(
         whose[graph.transfers.producer], weights=graph.duration_s[graph.first_transfer :], minlength=len(way_s)

@@ -86,7 +86,7 @@ def test_times_are_those_of_a_calculation_by_hand() -> None:
     assert found[threads[1, "recv"]] == [(1 * s, 1 * s + s // 2, "1RECV_F0"), (2 * s, 2 * s + s // 2, "1RECV_F1")]
     assert found[threads[1, "send"]][0] == (4 * s + s // 2, 5 * s, "1SEND_B0")
     first = next(event for event in events if event["ph"] == "X")
-    assert first["args"] == {"action": "0F0", "stage": 0, "microbatch": 0, "kind": "F"}
+    assert first["args"] == {"action": "0F0", "stage": 0, "micro_batch": 0, "kind": "F"}
 
 
 def test_a_rank_is_a_process_and_a_lane_a_thread_in_their_order() -> None:

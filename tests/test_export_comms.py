@@ -68,10 +68,10 @@ def test_two_ranks_agree_on_everything_that_passes_between_them(schedule: Schedu
     rank_of = schedule.placement.rank_of_stage.tolist()
     between: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
     for rank, row in enumerate(cells(format_comms(schedule))):
-        for stage, verb, direction, microbatch in re.findall(r"(\d+)(SEND|RECV)_([FB])(\d+)", ",".join(row)):
+        for stage, verb, direction, micro_batch in re.findall(r"(\d+)(SEND|RECV)_([FB])(\d+)", ",".join(row)):
             step = 1 if (verb == "SEND") == (direction == "F") else -1
             sender = int(stage) if verb == "SEND" else int(stage) + step
-            between[rank, rank_of[int(stage) + step]].append(f"{sender}{direction}{microbatch}")
+            between[rank, rank_of[int(stage) + step]].append(f"{sender}{direction}{micro_batch}")
     for (one, other), seen in between.items():
         assert one != other
         assert seen == between[other, one]

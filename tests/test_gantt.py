@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from dualpipe_sim import build
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.discrete_event import play
 from dualpipe_sim.errors import UserError
@@ -268,7 +269,7 @@ SEEN_BY = {
 }
 
 
-def linear(colour: str) -> NDArray[np.float64]:
+def linear(colour: str) -> FloatArray:
     channels = np.array(to_rgb(colour))
     return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
 
@@ -277,7 +278,7 @@ def luminance(colour: str) -> float:
     return float(linear(colour) @ [0.2126, 0.7152, 0.0722])
 
 
-def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+def lab(rgb: FloatArray) -> FloatArray:
     """CIE L*a*b* under D65 of a colour in linear RGB: distances are about as large as they look."""
     xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]) @ rgb.clip(0, 1)
     x, y, z = np.cbrt(xyz / [0.9505, 1.0, 1.0888])  # all of the palette is bright enough for the cube root alone
@@ -534,7 +535,7 @@ def test_a_crowded_chart_has_rank_0_on_top_too() -> None:
     upper, lower = (ax.transData.transform((5000, rank)) for rank in (0, 1))
     assert upper[1] > lower[1]
 
-    def colour(place: NDArray[np.float64]) -> list[int]:
+    def colour(place: FloatArray) -> list[int]:
         found: list[int] = seen[len(seen) - round(place[1]), round(place[0])].tolist()
         return found
 

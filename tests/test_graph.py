@@ -17,7 +17,7 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.lowering import durations_s, lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link
-from dualpipe_sim.order.ops import F, Op
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
 from dualpipe_sim.order.placement import Placement, loop, opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
@@ -71,16 +71,16 @@ SIZES = [
 ]
 
 
-def needed_ops(schedule: Schedule, op: Op) -> list[tuple[str, int]]:
+def needed_ops(schedule: Schedule, op: Op) -> list[tuple[tuple[Kind, ...], int]]:
     """Kinds and stages that an op needs of its micro-batch, from what training is and not from the program."""
     placement = schedule.placement
     last = len(placement.pipes[placement.pipe_of_stage[op.stage]]) - 1
     depth = placement.depth_of_stage[op.stage]
-    if op.kind == "F":
-        return [("F", op.stage - 1)] if depth > 0 else []
-    if op.kind == "W":
-        return [("I", op.stage)]
-    return [("F", op.stage), *([("BI", op.stage + 1)] if depth < last else [])]
+    if op.kind == F:
+        return [((F,), op.stage - 1)] if depth > 0 else []
+    if op.kind == W:
+        return [((I,), op.stage)]
+    return [((F,), op.stage), *([((B, I), op.stage + 1)] if depth < last else [])]
 
 
 @given(st.sampled_from([size for size in SIZES if spec(size[0]).accepts(*size[1:])]))
@@ -95,7 +95,7 @@ def test_each_op_follows_all_that_it_needs_and_no_op_waits_in_a_circle(size: tup
     task_of = dict(zip(ops, schedule.task_of_op.tolist(), strict=True))
     for op in ops:
         for kinds, stage in needed_ops(schedule, op):
-            (needed,) = (task_of[o] for o in ops if o.kind in kinds and o[1:] == (stage, op.microbatch))
+            (needed,) = (task_of[o] for o in ops if o.kind in kinds and o[1:] == (stage, op.micro_batch))
             assert needed in before[task_of[op]]
 
 
@@ -106,7 +106,7 @@ def test_each_boundary_between_ranks_is_crossed_once_each_way_by_each_micro_batc
     graph = lower(schedule, UNIT)
     crossings = sum(
         2 * micro_batches_of_pipe * sum(here != there for here, there in pairwise(pipe))
-        for pipe, micro_batches_of_pipe in zip(schedule.placement.pipes, schedule.microbatches_of_pipe, strict=True)
+        for pipe, micro_batches_of_pipe in zip(schedule.placement.pipes, schedule.micro_batches_of_pipe, strict=True)
     )
     assert len(graph.transfers) == crossings
     assert len(set(zip(graph.transfers.producer, graph.transfers.consumer, strict=True))) == crossings

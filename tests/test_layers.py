@@ -24,7 +24,7 @@ from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.model.layout import StageLayers
-from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules
 
 MICROSECONDS = 1e-6
@@ -51,7 +51,7 @@ V3 = layer_costs()
 
 
 def names(phases: tuple[Phase, ...], lane: int) -> list[str]:
-    return [f"{phase.name} {KINDS[phase.kind]}" for phase in phases if phase.lane == lane]
+    return [f"{phase.name} {Kind(phase.kind)}" for phase in phases if phase.lane == lane]
 
 
 def play_alone(phases: tuple[Phase, ...]) -> float:

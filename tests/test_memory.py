@@ -16,7 +16,8 @@ from matplotlib.collections import Collection
 
 from dualpipe_sim import compare, simulate
 from dualpipe_sim.analysis import metrics
-from dualpipe_sim.analysis.memory import COMPONENTS, FloatArray, Memory, memory_of
+from dualpipe_sim.analysis.memory import COMPONENTS, Memory, memory_of
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.footprint import held_parameters, kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts

@@ -101,7 +101,7 @@ def best_of(placement: Placement, of_pipe: tuple[int, ...]) -> Optimum:
 def test_no_schedule_is_faster_than_the_optimum_of_its_placement(name: str) -> None:
     order = build(name, 2, 4)
     makespan_s = longest_path.play(lower(order, UniformCosts(1.0, 1.0, 1.0))).makespan_s
-    found = best_of(order.placement, order.microbatches_of_pipe)
+    found = best_of(order.placement, order.micro_batches_of_pipe)
     assert found.bound_s <= makespan_s * ROUNDING
     if name in ("zb-h2", "zb-v"):  # no bubble but the way to the last rank, or back from it
         assert found.proved

@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from dualpipe_sim import build
@@ -22,13 +21,14 @@ from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis import step as training
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
 from dualpipe_sim.analysis.occupancy import Held, activations_held
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Costs, Phase, TaskShape
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.longest_path import play
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import B, F, I, Pair, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Pair, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES, luminance
 from dualpipe_sim.pictures.plot import (
@@ -85,10 +85,10 @@ class _TwoLanes(NamedTuple):
             B: (combine, mlp, Phase(COMPUTE, 1, W, "mlp", 5)),
             I: (combine, mlp),
             W: (Phase(COMPUTE, 1, W, "mlp", 5),),
-        }[kind]
+        }[Kind(kind)]
 
 
-EXPOSED_ALONE_S = {F: 2, B: 3, I: 3, W: 0}
+EXPOSED_ALONE_S: dict[int, float] = {F: 2, B: 3, I: 3, W: 0}
 EXPOSED_IN_A_PAIR_S = 1
 
 
@@ -210,7 +210,7 @@ SEEN_BY = {
 }
 
 
-def lab(colour: str, eyes: str) -> NDArray[np.float64]:
+def lab(colour: str, eyes: str) -> FloatArray:
     """CIE L*a*b* under D65 of a colour as some eyes see it."""
     channels = np.array(to_rgb(colour))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
@@ -306,7 +306,7 @@ def test_a_comparison_zooms_all_its_charts_alike() -> None:
             max(float(one.task_end_s[one.graph.schedule.task_of_op[rows]].max()) for one, rows in chosen),
         )
         for chosen in [
-            [(one, (one.graph.schedule.microbatch == 0) & (one.graph.schedule.rank < 2)) for one in played.values()]
+            [(one, (one.graph.schedule.micro_batch == 0) & (one.graph.schedule.rank < 2)) for one in played.values()]
         ]
     ]
     assert {ax.get_xlim() for ax in figure.axes} == set(spans)
@@ -552,7 +552,7 @@ def picture(chart: Axes | Figure) -> Image.Image:
 def test_pictures_look_as_they_did() -> None:
     # Every version of FreeType draws text a little differently: that hardly moves the mean of a block of pixels,
     # but a colour, cell, border or number gone wrong does.
-    def blocks(image: Image.Image) -> NDArray[np.float64]:
+    def blocks(image: Image.Image) -> FloatArray:
         return np.asarray(image.reduce(8), dtype=float)
 
     for name, chart in pictures().items():

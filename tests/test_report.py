@@ -28,6 +28,7 @@ from PIL import Image
 from dualpipe_sim import compare, simulate
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis import step as training
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import KIND_STYLES, THEMES, rgb
@@ -70,7 +71,7 @@ def columns_of(run: dict[str, Any]) -> dict[str, NDArray[Any]]:
     }
 
 
-def times_s(run: dict[str, Any], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def times_s(run: dict[str, Any], name: str) -> tuple[FloatArray, FloatArray]:
     """Starts and ends of what a page draws, as it adds them up."""
     columns, tick_s = columns_of(run), run["makespan_s"] / 2**30
     start = np.cumsum(columns[f"{name}_start"], dtype=np.int64)
@@ -92,7 +93,7 @@ def test_a_page_holds_what_happened_to_a_tick(layered: Timeline) -> None:
     tick_s = layered.makespan_s / 2**30
     assert columns["kind"].tolist() == schedule.kind.tolist()
     assert np.cumsum(columns["stage"]).tolist() == schedule.stage.tolist()
-    assert np.cumsum(columns["microbatch"]).tolist() == schedule.microbatch.tolist()
+    assert np.cumsum(columns["micro_batch"]).tolist() == schedule.micro_batch.tolist()
     for name, start_s, end_s in (
         ("phase", layered.start_s[:phases], layered.end_s[:phases]),
         ("transfer", layered.start_s[phases:], layered.end_s[phases:]),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from dualpipe_sim import build, format_order, parse_order
-from dualpipe_sim.order.ops import Pair
+from dualpipe_sim.order.ops import B, F, I, Pair, W
 
 
 class Golden(NamedTuple):
@@ -181,7 +181,7 @@ def test_dualpipe_has_as_many_ops_of_each_kind_as_the_released_code(ranks: int, 
         middle = int(q == h - 1)
         pairs = sum(isinstance(task, Pair) for task in row)
         alone = [task.kind for task in row if not isinstance(task, Pair)]
-        assert alone.count("F") == 3 * h - q - 1 + middle
+        assert alone.count(F) == 3 * h - q - 1 + middle
         assert pairs == M - (3 * h - q - 1) - middle
-        assert alone.count("B") == h + middle
-        assert alone.count("I") == alone.count("W") == 2 * h - q - 1
+        assert alone.count(B) == h + middle
+        assert alone.count(I) == alone.count(W) == 2 * h - q - 1

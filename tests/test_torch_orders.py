@@ -128,11 +128,11 @@ def _run_single(make: Callable[..., Any], case: Case, rank: int) -> list[str]:
 
 
 def _stage(case: Case, rank: int, row: list[str]) -> SimpleNamespace:
-    def forward(microbatch: int, *_: object, **__: object) -> None:
-        row.append(f"{rank}F{microbatch}")
+    def forward(micro_batch: int, *_: object, **__: object) -> None:
+        row.append(f"{rank}F{micro_batch}")
 
-    def backward(microbatch: int, **_: object) -> None:
-        row.append(f"{rank}B{microbatch}")
+    def backward(micro_batch: int, **_: object) -> None:
+        row.append(f"{rank}B{micro_batch}")
 
     return SimpleNamespace(
         stage_index=rank,

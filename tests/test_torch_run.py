@@ -20,7 +20,7 @@ import pytest
 from dualpipe_sim import build
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.runtimes.torch import parse_comms
 from dualpipe_sim.simulation import play
@@ -92,22 +92,22 @@ def test_transfers_lie_between_the_op_that_sends_and_the_op_that_needs_them(runs
     folder, _ = runs
     starts, ends, arrivals = defaultdict(list), defaultdict(list), defaultdict(list)
     for _, lane, task, start, end in rows(folder, name):
-        for stage, kind, microbatch in re.findall(r"(\d+)([FBI])(\d+)", task) if lane == "compute" else ():
-            tensor = stage, "F" if kind == "F" else "B", microbatch
+        for stage, kind, micro_batch in re.findall(r"(\d+)([FBI])(\d+)", task) if lane == "compute" else ():
+            tensor = stage, "F" if kind == "F" else "B", micro_batch
             starts[tensor].append(start)
             ends[tensor].append(end)
         if lane == "recv":
-            stage, direction, microbatch = re.findall(r"(\d+)RECV_([FB])(\d+)", task)[0]
-            arrivals[stage, direction, microbatch].append((start, end))
+            stage, direction, micro_batch = re.findall(r"(\d+)RECV_([FB])(\d+)", task)[0]
+            arrivals[stage, direction, micro_batch].append((start, end))
     assert arrivals
-    for (stage, direction, microbatch), seen in arrivals.items():
+    for (stage, direction, micro_batch), seen in arrivals.items():
         sender = f"{int(stage) + (-1 if direction == 'F' else 1)}"
         for left, there in seen:
             # of the steps, the one in which it happened
             assert any(
                 made <= left <= there <= needed
                 for made, needed in zip(
-                    ends[sender, direction, microbatch], starts[stage, direction, microbatch], strict=True
+                    ends[sender, direction, micro_batch], starts[stage, direction, micro_batch], strict=True
                 )
             )
 
@@ -129,7 +129,7 @@ class Medians:
         return self
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        shape = tuple((f"{stage}", KINDS[kind]) for kind, stage in task)
+        shape = tuple((f"{stage}", Kind(kind)) for kind, stage in task)
         return (Phase(COMPUTE, self.median_s[shape], task[0][0]),)
 
 

@@ -152,7 +152,7 @@ def test_whatever_the_times_each_op_runs_once_within_the_limit(
         held_for_weight=held_for_weight,
     )
     assert schedule.placement == where
-    ops = Counter(zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist(), strict=True))
+    ops = Counter(zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.micro_batch.tolist(), strict=True))
     wanted = {(k, s, m) for k in (F, I, W) for s in range(where.stages) for m in range(micro_batches)}
     assert ops == dict.fromkeys(wanted, 1)
     assert most_held(schedule, held_for_weight) <= limit + 1e-6

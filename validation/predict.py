@@ -28,7 +28,7 @@ from dualpipe_sim.calibration import calibrate
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import build
 from dualpipe_sim.simulation import play
@@ -36,7 +36,7 @@ from dualpipe_sim.simulation import play
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = RESULTS.parent.parent / "docs" / "validation.md"
 WAYS = ("async", "rendezvous")
-_MICROBATCH = re.compile(r"(\d+[FBIW])\d+")
+_MICRO_BATCH = re.compile(r"(\d+[FBIW])\d+")
 
 
 class Run(NamedTuple):
@@ -80,7 +80,7 @@ def costs_of(run: Run) -> MeasuredCosts:
         stages=stages,
         pipes=measured.pipes,
         ops={
-            (KINDS.index(kind), stage): OpTime(timed.time.median_s, timed.launch_s)
+            (Kind[kind], stage): OpTime(timed.time.median_s, timed.launch_s)
             for stage, kinds in measured.ops.items()
             for kind, timed in kinds.items()
         },
@@ -94,7 +94,7 @@ def read_memory(run: Run) -> list[list[tuple[str, int, int]]]:
     ranks: list[list[tuple[str, int, int]]] = [[] for _ in range(run.about["ranks"])]
     with run.timeline.with_suffix(".memory.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            what = "".join(_MICROBATCH.sub(r"\1", row["task"]))
+            what = "".join(_MICRO_BATCH.sub(r"\1", row["task"]))
             ranks[int(row["rank"])].append((what, int(row["before_bytes"]), int(row["peak_bytes"])))
     return ranks
 

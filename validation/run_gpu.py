@@ -198,25 +198,25 @@ class Program:
         self.leaving.clear()
 
     def _message(self, action: str, message: re.Match[str]) -> None:
-        stage, direction, microbatch = int(message[1]), message[3], int(message[4])
+        stage, direction, micro_batch = int(message[1]), message[3], int(message[4])
         step = 1 if direction == "F" else -1
         other = stage + (step if message[2] == "SEND" else -step)
         peer = int(self.schedule.placement.rank_of_stage[other])
         self.issued += 1
         if message[2] == "SEND":
-            tensor = self.there.pop((direction, other, microbatch))
+            tensor = self.there.pop((direction, other, micro_batch))
             start, end = self.place.issue(dist.isend, tensor, peer)
             self.leaving.append((self.issued, tensor))
         else:
             tensor = torch.empty(self.sizes.shape, dtype=self.sizes.dtype, device=self.place.device)
             start, end = self.place.issue(dist.irecv, tensor, peer)
-            self.arriving[direction, stage, microbatch] = self.issued, end, tensor
+            self.arriving[direction, stage, micro_batch] = self.issued, end, tensor
         self.ran.append(Ran(action, message[2].lower(), start, end))
 
     def _compute(self, action: str) -> None:
-        ops = [(int(stage), kind, int(microbatch)) for stage, kind, microbatch in _OP.findall(action)]
-        for stage, kind, microbatch in ops:
-            self._receive("F" if kind == "F" else "B", stage, microbatch)
+        ops = [(int(stage), kind, int(micro_batch)) for stage, kind, micro_batch in _OP.findall(action)]
+        for stage, kind, micro_batch in ops:
+            self._receive("F" if kind == "F" else "B", stage, micro_batch)
         before, _ = self.place.memory()
         start = self.place.mark()
         for op in ops:
@@ -225,33 +225,33 @@ class Program:
         after, most = self.place.memory()
         self.memory.append((action, before, most, after))
 
-    def _receive(self, direction: str, stage: int, microbatch: int) -> None:
+    def _receive(self, direction: str, stage: int, micro_batch: int) -> None:
         """Wait for a tensor if it comes from another rank. What was issued before it is through then, too."""
-        key = direction, stage, microbatch
+        key = direction, stage, micro_batch
         if key in self.arriving:
             number, end, tensor = self.arriving.pop(key)
             self.place.wait(end)
             self.there[key] = tensor
             self.leaving = [one for one in self.leaving if one[0] > number]
 
-    def _run(self, stage: int, kind: str, microbatch: int) -> None:
+    def _run(self, stage: int, kind: str, micro_batch: int) -> None:
         placement = self.schedule.placement
         if kind == "W":
-            self.stages[stage].backward_weight(microbatch)
+            self.stages[stage].backward_weight(micro_batch)
         elif kind == "F":
             x = (
-                self.inputs[stage, microbatch]
+                self.inputs[stage, micro_batch]
                 if placement.is_first[stage]
-                else self.there.pop(("F", stage, microbatch))
+                else self.there.pop(("F", stage, micro_batch))
             )
-            output = self.stages[stage].forward(microbatch, x)
+            output = self.stages[stage].forward(micro_batch, x)
             if not placement.is_last[stage]:
-                self.there["F", stage + 1, microbatch] = output
+                self.there["F", stage + 1, micro_batch] = output
         else:
-            gradient = self.there.pop(("B", stage, microbatch), None)
-            gradient = self.stages[stage].backward(microbatch, gradient, put_off=kind == "I")
+            gradient = self.there.pop(("B", stage, micro_batch), None)
+            gradient = self.stages[stage].backward(micro_batch, gradient, put_off=kind == "I")
             if not placement.is_first[stage]:
-                self.there["B", stage - 1, microbatch] = gradient
+                self.there["B", stage - 1, micro_batch] = gradient
 
 
 # --- a run -----------------------------------------------------------------------------------------------------------
@@ -288,10 +288,10 @@ def perform(run: dict[str, Any], settings: argparse.Namespace, place: OnGpu | On
     }
     own = [cell.strip() for cell in rows[rank].split(",")]
     inputs = {
-        (stage, microbatch): make_input(sizes, pipe, microbatch, place.device)
+        (stage, micro_batch): make_input(sizes, pipe, micro_batch, place.device)
         for stage, pipe in zip(stages, schedule.placement.pipe_of_stage[list(stages)].tolist(), strict=True)
         if schedule.placement.is_first[stage]
-        for microbatch in range(schedule.microbatches_of_pipe[pipe])
+        for micro_batch in range(schedule.micro_batches_of_pipe[pipe])
     }
     program = Program(schedule, own, stages, place, sizes, inputs)
     forget_gradients(stages)
@@ -333,8 +333,8 @@ def check_gradients(schedule: Schedule, stages: dict[int, Stage], layers: list[i
         pipe = int(schedule.placement.pipe_of_stage[stage])
         first = sum(layers[: int(schedule.placement.depth_of_stage[stage])])
         whole = [Layer(number, sizes, torch.device("cpu")) for number in range(sum(layers))]
-        for microbatch in range(schedule.microbatches_of_pipe[pipe]):
-            x = make_input(sizes, pipe, microbatch, torch.device("cpu"))
+        for micro_batch in range(schedule.micro_batches_of_pipe[pipe]):
+            x = make_input(sizes, pipe, micro_batch, torch.device("cpu"))
             for layer in whole:
                 x = layer.forward_plain(x)
             x.square().mean().backward()
@@ -395,8 +395,8 @@ def step_rows(ranks: list[list[tuple[str, str, float, float]]]) -> Iterator[tupl
 
 def tensor_of(message: str) -> tuple[str, int, str]:
     """Return what is the same in a tensor's send and its receive: the direction, its consumer, the micro-batch."""
-    ((stage, way, direction, microbatch),) = _MESSAGE.findall(message)
-    return direction, int(stage) + {"RECV": 0, "SEND": 1 if direction == "F" else -1}[way], microbatch
+    ((stage, way, direction, micro_batch),) = _MESSAGE.findall(message)
+    return direction, int(stage) + {"RECV": 0, "SEND": 1 if direction == "F" else -1}[way], micro_batch
 
 
 def main() -> None:

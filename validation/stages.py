@@ -111,7 +111,7 @@ class Stage:
         """Return all weights."""
         return [weight for layer in self.layers for weight in layer.weights]
 
-    def forward(self, microbatch: int, x: Tensor) -> Tensor:
+    def forward(self, micro_batch: int, x: Tensor) -> Tensor:
         """Run a forward; the last stage's output is its loss."""
         x = x.detach().requires_grad_(not self.first)
         output = x
@@ -119,27 +119,27 @@ class Stage:
             output = layer.forward(output)
         if self.last:
             output = output.square().mean()
-        self.in_flight[microbatch] = x, output
+        self.in_flight[micro_batch] = x, output
         return output.detach()
 
-    def backward(self, microbatch: int, gradient: Tensor | None, put_off: bool) -> Tensor | None:
+    def backward(self, micro_batch: int, gradient: Tensor | None, put_off: bool) -> Tensor | None:
         """Run a backward for the input, and for the weights too or put off; return the input's gradient."""
-        x, output = self.in_flight.pop(microbatch)
+        x, output = self.in_flight.pop(micro_batch)
         PutOff.waiting = [] if put_off else None
         output.backward(gradient)
         if PutOff.waiting is not None:
-            self.put_off[microbatch] = PutOff.waiting
+            self.put_off[micro_batch] = PutOff.waiting
         PutOff.waiting = None
         return x.grad
 
-    def backward_weight(self, microbatch: int) -> None:
+    def backward_weight(self, micro_batch: int) -> None:
         """Run a backward for the weights."""
-        waiting = self.put_off.pop(microbatch)
+        waiting = self.put_off.pop(micro_batch)
         while waiting:
             add_gradient(*waiting.pop())
 
 
-def make_input(sizes: Sizes, pipe: int, microbatch: int, device: torch.device) -> Tensor:
+def make_input(sizes: Sizes, pipe: int, micro_batch: int, device: torch.device) -> Tensor:
     """Return the input of a micro-batch."""
-    numbers = torch.Generator(device).manual_seed(1000 * pipe + microbatch)
+    numbers = torch.Generator(device).manual_seed(1000 * pipe + micro_batch)
     return torch.randn(sizes.shape, dtype=sizes.dtype, device=device, generator=numbers)

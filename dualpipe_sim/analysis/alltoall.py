@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
-
-FloatArray = NDArray[np.float64]
 
 
 class AllToAllPieces(NamedTuple):
@@ -28,7 +25,7 @@ class AllToAllPieces(NamedTuple):
     node: IntArray
     begin_s: FloatArray
     end_s: FloatArray
-    exposed: NDArray[np.bool_]
+    exposed: BoolArray
 
 
 def has_alltoall(timeline: Timeline) -> bool:

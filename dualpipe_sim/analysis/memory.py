@@ -14,8 +14,8 @@ from math import ceil
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.costs.footprint import Kept, kept_by_unit, state_by_rank
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.memory import boundary_bytes
@@ -24,10 +24,7 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, I, W
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.order.schedule import Schedule
-
-FloatArray = NDArray[np.float64]
 
 COMPONENTS = (
     "weights",
@@ -282,9 +279,9 @@ def _handed_over(schedule: Schedule) -> tuple[IntArray, IntArray]:
     return producer[producer >= 0], consumer[producer >= 0]
 
 
-def _rows(schedule: Schedule, chosen: NDArray[np.bool_]) -> IntArray:
+def _rows(schedule: Schedule, chosen: BoolArray) -> IntArray:
     """Row of each (stage, micro-batch) among some ops, or -1, shape ``(stages, most micro-batches)``."""
-    table = np.full((schedule.placement.stages, max(schedule.microbatches_of_pipe)), -1)
+    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), -1)
     rows = np.flatnonzero(chosen)
-    table[schedule.stage[rows], schedule.microbatch[rows]] = rows
+    table[schedule.stage[rows], schedule.micro_batch[rows]] = rows
     return table

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import F, I
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.order.schedule import Schedule
-
-FloatArray = NDArray[np.float64]
 
 CAUSES = ("warm_up", "drain", "exposed_transfer", "exposed_alltoall", "waiting")
 """Why a rank is idle: before its first op, after its last, for a tensor under way, for the all-to-all it came out of,

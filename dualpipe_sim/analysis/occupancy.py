@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
-from dualpipe_sim.analysis.metrics import FloatArray, live_by_task, whole_rank_share
+from dualpipe_sim.analysis.metrics import live_by_task, whole_rank_share
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, W
-from dualpipe_sim.order.placement import IntArray
 
 Amounts: TypeAlias = FloatArray | IntArray
 

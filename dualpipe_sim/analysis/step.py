@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.compute import optimizer_step_s
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts, Unit
 from dualpipe_sim.costs.memory import Hosted, hosted, reduced_gradient_bytes, static_bytes
@@ -20,8 +20,6 @@ from dualpipe_sim.model.architecture import Parameters
 from dualpipe_sim.model.flops import model_flops_per_token
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.placement import Placement
-
-FloatArray = NDArray[np.float64]
 
 SECONDS_PER_HOUR = 3600.0
 TRILLION = 1e12

@@ -15,17 +15,15 @@ from math import inf
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.layers import LayerStageCosts
 from dualpipe_sim.costs.phases import RUNNING_LANES, Phase, StageCosts, TaskShape
 from dualpipe_sim.graph.lowering import task_shapes
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.ops import B, F, I, W
-from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-
-FloatArray = NDArray[np.float64]
 
 _BACKWARD = (B, I)
 
@@ -183,7 +181,7 @@ def _rank_bound_s(whole_s: FloatArray, arrives_s: FloatArray, leaves_s: FloatArr
 
 def _arrives_s(shape: TaskShape, reached: Reach) -> float:
     """Return the earliest moment at which a task's inputs can be there."""
-    from_s = {F: reached.forward_s, B: reached.backward_s, I: reached.backward_s}
+    from_s: dict[int, FloatArray] = {F: reached.forward_s, B: reached.backward_s, I: reached.backward_s}
     return max((float(from_s[kind][stage]) for kind, stage in shape if kind in from_s), default=0.0)
 
 
@@ -234,7 +232,7 @@ class Limit:
 
 def placement_bound_s(
     placement: Placement,
-    microbatches_of_pipe: Sequence[int],
+    micro_batches_of_pipe: Sequence[int],
     costs: StageCosts,
     topology: Topology | None = None,
     *,
@@ -244,14 +242,14 @@ def placement_bound_s(
 
     Args:
         placement: where the stages are.
-        microbatches_of_pipe: micro-batches that enter each pipe.
+        micro_batches_of_pipe: micro-batches that enter each pipe.
         costs: what ops take.
         topology: routes of transfers that are given as bytes.
         limit: most that ranks may hold; what a micro-batch keeps, for as long as it is on its way from a stage to the
             pipe's end and back, fills the limit times the makespan at most (Little's law).
 
     """
-    work = _Work(placement, np.array(microbatches_of_pipe)[placement.pipe_of_stage], costs)
+    work = _Work(placement, np.array(micro_batches_of_pipe)[placement.pipe_of_stage], costs)
     least = _least(placement, work.times)
     reached = reach(placement, least, hops_s(placement, costs, topology))
     through_s = reached.backward_s + least.backward_s + least.weight_s
@@ -261,26 +259,26 @@ def placement_bound_s(
         head_s, tail_s = (float(of_stage[stages].min()) for of_stage in (reached.forward_s, reached.onward_s))
         bound_s = max(bound_s, head_s + work.all_s(stages), head_s + work.until_last_backward_s(stages) + tail_s)
         if limit is not None:
-            bound_s = max(bound_s, head_s + _held_s(limit, rank, stages, work.microbatches, reached, least) + tail_s)
+            bound_s = max(bound_s, head_s + _held_s(limit, rank, stages, work.micro_batches, reached, least) + tail_s)
     return bound_s
 
 
-def _held_s(limit: Limit, rank: int, stages: list[int], microbatches: IntArray, reached: Reach, least: Least) -> float:
+def _held_s(limit: Limit, rank: int, stages: list[int], micro_batches: IntArray, reached: Reach, least: Least) -> float:
     """Return the seconds that a rank must hold something, so that no more than the limit is there at any time."""
     held, most = limit.held[stages], float(limit.most[rank])
     if held.max() > most:
         return inf
     turn_s = (reached.backward_s - reached.forward_s)[stages]
     turn_s = turn_s + least.backward_s[stages] if limit.from_start else turn_s - least.forward_s[stages]
-    filled = float((microbatches[stages] * held * np.maximum(turn_s, 0.0)).sum())
+    filled = float((micro_batches[stages] * held * np.maximum(turn_s, 0.0)).sum())
     return filled / most if filled else 0.0
 
 
 class _Work:
     """The least work of ranks, over all ways to run their stages' ops alone or in pairs."""
 
-    def __init__(self, placement: Placement, microbatches: IntArray, costs: StageCosts) -> None:
-        self.microbatches = microbatches
+    def __init__(self, placement: Placement, micro_batches: IntArray, costs: StageCosts) -> None:
+        self.micro_batches = micro_batches
         shapes: list[TaskShape] = []
         for rank in range(placement.ranks):
             stages = placement.stages_of_rank(rank)
@@ -307,8 +305,8 @@ class _Work:
                 for a in stages
             ]
         )
-        count = self.microbatches[stages]
-        alone_s = sum(self.microbatches[stage] * (forward_s[stage] + backward_s[stage]) for stage in stages)
+        count = self.micro_batches[stages]
+        alone_s = sum(self.micro_batches[stage] * (forward_s[stage] + backward_s[stage]) for stage in stages)
         return float(alone_s - min((saved_s.max(axis=1) * count).sum(), (saved_s.max(axis=0) * count).sum()))
 
     def _s(self, kind: int, stage: int) -> float:

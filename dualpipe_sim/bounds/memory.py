@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.costs.footprint import Kept, kept_by_unit, state_by_rank
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.order.ops import B, F, I, W
-from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
 

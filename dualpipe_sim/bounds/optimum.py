@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.op_times import OpTimes
-from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar
@@ -47,7 +49,7 @@ class Optimum:
 
 def optimum(
     placement: Placement,
-    microbatches_of_pipe: tuple[int, ...],
+    micro_batches_of_pipe: tuple[int, ...],
     times: OpTimes,
     *,
     split: bool = True,
@@ -58,7 +60,7 @@ def optimum(
 
     Args:
         placement: where the stages are.
-        microbatches_of_pipe: micro-batches that enter each pipe.
+        micro_batches_of_pipe: micro-batches that enter each pipe.
         times: seconds of ops and of a transfer between two ranks, whole multiples of a common tick.
         split: whether I and W are ops of their own; else the backward is whole.
         memory_limit: most activations that a rank may hold, in those of one micro-batch through a rank's share, each
@@ -74,7 +76,7 @@ def optimum(
     except ImportError as error:
         raise UserError("the optimum needs CP-SAT; pip install 'dualpipe-sim[optimum]'") from error
     tick_s, ticks, hop = _in_ticks(times)
-    problem = _Problem(cp_model.CpModel(), placement, microbatches_of_pipe, ticks, hop, split)
+    problem = _Problem(cp_model.CpModel(), placement, micro_batches_of_pipe, ticks, hop, split)
     problem.post(memory_limit)
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = within_s
@@ -89,7 +91,7 @@ def optimum(
 
 def _in_ticks(times: OpTimes) -> tuple[float, dict[int, list[int]], int]:
     """Return the tick in seconds, and ops by kind and a transfer in ticks."""
-    by_kind = {F: times.forward_s, I: times.backward_input_s, W: times.backward_weight_s}
+    by_kind: dict[int, FloatArray] = {F: times.forward_s, I: times.backward_input_s, W: times.backward_weight_s}
     seconds = np.concatenate([*by_kind.values(), [times.transfer_s]])
     some = seconds[seconds > 0]
     if not len(some):
@@ -111,33 +113,33 @@ class _Problem:
         self,
         model: CpModel,
         placement: Placement,
-        microbatches_of_pipe: tuple[int, ...],
+        micro_batches_of_pipe: tuple[int, ...],
         ticks: dict[int, list[int]],
         hop: int,
         split: bool,
     ) -> None:
         self.model = model
         self._placement = placement
-        self._microbatches = microbatches_of_pipe
+        self._micro_batches = micro_batches_of_pipe
         self._hop = hop
         self._kinds = (F, I, W) if split else (F, B)
         self._ticks = ticks | {B: [i + w for i, w in zip(ticks[I], ticks[W], strict=True)]}
-        rounds = max(microbatches_of_pipe)
+        rounds = max(micro_batches_of_pipe)
         self._horizon = rounds * sum(sum(self._ticks[kind]) + hop * placement.stages for kind in self._kinds)
         self._start: dict[tuple[int, int, int], IntVar] = {
-            (kind, stage, microbatch): model.new_int_var(0, self._horizon, f"{stage}{KINDS[kind]}{microbatch}")
+            (kind, stage, micro_batch): model.new_int_var(0, self._horizon, f"{stage}{Kind(kind)}{micro_batch}")
             for stage in range(placement.stages)
-            for microbatch in range(microbatches_of_pipe[placement.pipe_of_stage[stage]])
+            for micro_batch in range(micro_batches_of_pipe[placement.pipe_of_stage[stage]])
             for kind in self._kinds
         }
 
     def post(self, memory_limit: float | None) -> None:
         """Post all constraints and the objective."""
-        for (kind, stage, microbatch), start in self._start.items():
-            self._after_what_it_needs(kind, stage, microbatch, start)
-            if (kind, stage, microbatch + 1) in self._start:
+        for (kind, stage, micro_batch), start in self._start.items():
+            self._after_what_it_needs(kind, stage, micro_batch, start)
+            if (kind, stage, micro_batch + 1) in self._start:
                 # Micro-batches are alike, so that some shortest order runs those of a stage one after the other.
-                self.model.add(self._start[kind, stage, microbatch + 1] >= start + self._ticks[kind][stage])
+                self.model.add(self._start[kind, stage, micro_batch + 1] >= start + self._ticks[kind][stage])
         for rank in range(self._placement.ranks):
             ops = self._ops_of(rank)
             self.model.add_no_overlap(
@@ -152,30 +154,30 @@ class _Problem:
 
     def order(self, solver: CpSolver) -> Schedule:
         """Return the order that was found."""
-        builder = OrderBuilder(self._placement, self._microbatches)
+        builder = OrderBuilder(self._placement, self._micro_batches)
         for rank in range(self._placement.ranks):
             line = builder.rank(rank)
             # of ops that start together the empty ones come first, each after what it needs
-            for kind, stage, microbatch in sorted(
+            for kind, stage, micro_batch in sorted(
                 self._ops_of(rank),
                 key=lambda op: (solver.value(self._start[op]), self._ticks[op[0]][op[1]] > 0, op[0], op[1]),
             ):
-                line.op(kind, stage, microbatch)
+                line.op(kind, stage, micro_batch)
         return builder.schedule("optimum")
 
     def _ops_of(self, rank: int) -> list[tuple[int, int, int]]:
         return [op for op in self._start if self._placement.rank_of_stage[op[1]] == rank]
 
-    def _after_what_it_needs(self, kind: int, stage: int, microbatch: int, start: IntVar) -> None:
+    def _after_what_it_needs(self, kind: int, stage: int, micro_batch: int, start: IntVar) -> None:
         placement = self._placement
         if kind == W:
-            self._after((I, stage, microbatch), start, stage)
+            self._after((I, stage, micro_batch), start, stage)
         elif kind == F and not placement.is_first[stage]:
-            self._after((F, stage - 1, microbatch), start, stage)
+            self._after((F, stage - 1, micro_batch), start, stage)
         elif kind != F:
-            self._after((F, stage, microbatch), start, stage)
+            self._after((F, stage, micro_batch), start, stage)
             if not placement.is_last[stage]:
-                self._after((kind, stage + 1, microbatch), start, stage)
+                self._after((kind, stage + 1, micro_batch), start, stage)
 
     def _after(self, needed: tuple[int, int, int], start: IntVar, stage: int) -> None:
         rank_of = self._placement.rank_of_stage
@@ -187,12 +189,12 @@ class _Problem:
         depths = [len(pipe) for pipe in self._placement.pipes]
         unit = int(np.lcm.reduce(depths))
         spans, shares = [], []
-        for kind, stage, microbatch in self._ops_of(rank):
+        for kind, stage, micro_batch in self._ops_of(rank):
             if kind != F:
                 continue
             last = self._kinds[-1]
-            begin = self._start[kind, stage, microbatch]
-            end = self._start[last, stage, microbatch] + self._ticks[last][stage]
+            begin = self._start[kind, stage, micro_batch]
+            end = self._start[last, stage, micro_batch] + self._ticks[last][stage]
             size = self.model.new_int_var(0, self._horizon, "")
             spans.append(self.model.new_interval_var(begin, size, end, ""))
             shares.append(unit // depths[self._placement.pipe_of_stage[stage]])

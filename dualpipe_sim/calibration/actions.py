@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.order.ops import KINDS, F, W
+from dualpipe_sim.order.ops import F, Kind, W
 from dualpipe_sim.order.text import Cell, parse_cell
 
 _PREFIX = "PP:"
@@ -27,7 +27,7 @@ class Tensor(NamedTuple):
 
     direction: str
     stage: int
-    microbatch: int
+    micro_batch: int
 
 
 class Action(NamedTuple):
@@ -68,16 +68,16 @@ def inputs_of(action: Action) -> list[Tensor]:
     return [tensor for op in action.cell if (tensor := input_of(*op)) is not None]
 
 
-def input_of(kind: int, stage: int, microbatch: int) -> Tensor | None:
+def input_of(kind: int, stage: int, micro_batch: int) -> Tensor | None:
     """Return the tensor that an op needs from a neighbouring stage, or None for a W."""
-    return None if kind == W else Tensor("F" if kind == F else "B", stage, microbatch)
+    return None if kind == W else Tensor("F" if kind == F else "B", stage, micro_batch)
 
 
-def output_of(kind: int, stage: int, microbatch: int) -> Tensor | None:
+def output_of(kind: int, stage: int, micro_batch: int) -> Tensor | None:
     """Return the tensor that an op makes for the next stage, or None for a W."""
     if kind == F:
-        return Tensor("F", stage + 1, microbatch)
-    return None if kind == W else Tensor("B", stage - 1, microbatch)
+        return Tensor("F", stage + 1, micro_batch)
+    return None if kind == W else Tensor("B", stage - 1, micro_batch)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Names:
 def kind_of_no_op(text: str) -> str | None:
     """Return the name of one of torch's actions that is no op (``REDUCE_GRAD``), or None for anything else."""
     match = _NO_OP.fullmatch(text)
-    return match[1] if match and match[1] not in KINDS else None
+    return match[1] if match and match[1] not in Kind.__members__ else None
 
 
 def _parse_map(text: str) -> tuple[re.Pattern[str], str]:

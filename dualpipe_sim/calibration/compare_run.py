@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.calibration import Recording, read_recording
 from dualpipe_sim.calibration.actions import input_of
 from dualpipe_sim.calibration.recording import Ran, Step
@@ -24,11 +24,9 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS, Op, Pair, Task
+from dualpipe_sim.order.ops import Kind, Op, Pair, Task
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.simulation import run
-
-FloatArray = NDArray[np.float64]
 
 PAIR = "pair"
 """What overlapped pairs are called among the kinds."""
@@ -111,8 +109,8 @@ class RunComparison:
     def kinds(self) -> dict[str, OfKind]:
         """Medians by kind: F, B, I, W and ``pair``, of those that there are."""
         schedule = self.measured.graph.schedule
-        code = np.where(schedule.partner[schedule.first_op] >= 0, len(KINDS), schedule.kind[schedule.first_op])
-        names = (*KINDS, PAIR)
+        code = np.where(schedule.partner[schedule.first_op] >= 0, len(Kind), schedule.kind[schedule.first_op])
+        names = (*map(str, Kind), PAIR)
         simulated_s, measured_s = _lengths_s(self.simulated), _lengths_s(self.measured)
         return {
             names[one]: OfKind(
@@ -207,7 +205,7 @@ _WAY_OUT = "give the configuration of the run, and all of its files"
 
 def _task_of(ran: Ran, schedule: Schedule, task_of_op: dict[Op, int], where: str) -> int:
     """Return the task that something that ran is, or is half of."""
-    tasks = {task_of_op.get(Op(KINDS[kind], stage, microbatch), -1) for kind, stage, microbatch in ran.action.cell}
+    tasks = {task_of_op.get(Op(Kind(kind), stage, micro_batch), -1) for kind, stage, micro_batch in ran.action.cell}
     task = min(tasks)
     what = f"{where}: {ran.action.text} on rank {ran.rank}"
     if task < 0:
@@ -244,7 +242,7 @@ def _arrival_s(
     schedule: Schedule, row: int, recording: Recording, step: dict[int, list[Ran]], otherwise_s: float
 ) -> float:
     """Return when an op's input arrived, where a receive says so."""
-    tensor = input_of(int(schedule.kind[row]), int(schedule.stage[row]), int(schedule.microbatch[row]))
+    tensor = input_of(int(schedule.kind[row]), int(schedule.stage[row]), int(schedule.micro_batch[row]))
     if tensor is None:
         return otherwise_s
     keys = ((ran.rank, ran.step, tensor) for ran in step[int(schedule.task_of_op[row])])

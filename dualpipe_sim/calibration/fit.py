@@ -14,7 +14,7 @@ import numpy as np
 from dualpipe_sim.calibration.actions import Tensor, inputs_of, output_of
 from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.order.ops import KINDS, F, Kind
+from dualpipe_sim.order.ops import F, Kind
 
 PairOfStages: TypeAlias = tuple[int, int]
 
@@ -60,7 +60,7 @@ class Calibration:
     """Costs measured in a run.
 
     Attributes:
-        ops: what an op takes, by stage and kind.
+        ops: what an op takes, by stage and kind's letter.
         pairs: what an overlapped pair takes, by stage of its forward and of its backward.
         pipes: how many pipes the stages make up.
         transfer: how long a tensor is under way between ranks; None where none was seen.
@@ -72,7 +72,7 @@ class Calibration:
 
     """
 
-    ops: dict[int, dict[Kind, Timed]]
+    ops: dict[int, dict[str, Timed]]
     pairs: dict[PairOfStages, Timed]
     pipes: int
     transfer: Sample | None
@@ -141,22 +141,22 @@ class _Run:
         self.delays_s = self._delays_s()
         self.typical_delay_s = float(np.median(self.delays_s)) if self.delays_s else 0.0
 
-    def timed(self) -> tuple[dict[int, dict[Kind, Timed]], dict[PairOfStages, Timed]]:
+    def timed(self) -> tuple[dict[int, dict[str, Timed]], dict[PairOfStages, Timed]]:
         """Return what ops take, by stage and kind, and what pairs take."""
         times_s: defaultdict[tuple[tuple[int, int], ...], list[float]] = defaultdict(list)
         launches_s: defaultdict[tuple[tuple[int, int], ...], list[float]] = defaultdict(list)
         for index, ran in enumerate(self.ops):
             if index not in self.unseen_waits:
-                shape = tuple((stage, kind) for kind, stage, _ in ran.action.cell)
+                shape: tuple[tuple[int, int], ...] = tuple((stage, kind) for kind, stage, _ in ran.action.cell)
                 times_s[shape].append(ran.compute_s)
                 launches_s[shape] += self._launch_s(index)
-        ops: dict[int, dict[Kind, Timed]] = {}
+        ops: dict[int, dict[str, Timed]] = {}
         pairs: dict[PairOfStages, Timed] = {}
         for shape in sorted(times_s):
             timed = Timed(Sample.of(times_s[shape]), float(np.mean(launches_s[shape] or [0.0])))
             if len(shape) == 1:
                 ((stage, kind),) = shape
-                ops.setdefault(stage, {})[KINDS[kind]] = timed
+                ops.setdefault(stage, {})[str(Kind(kind))] = timed
             else:
                 pairs[shape[0][0], shape[1][0]] = timed
         return ops, pairs
@@ -189,9 +189,9 @@ class _Run:
         early = [
             ran.start_s < maker.end_s
             for ran in self.ops
-            for kind, own, microbatch in ran.action.cell
+            for kind, own, micro_batch in ran.action.cell
             if kind == F and own == stage
-            for maker in self.makers.get((ran.step, Tensor("F", stage, microbatch)), ())
+            for maker in self.makers.get((ran.step, Tensor("F", stage, micro_batch)), ())
         ]
         return 2 * sum(early) > len(early)
 

@@ -15,7 +15,7 @@ from dualpipe_sim.config.values import Count, Index, Seconds
 from dualpipe_sim.config.yaml_text import read_yaml
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
 from dualpipe_sim.errors import ConfigError
-from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.ops import Kind
 
 _PAIR = re.compile(r"(\d{1,9})F;(\d{1,9})B", re.ASCII)
 
@@ -86,8 +86,8 @@ def _costs(file: CostsFile, source: str) -> MeasuredCosts:
         ops={
             (kind, stage): timed.op_time
             for stage, section in file.stages.items()
-            for kind, letter in enumerate(KINDS)
-            if (timed := getattr(section, letter)) is not None
+            for kind in Kind
+            if (timed := getattr(section, str(kind))) is not None
         },
         pairs={_pair(key): timed.op_time for key, timed in file.pairs.items()},
         transfer_s=file.transfer.time,

@@ -12,8 +12,8 @@ from math import ceil
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
 from dualpipe_sim.costs.memory import (
     alltoall_buffer_bytes,
@@ -62,10 +62,10 @@ class State(NamedTuple):
 
     """
 
-    weights: NDArray[np.int64]
-    gradients: NDArray[np.int64]
-    optimizer: NDArray[np.int64]
-    buffers: NDArray[np.int64]
+    weights: IntArray
+    gradients: IntArray
+    optimizer: IntArray
+    buffers: IntArray
 
 
 def kept_by_unit(costs: LayerCosts) -> Mapping[int | str, Kept]:

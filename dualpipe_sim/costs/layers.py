@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.alltoall import AllToAll, AllToAllKernel, expert_group
 from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.memory import boundary_bytes
@@ -173,7 +173,7 @@ class LayerStageCosts:
         return boundary_bytes(self.costs.model, self.costs.tokens) if self.costs.transfer_s is None else 0.0
 
     @cached_property
-    def stage_s(self) -> dict[int, NDArray[np.float64]]:
+    def stage_s(self) -> dict[int, FloatArray]:
         """Seconds of each kind of op that runs alone, by kind code, each of shape ``(stages,)``."""
         return {kind: self._alone_s(kind) for kind in (F, B, I, W)}
 
@@ -196,6 +196,6 @@ class LayerStageCosts:
             return op_phases(self.costs.parts, self.held[stage], kind)
         return pair_phases(self.costs.parts, self.held[stage], self.held[backward[0][1]])
 
-    def _alone_s(self, kind: int) -> NDArray[np.float64]:
+    def _alone_s(self, kind: int) -> FloatArray:
         parts = self.costs.parts
         return np.array([sum(phase.duration_s for phase in op_phases(parts, held, kind)) for held in self.held])

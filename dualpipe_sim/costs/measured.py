@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.order.placement import Placement
-
-FloatArray = NDArray[np.float64]
 
 
 class OpTime(NamedTuple):
@@ -63,10 +61,10 @@ class MeasuredCosts:
         """Return the costs of each stage of a placement."""
         shares = self._shares(placement)
         whole_s, launch_s = self._by_stage()
-        time_s = {kind: _weighted(shares, whole_s[kind]) for kind in range(len(KINDS))}
+        time_s: dict[int, FloatArray] = {kind: _weighted(shares, whole_s[kind]) for kind in Kind}
         # A launch belongs to an op however long: where stages are joined or cut, it is the mean of theirs.
         mean = shares / shares.sum(axis=1, keepdims=True)
-        added_s = {kind: _weighted(mean, launch_s[kind]) for kind in range(len(KINDS))}
+        added_s: dict[int, FloatArray] = {kind: _weighted(mean, launch_s[kind]) for kind in Kind}
         return MeasuredStageCosts(
             self.source,
             time_s,
@@ -97,7 +95,7 @@ class MeasuredCosts:
         times: dict[int, FloatArray] = {}
         launches: dict[int, FloatArray] = {}
         unknown = OpTime(np.nan, np.nan)
-        for kind in range(len(KINDS)):
+        for kind in Kind:
             known = [self.ops.get((kind, stage), unknown) for stage in range(self.stages * self.pipes)]
             times[kind], launches[kind] = np.array(known, dtype=float).T
         split = np.isnan(times[B])
@@ -190,12 +188,13 @@ class MeasuredStageCosts:
         return OpTime(time_s, launch_s)
 
     def _unmeasured(self, kind: int, stage: int) -> str:
-        known = [KINDS[other] for other in range(len(KINDS)) if not np.isnan(self.time_s[other][stage])]
+        known = [str(other) for other in Kind if not np.isnan(self.time_s[other][stage])]
         if not known:
             return f"stage {stage}; calibrate with the traces of all ranks"
-        way_out = {F: "F", B: "B, or I and W", I: "a split backward (I and W)", W: "a split backward (I and W)"}[kind]
+        split = "a split backward (I and W)"
+        way_out = {F: "F", B: "B, or I and W", I: split, W: split}[Kind(kind)]
         return (
-            f"{KINDS[kind]} of stage {stage}, only for {', '.join(known)}; calibrate with a run that has {way_out}, or "
+            f"{Kind(kind)} of stage {stage}, only for {', '.join(known)}; calibrate with a run that has {way_out}, or "
             "take a schedule without it"
         )
 

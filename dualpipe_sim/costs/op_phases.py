@@ -19,7 +19,7 @@ from dualpipe_sim.costs.compute import Work
 from dualpipe_sim.costs.parts import Part, Parts
 from dualpipe_sim.costs.phases import COMPUTE, Phase
 from dualpipe_sim.model.layout import StageLayers
-from dualpipe_sim.order.ops import KINDS, B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, Kind, W
 
 FORWARD, BACKWARD = range(2)
 """The halves of a pair."""
@@ -131,11 +131,11 @@ def _module(parts: Parts, layer: int, works: Works) -> list[Step]:
 def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Step]:
     for layer in layers:
         row = layer_forward(parts, layer) if "F" in works else layer_backward(parts, layer)
-        yield from ((part, layer) for part in row if part is not None and KINDS[part.kind] in works)
+        yield from ((part, layer) for part in row if part is not None and str(Kind(part.kind)) in works)
 
 
 def _pass_on(works: Works) -> Step:
-    return Part(COMPUTE, "pass", KINDS.index(works[0]), 0.0, 0.0), NO_LAYER
+    return Part(COMPUTE, "pass", Kind[works[0]], 0.0, 0.0), NO_LAYER
 
 
 class _Score:

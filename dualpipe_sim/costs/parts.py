@@ -24,7 +24,7 @@ from dualpipe_sim.costs.compute import (
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Flow
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.model.architecture import LayerKind, Model
-from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.ops import Kind
 
 Sharing: TypeAlias = Literal["reserved", "on-demand"]
 
@@ -156,7 +156,7 @@ class Parts:
                 alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
         return {
             (block, work): Part(
-                COMPUTE, block, KINDS.index(work), alone[block, work].duration_s, beside[block, work].duration_s
+                COMPUTE, block, Kind[work], alone[block, work].duration_s, beside[block, work].duration_s
             )
             for block, work in alone
         }
@@ -177,7 +177,7 @@ class Parts:
         return Part(
             ALLTOALL,
             name,
-            KINDS.index("F" if work == "F" else "I"),
+            Kind["F" if work == "F" else "I"],
             alone.duration_s,
             beside.duration_s,
             _flows(alone, alltoall),
@@ -187,9 +187,7 @@ class Parts:
 
 def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:
     """Return parts that nothing runs beside."""
-    return {
-        work: Part(COMPUTE, name, KINDS.index(work), one.duration_s, one.duration_s) for work, one in compute.items()
-    }
+    return {work: Part(COMPUTE, name, Kind[work], one.duration_s, one.duration_s) for work, one in compute.items()}
 
 
 def _sum(one: Compute, other: Compute) -> Compute:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.order.placement import Placement
 
@@ -86,7 +84,7 @@ class TimedStageCosts(StageCosts, Protocol):
     """Costs that also say how long an op takes alone, which a schedule that adapts to times needs."""
 
     @property
-    def stage_s(self) -> Mapping[int, NDArray[np.float64]]:
+    def stage_s(self) -> Mapping[int, FloatArray]:
         """Seconds of an op that runs alone, by kind code, each of shape ``(stages,)``."""
         ...
 

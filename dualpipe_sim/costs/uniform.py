@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.ops import B, F, I, W
@@ -42,7 +42,7 @@ class UniformCosts:
 
     def on(self, placement: Placement) -> UniformStageCosts:
         """Return the costs of each stage of a placement."""
-        stage_s = {
+        stage_s: dict[int, FloatArray] = {
             F: _per_stage(self.forward, placement),
             I: _per_stage(self.backward_input, placement),
             W: _per_stage(self.backward_weight, placement),
@@ -74,8 +74,8 @@ class UniformStageCosts:
 
     """
 
-    stage_s: dict[int, NDArray[np.float64]]
-    overlapped_s: NDArray[np.float64] | None
+    stage_s: dict[int, FloatArray]
+    overlapped_s: FloatArray | None
     transfer_s: float | None
     transfer_bytes: float
 
@@ -98,7 +98,7 @@ def _joined(cost: Cost, shares: int) -> Cost:
     return cost * shares
 
 
-def _per_stage(cost: Cost, placement: Placement) -> NDArray[np.float64]:
+def _per_stage(cost: Cost, placement: Placement) -> FloatArray:
     """Integrate a cost over each stage's span of the model's depth, shape ``(stages,)``."""
     ranks = placement.ranks
     depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
@@ -110,6 +110,6 @@ def _per_stage(cost: Cost, placement: Placement) -> NDArray[np.float64]:
     begin = placement.depth_of_stage * ranks
     entry = np.arange(ranks) * depths[:, None]
     overlap = np.minimum((begin + ranks)[:, None], entry + depths[:, None]) - np.maximum(begin[:, None], entry)
-    shares: NDArray[np.float64] = np.maximum(overlap, 0) / depths[:, None]
-    seconds: NDArray[np.float64] = shares @ np.asarray(cost, dtype=float)
+    shares: FloatArray = np.maximum(overlap, 0) / depths[:, None]
+    seconds: FloatArray = shares @ np.asarray(cost, dtype=float)
     return seconds

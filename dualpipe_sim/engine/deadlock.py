@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import BoolArray
 from dualpipe_sim.errors import DeadlockError
 from dualpipe_sim.graph.task_graph import TaskGraph
 
 
-def explain(graph: TaskGraph, done: NDArray[np.bool_]) -> DeadlockError:
+def explain(graph: TaskGraph, done: BoolArray) -> DeadlockError:
     """Return the error that spells out a circle of waits.
 
     Args:
@@ -24,7 +24,7 @@ def explain(graph: TaskGraph, done: NDArray[np.bool_]) -> DeadlockError:
     return DeadlockError(f"{graph.schedule.name}: the order deadlocks: {'; '.join(links)}; {which} must change")
 
 
-def _circle(graph: TaskGraph, done: NDArray[np.bool_]) -> list[int]:
+def _circle(graph: TaskGraph, done: BoolArray) -> list[int]:
     """Follow unfinished predecessors from an unfinished node until one comes round again."""
     node = int(np.flatnonzero(~done)[0])
     path: dict[int, None] = {}
@@ -35,7 +35,7 @@ def _circle(graph: TaskGraph, done: NDArray[np.bool_]) -> list[int]:
     return walked[walked.index(node) :]
 
 
-def _blocker(graph: TaskGraph, done: NDArray[np.bool_], node: int) -> int:
+def _blocker(graph: TaskGraph, done: BoolArray, node: int) -> int:
     previous = int(graph.previous_on_lane[node])
     if previous >= 0 and not done[previous]:
         return previous

@@ -15,13 +15,13 @@ from typing import cast
 import numpy as np
 import simpy
 
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.engine.fair_share import FairShare
 from dualpipe_sim.engine.flows import flows_of
 from dualpipe_sim.engine.on_demand import OnDemandSms
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 
 NAME = "simpy"
 _NEVER = float("nan")

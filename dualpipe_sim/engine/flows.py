@@ -7,15 +7,13 @@ from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import TIERS, Place, Topology
-from dualpipe_sim.order.placement import IntArray
 
-FloatArray = NDArray[np.float64]
 Hop: TypeAlias = tuple[Place, Place]
 
 

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
-
-FloatArray = NDArray[np.float64]
 
 NAME = "longest-path"
 _START = 0  # the place that stands for the start of time

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Noise
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

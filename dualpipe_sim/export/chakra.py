@@ -11,11 +11,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, tasks, transfers
 from dualpipe_sim.files import written_whole
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 
 _VERSION = "0.0.4"
 """Of the schema, as chakra's own generator writes it."""

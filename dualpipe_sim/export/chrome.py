@@ -18,10 +18,10 @@ import numpy as np
 
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.export.spans import Span, has_phases, phases, tasks, transfers, whole_ns
 from dualpipe_sim.files import written_whole
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 
 Event: TypeAlias = "dict[str, Any]"
 
@@ -110,7 +110,7 @@ def _arguments(span: Span) -> Event:
     arguments: Event = {"action": span.action}
     if len(span.ops) == 1:
         (op,) = span.ops
-        arguments |= {"stage": op.stage, "microbatch": op.microbatch, "kind": op.kind}
+        arguments |= {"stage": op.stage, "micro_batch": op.micro_batch, "kind": str(op.kind)}
     else:
         arguments |= {"kind": "OVERLAP_F_B", "forward": str(span.ops[0]), "backward": str(span.ops[1])}
     return arguments | ({"layer": span.layer} if span.layer >= 0 else {})

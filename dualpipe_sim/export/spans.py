@@ -11,12 +11,11 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import LANES, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS, Op, Task
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.ops import Kind, Op
 
 
 class Span(NamedTuple):
@@ -46,7 +45,7 @@ class Span(NamedTuple):
     row: int = 0
 
 
-def whole_ns(seconds: NDArray[np.float64]) -> IntArray:
+def whole_ns(seconds: FloatArray) -> IntArray:
     """Round moments to whole nanoseconds, same shape."""
     return np.rint(seconds * 1e9).astype(np.int64)
 
@@ -61,7 +60,7 @@ def tasks(timeline: Timeline) -> Iterator[Span]:
     starts, ends = whole_ns(timeline.task_start_s).tolist(), whole_ns(timeline.task_end_s).tolist()
     for index, rank in enumerate(timeline.rank.tolist()):
         task = timeline.graph.schedule.task(index)
-        yield Span(rank, "op", starts[index], ends[index], str(task), str(task), _ops(task))
+        yield Span(rank, "op", starts[index], ends[index], str(task), str(task), task.ops)
 
 
 def phases(timeline: Timeline) -> Iterator[Span]:
@@ -73,8 +72,8 @@ def phases(timeline: Timeline) -> Iterator[Span]:
         phase = graph.phases[row]
         rank, code = divmod(lane, RUNNING_LANES)
         what = schedule.task(task[node]) if phase.name == "op" else schedule.op(op_rows[node])
-        name = str(what) if phase.name == "op" else f"{phase.name} {KINDS[phase.kind]}"
-        yield Span(rank, LANES[code], starts[node], ends[node], name, str(what), _ops(what), phase.layer)
+        name = str(what) if phase.name == "op" else f"{phase.name} {Kind(phase.kind)}"
+        yield Span(rank, LANES[code], starts[node], ends[node], name, str(what), what.ops, phase.layer)
 
 
 def transfers(timeline: Timeline) -> list[tuple[Span, Span]]:
@@ -99,10 +98,6 @@ def transfers(timeline: Timeline) -> list[tuple[Span, Span]]:
             ]
         )
     return list(zip(*sides, strict=True))
-
-
-def _ops(task: Task) -> tuple[Op, ...]:
-    return (task,) if isinstance(task, Op) else tuple(task)
 
 
 def _rows_without_overlap(ranks: list[int], starts: list[int], ends: list[int]) -> list[int]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES, Costs, Phase, StageCosts, TaskShape
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.rendezvous import in_order, messages_before, tasks_before
-from dualpipe_sim.graph.task_graph import NO_NODE, FloatArray, TaskGraph, Transfers
+from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.order.dependencies import needs
-from dualpipe_sim.order.ops import KINDS, B
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.ops import B, Kind
 from dualpipe_sim.order.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...]
     for task in shapes:
         template = costs.phases(task)
         for one in template:
-            _check_seconds(f"{KINDS[one.kind]} of stage {task[one.half][1]}", one.duration_s)
+            _check_seconds(f"{Kind(one.kind)} of stage {task[one.half][1]}", one.duration_s)
         starts.append(len(phases))
         sizes.append(len(template))
         phases.extend(template)

@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.order.ops import F
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.torch import Message, messages_in_order
 
@@ -34,13 +34,13 @@ def in_order(schedule: Schedule, consumer: IntArray) -> tuple[IntArray, list[Mes
         ScheduleError: an order that cannot run.
 
     """
-    kind, stage, microbatch = (
-        column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.microbatch)
+    kind, stage, micro_batch = (
+        column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch)
     )
     directions = ("F" if one == F else "B" for one in kind)
-    place = {key: row for row, key in enumerate(zip(directions, stage, microbatch, strict=True))}
+    place = {key: row for row, key in enumerate(zip(directions, stage, micro_batch, strict=True))}
     messages = messages_in_order(schedule)
-    return np.array([place[one.direction, one.stage, one.microbatch] for one in messages], dtype=np.int64), messages
+    return np.array([place[one.direction, one.stage, one.micro_batch] for one in messages], dtype=np.int64), messages
 
 
 def tasks_before(schedule: Schedule, messages: list[Message]) -> Iterator[Waits]:

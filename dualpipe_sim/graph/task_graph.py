@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import LANES, RUNNING_LANES, Phase
-from dualpipe_sim.order.ops import KINDS
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from dualpipe_sim.hardware.cluster import Topology
 
-FloatArray = NDArray[np.float64]
 NO_NODE = -1
 
 
@@ -144,7 +142,7 @@ class TaskGraph:
         if phase.layer < 0 and phase.name == "op":
             return str(self.schedule.task(int(self.task[node])))
         op = self.schedule.op(int(self.op_of_node[node]))
-        return f"{op} {phase.name} {KINDS[phase.kind]}" + (f" layer {phase.layer}" if phase.layer >= 0 else "")
+        return f"{op} {phase.name} {Kind(phase.kind)}" + (f" layer {phase.layer}" if phase.layer >= 0 else "")
 
     def send_label(self, transfer: int) -> str:
         """Return torch's name of a transfer on its sender: ``0SEND_F7``."""
@@ -181,4 +179,4 @@ def _previous_on_lane(lane: IntArray, nodes: int) -> IntArray:
 
 def _message(schedule: Schedule, row: int, direction: str) -> str:
     op = schedule.op(row)
-    return f"{op.stage}{direction}_{'F' if op.kind == 'F' else 'B'}{op.microbatch}"
+    return f"{op.stage}{direction}_{'F' if op.kind == F else 'B'}{op.micro_batch}"

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.task_graph import TaskGraph
-from dualpipe_sim.order.placement import IntArray
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

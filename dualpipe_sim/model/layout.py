@@ -11,8 +11,8 @@ from math import inf
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.errors import ScheduleError, UserError
 
 EVEN, BALANCED = "even", "balanced"
@@ -190,12 +190,12 @@ def _slowest_s(layers_s: Sequence[float], ends_s: Sequence[float]) -> float:
 def _most_even(layers_s: Sequence[float], ends_s: Sequence[float], slowest_s: float) -> tuple[int, ...]:
     """Return the numbers of layers with the least sum of squared stage times, no stage above ``slowest_s``."""
 
-    def squared(end_s: float) -> NDArray[np.float64]:
+    def squared(end_s: float) -> FloatArray:
         spans_s = _spans_s(layers_s, end_s)
         return np.where(spans_s <= slowest_s, spans_s * spans_s, inf)
 
     best = squared(ends_s[0])[0]
-    begins: list[NDArray[np.int64]] = []
+    begins: list[IntArray] = []
     for end_s in ends_s[1:]:
         tried = best[:, None] + squared(end_s)
         begins.append(tried.argmin(axis=0))
@@ -206,7 +206,7 @@ def _most_even(layers_s: Sequence[float], ends_s: Sequence[float], slowest_s: fl
     return tuple(end - begin for begin, end in pairwise([0, *reversed(cuts)]))
 
 
-def _spans_s(layers_s: Sequence[float], end_s: float) -> NDArray[np.float64]:
+def _spans_s(layers_s: Sequence[float], end_s: float) -> FloatArray:
     """Return the time of a stage with the layers from each number to each other, infinite for less than none."""
     sums_s = np.array([0.0, *accumulate(layers_s)])
     spans_s = sums_s[None, :] - sums_s[:, None] + end_s

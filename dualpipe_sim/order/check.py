@@ -13,7 +13,7 @@ from itertools import count
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import KINDS, Op
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
 from dualpipe_sim.order.placement import Placement, PlacementName, named, stages_to_fill
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_cell, rows_of
@@ -79,7 +79,7 @@ def check_order(text: str, placement: PlacementName = "explicit", micro_batches:
         held = _placement(rows, placement)
     except ScheduleError as error:
         return [*findings, Finding("placement", str(error))]
-    findings += _check(rows, held, _microbatches_of_pipe(rows, held, micro_batches))
+    findings += _check(rows, held, _micro_batches_of_pipe(rows, held, micro_batches))
     if findings and placement == "explicit" and not check_order(text, "bidirectional"):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
         findings.insert(0, Finding("placement", hint))
@@ -88,8 +88,8 @@ def check_order(text: str, placement: PlacementName = "explicit", micro_batches:
 
 def check_schedule(schedule: Schedule) -> list[Finding]:
     """Say all that is wrong with a schedule; an empty list where nothing is."""
-    rows = [[(task,) if isinstance(task, Op) else tuple(task) for task in row] for row in schedule.order]
-    return list(_check(rows, schedule.placement, schedule.microbatches_of_pipe))
+    rows = [[task.ops for task in row] for row in schedule.order]
+    return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe))
 
 
 _NOWHERE = -1
@@ -128,7 +128,7 @@ def _read(text: str) -> tuple[list[_Row], list[Finding]]:
 
 def _read_cell(cell: str, rank: int, position: int) -> tuple[Op, ...] | Finding:
     try:
-        return tuple(Op(KINDS[kind], stage, microbatch) for kind, stage, microbatch in parse_cell(cell))
+        return tuple(Op(Kind(kind), stage, micro_batch) for kind, stage, micro_batch in parse_cell(cell))
     except ScheduleError as error:
         return Finding("junk", str(error), rank, position, cell.strip())
 
@@ -159,7 +159,7 @@ def _numbers(uses: Mapping[int, int]) -> int:
     return next(number for number in count(max(full, default=1)) if number not in uses)
 
 
-def _microbatches_of_pipe(rows: list[_Row], placement: Placement, micro_batches: int | None) -> tuple[int, ...]:
+def _micro_batches_of_pipe(rows: list[_Row], placement: Placement, micro_batches: int | None) -> tuple[int, ...]:
     pipes = len(placement.pipes)
     if micro_batches is not None:
         if micro_batches < 1 or micro_batches % pipes:
@@ -169,23 +169,23 @@ def _microbatches_of_pipe(rows: list[_Row], placement: Placement, micro_batches:
     uses: list[Counter[int]] = [Counter() for _ in range(pipes)]
     for op, _ in _ops(rows):
         if op.stage < placement.stages:
-            uses[pipe_of_stage[op.stage]][op.microbatch] += 1
+            uses[pipe_of_stage[op.stage]][op.micro_batch] += 1
     return tuple(_numbers(used) for used in uses)
 
 
-def _check(rows: list[_Row], placement: Placement, microbatches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
-    most = [microbatches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
+def _check(rows: list[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+    most = [micro_batches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
     sites: defaultdict[Op, list[_Site]] = defaultdict(list)
     for op, site in _ops(rows):
         if op.stage >= placement.stages:
             yield _at(op, site, "range", f"names no stage; stages go from 0 to {placement.stages - 1}")
-        elif op.microbatch >= most[op.stage]:
+        elif op.micro_batch >= most[op.stage]:
             yield _at(op, site, "range", f"names no micro-batch; they go from 0 to {most[op.stage] - 1}")
         else:
             sites[op].append(site)
     yield from _wrong_ranks(sites, placement)
     yield from _doubles(sites)
-    yield from _incomplete(sites, placement, microbatches_of_pipe)
+    yield from _incomplete(sites, placement, micro_batches_of_pipe)
     first = {op: found[0] for op, found in sites.items()}
     needs = {op: [need for need in _needs(op, placement, first) if need in first] for op in first}
     yield from _before(first, needs)
@@ -213,7 +213,7 @@ def _doubles(sites: _Sites) -> Iterator[Finding]:
             yield _at(op, site, "double", f"is there already ({found[0]}); every op runs once")
 
 
-def _incomplete(sites: _Sites, placement: Placement, microbatches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+def _incomplete(sites: _Sites, placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
     rank_of_stage = placement.rank_of_stage.tolist()
     first_stage = 0
     for pipe, ranks in enumerate(placement.pipes):
@@ -221,19 +221,21 @@ def _incomplete(sites: _Sites, placement: Placement, microbatches_of_pipe: tuple
         here = range(first_stage, first_stage + len(ranks))
         first_stage += len(ranks)
         stages = {op.stage for op in sites if op.stage in here}
-        microbatches = {op.microbatch for op in sites if op.stage in here}
+        micro_batches = {op.micro_batch for op in sites if op.stage in here}
         for stage in here:
             if stage not in stages:
                 rank = rank_of_stage[stage]
                 yield Finding("missing", f"stage {stage} has no op at all", None if rank == _NOWHERE else rank)
-        for begin, end in _gaps(microbatches, microbatches_of_pipe[pipe]):
+        for begin, end in _gaps(micro_batches, micro_batches_of_pipe[pipe]):
             which = f"micro-batch {begin}{where} never runs"
             if end > begin + 1:
                 which = f"micro-batches {begin} to {end - 1}{where} never run"
-            yield Finding("missing", f"{which}; the numbers go from 0 to {microbatches_of_pipe[pipe] - 1} without gaps")
+            yield Finding(
+                "missing", f"{which}; the numbers go from 0 to {micro_batches_of_pipe[pipe] - 1} without gaps"
+            )
         for stage in sorted(stages):
-            for microbatch in sorted(microbatches):
-                yield from _incomplete_stage(sites, stage, microbatch, rank_of_stage[stage])
+            for micro_batch in sorted(micro_batches):
+                yield from _incomplete_stage(sites, stage, micro_batch, rank_of_stage[stage])
 
 
 def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
@@ -245,8 +247,8 @@ def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
         begin = number + 1
 
 
-def _incomplete_stage(sites: _Sites, stage: int, microbatch: int, rank: int) -> Iterator[Finding]:
-    f, b, i, w = (Op(kind, stage, microbatch) for kind in KINDS)
+def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) -> Iterator[Finding]:
+    f, b, i, w = (Op(kind, stage, micro_batch) for kind in Kind)
     if f not in sites:
         yield Finding("missing", f"{f} never runs", rank, None, str(f))
     if b in sites:
@@ -263,17 +265,17 @@ def _incomplete_stage(sites: _Sites, stage: int, microbatch: int, rank: int) -> 
 
 def _needs(op: Op, placement: Placement, sites: Mapping[Op, _Site]) -> Iterator[Op]:
     """Yield what an op needs; some of it may be missing."""
-    _, stage, microbatch = op
-    if op.kind == "W":
-        yield Op("I", stage, microbatch)
+    _, stage, micro_batch = op
+    if op.kind == W:
+        yield Op(I, stage, micro_batch)
         return
-    if op.kind != "F":
-        yield Op("F", stage, microbatch)
-    if op.kind == "F" and not placement.is_first[stage]:
-        yield Op("F", stage - 1, microbatch)
-    elif op.kind != "F" and not placement.is_last[stage]:
-        whole = Op("B", stage + 1, microbatch)
-        yield whole if whole in sites else Op("I", stage + 1, microbatch)
+    if op.kind != F:
+        yield Op(F, stage, micro_batch)
+    if op.kind == F and not placement.is_first[stage]:
+        yield Op(F, stage - 1, micro_batch)
+    elif op.kind != F and not placement.is_last[stage]:
+        whole = Op(B, stage + 1, micro_batch)
+        yield whole if whole in sites else Op(I, stage + 1, micro_batch)
 
 
 def _before(sites: Mapping[Op, _Site], needs: Mapping[Op, list[Op]]) -> Iterator[Finding]:
@@ -333,9 +335,9 @@ def _spelled_out(circle: list[tuple[Op, Op]], sites: Mapping[Op, _Site]) -> str:
 def _losses(rows: list[_Row], sites: Mapping[Op, _Site], placement: Placement) -> Iterator[Finding]:
     before: dict[int, Op] = {}
     for op, site in _ops(rows):
-        if op.kind == "F" and op in sites and placement.is_last[op.stage]:
+        if op.kind == F and op in sites and placement.is_last[op.stage]:
             previous = before.get(op.stage, op)
-            if op.microbatch < previous.microbatch:
+            if op.micro_batch < previous.micro_batch:
                 yield _at(
                     op,
                     site,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import B, F, I, W
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.order.schedule import Schedule
 
 _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-batch of its pipe"
@@ -14,13 +14,13 @@ _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-
 
 def _table(schedule: Schedule, rows: IntArray) -> IntArray:
     """Row of each (stage, micro-batch) among some ops, or -1, shape ``(stages, most micro-batches)``."""
-    table = np.full((schedule.placement.stages, max(schedule.microbatches_of_pipe)), -1)
-    stage, microbatch = schedule.stage[rows], schedule.microbatch[rows]
-    table[stage, microbatch] = rows
-    doubled = rows[table[stage, microbatch] != rows]
+    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), -1)
+    stage, micro_batch = schedule.stage[rows], schedule.micro_batch[rows]
+    table[stage, micro_batch] = rows
+    doubled = rows[table[stage, micro_batch] != rows]
     if len(doubled):
         row = int(doubled[0])
-        kept = schedule.op(int(table[schedule.stage[row], schedule.microbatch[row]]))
+        kept = schedule.op(int(table[schedule.stage[row], schedule.micro_batch[row]]))
         how = "runs twice" if kept == schedule.op(row) else f"runs beside {kept}"
         raise ScheduleError(f"{_where(schedule, row)} {how}; {_EVERY_OP_ONCE}")
     return table
@@ -33,7 +33,7 @@ def needs(schedule: Schedule) -> tuple[IntArray, IntArray]:
         ScheduleError: an op that is missing, doubled, or on a rank that does not hold its stage.
 
     """
-    kind, stage, microbatch = schedule.kind, schedule.stage, schedule.microbatch
+    kind, stage, micro_batch = schedule.kind, schedule.stage, schedule.micro_batch
     placement = schedule.placement
     forward_of = _table(schedule, np.flatnonzero(kind == F))
     backward_of = _table(schedule, np.flatnonzero((kind == B) | (kind == I)))
@@ -45,10 +45,10 @@ def needs(schedule: Schedule) -> tuple[IntArray, IntArray]:
     upstream = backward[~placement.is_last[stage[backward]]]
     weight = np.flatnonzero(kind == W)
     needs = [
-        (forward_of[stage[forward] - 1, microbatch[forward]], forward),
-        (backward_of[stage[upstream] + 1, microbatch[upstream]], upstream),
-        (forward_of[stage[backward], microbatch[backward]], backward),
-        (backward_of[stage[weight], microbatch[weight]], weight),
+        (forward_of[stage[forward] - 1, micro_batch[forward]], forward),
+        (backward_of[stage[upstream] + 1, micro_batch[upstream]], upstream),
+        (forward_of[stage[backward], micro_batch[backward]], backward),
+        (backward_of[stage[weight], micro_batch[weight]], weight),
     ]
     return np.concatenate([source for source, _ in needs]), np.concatenate([target for _, target in needs])
 
@@ -64,7 +64,7 @@ def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntAr
             f"{placement.rank_of_stage[schedule.stage[row]]}"
         )
     expected = (
-        np.arange(forward_of.shape[1]) < np.array(schedule.microbatches_of_pipe)[placement.pipe_of_stage][:, None]
+        np.arange(forward_of.shape[1]) < np.array(schedule.micro_batches_of_pipe)[placement.pipe_of_stage][:, None]
     )
     split = np.zeros_like(expected)
     split[expected] = schedule.kind[backward_of[expected]] == I
@@ -76,15 +76,15 @@ def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntAr
     ):
         missing = np.argwhere(wanted & ~present)
         if len(missing):
-            stage, microbatch = missing[0].tolist()
-            either = f" (nor {stage}I{microbatch})" if kind == "B" else ""
-            where = f"{stage}{kind}{microbatch} on rank {placement.rank_of_stage[stage]}"
+            stage, micro_batch = missing[0].tolist()
+            either = f" (nor {stage}I{micro_batch})" if kind == "B" else ""
+            where = f"{stage}{kind}{micro_batch} on rank {placement.rank_of_stage[stage]}"
             raise ScheduleError(f"{where} never runs{either}; {_EVERY_OP_ONCE}")
     unsplit = np.argwhere((weight_of >= 0) & ~split)
     if len(unsplit):
-        stage, microbatch = unsplit[0].tolist()
+        stage, micro_batch = unsplit[0].tolist()
         raise ScheduleError(
-            f"{_where(schedule, int(weight_of[stage, microbatch]))} needs {stage}I{microbatch}, which never runs"
+            f"{_where(schedule, int(weight_of[stage, micro_batch]))} needs {stage}I{micro_batch}, which never runs"
         )
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.placement import Placement
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

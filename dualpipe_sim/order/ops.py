@@ -6,24 +6,46 @@ the input, ``W`` backward for the weights (papers often write B for I).
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["F", "B", "I", "W"]
 
-KINDS: tuple[Kind, ...] = ("F", "B", "I", "W")
-"""The letter of each kind code; columns of a schedule hold the codes below."""
-F, B, I, W = range(4)
+class Kind(IntEnum):
+    """What an op does: a number in columns, its letter in text; ``Kind["F"]`` reads a letter."""
+
+    F = 0
+    B = 1
+    I = 2
+    W = 3
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, format_spec: str) -> str:
+        return format(self.name, format_spec)
+
+
+F, B, I, W = Kind
 
 
 class Op(NamedTuple):
-    """One forward or backward of one micro-batch through one stage, written ``5F3``: stage, kind, micro-batch."""
+    """One forward or backward of one micro-batch through one stage, written ``5F3``: stage, kind, micro-batch.
+
+    >>> str(Op(F, stage=5, micro_batch=3))
+    '5F3'
+    """
 
     kind: Kind
     stage: int
-    microbatch: int
+    micro_batch: int
 
     def __str__(self) -> str:
-        return f"{self.stage}{self.kind}{self.microbatch}"
+        return f"{self.stage}{self.kind}{self.micro_batch}"
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The op itself, as the only one of its task."""
+        return (self,)
 
 
 class Pair(NamedTuple):
@@ -35,6 +57,14 @@ class Pair(NamedTuple):
     def __str__(self) -> str:
         return f"({self.forward};{self.backward})OVERLAP_F_B"
 
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """Both ops, the forward first."""
+        return tuple(self)
+
 
 Task: TypeAlias = Op | Pair
 """What one slot of a rank's order holds."""
+
+TaskShape: TypeAlias = tuple[tuple[int, int], ...]
+"""What a task's cost depends on: (kind, stage) of its op, or of the forward and the backward of a pair."""

@@ -7,14 +7,12 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.errors import ScheduleError
 
 PlacementName: TypeAlias = Literal["loop", "v", "bidirectional", "explicit"]
 """How the stages of an order from a file lie: ``explicit`` is one pipe, each stage on the rank whose row names it."""
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,20 +52,20 @@ class Placement:
         return np.concatenate([np.arange(len(pipe)) for pipe in self.pipes])
 
     @cached_property
-    def share_of_stage(self) -> NDArray[np.float64]:
+    def share_of_stage(self) -> FloatArray:
         """Share of the model that each stage holds, shape ``(stages,)``; a pipe's shares sum to 1."""
         return 1.0 / np.array([len(pipe) for pipe in self.pipes], dtype=float)[self.pipe_of_stage]
 
     @cached_property
-    def is_first(self) -> NDArray[np.bool_]:
+    def is_first(self) -> BoolArray:
         """Whether a stage is where its pipe begins, shape ``(stages,)``."""
-        first: NDArray[np.bool_] = self.depth_of_stage == 0
+        first: BoolArray = self.depth_of_stage == 0
         return first
 
     @cached_property
-    def is_last(self) -> NDArray[np.bool_]:
+    def is_last(self) -> BoolArray:
         """Whether a stage is where its pipe ends, shape ``(stages,)``."""
-        last: NDArray[np.bool_] = np.append(self.depth_of_stage[1:] == 0, True)
+        last: BoolArray = np.append(self.depth_of_stage[1:] == 0, True)
         return last
 
     def stages_of_rank(self, rank: int) -> list[int]:

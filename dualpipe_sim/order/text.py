@@ -11,19 +11,20 @@ from collections.abc import Collection
 from typing import TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import KINDS
+from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES, OrderBuilder
+from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.order.placement import Placement, PlacementName, named
-from dualpipe_sim.order.schedule import MOST_MICROBATCHES, MOST_STAGES, OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 
 _OP = r"(\d+)([FBIW])(\d+)"
 _OP_CELL = re.compile(_OP, re.ASCII)
 _PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
-_CODE: dict[str, int] = {letter: code for code, letter in enumerate(KINDS)}
+_LETTERS = Kind.__members__
 _LONGEST_NUMBER = 18  # digits; what is longer is out of range whatever it says
 _LONGEST_QUOTE = 40
 
-Cell: TypeAlias = "list[tuple[int, int, int]]"
-"""(kind code, stage, micro-batch) of one op, or of a pair's two."""
+Cell: TypeAlias = "list[tuple[Kind, int, int]]"
+"""(kind, stage, micro-batch) of one op, or of a pair's two."""
 
 
 def format_order(schedule: Schedule) -> str:
@@ -56,12 +57,12 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
         placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
         raise ScheduleError(f"{name}: {len(rows)} rows, but the placement has {placement.ranks} ranks; a row is a rank")
-    order = OrderBuilder(placement, _microbatches_of_pipe(rows, placement))
+    order = OrderBuilder(placement, _micro_batches_of_pipe(rows, placement))
     for rank, row in enumerate(rows):
         line = order.rank(rank)
         for cell in row:
-            for kind, stage, microbatch in cell:
-                line.op(kind, stage, microbatch)
+            for kind, stage, micro_batch in cell:
+                line.op(kind, stage, micro_batch)
             if len(cell) == 2:
                 line.overlap_last()
     return order.schedule(name)
@@ -90,19 +91,19 @@ def parse_cell(cell: str) -> Cell:
             "or a pair as (0F7;7B3)OVERLAP_F_B"
         )
     parts = [part for part in match.groups() if part]
-    numbers = [int(part[:_LONGEST_NUMBER]) for part in parts if part not in _CODE]
+    numbers = [int(part[:_LONGEST_NUMBER]) for part in parts if part not in _LETTERS]
     if (
         max(map(len, parts)) > _LONGEST_NUMBER
         or max(numbers[::2]) >= MOST_STAGES
-        or max(numbers[1::2]) >= MOST_MICROBATCHES
+        or max(numbers[1::2]) >= MOST_MICRO_BATCHES
     ):
         raise ScheduleError(
-            f"{quoted} is out of range: stages go to {MOST_STAGES - 1}, micro-batches to {MOST_MICROBATCHES - 1}"
+            f"{quoted} is out of range: stages go to {MOST_STAGES - 1}, micro-batches to {MOST_MICRO_BATCHES - 1}"
         )
     kinds = parts[1::3]
     if len(kinds) == 2 and kinds != ["F", "B"]:
         raise ScheduleError(f"{quoted} must overlap an F with a B, in this order")
-    return [(_CODE[kind], numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds)]
+    return [(Kind[kind], numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds)]
 
 
 def _parse_row(line: str, rank: int) -> list[Cell]:
@@ -134,21 +135,21 @@ def _placement(rows: list[list[Cell]], name: PlacementName) -> Placement:
     return named(name, len(rows), len(rank_of_stage))
 
 
-def _microbatches_of_pipe(rows: list[list[Cell]], placement: Placement) -> tuple[int, ...]:
+def _micro_batches_of_pipe(rows: list[list[Cell]], placement: Placement) -> tuple[int, ...]:
     pipe_of_stage = placement.pipe_of_stage.tolist()
     found: list[set[int]] = [set() for _ in placement.pipes]
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
-            for _, stage, microbatch in cell:
+            for _, stage, micro_batch in cell:
                 if stage >= placement.stages:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: there is no stage {stage}; "
                         f"the placement has {placement.stages} stages"
                     )
-                found[pipe_of_stage[stage]].add(microbatch)
-    for microbatches in found:
-        _refuse_gaps("micro-batch", microbatches)
-    return tuple(len(microbatches) for microbatches in found)
+                found[pipe_of_stage[stage]].add(micro_batch)
+    for micro_batches in found:
+        _refuse_gaps("micro-batch", micro_batches)
+    return tuple(len(micro_batches) for micro_batches in found)
 
 
 def _refuse_gaps(what: str, numbers: Collection[int]) -> None:

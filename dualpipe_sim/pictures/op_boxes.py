@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpipe_sim.analysis.metrics import FloatArray
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS, B, F, I, W
-from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -64,7 +64,7 @@ def _alone_s(timeline: Timeline) -> FloatArray:
     alone = schedule.partner < 0
     task = schedule.task_of_op[alone]
     seconds = timeline.task_end_s[task] - timeline.task_start_s[task]
-    shape = len(KINDS), schedule.placement.stages
+    shape = len(Kind), schedule.placement.stages
     stream = schedule.kind[alone] * shape[1] + schedule.stage[alone]
     size = shape[0] * shape[1]
     count = np.bincount(stream, minlength=size)

@@ -35,7 +35,7 @@ class KindStyle(NamedTuple):
     border: Colour
 
 
-KIND_STYLES = {
+KIND_STYLES: dict[int, KindStyle] = {
     F: KindStyle("forward", "#ffc070", "#e6831b", "#9a5208"),
     B: KindStyle("backward", "#57a551", "#2f7a3a", "#173f1d"),
     I: KindStyle("backward for input", "#9fe1d4", "#52b9aa", "#1f7268"),

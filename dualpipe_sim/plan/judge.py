@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 
 from dualpipe_sim.analysis.step import optimizer_s_by_rank
+from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.bounds.makespan import Limit, busiest_rank_s, order_bound_s, placement_bound_s
 from dualpipe_sim.bounds.memory import Keeps, keeps_of, least_memory_bytes
 from dualpipe_sim.costs.footprint import state_by_rank
@@ -16,7 +17,7 @@ from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.placement import IntArray, Placement
+from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, costs_at, experiment_at
 from dualpipe_sim.schedules.registry import spec
@@ -170,7 +171,7 @@ class Judge:
         return Verdict(
             step_s=(order_bound_s(order, placed.stage_costs, placed.topology) + placed.end_s) * _ROUNDING,
             work_s=(busiest_rank_s(order, placed.stage_costs) + placed.end_s) * _ROUNDING,
-            any_order_s=placed.any_order_bound_s(order.microbatches_of_pipe),
+            any_order_s=placed.any_order_bound_s(order.micro_batches_of_pipe),
             memory_bytes=int(least.max()),
         )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.check import check_schedule
-from dualpipe_sim.order.ops import Op, Task
+from dualpipe_sim.order.ops import B, F, Op, Task, W
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order, rows_of
@@ -28,7 +28,7 @@ class _Tensor(NamedTuple):
 
     direction: str
     stage: int
-    microbatch: int
+    micro_batch: int
 
     @property
     def made_by(self) -> int:
@@ -38,12 +38,12 @@ class _Tensor(NamedTuple):
     @property
     def send(self) -> str:
         """What its sender calls sending it."""
-        return f"{self.made_by}SEND_{self.direction}{self.microbatch}"
+        return f"{self.made_by}SEND_{self.direction}{self.micro_batch}"
 
     @property
     def receive(self) -> str:
         """What its receiver calls receiving it."""
-        return f"{self.stage}RECV_{self.direction}{self.microbatch}"
+        return f"{self.stage}RECV_{self.direction}{self.micro_batch}"
 
 
 class Message(NamedTuple):
@@ -51,7 +51,7 @@ class Message(NamedTuple):
 
     direction: str
     stage: int
-    microbatch: int
+    micro_batch: int
     source: int
     target: int
     tasks_before_send: int
@@ -196,32 +196,32 @@ class _Lowering:
 def _ops(action: Task | str) -> tuple[Op, ...]:
     if isinstance(action, str):
         return ()
-    return (action,) if isinstance(action, Op) else (action.forward, action.backward)
+    return action.ops
 
 
 def _need(op: Op, is_first: list[bool], is_last: list[bool]) -> _Tensor | None:
-    if op.kind == "F":
-        return None if is_first[op.stage] else _Tensor("F", op.stage, op.microbatch)
-    return None if op.kind == "W" or is_last[op.stage] else _Tensor("B", op.stage, op.microbatch)
+    if op.kind == F:
+        return None if is_first[op.stage] else _Tensor("F", op.stage, op.micro_batch)
+    return None if op.kind == W or is_last[op.stage] else _Tensor("B", op.stage, op.micro_batch)
 
 
 def _output(op: Op, is_first: list[bool], is_last: list[bool]) -> _Tensor | None:
-    if op.kind == "F":
-        return None if is_last[op.stage] else _Tensor("F", op.stage + 1, op.microbatch)
-    return None if op.kind == "W" or is_first[op.stage] else _Tensor("B", op.stage - 1, op.microbatch)
+    if op.kind == F:
+        return None if is_last[op.stage] else _Tensor("F", op.stage + 1, op.micro_batch)
+    return None if op.kind == W or is_first[op.stage] else _Tensor("B", op.stage - 1, op.micro_batch)
 
 
 def _with_reductions(schedule: Schedule, rank: int) -> list[Task | str]:
     """Return a rank's tasks with the reduction of a stage's gradients after its last B or W."""
     left = {
-        stage: schedule.microbatches_of_pipe[schedule.placement.pipe_of_stage[stage]]
+        stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]]
         for stage in schedule.placement.stages_of_rank(rank)
     }
     row: list[Task | str] = []
     for task in schedule.order[rank]:
         row.append(task)
         for op in _ops(task):
-            if op.kind in "BW" and op.stage in left:
+            if op.kind in (B, W) and op.stage in left:
                 left[op.stage] -= 1
                 if left[op.stage] == 0:
                     row.append(f"{op.stage}REDUCE_GRAD")
@@ -276,7 +276,7 @@ def _check_tensor(tensor: _Tensor, source: int, target: int, where: _Places) -> 
 def _op_of(tensor: _Tensor, stage: int, where: _Places) -> str:
     """Return the forward or backward of a stage that makes or needs a tensor."""
     kinds = "F" if tensor.direction == "F" else "BI"
-    return next(op for op in (f"{stage}{kind}{tensor.microbatch}" for kind in kinds) if op in where)
+    return next(op for op in (f"{stage}{kind}{tensor.micro_batch}" for kind in kinds) if op in where)
 
 
 def _check_order_of_tensors(tensors: dict[_Tensor, tuple[int, int]], where: _Places) -> None:

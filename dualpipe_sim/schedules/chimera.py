@@ -3,9 +3,10 @@
 from typing import Literal
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import opposed
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 Concatenation = Literal["direct", "forward-doubling", "backward-halving"]
@@ -54,13 +55,13 @@ def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Conca
         slots = []
         for stage in placement.stages_of_rank(rank):
             depth = stage % ranks
-            for microbatch in range(micro_batches // (2 * pairs)):
-                block, place = divmod(microbatch, at_once * turns)
+            for micro_batch in range(micro_batches // (2 * pairs)):
+                block, place = divmod(micro_batch, at_once * turns)
                 forward = block * block_slots + depth + 2 * (place // at_once)
                 # the backwards of a block go over the pipes `at_once` times, ranks slots apart
                 backward = block * block_slots + 2 * ranks - 1 - depth + place // turns * ranks + 2 * (place % turns)
-                slots += [(forward, microbatch, F, stage), (backward, microbatch, B, stage)]
+                slots += [(forward, micro_batch, F, stage), (backward, micro_batch, B, stage)]
         line = order.rank(rank)
-        for _, microbatch, kind, stage in sorted(slots):
-            line.op(kind, stage, microbatch)
+        for _, micro_batch, kind, stage in sorted(slots):
+            line.op(kind, stage, micro_batch)
     return order.schedule()

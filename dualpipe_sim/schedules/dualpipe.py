@@ -1,7 +1,8 @@
 """DualPipe. DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, section 3.2.1, figure 5."""
 
+from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import opposed
-from dualpipe_sim.order.schedule import Line, OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 

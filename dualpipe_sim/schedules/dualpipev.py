@@ -1,7 +1,8 @@
 """DualPipeV. https://github.com/deepseek-ai/DualPipe; Qi et al. 2025, "cut in half"."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import v_shape
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.dualpipe import eight_steps
 from dualpipe_sim.schedules.registry import register
 

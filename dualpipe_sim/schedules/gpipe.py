@@ -1,7 +1,8 @@
 """GPipe. Huang et al. 2018, https://arxiv.org/abs/1811.06965, figure 2c."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 

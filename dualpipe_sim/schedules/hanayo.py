@@ -3,12 +3,13 @@
 from heapq import heappop, heappush
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import zigzag
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
-_SLOTS = {F: 1, B: 2}  # how long an op takes in the table that the order is read from: the paper's B = 2 F
+_SLOTS: dict[int, int] = {F: 1, B: 2}  # how long an op takes in the table that the order is read from: the paper's B = 2 F
 
 
 @register("hanayo", tries={"waves": (1, 2, 3, 4)})
@@ -32,20 +33,20 @@ def hanayo(ranks: int, micro_batches: int, waves: int = 2) -> Schedule:
     order = OrderBuilder(placement, (micro_batches,))
     free_at = [0] * ranks
     ready: list[list[tuple[bool, int, int, int]]] = [[] for _ in range(ranks)]  # by urgency: (is F, micro-batch, …)
-    ends = [(0, F, -1, microbatch) for microbatch in range(micro_batches)]  # (slot, op that ends): all inputs, at 0
-    while ends:
+    ends: list[tuple[int, int, int, int]] = [(0, F, -1, micro_batch) for micro_batch in range(micro_batches)]
+    while ends:  # (slot, the op that ends in it): at 0 all inputs
         now = ends[0][0]
         while ends and ends[0][0] == now:
-            _, kind, stage, microbatch = heappop(ends)
+            _, kind, stage, micro_batch = heappop(ends)
             if kind == F and stage < last:
-                heappush(ready[rank_of_stage[stage + 1]], (True, microbatch, F, stage + 1))
+                heappush(ready[rank_of_stage[stage + 1]], (True, micro_batch, F, stage + 1))
             elif kind == F or stage > 0:
                 stage = last if kind == F else stage - 1
-                heappush(ready[rank_of_stage[stage]], (False, microbatch, B, stage))
+                heappush(ready[rank_of_stage[stage]], (False, micro_batch, B, stage))
         for rank in range(ranks):
             if ready[rank] and free_at[rank] <= now:
-                _, microbatch, kind, stage = heappop(ready[rank])
-                order.rank(rank).op(kind, stage, microbatch)
+                _, micro_batch, kind, stage = heappop(ready[rank])
+                order.rank(rank).op(kind, stage, micro_batch)
                 free_at[rank] = now + _SLOTS[kind]
-                heappush(ends, (free_at[rank], kind, stage, microbatch))
+                heappush(ends, (free_at[rank], kind, stage, micro_batch))
     return order.schedule()

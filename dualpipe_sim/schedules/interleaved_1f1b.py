@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 

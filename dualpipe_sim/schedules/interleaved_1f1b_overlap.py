@@ -1,7 +1,8 @@
 """Interleaved 1F1B with overlapped pairs, as Megatron-Core combines them, https://github.com/NVIDIA/Megatron-LM."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_rank
 from dualpipe_sim.schedules.registry import register
 

@@ -1,7 +1,8 @@
 """Interleaved zero bubble, as ``torch.distributed.pipelining`` has it. https://arxiv.org/abs/2401.10241."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_rank
 from dualpipe_sim.schedules.registry import register
 

@@ -1,9 +1,10 @@
 """Looped BFS. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953."""
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import loop
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 
@@ -27,9 +28,9 @@ def looped_bfs(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Sche
         line = order.rank(rank)
         stages = range(rank, ranks * stages_per_rank, ranks)
         for stage in stages:
-            for microbatch in range(micro_batches):
-                line.op(F, stage, microbatch)
+            for micro_batch in range(micro_batches):
+                line.op(F, stage, micro_batch)
         for stage in reversed(stages):
-            for microbatch in reversed(range(micro_batches)):
-                line.op(B, stage, microbatch)
+            for micro_batch in reversed(range(micro_batches)):
+                line.op(B, stage, micro_batch)
     return order.schedule()

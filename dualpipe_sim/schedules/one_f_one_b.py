@@ -1,7 +1,8 @@
 """1F1B (PipeDream-Flush, DAPPLE). Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (top)."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 

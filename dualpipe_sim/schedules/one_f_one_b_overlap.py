@@ -1,7 +1,8 @@
 """1F1B with overlapped pairs, as Megatron-Core combines them, https://github.com/NVIDIA/Megatron-LM."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 

@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from dualpipe_sim.errors import ScheduleError, did_you_mean
+from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.order.schedule import MOST_MICROBATCHES, MOST_STAGES, Schedule
+from dualpipe_sim.order.schedule import Schedule
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 
@@ -100,7 +101,7 @@ class ScheduleSpec:
     def build(self, ranks: int, micro_batches: int, options: Mapping[str, object]) -> Schedule:
         """Return the schedule at these sizes, or say why not in a ScheduleError."""
         self._check_size("ranks", ranks, MOST_STAGES)
-        self._check_size("micro_batches", micro_batches, MOST_MICROBATCHES)
+        self._check_size("micro_batches", micro_batches, MOST_MICRO_BATCHES)
         self.check_options(options)
         sizing = _chosen(options, self.accepts)
         if not self.accepts(ranks, micro_batches, **sizing):

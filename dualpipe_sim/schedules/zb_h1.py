@@ -1,7 +1,8 @@
 """ZB-H1. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 3 (top)."""
 
+from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import linear
-from dualpipe_sim.order.schedule import Line, OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 

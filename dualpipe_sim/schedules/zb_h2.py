@@ -1,7 +1,8 @@
 """ZB-H2. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 3 (bottom)."""
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 from dualpipe_sim.schedules.zb_h1 import zero_bubble_line
 

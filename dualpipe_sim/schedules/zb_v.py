@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.placement import v_shape
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
 
 def rank_order(ranks: int, rank: int, micro_batches: int) -> Iterator[tuple[int, int, int]]:
     """Yield one rank's ops as (kind, stage, micro-batch), for at least 2 × ranks - 1 micro-batches."""
     down, up = rank, 2 * ranks - 1 - rank
-    done = dict.fromkeys(((kind, stage) for kind in (F, I, W) for stage in (down, up)), 0)
+    done: dict[tuple[int, int], int] = dict.fromkeys(((kind, stage) for kind in (F, I, W) for stage in (down, up)), 0)
 
     def run(kinds: tuple[int, ...], stage: int) -> Iterator[tuple[int, int, int]]:
         for kind in kinds:
@@ -53,7 +54,7 @@ def zb_v(ranks: int, micro_batches: int) -> Schedule:
     order = OrderBuilder(v_shape(ranks), (micro_batches,))
     for rank in range(ranks):
         line = order.rank(rank)
-        for kind, stage, microbatch in rank_order(ranks, rank, max(micro_batches, 2 * ranks - 1)):
-            if microbatch < micro_batches:
-                line.op(kind, stage, microbatch)
+        for kind, stage, micro_batch in rank_order(ranks, rank, max(micro_batches, 2 * ranks - 1)):
+            if micro_batch < micro_batches:
+                line.op(kind, stage, micro_batch)
     return order.schedule()

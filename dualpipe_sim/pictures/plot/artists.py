@@ -18,12 +18,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.ticker import Locator
 
-from dualpipe_sim.graph.task_graph import FloatArray
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.pictures.palette import Colour
 from dualpipe_sim.pictures.plot.cells import Band, Boxes
 from dualpipe_sim.pictures.plot.style import LARGEST_NUMBER_PT, SMALLEST_NUMBER_PT
-from dualpipe_sim.pictures.plot.window import BoolArray
 
 _POINTS_PER_INCH = 72.0
 _CROWDED_PT = 1.5  # cells narrower than this are drawn as strips of their mean colour

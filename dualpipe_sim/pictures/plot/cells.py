@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.graph.task_graph import FloatArray
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.pictures.op_boxes import forward_of_pairs, op_boxes_s, shade_of_stage
-from dualpipe_sim.pictures.plot.window import BoolArray, Window
+from dualpipe_sim.pictures.plot.window import Window
 
 
 class Boxes(NamedTuple):
@@ -61,7 +60,7 @@ class Cells(NamedTuple):
         kind: kind code.
         shade: place of the op's stage among the stages of its rank, from 0.
         pipe: pipe of the op's stage.
-        microbatch: its micro-batch, counted in its pipe.
+        micro_batch: its micro-batch, counted in its pipe.
         paired: whether the border is that of an overlapped pair around it.
         in_colour: whether its micro-batch keeps its colour.
 
@@ -71,7 +70,7 @@ class Cells(NamedTuple):
     kind: IntArray
     shade: IntArray
     pipe: IntArray
-    microbatch: IntArray
+    micro_batch: IntArray
     paired: BoolArray
     in_colour: BoolArray
 
@@ -82,7 +81,7 @@ class Cells(NamedTuple):
             self.kind[chosen],
             self.shade[chosen],
             self.pipe[chosen],
-            self.microbatch[chosen],
+            self.micro_batch[chosen],
             self.paired[chosen],
             self.in_colour[chosen],
         )
@@ -119,20 +118,20 @@ def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
         timeline.task_start_s[task],
         timeline.task_end_s[task],
     )
-    asked = window.in_colour[schedule.microbatch[forward]] | window.in_colour[schedule.microbatch[forward + 1]]
+    asked = window.in_colour[schedule.micro_batch[forward]] | window.in_colour[schedule.micro_batch[forward + 1]]
     shown = asked & window.sees(row, begin_s, end_s) & (end_s > begin_s)
     return Boxes(row, begin_s, end_s).where(shown)
 
 
 def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:
     schedule = timeline.graph.schedule
-    placement, stage, microbatch = schedule.placement, schedule.stage[op], schedule.microbatch[op]
+    placement, stage, micro_batch = schedule.placement, schedule.stage[op], schedule.micro_batch[op]
     return Cells(
         boxes,
         kind,
         shade_of_stage(placement)[stage],
         placement.pipe_of_stage[stage],
-        microbatch,
+        micro_batch,
         schedule.partner[op] >= 0,
-        window.in_colour[microbatch],
+        window.in_colour[micro_batch],
     )

@@ -10,9 +10,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from dualpipe_sim.arrays import BoolArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS, B, F
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.ops import B, F, Kind
 from dualpipe_sim.pictures.op_boxes import shade_of_stage
 from dualpipe_sim.pictures.palette import KIND_STYLES, PAIR_BORDER, Colour, Theme, fill, ink_on
 from dualpipe_sim.pictures.plot import legend
@@ -22,7 +22,7 @@ from dualpipe_sim.pictures.plot.cells import Band, Boxes, Cells, op_cells, pair_
 from dualpipe_sim.pictures.plot.lanes import LaneCells, lane_cells
 from dualpipe_sim.pictures.plot.strips import CellStrips
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
-from dualpipe_sim.pictures.plot.window import BoolArray, Window
+from dualpipe_sim.pictures.plot.window import Window
 
 Numbers = Literal["auto", "all", "none"]
 """Which micro-batches are numbered where that fits: those of the first pipe, all, or none."""
@@ -185,7 +185,7 @@ def _groups(cells: Cells, shades: int, theme: Theme) -> Iterator[Group]:
         of_kind, paired = divmod(code, 2)
         kind, shade = divmod(of_kind, shades)
         yield Group(
-            f"{KINDS[kind]} {'in pairs, ' if paired else ''}shade {shade}",
+            f"{Kind(kind)} {'in pairs, ' if paired else ''}shade {shade}",
             cells.boxes.where(cells.in_colour & (look == code)),
             fill(kind, shade, shades),
             KIND_STYLES[kind].border,
@@ -245,8 +245,8 @@ def _alltoall_names(lanes: LaneCells, band: Band, theme: Theme) -> CellLabels:
 def _numbers(content: Content, look: Look) -> CellLabels:
     cells = content.cells.where(_numbered(content.cells, look.numbers) & content.cells.in_colour)
     inks = _InkTable(content.shades)
-    texts = [str(number) for number in range(int(cells.microbatch.max(initial=-1)) + 1)]
-    labels = Labels(texts, cells.microbatch, inks.inks, inks.of(cells))
+    texts = [str(number) for number in range(int(cells.micro_batch.max(initial=-1)) + 1)]
+    labels = Labels(texts, cells.micro_batch, inks.inks, inks.of(cells))
     return CellLabels(cells.boxes, look.bands["ops"], labels, alike=True)
 
 
@@ -255,7 +255,7 @@ class _InkTable:
 
     def __init__(self, shades: int) -> None:
         self._shades = shades
-        self.inks = [ink_on(fill(kind, shade, shades)) for kind in range(len(KINDS)) for shade in range(shades)]
+        self.inks = [ink_on(fill(kind, shade, shades)) for kind in Kind for shade in range(shades)]
 
     def of(self, cells: Cells) -> IntArray:
         return cells.kind * self._shades + cells.shade
@@ -273,7 +273,7 @@ def _transfer_lines(content: Content, look: Look) -> Iterator[LineCollection]:
     sender = window.row_of_rank[schedule.rank[transfers.producer]]
     receiver = window.row_of_rank[schedule.rank[transfers.consumer]]
     begin_s, end_s = content.timeline.start_s[graph.first_transfer :], content.timeline.end_s[graph.first_transfer :]
-    asked = window.in_colour[schedule.microbatch[transfers.producer]]
+    asked = window.in_colour[schedule.micro_batch[transfers.producer]]
     shown = (sender >= 0) & (receiver >= 0) & asked & (end_s >= window.begin_s) & (begin_s <= window.end_s)
     reach = np.sign(receiver - sender) * look.reach
     x = np.stack([begin_s, end_s], axis=1)
@@ -287,7 +287,7 @@ def _transfer_lines(content: Content, look: Look) -> Iterator[LineCollection]:
             linewidths=TRANSFER_PT,
             zorder=0.9,
             rasterized=len(content.cells.kind) > _MOST_VECTOR_CELLS,
-            label=f"transfers after {KINDS[kind]}",
+            label=f"transfers after {Kind(kind)}",
         )
 
 

@@ -7,7 +7,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dualpipe_sim.analysis.metrics import FloatArray, idle_s, idle_s_by_cause
+from dualpipe_sim.analysis.metrics import idle_s, idle_s_by_cause
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, SERIES, CauseStyle, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import figure_size, row_axis

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
+from dualpipe_sim.arrays import BoolArray, IntArray
 from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.pictures.plot.cells import Boxes, Cells, phase_cells
-from dualpipe_sim.pictures.plot.window import BoolArray, Window
+from dualpipe_sim.pictures.plot.window import Window
 
 
 class LaneCells(NamedTuple):
@@ -54,7 +54,7 @@ def lane_cells(timeline: Timeline, window: Window) -> LaneCells:
         boxes,
         np.where(_longest_of_each(node, boxes), name_of_phase[graph.phase[node]], -1),
         pieces.exposed[seen],
-        window.in_colour[graph.schedule.microbatch[graph.op_of_node[node]]],
+        window.in_colour[graph.schedule.micro_batch[graph.op_of_node[node]]],
     )
 
 

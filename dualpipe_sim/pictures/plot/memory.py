@@ -12,8 +12,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 
 from dualpipe_sim.analysis.occupancy import Held, activations_held
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph.task_graph import FloatArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, SERIES, Colour, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import figure_size, row_axis, time_axis

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory, in_gb
-from dualpipe_sim.analysis.metrics import FloatArray
+from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import time_axis
 from dualpipe_sim.pictures.plot.files import Chart, ChartAxes

@@ -17,12 +17,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph.task_graph import FloatArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS, Op, Pair
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.ops import Kind, Op, Pair
 from dualpipe_sim.pictures.palette import KIND_STYLES, Colour, Theme, ThemeName, between, ink_on
 from dualpipe_sim.pictures.plot import legend
 from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
@@ -164,7 +163,7 @@ def _polygons(inside: _Inside, theme: Theme) -> Iterator[CellPolygons]:
         polygons = CellPolygons(boxes.where(kind == code), _BAND, inside.length_s)
         polygons.set_facecolor(KIND_STYLES[code].light)
         polygons.set_border(KIND_STYLES[code].border, BORDER_PT)
-        polygons.set_label(KINDS[code])
+        polygons.set_label(Kind(code))
         yield polygons
     if len(inside.transfers.row):
         polygons = CellPolygons(inside.transfers, _BAND, inside.length_s)
@@ -177,8 +176,8 @@ def _polygons(inside: _Inside, theme: Theme) -> Iterator[CellPolygons]:
 def _names(inside: _Inside) -> CellLabels:
     graph = inside.timeline.graph
     phases = [graph.phases[row] for row in graph.phase[inside.node].tolist()]
-    texts = [f"{phase.name}\n{KINDS[phase.kind]}" + (f" {phase.layer}" if phase.layer >= 0 else "") for phase in phases]
-    inks = [ink_on(KIND_STYLES[kind].light) for kind in range(len(KINDS))]
+    texts = [f"{phase.name}\n{Kind(phase.kind)}" + (f" {phase.layer}" if phase.layer >= 0 else "") for phase in phases]
+    inks = [ink_on(KIND_STYLES[kind].light) for kind in Kind]
     return CellLabels(inside.boxes, _BAND, Labels(texts, np.arange(len(texts)), inks, inside.kind), alike=False)
 
 

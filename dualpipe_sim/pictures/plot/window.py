@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 from dualpipe_sim.pictures.plot.units import format_time
-
-BoolArray = NDArray[np.bool_]
 
 
 class Zoom(NamedTuple):
@@ -51,7 +48,7 @@ class Window(NamedTuple):
     end_s: float
     in_colour: BoolArray
 
-    def sees(self, row: IntArray, begin_s: NDArray[np.float64], end_s: NDArray[np.float64]) -> BoolArray:
+    def sees(self, row: IntArray, begin_s: FloatArray, end_s: FloatArray) -> BoolArray:
         """Return which of some boxes have a row and reach into the time shown."""
         seen: BoolArray = (row >= 0) & (end_s > self.begin_s) & (begin_s < self.end_s)
         return seen
@@ -86,14 +83,14 @@ def window_on(timeline: Timeline, zoom: Zoom, until_s: float | None = None) -> W
     """
     schedule = timeline.graph.schedule
     ranks = _chosen(zoom.ranks, timeline.ranks, "ranks", "the pipeline")
-    micro_batches = _chosen(zoom.micro_batches, max(schedule.microbatches_of_pipe), "micro-batches", "a pipe")
+    micro_batches = _chosen(zoom.micro_batches, max(schedule.micro_batches_of_pipe), "micro-batches", "a pipe")
     row_of_rank = np.full(timeline.ranks, -1)
     row_of_rank[ranks] = np.arange(len(ranks))
-    in_colour = np.zeros(max(schedule.microbatches_of_pipe), dtype=bool)
+    in_colour = np.zeros(max(schedule.micro_batches_of_pipe), dtype=bool)
     in_colour[micro_batches] = True
     begin_s, end_s = 0.0, timeline.makespan_s if until_s is None else until_s
     if zoom.micro_batches is not None:
-        task = schedule.task_of_op[in_colour[schedule.microbatch] & (row_of_rank[schedule.rank] >= 0)]
+        task = schedule.task_of_op[in_colour[schedule.micro_batch] & (row_of_rank[schedule.rank] >= 0)]
         begin_s, end_s = float(timeline.task_start_s[task].min()), float(timeline.task_end_s[task].max())
     begin_s, end_s = _span(zoom, begin_s, end_s, timeline.makespan_s if until_s is None else until_s)
     return Window(ranks, row_of_rank, begin_s, end_s, in_colour)

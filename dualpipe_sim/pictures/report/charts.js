@@ -13,7 +13,7 @@ function rowHeight(run, lanes) {
 function ganttBands(run, lanes) {
   const ops = {
     name: "ops", boxes: run.ops, palette: run.palette, place: lanes ? GANTT_BANDS.ops : [0, 1], gap: true,
-    label: (op) => `${run.microbatch[op]}`,
+    label: (op) => `${run.micro_batch[op]}`,
   };
   if (!lanes) return [ops];
   const [compute, alltoall] = run.lanes;

@@ -18,11 +18,11 @@ from dualpipe_sim.analysis.alltoall import alltoall_pieces, has_alltoall
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
 from dualpipe_sim.analysis.occupancy import Held, activations_held, bytes_held
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import RUNNING_LANES
-from dualpipe_sim.graph.task_graph import FloatArray, TaskGraph
+from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import KINDS
-from dualpipe_sim.order.placement import IntArray
+from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.palette import fill
 from dualpipe_sim.pictures.report.gaps import waits_of
@@ -67,7 +67,7 @@ def run_data(run: Run) -> Json:
         "bubble_ratio": bubble_ratio(timeline),
         "pipe_of_stage": schedule.placement.pipe_of_stage.tolist(),
         "shade_of_stage": shade.tolist(),
-        "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in range(len(KINDS))],
+        "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in Kind],
         "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
         "looks": _looks(timeline.graph) if lanes else [],
         "kinds": list(held[0].amounts),
@@ -87,7 +87,7 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
         "kind": schedule.kind.astype(np.uint8),
         "paired": (schedule.partner >= 0).astype(np.uint8),
         "stage": np.diff(schedule.stage, prepend=0).astype(np.int32),
-        "microbatch": np.diff(schedule.microbatch, prepend=0).astype(np.int32),
+        "micro_batch": np.diff(schedule.micro_batch, prepend=0).astype(np.int32),
         "op_start": np.diff(start, prepend=0).astype(np.int32),
         "op_length": (end - start).astype(np.int32),
         "waits_for": waits.op.astype(np.int32),

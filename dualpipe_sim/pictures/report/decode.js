@@ -48,7 +48,7 @@ async function unpack(run) {
     kind: column("kind"),
     paired: column("paired"),
     stage: summed(column("stage")),
-    microbatch: summed(column("microbatch")),
+    micro_batch: summed(column("micro_batch")),
     waitsFor: column("waits_for"),
     underWay: column("under_way"),
     second,

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.analysis.metrics import FloatArray
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.placement import IntArray
 
 NO_OP = -1
 

@@ -168,7 +168,7 @@ function listenToOverview(chart, view, zoomTo, fitAgain) {
 
 // What the pointer is on.
 
-const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${run.microbatch[op]}`;
+const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${run.micro_batch[op]}`;
 const taskName = (run, task) => {
   const first = run.firstOp[task];
   return run.paired[first] ? `(${opName(run, first)};${opName(run, first + 1)})OVERLAP_F_B` : opName(run, first);
@@ -200,7 +200,7 @@ function opLines(run, rank, time) {
   const stage = run.stage[op];
   const pipe = new Set(run.pipe_of_stage).size > 1 ? ` of pipe ${run.pipe_of_stage[stage]}` : "";
   return [
-    [opName(run, op), `${KIND_WORDS[run.kind[op]]} of micro-batch ${run.microbatch[op]}${pipe}, stage ${stage}, rank ${rank}`],
+    [opName(run, op), `${KIND_WORDS[run.kind[op]]} of micro-batch ${run.micro_batch[op]}${pipe}, stage ${stage}, rank ${rank}`],
     ...(run.paired[op] ? [["pair", taskName(run, place)]] : []),
     ...timeLines(run, task.begin[place], task.end[place]),
     ...gapLines(run, rank, place),

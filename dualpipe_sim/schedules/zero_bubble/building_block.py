@@ -69,9 +69,9 @@ def _repeated(problem: Problem, rank: int, block: Block) -> Row:
         taken.add(free % _PERIOD)
         start[W, stage] = free
     return {
-        slot + _PERIOD * microbatch: problem.code(kind, stage, microbatch)
+        slot + _PERIOD * micro_batch: problem.code(kind, stage, micro_batch)
         for (kind, stage), slot in start.items()
-        for microbatch in range(problem.micro_batches)
+        for micro_batch in range(problem.micro_batches)
     }
 
 

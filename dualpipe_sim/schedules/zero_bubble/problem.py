@@ -15,9 +15,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.order import ops
+from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.order.schedule import OrderBuilder, Schedule
+from dualpipe_sim.order.schedule import Schedule
 
 Lines: TypeAlias = list[list[int]]
 F, I, W = range(3)
@@ -152,9 +153,9 @@ class Problem:
                 seconds[self.rank_of_stage[stage]] += second * self.micro_batches
         return seconds
 
-    def code(self, kind: int, stage: int, microbatch: int) -> int:
+    def code(self, kind: int, stage: int, micro_batch: int) -> int:
         """Return the number of an op."""
-        return (kind * self.stages + stage) * self.micro_batches + microbatch
+        return (kind * self.stages + stage) * self.micro_batches + micro_batch
 
     def kind(self, code: int) -> int:
         """Return the kind of an op."""
@@ -187,7 +188,7 @@ class Problem:
     def lines(self, schedule: Schedule) -> Lines:
         """Return a schedule of F, I and W as lines."""
         kind = np.searchsorted(_LETTERS, schedule.kind)
-        codes = (kind * self.stages + schedule.stage) * self.micro_batches + schedule.microbatch
+        codes = (kind * self.stages + schedule.stage) * self.micro_batches + schedule.micro_batch
         return [codes[schedule.rank == rank].tolist() for rank in range(self.ranks)]
 
     def score(self, lines: Lines, end_s: Sequence[float]) -> Score:

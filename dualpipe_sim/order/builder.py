@@ -1,0 +1,115 @@
+"""The pen that a schedule is written down with: each rank's ops as packed integers, then columns."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+
+import numpy as np
+
+from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.ops import B, I, W
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.order.schedule import Schedule
+
+# An op is one integer: micro-batch | stage | whether it begins an overlapped pair | kind, from the highest bits down.
+_KIND_BITS = 2
+_PAIR_BIT = 1 << _KIND_BITS
+_STAGE_SHIFT = _KIND_BITS + 1
+_STAGE_BITS = 20
+_MICRO_BATCH_SHIFT = _STAGE_SHIFT + _STAGE_BITS
+_ONE_MICRO_BATCH = 1 << _MICRO_BATCH_SHIFT
+MOST_STAGES = 1 << _STAGE_BITS
+MOST_MICRO_BATCHES = 1 << (63 - _MICRO_BATCH_SHIFT)
+
+
+class Line:
+    """One rank's order while it is written down; every method appends one task."""
+
+    def __init__(self) -> None:
+        self.codes = array("q")
+        self._next: dict[int, int] = {}  # stream → the code of its next op
+        self._deferred: deque[int] = deque()  # what each I left to do, as the code of its W
+
+    def op(self, kind: int, stage: int, micro_batch: int) -> None:
+        """Append one op by name."""
+        self.codes.append(micro_batch << _MICRO_BATCH_SHIFT | stage << _STAGE_SHIFT | kind)
+
+    def overlap_last(self) -> None:
+        """Make the last two ops, a forward and a backward, one overlapped pair."""
+        self.codes[-2] |= _PAIR_BIT
+
+    def forward(self, stage: int) -> None:
+        """Append the forward of the stage's next micro-batch."""
+        self._append(stage << _STAGE_SHIFT)
+
+    def backward(self, stage: int) -> None:
+        """Append the full backward of the stage's next micro-batch."""
+        self._append(stage << _STAGE_SHIFT | B)
+
+    def backward_input(self, stage: int) -> None:
+        """Append the backward for the input of the stage's next micro-batch, and defer its weight part."""
+        self._deferred.append(self._append(stage << _STAGE_SHIFT | B, I - B) + W - I)
+
+    def weight(self) -> None:
+        """Append the oldest deferred backward for the weights."""
+        self.codes.append(self._deferred.popleft())
+
+    def pair(self, forward: int, backward: int) -> None:
+        """Append an overlapped pair: the next forward of one stage with the next full backward of another."""
+        self._append(forward << _STAGE_SHIFT, _PAIR_BIT)
+        self._append(backward << _STAGE_SHIFT | B)
+
+    @property
+    def deferred(self) -> int:
+        """How many backwards for the weights are still to be done."""
+        return len(self._deferred)
+
+    def _append(self, stream: int, mark: int = 0) -> int:
+        # A stream is a stage's forwards or its backwards (B and I count on together), named by its first op's code.
+        code = self._next.get(stream, stream)
+        self._next[stream] = code + _ONE_MICRO_BATCH
+        code += mark
+        self.codes.append(code)
+        return code
+
+
+class OrderBuilder:
+    """Writes a schedule down rank by rank, as a paper's figure reads."""
+
+    def __init__(self, placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> None:
+        if placement.stages > MOST_STAGES:
+            raise ScheduleError(f"{placement.stages} stages are too many; there can be {MOST_STAGES}")
+        self.placement = placement
+        self.micro_batches_of_pipe = micro_batches_of_pipe
+        self._lines = [Line() for _ in range(placement.ranks)]
+
+    def rank(self, rank: int) -> Line:
+        """Return the line that a rank's tasks are appended to."""
+        return self._lines[rank]
+
+    def schedule(self, name: str = "") -> Schedule:
+        """Return all lines as one schedule."""
+        return from_codes(name, self.placement, self.micro_batches_of_pipe, [line.codes for line in self._lines])
+
+
+def from_codes(
+    name: str, placement: Placement, micro_batches_of_pipe: tuple[int, ...], codes: list[array[int]]
+) -> Schedule:
+    """Turn each rank's array of packed ops into a schedule's columns."""
+    packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
+    paired: IntArray = np.flatnonzero(packed & _PAIR_BIT)
+    partner = np.full(len(packed), -1)
+    partner[paired] = paired + 1
+    partner[paired + 1] = paired
+    return Schedule(
+        name,
+        placement,
+        micro_batches_of_pipe,
+        rank=np.repeat(np.arange(placement.ranks), [len(line) for line in codes]),
+        kind=packed & (_PAIR_BIT - 1),
+        stage=packed >> _STAGE_SHIFT & (MOST_STAGES - 1),
+        micro_batch=packed >> _MICRO_BATCH_SHIFT,
+        partner=partner,
+    )
