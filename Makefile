@@ -13,8 +13,8 @@ PINS := pyproject.toml constraints.txt
 
 # On Linux the usual build of torch brings gigabytes of CUDA with it; TORCH_BUILD=torch==2.13.0+cpu does not.
 TORCH_BUILD ?= torch~=2.13.0
-TORCH_TESTS := $(addprefix tests/test_,torch_orders.py torch_run.py export_comms.py export_hta.py \
-	calibration.py compare_run.py)
+TORCH_TESTS := $(addprefix tests/,schedules/test_torch_orders.py runtimes/test_torch.py export/test_hta.py \
+	calibration project/test_torch_run.py)
 
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 

@@ -14,8 +14,8 @@ from dualpipe_sim.costs.footprint import kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.memory import hosted, static_bytes
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.hardware.gpu import Precision
 from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.precision import Precision
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run
 

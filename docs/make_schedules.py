@@ -48,8 +48,8 @@ BESIDE_OTHERS = """\
 ## Beside torch.distributed.pipelining
 
 Compared with torch 2.13.0, live where torch is installed and by recorded goldens without it
-(`tests/test_torch_orders.py`): `gpipe`, `1f1b`, `interleaved-1f1b`, `looped-bfs`, `interleaved-zb`, `zb-v` and
-`dualpipev` are torch's orders op for op at every size that both accept, with micro-batches that are no multiple of
+(`tests/schedules/test_torch_orders.py`): `gpipe`, `1f1b`, `interleaved-1f1b`, `looped-bfs`, `interleaved-zb`, `zb-v`
+and `dualpipev` are torch's orders op for op at every size that both accept, with micro-batches that are no multiple of
 the ranks and with fewer micro-batches than ranks too. Where they differ:
 
 - `1f1b`: torch refuses fewer micro-batches than ranks; the order is well defined, so it runs here. The comparison is

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis import alltoall, metrics
 from dualpipe_sim.analysis import step as training
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.noise import slowed, spread
 from dualpipe_sim.errors import ScheduleError, UserError
@@ -118,11 +118,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
 def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
     """Return the times of a placement's stages; of transfers given as bytes, that of the slowest hop."""
     costs = experiment.costs.on(placement)
-    transfer_s = costs.transfer_s
-    if transfer_s is None:
-        topology = experiment.cluster.topology(placement.ranks)
-        hops = {hop for pipe in placement.pipes for hop in pairwise(pipe) if hop[0] != hop[1]}
-        transfer_s = max((topology.route(*hop).seconds(costs.transfer_bytes) for hop in hops), default=0.0)
+    transfer_s = slowest_hop_s(costs, experiment.cluster.topology(placement.ranks), placement)
     return OpTimes(costs.stage_s[F], costs.stage_s[I], costs.stage_s[W], transfer_s)
 
 
@@ -231,12 +227,12 @@ def _with_training(result: Result, experiment: Experiment, timeline: Timeline) -
         mfu=training.mfu(step, costs),
         mfu_noncausal=training.mfu(step, costs, causal=False),
         gpu_hours_per_trillion_tokens=step.gpu_hours_per_trillion_tokens,
-        alltoall_hidden_ratio=training.alltoall_hidden_ratio(timeline),
-        exposed_alltoall_s_by_rank=_floats(training.exposed_alltoall_s(timeline)),
+        alltoall_hidden_ratio=alltoall.alltoall_hidden_ratio(timeline),
+        exposed_alltoall_s_by_rank=_floats(alltoall.exposed_alltoall_s(timeline)),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),
         over_memory=[one._asdict() for one in memory.over],
         memory=memory,
-        overlapped_pair_s=training.overlapped_pair_s(timeline),
+        overlapped_pair_s=alltoall.overlapped_pair_s(timeline),
         slowest_stage={"stage": stage, "seconds": seconds},
     )
 

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from dualpipe_sim import UserError, build
 from dualpipe_sim.files import written_whole
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.runtimes.torch import format_comms
+from dualpipe_sim.runtimes.torch import format_program
 
 WIDTH, SAMPLES = 16, 2  # a micro-batch between two stages is SAMPLES x WIDTH numbers
 DTYPE = torch.float64
@@ -278,7 +278,7 @@ def export(name: str, ranks: int, micro_batches: int, output: Path) -> Step:
     """Write a schedule down as torch reads it."""
     schedule = build(name, ranks, micro_batches)
     with written_whole(output / f"{name}.csv") as part:
-        part.write_text(format_comms(schedule), encoding="utf-8")
+        part.write_text(format_program(schedule), encoding="utf-8")
     return Step(name, schedule.placement, schedule.micro_batches_of_pipe[0])
 
 

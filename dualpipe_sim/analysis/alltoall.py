@@ -1,4 +1,4 @@
-"""Which of a timeline's all-to-all is hidden behind compute of its own rank, and which is exposed."""
+"""Which of a timeline's all-to-all is hidden behind compute of its own rank, and what overlapped pairs take."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.lanes import Lane
 
 
 class AllToAllPieces(NamedTuple):
@@ -30,24 +30,64 @@ class AllToAllPieces(NamedTuple):
 
 def has_alltoall(timeline: Timeline) -> bool:
     """Say whether any phase of a timeline runs on an all-to-all lane."""
-    return any(phase.lane == ALLTOALL for phase in timeline.graph.phases)
+    return any(phase.lane == Lane.ALLTOALL for phase in timeline.graph.phases)
 
 
 def alltoall_pieces(timeline: Timeline) -> AllToAllPieces:
     """Return every all-to-all as pieces that are hidden or exposed, rank by rank in the order they run."""
-    lane = timeline.graph.lane
+    graph = timeline.graph
     pieces = [
         _pieces_of_rank(
             timeline,
-            np.flatnonzero(lane == rank * RUNNING_LANES + ALLTOALL),
-            np.flatnonzero(lane == rank * RUNNING_LANES + COMPUTE),
+            np.flatnonzero(graph.on(Lane.ALLTOALL, rank)),
+            np.flatnonzero(graph.on(Lane.COMPUTE, rank)),
         )
         for rank in range(timeline.ranks)
     ]
     return AllToAllPieces(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
+def exposed_alltoall_s(timeline: Timeline) -> FloatArray:
+    """Seconds in which an all-to-all runs and the compute lane is empty, on each rank, shape ``(ranks,)``."""
+    return _sum_by_rank(timeline, exposed_only=True)
+
+
+def alltoall_hidden_ratio(timeline: Timeline) -> float | None:
+    """Share of the all-to-alls' time beside which compute runs, over all ranks; None where there is none."""
+    total_s = float(_sum_by_rank(timeline).sum())
+    return 1 - float(exposed_alltoall_s(timeline).sum()) / total_s if total_s else None
+
+
+def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
+    """Return the seconds of each distinct overlapped pair, by its stages: ``0F;7B``.
+
+    Where links are shared not every pair of the same stages takes as long; it is the median.
+    """
+    schedule = timeline.graph.schedule
+    first = schedule.first_op
+    pairs = np.flatnonzero(schedule.partner[first] >= 0)
+    stages = np.stack([schedule.stage[first[pairs]], schedule.stage[first[pairs] + 1]], axis=1)
+    seconds = (timeline.task_end_s - timeline.task_start_s)[pairs]
+    found, which = np.unique(stages, axis=0, return_inverse=True)
+    return {
+        f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
+        for number, (forward, backward) in enumerate(found.tolist())
+    }
+
+
+def _sum_by_rank(timeline: Timeline, *, exposed_only: bool = False) -> FloatArray:
+    pieces = alltoall_pieces(timeline)
+    counts = pieces.exposed if exposed_only else np.ones_like(pieces.exposed)
+    seconds = np.where(counts, pieces.end_s - pieces.begin_s, 0.0)
+    return np.bincount(timeline.graph.rank[pieces.node], weights=seconds, minlength=timeline.ranks).astype(np.float64)
+
+
 def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -> AllToAllPieces:
+    """Cut the time of one rank at every edge of a phase; between two edges nothing starts or ends.
+
+    So the middle of such a piece tells which all-to-all runs in it, if any, and whether a block of compute does: both
+    are the last one that began before it, if that has not ended.
+    """
     begin_s, end_s = timeline.start_s[alltoall], timeline.end_s[alltoall]
     busy_from_s, busy_to_s = _joined(timeline.start_s[compute], timeline.end_s[compute])
     edges_s = np.unique(np.concatenate([begin_s, end_s, busy_from_s, busy_to_s]))

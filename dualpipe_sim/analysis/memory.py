@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.footprint import Kept, kept_by_unit, state_by_rank
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.memory import boundary_bytes
-from dualpipe_sim.costs.phases import RUNNING_LANES, Phase
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
 
@@ -195,7 +195,7 @@ def _of_phases(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
     for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, costs), strict=True):
         changing = np.any(change, axis=1, keepdims=True)[:, 0]
         nodes = np.flatnonzero(changing[graph.phase])
-        yield _Changes(graph.lane[nodes] // RUNNING_LANES, when_s[:phases][nodes], change[graph.phase[nodes]])
+        yield _Changes(graph.rank[nodes], when_s[:phases][nodes], change[graph.phase[nodes]])
 
 
 def _by_phase(graph: TaskGraph, costs: LayerCosts) -> tuple[IntArray, IntArray]:
@@ -223,14 +223,10 @@ def _unit_spans(graph: TaskGraph) -> Iterator[tuple[int, int | str, int, int]]:
     for begin, end, task in zip(begins.tolist(), ends.tolist(), shown_by.tolist(), strict=True):
         rows_of: dict[tuple[int, int | str], list[int]] = {}
         for row in range(begin, end):
-            rows_of.setdefault((phases[row].half, _unit(phases[row])), []).append(row)
+            rows_of.setdefault((phases[row].half, phases[row].unit), []).append(row)
         kinds = int(schedule.kind[schedule.first_op[task]]), B  # the second half of a pair is a full backward
         for (half, unit), rows in rows_of.items():
             yield kinds[half], unit, rows[0], rows[-1]
-
-
-def _unit(phase: Phase) -> int | str:
-    return phase.layer if phase.layer >= 0 else phase.name
 
 
 def _of_boundaries(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
@@ -270,18 +266,7 @@ def _op_times(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
 
 def _handed_over(schedule: Schedule) -> tuple[IntArray, IntArray]:
     """Return (producer row, consumer row) of the boundaries between stages of one rank."""
-    placement, kind = schedule.placement, schedule.kind
-    same_rank = np.diff(placement.rank_of_stage, append=-1) == 0
-    upper = np.flatnonzero(same_rank & ~placement.is_last)  # stages that are followed by one on their own rank
-    forward, backward = (_rows(schedule, rows) for rows in (kind == F, (kind == B) | (kind == I)))
-    producer = np.concatenate([forward[upper].ravel(), backward[upper + 1].ravel()])
-    consumer = np.concatenate([forward[upper + 1].ravel(), backward[upper].ravel()])
-    return producer[producer >= 0], consumer[producer >= 0]
-
-
-def _rows(schedule: Schedule, chosen: BoolArray) -> IntArray:
-    """Row of each (stage, micro-batch) among some ops, or -1, shape ``(stages, most micro-batches)``."""
-    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), -1)
-    rows = np.flatnonzero(chosen)
-    table[schedule.stage[rows], schedule.micro_batch[rows]] = rows
-    return table
+    producer, consumer = dependencies(schedule)
+    between_stages = schedule.stage[producer] != schedule.stage[consumer]
+    here = between_stages & (schedule.rank[producer] == schedule.rank[consumer])
+    return producer[here], consumer[here]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import F, I
 from dualpipe_sim.order.schedule import Schedule
 
@@ -51,9 +51,9 @@ def compute_idle_ratio(timeline: Timeline) -> float:
     """Mean over ranks of the share of the makespan in which the compute lane is empty."""
     graph = timeline.graph
     phases = graph.first_transfer
-    on_compute = graph.lane % RUNNING_LANES == COMPUTE
+    on_compute = graph.on(Lane.COMPUTE)
     seconds = np.where(on_compute, timeline.end_s[:phases] - timeline.start_s[:phases], 0.0)
-    working = np.bincount(graph.lane // RUNNING_LANES, weights=seconds, minlength=timeline.ranks).astype(np.float64)
+    working = np.bincount(graph.rank, weights=seconds, minlength=timeline.ranks).astype(np.float64)
     return float(_ratio(timeline.makespan_s - working, timeline.makespan_s).mean())
 
 
@@ -155,7 +155,7 @@ def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
     """
     graph = timeline.graph
     seconds = timeline.end_s - timeline.start_s
-    from_alltoall = graph.lane[graph.sender] % RUNNING_LANES == ALLTOALL
+    from_alltoall = graph.lane[graph.sender] == Lane.ALLTOALL
     task = graph.schedule.task_of_op[graph.transfers.consumer]
     by_arrival = np.lexsort((timeline.end_s[graph.first_transfer :], task))
     transfer_s, alltoall_s = np.zeros(len(timeline.rank)), np.zeros(len(timeline.rank))

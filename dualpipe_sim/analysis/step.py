@@ -13,7 +13,6 @@ from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.compute import optimizer_step_s
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts, Unit
 from dualpipe_sim.costs.memory import Hosted, hosted, reduced_gradient_bytes, static_bytes
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES, Phase
 from dualpipe_sim.experiment import Reduction, StepEnd
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.model.architecture import Parameters
@@ -88,35 +87,6 @@ def mfu(step: Step, costs: LayerCosts, *, causal: bool = True) -> float:
     return step.tokens_per_second_per_gpu * flops / costs.gpu.peak.bf16_flops_per_s
 
 
-def exposed_alltoall_s(timeline: Timeline) -> FloatArray:
-    """Seconds in which an all-to-all runs and the compute lane is empty, on each rank, shape ``(ranks,)``."""
-    total_s, hidden_s = _alltoall_s(timeline)
-    return np.asarray(total_s - hidden_s)
-
-
-def alltoall_hidden_ratio(timeline: Timeline) -> float | None:
-    """Share of the all-to-alls' time beside which compute runs, over all ranks; None where there is none."""
-    total_s, hidden_s = _alltoall_s(timeline)
-    return float(hidden_s.sum() / total_s.sum()) if total_s.sum() else None
-
-
-def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
-    """Return the seconds of each distinct overlapped pair, by its stages: ``0F;7B``.
-
-    Where links are shared not every pair of the same stages takes as long; it is the median.
-    """
-    schedule = timeline.graph.schedule
-    first = schedule.first_op
-    pairs = np.flatnonzero(schedule.partner[first] >= 0)
-    stages = np.stack([schedule.stage[first[pairs]], schedule.stage[first[pairs] + 1]], axis=1)
-    seconds = (timeline.task_end_s - timeline.task_start_s)[pairs]
-    distinct, which = np.unique(stages, axis=0, return_inverse=True)
-    return {
-        f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
-        for number, (forward, backward) in enumerate(distinct.tolist())
-    }
-
-
 def slowest_stage(costs: LayerStageCosts) -> tuple[int, float]:
     """Return the stage whose F and B take longest where they run alone, and how long they take."""
     seconds = costs.stage_s[F] + costs.stage_s[B]
@@ -173,7 +143,7 @@ def reduction_end_s(timeline: Timeline, costs: LayerCosts, reduction: Reduction)
 def _gradient_ready_s(timeline: Timeline) -> dict[tuple[int, Unit], float]:
     """Return when the last W of each (stage, unit) ends."""
     graph = timeline.graph
-    units = [_unit(phase) for phase in graph.phases]
+    units = [_owner(phase.unit) for phase in graph.phases]
     numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
     weights = np.flatnonzero(np.array([phase.kind == W for phase in graph.phases])[graph.phase])
     stage = graph.schedule.stage[graph.op_of_node[weights]]
@@ -188,13 +158,12 @@ def _gradient_ready_s(timeline: Timeline) -> dict[tuple[int, Unit], float]:
     }
 
 
-def _unit(phase: Phase) -> Unit | None:
-    """Return what a phase's weights belong to; multi-token prediction shares the head."""
-    if phase.layer >= 0:
-        return phase.layer
-    if phase.name == "embedding":
-        return "embedding"
-    return "head" if phase.name in ("head", "mtp head") else None
+def _owner(unit: int | str) -> Unit | None:
+    """Return whose weights a unit's phases work on; multi-token prediction shares the head."""
+    if isinstance(unit, int):
+        return unit
+    owners: dict[str, Unit] = {"embedding": "embedding", "head": "head", "mtp head": "head"}
+    return owners.get(unit)
 
 
 def _copies(timeline: Timeline) -> int:
@@ -215,20 +184,3 @@ def _reduction_bytes_per_s(timeline: Timeline, costs: LayerCosts) -> float:
     gpus = costs.data_parallel * (timeline.ranks if _copies(timeline) > 1 else 1)
     cluster = costs.cluster
     return (cluster.nvlink if gpus <= cluster.gpus_per_node else cluster.infiniband).bytes_per_s
-
-
-def _alltoall_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
-    """Seconds of all-to-all on each rank, and of those beside which compute runs, each of shape ``(ranks,)``."""
-    graph = timeline.graph
-    starts_s, ends_s = timeline.start_s[: graph.first_transfer], timeline.end_s[: graph.first_transfer]
-    total_s, hidden_s = np.zeros(timeline.ranks), np.zeros(timeline.ranks)
-    for rank in range(timeline.ranks):
-        alltoall = graph.lane == rank * RUNNING_LANES + ALLTOALL
-        compute = graph.lane == rank * RUNNING_LANES + COMPUTE
-        # Seconds of compute until a time: within a phase they grow with it, between phases they stand still.
-        moments = np.stack([starts_s[compute], ends_s[compute]], axis=1).ravel()
-        worked_s = np.stack([np.zeros(compute.sum()), ends_s[compute] - starts_s[compute]], axis=1).ravel().cumsum()
-        beside = np.interp(ends_s[alltoall], moments, worked_s) - np.interp(starts_s[alltoall], moments, worked_s)
-        total_s[rank] = (ends_s[alltoall] - starts_s[alltoall]).sum()
-        hidden_s[rank] = beside.sum()
-    return total_s, hidden_s

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from math import inf
 from typing import NamedTuple
@@ -18,10 +17,11 @@ import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.layers import LayerStageCosts
-from dualpipe_sim.costs.phases import RUNNING_LANES, Phase, StageCosts, TaskShape
-from dualpipe_sim.graph.lowering import task_shapes
+from dualpipe_sim.costs.phases import Phase, StageCosts
+from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.lanes import Lane
+from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -45,7 +45,7 @@ class TaskTime(NamedTuple):
 
 def task_time(phases: Sequence[Phase]) -> TaskTime:
     """Return the least seconds of a task of these phases."""
-    free_s = [0.0] * RUNNING_LANES
+    free_s = dict.fromkeys(Lane, 0.0)
     ends_s: list[float] = []
     output_s: dict[int, float] = {}
     for phase in phases:
@@ -133,18 +133,17 @@ def reach(placement: Placement, least: Least, hop_s: FloatArray) -> Reach:
 def hops_s(placement: Placement, costs: StageCosts, topology: Topology | None) -> FloatArray:
     """Return the seconds of each stage's transfer to the next stage of its pipe, shape ``(stages,)``; 0 on one rank."""
     seconds = np.zeros(placement.stages)
+    if costs.transfer_s is None and topology is None:
+        return seconds  # of bytes over unknown links nothing is sure
     rank = placement.rank_of_stage.tolist()
     for stage in np.flatnonzero(~placement.is_last).tolist():
-        here, there = rank[stage : stage + 2]
-        if here != there:
-            given = costs.transfer_s
-            seconds[stage] = _hop_s(topology, here, there, costs.transfer_bytes) if given is None else given
+        seconds[stage] = hop_s(costs, topology, *rank[stage : stage + 2])
     return seconds
 
 
 def order_bound_s(schedule: Schedule, costs: StageCosts, topology: Topology | None = None) -> float:
     """Return seconds that the makespan of this very order is never below, whatever shares links."""
-    shapes, shape_of_task = task_shapes(schedule)
+    shapes, shape_of_task = schedule.task_shapes
     times = task_times(shapes, costs)
     whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
     placement = schedule.placement
@@ -156,19 +155,14 @@ def order_bound_s(schedule: Schedule, costs: StageCosts, topology: Topology | No
 
 def busiest_rank_s(schedule: Schedule, costs: StageCosts) -> float:
     """Return the seconds of work of the rank with the most."""
-    shapes, shape_of_task = task_shapes(schedule)
+    shapes, shape_of_task = schedule.task_shapes
     times = task_times(shapes, costs)
     whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
     return float(np.bincount(schedule.rank_of_task, weights=whole_s).max())
 
 
-@lru_cache(maxsize=4096)
-def _hop_s(topology: Topology | None, here: int, there: int, size_bytes: float) -> float:
-    return 0.0 if topology is None else topology.route(here, there).seconds(size_bytes)
-
-
 def _tasks_by_rank(schedule: Schedule) -> Iterable[slice]:
-    bounds = np.searchsorted(schedule.rank_of_task, np.arange(schedule.ranks + 1)).tolist()
+    bounds = schedule.first_task_of_rank.tolist()
     return (slice(begin, end) for begin, end in pairwise(bounds) if begin < end)
 
 

@@ -61,6 +61,5 @@ def least_memory_bytes(schedule: Schedule, keeps: Keeps) -> IntArray:
     after_op = np.cumsum(change)
     last_op = np.append(schedule.first_op[1:], len(kind)) - 1
     logits = np.where(kind[last_op] == F, keeps.while_forward[stage[last_op]], 0)
-    first = np.searchsorted(schedule.rank_of_task, np.arange(schedule.ranks))
-    most = np.maximum.reduceat(after_op[last_op] + logits, first)
+    most = np.maximum.reduceat(after_op[last_op] + logits, schedule.first_task_of_rank[:-1])
     return np.asarray(keeps.state + np.maximum(most, 0), dtype=np.int64)

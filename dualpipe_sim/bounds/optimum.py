@@ -14,8 +14,9 @@ import numpy as np
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.builder import OrderBuilder
+from dualpipe_sim.order.dependencies import producers
 from dualpipe_sim.order.op_times import OpTimes
-from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -169,15 +170,8 @@ class _Problem:
         return [op for op in self._start if self._placement.rank_of_stage[op[1]] == rank]
 
     def _after_what_it_needs(self, kind: int, stage: int, micro_batch: int, start: IntVar) -> None:
-        placement = self._placement
-        if kind == W:
-            self._after((I, stage, micro_batch), start, stage)
-        elif kind == F and not placement.is_first[stage]:
-            self._after((F, stage - 1, micro_batch), start, stage)
-        elif kind != F:
-            self._after((F, stage, micro_batch), start, stage)
-            if not placement.is_last[stage]:
-                self._after((kind, stage + 1, micro_batch), start, stage)
+        for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
+            self._after(next(op for op in either if op in self._start), start, stage)
 
     def _after(self, needed: tuple[int, int, int], start: IntVar, stage: int) -> None:
         rank_of = self._placement.rank_of_stage

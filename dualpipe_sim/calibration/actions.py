@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.order.ops import F, Kind, W
+from dualpipe_sim.order.messages import Tensor, input_of
+from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.order.text import Cell, parse_cell
 
 _PREFIX = "PP:"
@@ -22,20 +23,12 @@ _NO_OP = re.compile(r"\d+([A-Z_]+)", re.ASCII)
 Side = Literal["SEND", "RECV"]
 
 
-class Tensor(NamedTuple):
-    """An activation (``F``) or gradient (``B``) on its way, named by the stage and micro-batch that need it."""
-
-    direction: str
-    stage: int
-    micro_batch: int
-
-
 class Action(NamedTuple):
     """What a range or row stands for.
 
     Attributes:
         text: its text form.
-        cell: (kind code, stage, micro-batch) of the op, or of both ops of a pair; empty for a message.
+        cell: the op, or both ops of a pair; empty for a message.
         tensor: what a message carries, or None.
         side: whether a message is the sender's or the receiver's, or None.
 
@@ -59,25 +52,13 @@ def parse_action(text: str) -> Action:
         return Action(text.strip(), parse_cell(text))
     side: Side = "SEND" if message[2] == "SEND" else "RECV"
     step = 0 if side == "RECV" else 1 if message[3] == "F" else -1
-    tensor = Tensor(message[3], int(message[1]) + step, int(message[4]))
-    return Action(text.strip(), [], tensor, side)
+    tensor = Tensor("F" if message[3] == "F" else "B", int(message[1]) + step, int(message[4]))
+    return Action(text.strip(), (), tensor, side)
 
 
 def inputs_of(action: Action) -> list[Tensor]:
     """Return the tensors that an op or pair needs from neighbouring stages, be it first or last of its pipe or not."""
-    return [tensor for op in action.cell if (tensor := input_of(*op)) is not None]
-
-
-def input_of(kind: int, stage: int, micro_batch: int) -> Tensor | None:
-    """Return the tensor that an op needs from a neighbouring stage, or None for a W."""
-    return None if kind == W else Tensor("F" if kind == F else "B", stage, micro_batch)
-
-
-def output_of(kind: int, stage: int, micro_batch: int) -> Tensor | None:
-    """Return the tensor that an op makes for the next stage, or None for a W."""
-    if kind == F:
-        return Tensor("F", stage + 1, micro_batch)
-    return None if kind == W else Tensor("B", stage - 1, micro_batch)
+    return [tensor for op in action.cell if (tensor := input_of(op)) is not None]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.calibration import Recording, read_recording
-from dualpipe_sim.calibration.actions import input_of
 from dualpipe_sim.calibration.recording import Ran, Step
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -24,7 +23,8 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import Kind, Op, Pair, Task
+from dualpipe_sim.order.messages import input_of
+from dualpipe_sim.order.ops import Kind, Op, Task
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.simulation import run
 
@@ -71,7 +71,7 @@ class OfTask(NamedTuple):
     @property
     def label(self) -> str:
         """The op, or both ops of a pair."""
-        return ";".join(map(str, self.task)) if isinstance(self.task, Pair) else str(self.task)
+        return ";".join(map(str, self.task.ops))
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +205,7 @@ _WAY_OUT = "give the configuration of the run, and all of its files"
 
 def _task_of(ran: Ran, schedule: Schedule, task_of_op: dict[Op, int], where: str) -> int:
     """Return the task that something that ran is, or is half of."""
-    tasks = {task_of_op.get(Op(Kind(kind), stage, micro_batch), -1) for kind, stage, micro_batch in ran.action.cell}
+    tasks = {task_of_op.get(op, -1) for op in ran.action.cell}
     task = min(tasks)
     what = f"{where}: {ran.action.text} on rank {ran.rank}"
     if task < 0:
@@ -242,7 +242,7 @@ def _arrival_s(
     schedule: Schedule, row: int, recording: Recording, step: dict[int, list[Ran]], otherwise_s: float
 ) -> float:
     """Return when an op's input arrived, where a receive says so."""
-    tensor = input_of(int(schedule.kind[row]), int(schedule.stage[row]), int(schedule.micro_batch[row]))
+    tensor = input_of(schedule.op(row))
     if tensor is None:
         return otherwise_s
     keys = ((ran.rank, ran.step, tensor) for ran in step[int(schedule.task_of_op[row])])

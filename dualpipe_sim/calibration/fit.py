@@ -11,9 +11,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.calibration.actions import Tensor, inputs_of, output_of
+from dualpipe_sim.calibration.actions import inputs_of
 from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.order.messages import Tensor, output_of
 from dualpipe_sim.order.ops import F, Kind
 
 PairOfStages: TypeAlias = tuple[int, int]
@@ -127,7 +128,7 @@ class _Run:
         self.left_out: Counter[str] = Counter()
         self.makers: defaultdict[tuple[Step, Tensor], list[Ran]] = defaultdict(list)
         for ran in self.ops:
-            for made in filter(None, (output_of(*op) for op in ran.action.cell)):
+            for made in filter(None, map(output_of, ran.action.cell)):
                 self.makers[ran.step, made].append(ran)
         self.stages = 1 + max(stage for ran in self.ops for _, stage, _ in ran.action.cell)
         self.pipes = self._pipes() if pipes is None else pipes

@@ -9,13 +9,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dualpipe_sim.calibration.actions import Action, Tensor, inputs_of, parse_action
+from dualpipe_sim.calibration.actions import Action, inputs_of, parse_action
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
-from dualpipe_sim.costs.phases import LANES
 from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.lanes import Lane
+from dualpipe_sim.order.messages import Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]
 _MOST_RANKS = 1 << 20
+_LANES = [str(lane) for lane in Lane]
 
 
 class Row(NamedTuple):
@@ -93,8 +95,8 @@ def _row(cells: list[str], where: str) -> Row:
     if len(cells) != len(HEADER):
         raise UserError(f"{where}: must have {len(HEADER)} cells, {','.join(HEADER)}, got {len(cells)}")
     rank, lane, task, start, end = (cell.strip() for cell in cells)
-    if lane not in LANES:
-        raise UserError(f"{where}: lane must be {', '.join(LANES)}, got {lane[:40]!r}")
+    if lane not in _LANES:
+        raise UserError(f"{where}: lane must be {', '.join(_LANES)}, got {lane[:40]!r}")
     if not (rank.isascii() and rank.isdecimal() and len(rank) < 10 and int(rank) < _MOST_RANKS):
         raise UserError(f"{where}: rank must be a whole number, got {rank[:40]!r}")
     name, _, phase = task.partition(" ")

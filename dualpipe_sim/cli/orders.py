@@ -47,7 +47,7 @@ def schedule(
 ) -> None:
     """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
     from dualpipe_sim.order.text import format_order
-    from dualpipe_sim.runtimes.torch import format_comms
+    from dualpipe_sim.runtimes.torch import format_program
     from dualpipe_sim.schedules.registry import build, spec
 
     chosen = spec(name)
@@ -57,7 +57,7 @@ def schedule(
         if not equals:
             raise ScheduleError(f"-O {option}: must be key=value, like stages_per_rank=2")
         values[key] = chosen.parse_option(key, text)
-    write = {OrderFormat.compute_only: format_order, OrderFormat.compute_comms: format_comms}[order_format]
+    write = {OrderFormat.compute_only: format_order, OrderFormat.compute_comms: format_program}[order_format]
     typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
 
 
@@ -87,11 +87,11 @@ def check(
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.files import read_text
     from dualpipe_sim.order.check import check_order
-    from dualpipe_sim.runtimes.torch import parse_either, strip_comms
+    from dualpipe_sim.runtimes.torch import parse_either, without_messages
 
     text = read_text(file)
     stages: PlacementName = placement.value
-    findings = check_order(strip_comms(text), stages, micro_batches)
+    findings = check_order(without_messages(text), stages, micro_batches)
     for finding in findings:
         typer.echo(f"{file}: {finding}", err=True)
     if findings:

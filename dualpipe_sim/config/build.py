@@ -38,7 +38,7 @@ from dualpipe_sim.model.architecture import Model
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.order.check import check_order
 from dualpipe_sim.records import build
-from dualpipe_sim.runtimes.torch import parse_either, strip_comms
+from dualpipe_sim.runtimes.torch import parse_either, without_messages
 from dualpipe_sim.schedules.registry import spec
 
 Built = TypeVar("Built", Model, Gpu)
@@ -181,7 +181,7 @@ def _choice_from_file(section: ScheduleSection, ranks: int, folder: Path, where:
     """Read an order from its file and refuse it with the first thing that is wrong."""
     text = read_text(folder / section.name)
     placement = section.placement or "explicit"
-    findings = check_order(strip_comms(text), placement)
+    findings = check_order(without_messages(text), placement)
     if findings:
         more = f" (and {len(findings) - 1} more; `dualpipe-sim check` names all)" if len(findings) > 1 else ""
         raise UserError(f"{where}: {section.name}: {findings[0]}{more}")

@@ -15,8 +15,9 @@ from typing import Literal, TypeAlias
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.model.architecture import Experts
-from dualpipe_sim.model.recipe import BF16_BYTES, Recipe
+from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import expected_distinct
+from dualpipe_sim.precision import BF16_BYTES
 from dualpipe_sim.records import build, need_positive
 
 Step: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]

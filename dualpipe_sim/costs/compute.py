@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.hardware.gpu import GemmClass, Gpu, Precision
+from dualpipe_sim.hardware.gpu import GemmClass, Gpu
 from dualpipe_sim.model.architecture import HIGH_PRECISION, LayerKind, Linear, Model
 from dualpipe_sim.model.flops import attention_backward_factor, attention_flops, linear_flops
-from dualpipe_sim.model.recipe import BF16_BYTES, Recipe
+from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES, Precision
 
 Work: TypeAlias = Literal["F", "I", "W"]
 Block: TypeAlias = Literal["attn", "mlp"]
 """The compute phases of a layer; the gate is in ``attn``, since the dispatch waits for it."""
 
-FP32_BYTES = 4.0
 LOSS_PASSES: dict[Work, int] = {"F": 2, "I": 2, "W": 0}
 """Passes over the FP32 logits that the cross-entropy makes (assumed: two reads in F; a read and a write in I)."""
 

@@ -14,14 +14,14 @@ from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.memory import boundary_bytes
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured, Overlap, Parts
-from dualpipe_sim.costs.phases import Phase, TaskShape
+from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model, Parameters
 from dualpipe_sim.model.layout import BALANCED, EVEN, DepthTimes, LayoutChoice, StageLayers, explicit, lay_out
 from dualpipe_sim.model.recipe import Recipe
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 Unit: TypeAlias = int | Literal["embedding", "head"]

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
+from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.lanes import Lane
+from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -163,7 +164,7 @@ class MeasuredStageCosts:
             ScheduleError: an op that was not measured.
 
         """
-        return (Phase(COMPUTE, sum(self.task_time(task)), task[0][0]),)
+        return (Phase(Lane.COMPUTE, sum(self.task_time(task)), task[0][0]),)
 
     def task_time(self, task: TaskShape) -> OpTime:
         """Return what a task takes; a pair that was not measured gains what the others gain on average.

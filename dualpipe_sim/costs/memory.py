@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from dualpipe_sim.costs.alltoall import ExpertGroup
 from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model, Parameters
-from dualpipe_sim.model.recipe import BF16_BYTES, Recipe
+from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES
 
-FP32_BYTES = 4.0
 ROUTED_INDEX_BYTES = 12
 """Of each of a token's experts: its weight in FP32 and its index in 64 bits (PyTorch's top-k)."""
 

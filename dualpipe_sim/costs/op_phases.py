@@ -17,7 +17,8 @@ from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.costs.compute import Work
 from dualpipe_sim.costs.parts import Part, Parts
-from dualpipe_sim.costs.phases import COMPUTE, Phase
+from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 
@@ -135,7 +136,7 @@ def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Step]
 
 
 def _pass_on(works: Works) -> Step:
-    return Part(COMPUTE, "pass", Kind[works[0]], 0.0, 0.0), NO_LAYER
+    return Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0), NO_LAYER
 
 
 class _Score:
@@ -177,7 +178,7 @@ class _Score:
         """Append a part and return its place; the order of its own lane needs no ``after``."""
         waits = (after,) if after != _NOTHING and self.phases[after].lane != part.lane else ()
         seconds, flows = (part.beside_s, part.beside_flows) if beside else (part.alone_s, part.alone_flows)
-        gains = beside and self._on_demand and part.lane == COMPUTE
+        gains = beside and self._on_demand and part.lane == Lane.COMPUTE
         alone_s = part.alone_s if gains else None
         self.phases.append(Phase(part.lane, seconds, part.kind, part.name, layer, half, waits, flows, alone_s))
         self._ended[half] = len(self.phases) - 1

@@ -21,8 +21,9 @@ from dualpipe_sim.costs.compute import (
     layer_compute,
     mtp_compute,
 )
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, Flow
+from dualpipe_sim.costs.phases import Flow
 from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.architecture import LayerKind, Model
 from dualpipe_sim.order.ops import Kind
 
@@ -75,7 +76,7 @@ class Part(NamedTuple):
 
     """
 
-    lane: int
+    lane: Lane
     name: str
     kind: int
     alone_s: float
@@ -156,7 +157,7 @@ class Parts:
                 alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
         return {
             (block, work): Part(
-                COMPUTE, block, Kind[work], alone[block, work].duration_s, beside[block, work].duration_s
+                Lane.COMPUTE, block, Kind[work], alone[block, work].duration_s, beside[block, work].duration_s
             )
             for block, work in alone
         }
@@ -175,7 +176,7 @@ class Parts:
             beside = _lasting(beside, self.measured.alltoall_s[step])
         name, work = step.split()
         return Part(
-            ALLTOALL,
+            Lane.ALLTOALL,
             name,
             Kind["F" if work == "F" else "I"],
             alone.duration_s,
@@ -187,7 +188,7 @@ class Parts:
 
 def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:
     """Return parts that nothing runs beside."""
-    return {work: Part(COMPUTE, name, Kind[work], one.duration_s, one.duration_s) for work, one in compute.items()}
+    return {work: Part(Lane.COMPUTE, name, Kind[work], one.duration_s, one.duration_s) for work, one in compute.items()}
 
 
 def _sum(one: Compute, other: Compute) -> Compute:

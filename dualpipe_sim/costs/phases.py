@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.lanes import Lane
+from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
-
-COMPUTE, ALLTOALL = range(2)
-LANES = ("compute", "alltoall", "send", "recv")
-"""Names of a rank's lanes; phases run on the first two, transfers show on the others."""
-RUNNING_LANES = 2
-
-TaskShape: TypeAlias = tuple[tuple[int, int], ...]
-"""What a task's cost depends on: (kind code, stage) of its op, or of the forward and the backward of a pair."""
 
 
 class Flow(NamedTuple):
@@ -38,7 +32,7 @@ class Phase(NamedTuple):
     """A part of an op that occupies one lane of its rank.
 
     Attributes:
-        lane: ``COMPUTE`` or ``ALLTOALL``.
+        lane: ``Lane.Lane.COMPUTE`` or ``Lane.Lane.ALLTOALL``.
         duration_s: seconds that it occupies the lane.
         kind: kind code of the work (a full backward's phases may be ``I`` and ``W``).
         name: what it does: ``op`` for a whole op, else ``attn``, ``dispatch``, ``mlp``, ``combine``, ….
@@ -51,7 +45,7 @@ class Phase(NamedTuple):
 
     """
 
-    lane: int
+    lane: Lane
     duration_s: float
     kind: int
     name: str = "op"
@@ -60,6 +54,11 @@ class Phase(NamedTuple):
     after: tuple[int, ...] = ()
     flows: tuple[Flow, ...] = ()
     alone_s: float | None = None
+
+    @property
+    def unit(self) -> int | str:
+        """What memory comes and goes with: a layer by number, or the phase's name where it belongs to none."""
+        return self.layer if self.layer >= 0 else self.name
 
 
 class StageCosts(Protocol):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.costs.phases import COMPUTE, Phase, TaskShape
+from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.lanes import Lane
+from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
@@ -83,8 +84,8 @@ class UniformStageCosts:
         """Return the task as a single phase on the compute lane."""
         (kind, stage), *backward = task
         if not backward:
-            return (Phase(COMPUTE, float(self.stage_s[kind][stage]), kind),)
-        return (Phase(COMPUTE, self._pair_s(stage, backward[0][1]), F),)
+            return (Phase(Lane.COMPUTE, float(self.stage_s[kind][stage]), kind),)
+        return (Phase(Lane.COMPUTE, self._pair_s(stage, backward[0][1]), F),)
 
     def _pair_s(self, forward: int, backward: int) -> float:
         if self.overlapped_s is None:

@@ -131,6 +131,5 @@ def _integers(values: IntArray) -> array[int]:
 
 
 def _phases_of_lanes(graph: TaskGraph) -> list[array[int]]:
-    by_lane = np.argsort(graph.lane, kind="stable")
-    ends = np.flatnonzero(np.diff(graph.lane[by_lane])) + 1
-    return [_integers(phases) for phases in np.split(by_lane, ends)]
+    by_lane, begins = graph.lanes.in_order()
+    return [_integers(phases) for phases in np.split(by_lane, np.flatnonzero(begins)[1:])]

@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import TIERS, Place, Topology
@@ -92,7 +91,7 @@ def _of_phases(graph: TaskGraph) -> tuple[IntArray, IntArray, FloatArray, FloatA
     tier = np.array([TIERS.index(flow.tier) for flow in templates], dtype=np.int64)[row]
     size_bytes = np.array([flow.size_bytes for flow in templates])[row]
     cap_bytes_per_s = np.array([flow.cap_bytes_per_s for flow in templates])[row]
-    return node, graph.lane[node] // RUNNING_LANES * len(TIERS) + tier, size_bytes, cap_bytes_per_s
+    return node, graph.rank[node] * len(TIERS) + tier, size_bytes, cap_bytes_per_s
 
 
 def _paths(graph: TaskGraph, topology: Topology) -> tuple[IntArray, list[tuple[Hop, ...]]]:

@@ -14,11 +14,11 @@ from itertools import islice
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.lanes import Lane
 
 NAME = "longest-path"
 _START = 0  # the place that stands for the start of time
@@ -97,13 +97,11 @@ class _Lanes:
 
 
 def _lanes(graph: TaskGraph) -> _Lanes:
-    lane = graph.lane
+    on = graph.lanes
     if graph.rendezvous:  # what a rank receives, in order, is a lane of its own
-        receiver = graph.schedule.rank[graph.transfers.consumer]
-        lane = np.append(lane, graph.schedule.ranks * RUNNING_LANES + receiver)
-    phases = len(lane)
-    by_lane = np.argsort(lane, kind="stable")
-    begins = np.diff(lane[by_lane], prepend=-1) != 0
+        on = on.and_on(Lane.RECV, graph.schedule.rank[graph.transfers.consumer])
+    by_lane, begins = on.in_order()
+    phases = len(by_lane)
     place = np.empty(phases, dtype=np.int64)
     place[by_lane] = np.arange(phases) + np.cumsum(begins)
     first = place[by_lane[begins]]

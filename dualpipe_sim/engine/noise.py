@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Noise
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.lanes import Lane
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def slowed(graph: TaskGraph, noise: Noise) -> TaskGraph:
             raise UserError(f"noise.slow_ranks: there is no rank {rank}; the pipeline has ranks 0 to {ranks - 1}")
         factor[rank] = slowness
     duration_s = graph.duration_s.copy()
-    on_compute = graph.lane % RUNNING_LANES == COMPUTE
-    duration_s[: graph.first_transfer] *= np.where(on_compute, factor[graph.lane // RUNNING_LANES], 1.0)
+    on_compute = graph.on(Lane.COMPUTE)
+    duration_s[: graph.first_transfer] *= np.where(on_compute, factor[graph.rank], 1.0)
     return replace(graph, duration_s=duration_s)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import simpy
 
-from dualpipe_sim.costs.phases import ALLTOALL, RUNNING_LANES
 from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.lanes import Lane
 
 
 class _Work:
@@ -36,7 +36,7 @@ class OnDemandSms:
     def __init__(self, env: simpy.Environment, graph: TaskGraph, otherwise: Callable[[int], simpy.Event]) -> None:
         self._env, self._otherwise = env, otherwise
         self._phases = graph.first_transfer
-        self._lane = graph.lane.tolist()
+        self._rank, self._lane = graph.rank.tolist(), graph.lane.tolist()
         self._beside_s = graph.duration_s.tolist()
         self._alone_s = _alone_s(graph)
         self._exchanging = [False] * graph.schedule.ranks
@@ -46,8 +46,8 @@ class OnDemandSms:
         """Start a node; the event fires when it is done."""
         if node >= self._phases:
             return self._otherwise(node)
-        rank, lane = divmod(self._lane[node], RUNNING_LANES)
-        if lane == ALLTOALL:
+        rank = self._rank[node]
+        if self._lane[node] == Lane.ALLTOALL:
             return self._exchange(node, rank)
         if self._alone_s[node] == self._beside_s[node]:
             return self._otherwise(node)

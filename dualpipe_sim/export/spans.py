@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import LANES, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import Kind, Op
 
@@ -68,12 +67,11 @@ def phases(timeline: Timeline) -> Iterator[Span]:
     graph, schedule = timeline.graph, timeline.graph.schedule
     starts, ends = whole_ns(timeline.start_s).tolist(), whole_ns(timeline.end_s).tolist()
     op_rows, task = graph.op_of_node.tolist(), graph.task.tolist()
-    for node, (lane, row) in enumerate(zip(graph.lane.tolist(), graph.phase.tolist(), strict=True)):
+    for node, (rank, row) in enumerate(zip(graph.rank.tolist(), graph.phase.tolist(), strict=True)):
         phase = graph.phases[row]
-        rank, code = divmod(lane, RUNNING_LANES)
         what = schedule.task(task[node]) if phase.name == "op" else schedule.op(op_rows[node])
         name = str(what) if phase.name == "op" else f"{phase.name} {Kind(phase.kind)}"
-        yield Span(rank, LANES[code], starts[node], ends[node], name, str(what), what.ops, phase.layer)
+        yield Span(rank, str(phase.lane), starts[node], ends[node], name, str(what), what.ops, phase.layer)
 
 
 def transfers(timeline: Timeline) -> list[tuple[Span, Span]]:

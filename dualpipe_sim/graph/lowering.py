@@ -1,25 +1,41 @@
-"""Lowering: order, costs and topology meet here, and only here, and become a task graph."""
+"""Lowering: order, costs and topology meet here, and only here, and become a task graph.
+
+Everything is an array operation over all tasks at once. The costs are asked once for each *shape* of task (kind and
+stage, or the two of a pair) for its phases, a *template*; tasks of a shape have the same phases, so a node of the graph
+is a task and a row in the templates. Four arrays carry that through this file:
+
+- ``task[node]``: the task that a phase is part of, ascending.
+- ``phase[node]``: its row in the templates, which stand shape after shape.
+- ``begin[task]``: the task's first node; ``begin[task] + i`` is its phase i, which is how templates name each other.
+- ``first[task]``, ``last[task]``: its first or last node on one lane, or ``NO_NODE`` where it has none there.
+
+Two tasks of two phases each, of one shape: ``task = [0, 0, 1, 1]``, ``phase = [0, 1, 0, 1]``, ``begin = [0, 2]``.
+An edge is a pair (waits for, node); what a lane's order says already is no edge.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES, Costs, Phase, StageCosts, TaskShape
+from dualpipe_sim.arrays import FloatArray, IntArray, distinct
+from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
+from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.graph.rendezvous import in_order, messages_before, tasks_before
+from dualpipe_sim.graph.rendezvous import Issued, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
-from dualpipe_sim.order.dependencies import needs
-from dualpipe_sim.order.ops import B, Kind
+from dualpipe_sim.hardware.cluster import Topology
+from dualpipe_sim.lanes import PHASE_LANES, Lane
+from dualpipe_sim.order.dependencies import dependencies
+from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.schedule import Schedule
 
-if TYPE_CHECKING:
-    from dualpipe_sim.hardware.cluster import Topology
-    from dualpipe_sim.runtimes.torch import Message
+Edges: TypeAlias = tuple[IntArray, IntArray]
+"""(waits for, node) of some edges, side by side."""
 
 
 def lower(
@@ -41,6 +57,7 @@ def lower(
 
     Raises:
         ScheduleError: an op that is missing, doubled, or never gets what it needs.
+        UserError: phases that no engine can play.
 
     """
     if contention and topology is None:
@@ -50,32 +67,33 @@ def lower(
     task = np.repeat(np.arange(len(sizes)), sizes)
     begin = np.cumsum(sizes) - sizes
     phase = first_phase[task] + np.arange(len(task)) - begin[task]
-    rank = schedule.rank_of_task[task]
-    lane = rank * RUNNING_LANES + np.array([one.lane for one in phases])[phase]
+    lane = np.array([one.lane for one in phases])[phase]
 
-    producer, consumer = needs(schedule)
+    producer, consumer = dependencies(schedule)
     crosses = schedule.rank[producer] != schedule.rank[consumer]
     sends, receives = producer[crosses], consumer[crosses]
-    order, messages = in_order(schedule, receives) if rendezvous else (np.arange(len(sends)), [])
-    transfers = _transfers(schedule, sends[order], receives[order], stage_costs, topology)
+    in_turn = issued(schedule, receives) if rendezvous else None
+    if in_turn is not None:
+        sends, receives = sends[in_turn.order], receives[in_turn.order]
+    transfers = _transfers(schedule, sends, receives, stage_costs, topology)
     transfer = len(task) + np.arange(len(transfers))
-    first_of_task = _first_of_task(lane, task, len(sizes))
+    first_on = {here: _first_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in _in_use(phases)}
     edges = [
         _edges_inside(phases, phase, begin, task),
-        *_edges_between_tasks(first_of_task, lane, task, rank),
+        *_edges_between_tasks(first_on, lane, task, schedule),
         (_output(schedule, phases, phase, begin, sizes, transfers.producer), transfer),
-        *_inputs(first_of_task, schedule.task_of_op[transfers.consumer], transfer),
+        *_inputs(first_on, schedule.task_of_op[transfers.consumer], transfer),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
-        *_edges_of_messages(schedule, messages, lane, task, len(sizes)),
+        *([] if in_turn is None else _edges_of_messages(in_turn, lane, task, len(sizes))),
     ]
     return TaskGraph(
         schedule=schedule,
+        costs=stage_costs,
         phases=phases,
         task=task,
         phase=phase,
-        lane=lane,
-        duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, topology)),
+        duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, stage_costs, topology)),
         transfers=transfers,
         edges=_sorted_by_target(edges),
         shared=topology if contention else None,
@@ -102,45 +120,39 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
     if old != new:
         raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
     transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, stage_costs, topology)
-    return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, topology))
-
-
-def task_shapes(schedule: Schedule) -> tuple[list[TaskShape], IntArray]:
-    """Return the distinct shapes of a schedule's tasks, and which of them each task has, shape ``(tasks,)``."""
-    stages = schedule.placement.stages
-    row = schedule.first_op
-    second = np.where(schedule.partner[row] < 0, stages, schedule.stage[np.minimum(row + 1, len(schedule.rank) - 1)])
-    codes, shape_of_task = _distinct((schedule.kind[row] * stages + schedule.stage[row]) * (stages + 1) + second)
-    shapes: list[TaskShape] = []
-    for code in codes.tolist():
-        first, backward = divmod(code, stages + 1)
-        alone = divmod(first, stages)
-        shapes.append((alone,) if backward == stages else (alone, (B, backward)))
-    return shapes, shape_of_task
-
-
-Edges = tuple[IntArray, IntArray]
+    return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, stage_costs, topology))
 
 
 def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...], IntArray, IntArray]:
     """Ask the costs once for each shape of task; return all phases, and each task's number and first of them."""
-    shapes, shape_of_task = task_shapes(schedule)
+    shapes, shape_of_task = schedule.task_shapes
     phases: list[Phase] = []
     sizes, starts = [], []
     for task in shapes:
         template = costs.phases(task)
-        for one in template:
-            _check_seconds(f"{Kind(one.kind)} of stage {task[one.half][1]}", one.duration_s)
+        _check_template(task, template)
         starts.append(len(phases))
         sizes.append(len(template))
         phases.extend(template)
     return tuple(phases), np.array(sizes)[shape_of_task], np.array(starts)[shape_of_task]
 
 
-def _distinct(values: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the few values that there are, ascending, and which of them each one is."""
-    distinct = np.unique(values)
-    return distinct, np.searchsorted(distinct, values)
+def _check_template(task: TaskShape, template: tuple[Phase, ...]) -> None:
+    """Refuse phases that no engine can play: none at all, a lane that ranks do not have, or no time."""
+    if not template:
+        what = " and ".join(f"{Kind(kind)} of stage {stage}" for kind, stage in task)
+        raise UserError(f"the costs have no phases for {what}; a task is one phase at least")
+    for one in template:
+        what = f"{Kind(one.kind)} of stage {task[one.half][1]}"
+        if one.lane not in PHASE_LANES:
+            known = " or ".join(f"{lane} ({lane.value})" for lane in PHASE_LANES)
+            raise UserError(f"{what} has a phase '{one.name}' on lane {one.lane!r}; phases run on {known}")
+        _check_seconds(what, one.duration_s)
+
+
+def _in_use(phases: tuple[Phase, ...]) -> list[Lane]:
+    used = {one.lane for one in phases}
+    return [lane for lane in PHASE_LANES if lane in used]
 
 
 def _check_seconds(what: str, seconds: float) -> None:
@@ -151,17 +163,20 @@ def _check_seconds(what: str, seconds: float) -> None:
 def _transfers(
     schedule: Schedule, producer: IntArray, consumer: IntArray, costs: StageCosts, topology: Topology | None
 ) -> Transfers:
+    """Return the transfers; one whose time is given carries no bytes, and that time is its latency."""
     given = costs.transfer_s
     _check_seconds("a transfer", given or 0.0)
+
+    def latency_s(source: int, target: int) -> float:
+        if given is not None or topology is None:
+            return given or 0.0
+        return topology.route(source, target).latency_s
+
     return Transfers(
         producer=producer,
         consumer=consumer,
         size_bytes=np.broadcast_to(costs.transfer_bytes if given is None else 0.0, len(producer)),
-        latency_s=(
-            _by_route(schedule, producer, consumer, topology, 0.0)
-            if given is None
-            else np.broadcast_to(given, len(producer))
-        ),
+        latency_s=_by_hop(schedule, producer, consumer, latency_s),
     )
 
 
@@ -170,28 +185,25 @@ def _phase_s(phases: tuple[Phase, ...], phase: IntArray) -> FloatArray:
     return seconds
 
 
-def _alone_s(schedule: Schedule, transfers: Transfers, topology: Topology | None) -> FloatArray:
+def _alone_s(schedule: Schedule, transfers: Transfers, costs: StageCosts, topology: Topology | None) -> FloatArray:
     """Seconds of each transfer where no other shares its links, shape ``(transfers,)``."""
-    if not transfers.size_bytes.any():
-        return transfers.latency_s
-    size = float(transfers.size_bytes[0])
-    return _by_route(schedule, transfers.producer, transfers.consumer, topology, size)
+    return _by_hop(schedule, transfers.producer, transfers.consumer, partial(hop_s, costs, topology))
 
 
-def _by_route(
-    schedule: Schedule, producer: IntArray, consumer: IntArray, topology: Topology | None, size_bytes: float
+def _by_hop(
+    schedule: Schedule, producer: IntArray, consumer: IntArray, seconds: Callable[[int, int], float]
 ) -> FloatArray:
-    if topology is None:
-        raise ScheduleError("transfers are given as bytes, so a cluster is needed: its links say how long they take")
+    """Ask for the seconds from one rank to another once for each two ranks, shape ``(transfers,)``."""
     ranks = schedule.ranks
-    hop = schedule.rank[producer] * ranks + schedule.rank[consumer]
-    hops, hop_of_transfer = _distinct(hop)
-    seconds = [topology.route(*divmod(code, ranks)).seconds(size_bytes) for code in hops.tolist()]
-    return np.array(seconds)[hop_of_transfer]
+    hops, hop = distinct(schedule.rank[producer] * ranks + schedule.rank[consumer])
+    return np.array([seconds(*divmod(code, ranks)) for code in hops.tolist()], dtype=np.float64)[hop]
 
 
 def _edges_inside(phases: tuple[Phase, ...], phase: IntArray, begin: IntArray, task: IntArray) -> Edges:
-    """Edges between the phases of one task, beside the order of their lanes."""
+    """Edges between the phases of one task, beside the order of their lanes.
+
+    A template says "row 5 waits for the task's phase 2"; every node of row 5 then waits for its own task's node 2.
+    """
     waits = [(row, local) for row, one in enumerate(phases) for local in one.after]
     if not waits:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -202,36 +214,41 @@ def _edges_inside(phases: tuple[Phase, ...], phase: IntArray, begin: IntArray, t
 
 
 def _rows_by_value(values: IntArray, count: int) -> list[IntArray]:
+    """Return where each value from 0 to ``count`` - 1 stands, ascending: ``[1, 0, 1]`` gives ``[[1], [0, 2]]``."""
     by_value = np.argsort(values, kind="stable")
     return np.split(by_value, np.searchsorted(values[by_value], np.arange(1, count)))
 
 
-def _first_of_task(lane: IntArray, task: IntArray, tasks: int) -> dict[int, IntArray]:
-    """First phase of each task on each lane in use, NO_NODE where it has none there, by lane, shape ``(tasks,)``."""
-    first_of_task = {}
-    for code in (COMPUTE, ALLTOALL):
-        last_to_first = np.flatnonzero(lane % RUNNING_LANES == code)[::-1]
-        if len(last_to_first):
-            first_of_task[code] = first = np.full(tasks, NO_NODE)
-            first[task[last_to_first]] = last_to_first
-    return first_of_task
+def _first_of_task(task: IntArray, nodes: IntArray, tasks: int) -> IntArray:
+    """First of some nodes, given in order, of each task, NO_NODE where it has none of them, shape ``(tasks,)``."""
+    first = np.full(tasks, NO_NODE)
+    first[task[nodes[::-1]]] = nodes[::-1]  # of several writes to one place the last one stays
+    return first
+
+
+def _last_of_task(task: IntArray, nodes: IntArray, tasks: int) -> IntArray:
+    """Last of some nodes, given in order, of each task, NO_NODE where it has none of them, shape ``(tasks,)``."""
+    last = np.full(tasks, NO_NODE)
+    last[task[nodes]] = nodes
+    return last
 
 
 def _edges_between_tasks(
-    first_of_task: dict[int, IntArray], lane: IntArray, task: IntArray, rank: IntArray
+    first_on: Mapping[Lane, IntArray], lane: IntArray, task: IntArray, schedule: Schedule
 ) -> Iterable[Edges]:
     """A task starts when the one before it on its rank is done, on every lane.
 
-    Where a task's first phase on a lane follows a phase of the other lane, an edge says so; that the last phase on
-    a lane comes after all before it there is the lane's order.
+    That the phases of one lane run in turn is the lane's order. Across lanes an edge says it: a task's first phase
+    here waits for the last phase over there of an earlier task of its rank, which is the one before the first node
+    over there that is not earlier.
     """
-    for here, other in permutations(first_of_task, 2):
-        on_other = np.flatnonzero(lane % RUNNING_LANES == other)
-        first = first_of_task[here][first_of_task[here] >= 0]
-        # the last phase on the other lane of an earlier task of the same rank
-        before = np.searchsorted(task[on_other], task[first]) - 1
-        earlier = on_other[np.maximum(before, 0)]
-        waits = (before >= 0) & (rank[earlier] == rank[first])
+    rank = schedule.rank_of_task
+    for here, other in permutations(first_on, 2):
+        over_there = np.flatnonzero(lane == other)
+        first = first_on[here][first_on[here] >= 0]
+        before = np.searchsorted(task[over_there], task[first]) - 1
+        earlier = over_there[np.maximum(before, 0)]
+        waits = (before >= 0) & (rank[task[earlier]] == rank[task[first]])
         yield earlier[waits], first[waits]
 
 
@@ -243,7 +260,7 @@ def _output(
     sizes: IntArray,
     op: IntArray,
 ) -> IntArray:
-    """Return the last phase of each op's own half of its task."""
+    """Return the last phase of each op's own half of its task, shape as ``op``: its output is ready then."""
     task = schedule.task_of_op[op]
     if len(phase) == len(begin):
         return begin[task]
@@ -256,43 +273,33 @@ def _output(
     return np.asarray(np.where(found >= 0, found, last[task].max(axis=1)))
 
 
-def _inputs(first_of_task: dict[int, IntArray], consumer: IntArray, transfer: IntArray) -> Iterable[Edges]:
+def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, transfer: IntArray) -> Iterable[Edges]:
     """A task starts when all its inputs are there: on every lane, its first phase waits for each."""
-    for first in first_of_task.values():
+    for first in first_on.values():
         there = first[consumer] >= 0
         yield transfer[there], first[consumer[there]]
 
 
-def _edges_of_messages(
-    schedule: Schedule, messages: list[Message], lane: IntArray, task: IntArray, tasks: int
-) -> Iterable[Edges]:
+def _edges_of_messages(in_turn: Issued, lane: IntArray, task: IntArray, tasks: int) -> Iterable[Edges]:
     """A send or receive waits for the tasks and for the messages issued before it."""
-    if not messages:
-        return
-    for last in _last_of_task(lane, task, tasks):
-        for before, message in tasks_before(schedule, messages):
-            there = last[before] >= 0
-            yield last[before[there]], len(task) + message[there]
-    earlier, later = messages_before(messages, schedule.ranks)
+    before, message = in_turn.after_task
+    for here in PHASE_LANES:
+        last = _last_of_task(task, np.flatnonzero(lane == here), tasks)
+        there = last[before] >= 0
+        yield last[before[there]], len(task) + message[there]
+    earlier, later = in_turn.after_message
     yield len(task) + earlier, len(task) + later
 
 
-def _last_of_task(lane: IntArray, task: IntArray, tasks: int) -> Iterable[IntArray]:
-    """Last phase of each task on a lane, NO_NODE where it has none there, lane by lane, shape ``(tasks,)``."""
-    for code in (COMPUTE, ALLTOALL):
-        on_lane = np.flatnonzero(lane % RUNNING_LANES == code)
-        last = np.full(tasks, NO_NODE)
-        last[task[on_lane]] = on_lane
-        yield last
-
-
 def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:
+    """What a rank hands itself against its own order: an edge backward, so that the engine finds the circle."""
     before, after = schedule.task_of_op[producer], schedule.task_of_op[consumer]
     broken = before >= after
     yield begin[before[broken]], begin[after[broken]]
 
 
 def _sorted_by_target(edges: list[Edges]) -> IntArray:
+    """Join edges, sorted by the node that waits, shape ``(2, edges)``; the first of a node's edges stays its first."""
     source = np.concatenate([one for one, _ in edges])
     target = np.concatenate([one for _, one in edges])
     by_target = np.argsort(target, kind="stable")

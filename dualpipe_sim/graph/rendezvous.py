@@ -9,22 +9,37 @@ sides' streams until then. An op waits for the tensors it receives, so also for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.order.messages import Message, Tensor, program_of
 from dualpipe_sim.order.ops import F
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.runtimes.torch import Message, messages_in_order
 
-Waits = tuple[IntArray, IntArray]
+Waits: TypeAlias = tuple[IntArray, IntArray]
 """(waits for, what waits), side by side."""
 
 
-def in_order(schedule: Schedule, consumer: IntArray) -> tuple[IntArray, list[Message]]:
-    """Return the order in which transfers are issued, as places in ``consumer``, and what each one is.
+class Issued(NamedTuple):
+    """Transfers as they are issued. A message is a transfer's number in this order.
+
+    Attributes:
+        order: the transfer that each message is, shape ``(transfers,)``.
+        after_task: (task, message): a message waits for the last task issued before its send, and before its receive.
+        after_message: (message, message): each waits for the one before it on its sender's stream and its receiver's.
+
+    """
+
+    order: IntArray
+    after_task: Waits
+    after_message: Waits
+
+
+def issued(schedule: Schedule, consumer: IntArray) -> Issued:
+    """Return the order in which transfers are issued, and what each one waits for beside the op that makes it.
 
     Args:
         schedule: the order of ops.
@@ -34,30 +49,27 @@ def in_order(schedule: Schedule, consumer: IntArray) -> tuple[IntArray, list[Mes
         ScheduleError: an order that cannot run.
 
     """
-    kind, stage, micro_batch = (
-        column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch)
-    )
-    directions = ("F" if one == F else "B" for one in kind)
-    place = {key: row for row, key in enumerate(zip(directions, stage, micro_batch, strict=True))}
-    messages = messages_in_order(schedule)
-    return np.array([place[one.direction, one.stage, one.micro_batch] for one in messages], dtype=np.int64), messages
+    _, messages = program_of(schedule)
+    columns = (column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch))
+    transfer_of = {
+        Tensor("F" if kind == F else "B", stage, micro_batch): transfer
+        for transfer, (kind, stage, micro_batch) in enumerate(zip(*columns, strict=True))
+    }
+    order = np.array([transfer_of[message.tensor] for message in messages], dtype=np.int64)
+    return Issued(order, _after_task(schedule, messages), _after_message(messages, schedule.ranks))
 
 
-def tasks_before(schedule: Schedule, messages: list[Message]) -> Iterator[Waits]:
-    """Yield (task, message): each message waits for the last task issued before its send, and before its receive."""
-    first = np.searchsorted(schedule.rank_of_task, np.arange(schedule.ranks))
-    number = np.arange(len(messages))
-    for rank, issued in (
-        ([one.source for one in messages], [one.tasks_before_send for one in messages]),
-        ([one.target for one in messages], [one.tasks_before_receive for one in messages]),
-    ):
-        behind = np.array(issued, dtype=np.int64)
-        task = first[np.array(rank, dtype=np.int64)] + behind - 1
-        yield task[behind > 0], number[behind > 0]
+def _after_task(schedule: Schedule, messages: list[Message]) -> Waits:
+    """What a rank issued before a message is a count of its tasks; the last of them is the one to wait for."""
+    sides = [(message.source, message.tasks_before_send) for message in messages]
+    sides += [(message.target, message.tasks_before_receive) for message in messages]
+    rank, before = np.array(sides, dtype=np.int64).reshape(-1, 2).T
+    task = schedule.first_task_of_rank[rank] + before - 1
+    message = np.tile(np.arange(len(messages)), 2)
+    return task[before > 0], message[before > 0]
 
 
-def messages_before(messages: list[Message], ranks: int) -> Waits:
-    """Return (message, message): each waits for the one before it on its sender's stream and on its receiver's."""
+def _after_message(messages: list[Message], ranks: int) -> Waits:
     of_rank: list[list[int]] = [[] for _ in range(ranks)]
     for number, message in enumerate(messages):
         of_rank[message.source].append(number)

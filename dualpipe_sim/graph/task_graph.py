@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import LANES, RUNNING_LANES, Phase
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.costs.phases import Phase, StageCosts
+from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
 
@@ -46,16 +47,42 @@ class Transfers:
         return len(self.producer)
 
 
+class Lanes(NamedTuple):
+    """Which lane of which rank things run on; only here are the two one number.
+
+    Attributes:
+        rank: rank of each thing, shape ``(things,)``.
+        lane: its lane, as the number of a ``Lane``, same shape.
+
+    """
+
+    rank: IntArray
+    lane: IntArray
+
+    def and_on(self, lane: Lane, rank: IntArray) -> Lanes:
+        """Return these and, behind them, what runs on one lane of some ranks."""
+        return Lanes(np.append(self.rank, rank), np.append(self.lane, np.full(len(rank), lane)))
+
+    def in_order(self) -> tuple[IntArray, BoolArray]:
+        """Return all things lane by lane, in the order given on each, and which of them begin a lane.
+
+        Things 0, 1 and 2 on compute of rank 1, rank 0 and rank 1: ``[1, 0, 2]`` and ``[True, True, False]``.
+        """
+        number = self.rank * len(Lane) + self.lane
+        by_lane = np.argsort(number, kind="stable")
+        return by_lane, np.diff(number[by_lane], prepend=-1) != 0
+
+
 @dataclass(frozen=True, eq=False)
 class TaskGraph:
     """Phases and transfers with their durations and predecessors, shape ``(nodes,)`` where nothing else is said.
 
     Attributes:
         schedule: the order that was lowered.
+        costs: the costs that it was lowered with, laid on its stages.
         phases: phases of one task of each shape, shape after shape; every other task of a shape has the same.
         task: task of each phase, shape ``(phases,)``, ascending.
         phase: row in ``phases`` of each phase, shape ``(phases,)``.
-        lane: lane of each phase, rank x RUNNING_LANES + lane code, shape ``(phases,)``.
         duration_s: seconds of each node; of a transfer that of one alone on its route.
         transfers: the transfers, the last rows of the nodes.
         edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
@@ -66,10 +93,10 @@ class TaskGraph:
     """
 
     schedule: Schedule
+    costs: StageCosts
     phases: tuple[Phase, ...]
     task: IntArray
     phase: IntArray
-    lane: IntArray
     duration_s: FloatArray
     transfers: Transfers
     edges: IntArray
@@ -103,6 +130,26 @@ class TaskGraph:
         return not (self.shares_links or self.shares_sms)
 
     @cached_property
+    def rank(self) -> IntArray:
+        """Rank of each phase, shape ``(phases,)``, ascending."""
+        return self.schedule.rank_of_task[self.task]
+
+    @cached_property
+    def lane(self) -> IntArray:
+        """Lane of each phase, as the number of a ``Lane``, shape ``(phases,)``."""
+        return np.array([phase.lane for phase in self.phases])[self.phase]
+
+    def on(self, lane: Lane, rank: int | None = None) -> BoolArray:
+        """Return which phases run on a lane, of all ranks or of one, shape ``(phases,)``."""
+        on_lane: BoolArray = self.lane == lane
+        return on_lane if rank is None else on_lane & (self.rank == rank)
+
+    @property
+    def lanes(self) -> Lanes:
+        """Which lane of which rank each phase runs on."""
+        return Lanes(self.rank, self.lane)
+
+    @cached_property
     def first_phase_of_task(self) -> IntArray:
         """First node of each task, shape ``(tasks,)``."""
         return np.searchsorted(self.task, np.arange(len(self.schedule.first_op)))
@@ -126,7 +173,10 @@ class TaskGraph:
     @cached_property
     def previous_on_lane(self) -> IntArray:
         """The phase before each node on its lane, or NO_NODE (transfers have none)."""
-        return _previous_on_lane(self.lane, self.nodes)
+        by_lane, begins = self.lanes.in_order()
+        previous = np.full(self.nodes, NO_NODE)
+        previous[by_lane[~begins]] = by_lane[np.flatnonzero(~begins) - 1]
+        return previous
 
     @cached_property
     def op_of_node(self) -> IntArray:
@@ -154,7 +204,7 @@ class TaskGraph:
 
     def lane_name(self, node: int) -> str:
         """Return the name of the lane that a node runs on; a transfer shows on its sender's ``send``."""
-        return LANES[self.lane[node] % RUNNING_LANES] if node < self.first_transfer else "send"
+        return str(Lane(self.lane[node]) if node < self.first_transfer else Lane.SEND)
 
     def to_networkx(self) -> nx.DiGraph[int]:
         """Return the graph with ``label`` and ``duration_s`` on nodes; the order of lanes is edges too."""
@@ -167,14 +217,6 @@ class TaskGraph:
         behind = np.flatnonzero(self.previous_on_lane >= 0)
         graph.add_edges_from(zip(self.previous_on_lane[behind].tolist(), behind.tolist(), strict=True))
         return graph
-
-
-def _previous_on_lane(lane: IntArray, nodes: int) -> IntArray:
-    by_lane = np.argsort(lane, kind="stable")
-    follows = np.diff(lane[by_lane], prepend=-1) == 0
-    previous = np.full(nodes, NO_NODE)
-    previous[by_lane[follows]] = by_lane[np.flatnonzero(follows) - 1]
-    return previous
 
 
 def _message(schedule: Schedule, row: int, direction: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.lanes import Lane
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +55,10 @@ class Timeline:
         """End of each task's last phase, shape ``(tasks,)``."""
         return np.maximum.reduceat(self.end_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
 
-    @cached_property
+    @property
     def first_task_of_rank(self) -> IntArray:
         """First task of each rank and, last, the number of tasks, shape ``(ranks + 1,)``."""
-        return np.searchsorted(self.rank, np.arange(self.ranks + 1))
+        return self.graph.schedule.first_task_of_rank
 
     def rows(self) -> Iterator[tuple[int, str, str, float, float]]:
         """Yield (rank, lane, task, start, end) of everything that ran, rank by rank and lane by lane.
@@ -66,19 +67,16 @@ class Timeline:
         """
         graph, schedule = self.graph, self.graph.schedule
         starts, ends = self.start_s.tolist(), self.end_s.tolist()
-        shown: list[tuple[int, int, float, str, str, float]] = []
-        order = {"compute": 0, "alltoall": 1, "send": 2, "recv": 3}
-        for node in range(graph.first_transfer):
-            lane = graph.lane_name(node)
-            rank = int(self.rank[graph.task[node]])
-            shown.append((rank, order[lane], starts[node], lane, graph.label(node), ends[node]))
+        shown: list[tuple[int, Lane, float, str, float]] = []
+        for node, (rank, lane) in enumerate(zip(graph.rank.tolist(), graph.lane.tolist(), strict=True)):
+            shown.append((rank, Lane(lane), starts[node], graph.label(node), ends[node]))
         for transfer in range(len(graph.transfers)):
             node = graph.first_transfer + transfer
             sender, receiver = graph.transfers.producer[transfer], graph.transfers.consumer[transfer]
-            for lane, row, label in (
-                ("send", sender, graph.send_label(transfer)),
-                ("recv", receiver, graph.receive_label(transfer)),
+            for side, row, label in (
+                (Lane.SEND, sender, graph.send_label(transfer)),
+                (Lane.RECV, receiver, graph.receive_label(transfer)),
             ):
-                shown.append((int(schedule.rank[row]), order[lane], starts[node], lane, label, ends[node]))
-        for rank, _, start, lane, label, end in sorted(shown, key=lambda row: row[:3]):
-            yield rank, lane, label, start, end
+                shown.append((int(schedule.rank[row]), side, starts[node], label, ends[node]))
+        for rank, on, start, label, end in sorted(shown, key=lambda row: row[:3]):
+            yield rank, str(on), label, start, end

@@ -132,6 +132,16 @@ class Topology:
 
     def route(self, source: int, target: int) -> Route:
         """Return the route between two ranks: the fewest links, so NVLink inside a node and InfiniBand between."""
+        if (source, target) not in self._routes:
+            self._routes[source, target] = self._find_route(source, target)
+        return self._routes[source, target]
+
+    @cached_property
+    def _routes(self) -> dict[tuple[int, int], Route]:
+        """Routes found so far, by the ranks at their ends."""
+        return {}
+
+    def _find_route(self, source: int, target: int) -> Route:
         import networkx as nx
 
         places = nx.shortest_path(self.network, ("gpu", self.gpu_of_rank[source]), ("gpu", self.gpu_of_rank[target]))

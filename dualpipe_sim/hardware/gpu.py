@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.precision import Precision
 from dualpipe_sim.records import build, need_positive
 
-Precision: TypeAlias = Literal["bf16", "fp8"]
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
 
 

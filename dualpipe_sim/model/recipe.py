@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.hardware.gpu import Gpu, Precision
+from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.precision import BF16_BYTES, FP8_BYTES, SCALE_BYTES, Precision
 from dualpipe_sim.records import build, need_positive
-
-BF16_BYTES = 2.0
-FP8_BYTES = 1.0
-SCALE_BYTES = 4.0
-"""A scale is one FP32 number (DeepGEMM, https://github.com/deepseek-ai/DeepGEMM, SM90 kernels)."""
 
 PROMOTION_FMAS = 2
 """FP32 operations that promote one accumulator: multiply by the joint scale, add (assumed: one FMA each)."""

@@ -13,7 +13,8 @@ from itertools import count
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
+from dualpipe_sim.order.dependencies import producers
+from dualpipe_sim.order.ops import F, Kind, Op
 from dualpipe_sim.order.placement import Placement, PlacementName, named, stages_to_fill
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_cell, rows_of
@@ -128,7 +129,7 @@ def _read(text: str) -> tuple[list[_Row], list[Finding]]:
 
 def _read_cell(cell: str, rank: int, position: int) -> tuple[Op, ...] | Finding:
     try:
-        return tuple(Op(Kind(kind), stage, micro_batch) for kind, stage, micro_batch in parse_cell(cell))
+        return parse_cell(cell)
     except ScheduleError as error:
         return Finding("junk", str(error), rank, position, cell.strip())
 
@@ -265,17 +266,8 @@ def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) ->
 
 def _needs(op: Op, placement: Placement, sites: Mapping[Op, _Site]) -> Iterator[Op]:
     """Yield what an op needs; some of it may be missing."""
-    _, stage, micro_batch = op
-    if op.kind == W:
-        yield Op(I, stage, micro_batch)
-        return
-    if op.kind != F:
-        yield Op(F, stage, micro_batch)
-    if op.kind == F and not placement.is_first[stage]:
-        yield Op(F, stage - 1, micro_batch)
-    elif op.kind != F and not placement.is_last[stage]:
-        whole = Op(B, stage + 1, micro_batch)
-        yield whole if whole in sites else Op(I, stage + 1, micro_batch)
+    for either in producers(op, placement):
+        yield next((one for one in either if one in sites), either[-1])
 
 
 def _before(sites: Mapping[Op, _Site], needs: Mapping[Op, list[Op]]) -> Iterator[Finding]:

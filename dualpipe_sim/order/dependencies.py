@@ -1,33 +1,40 @@
-"""What every op of an order needs from another: the forward before it, the backward behind it, its own other half."""
+"""What every op of an order waits for: the forward before it, the backward behind it, its own other half."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
+from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
 _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-batch of its pipe"
 
 
-def _table(schedule: Schedule, rows: IntArray) -> IntArray:
-    """Row of each (stage, micro-batch) among some ops, or -1, shape ``(stages, most micro-batches)``."""
-    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), -1)
-    stage, micro_batch = schedule.stage[rows], schedule.micro_batch[rows]
-    table[stage, micro_batch] = rows
-    doubled = rows[table[stage, micro_batch] != rows]
-    if len(doubled):
-        row = int(doubled[0])
-        kept = schedule.op(int(table[schedule.stage[row], schedule.micro_batch[row]]))
-        how = "runs twice" if kept == schedule.op(row) else f"runs beside {kept}"
-        raise ScheduleError(f"{_where(schedule, row)} {how}; {_EVERY_OP_ONCE}")
-    return table
+def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
+    """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I."""
+    _, stage, micro_batch = op
+    if op.kind == W:
+        yield (Op(I, stage, micro_batch),)
+        return
+    if op.kind == F:
+        if not placement.is_first[stage]:
+            yield (Op(F, stage - 1, micro_batch),)
+        return
+    yield (Op(F, stage, micro_batch),)
+    if not placement.is_last[stage]:
+        yield Op(B, stage + 1, micro_batch), Op(I, stage + 1, micro_batch)
 
 
-def needs(schedule: Schedule) -> tuple[IntArray, IntArray]:
-    """Return (producer row, consumer row) of everything that an op needs from another op.
+def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
+    """Return (producer row, consumer row) of everything that an op waits for, shape ``(dependencies,)`` each.
+
+    A table of rows by (stage, micro-batch) for each kind makes it a look-up: the F of stage s waits for
+    ``forward_of[s - 1, micro-batch]``, and so on.
 
     Raises:
         ScheduleError: an op that is missing, doubled, or on a rank that does not hold its stage.
@@ -35,22 +42,33 @@ def needs(schedule: Schedule) -> tuple[IntArray, IntArray]:
     """
     kind, stage, micro_batch = schedule.kind, schedule.stage, schedule.micro_batch
     placement = schedule.placement
-    forward_of = _table(schedule, np.flatnonzero(kind == F))
-    backward_of = _table(schedule, np.flatnonzero((kind == B) | (kind == I)))
-    weight_of = _table(schedule, np.flatnonzero(kind == W))
+    forward_of, backward_of, weight_of = (_each_once(schedule, *kinds) for kinds in ((F,), (B, I), (W,)))
     _check_complete(schedule, forward_of, backward_of, weight_of)
 
     forward = np.flatnonzero((kind == F) & ~placement.is_first[stage])
     backward = np.flatnonzero((kind == B) | (kind == I))
     upstream = backward[~placement.is_last[stage[backward]]]
     weight = np.flatnonzero(kind == W)
-    needs = [
+    waits = [
         (forward_of[stage[forward] - 1, micro_batch[forward]], forward),
         (backward_of[stage[upstream] + 1, micro_batch[upstream]], upstream),
         (forward_of[stage[backward], micro_batch[backward]], backward),
         (backward_of[stage[weight], micro_batch[weight]], weight),
     ]
-    return np.concatenate([source for source, _ in needs]), np.concatenate([target for _, target in needs])
+    return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
+
+
+def _each_once(schedule: Schedule, *kinds: Kind) -> IntArray:
+    """Return :meth:`Schedule.rows_of` some kinds, of which a (stage, micro-batch) has one at most."""
+    table = schedule.rows_of(*kinds)
+    rows = np.flatnonzero(np.isin(schedule.kind, kinds))
+    doubled = rows[table[schedule.stage[rows], schedule.micro_batch[rows]] != rows]
+    if len(doubled):
+        row = int(doubled[0])
+        kept = schedule.op(int(table[schedule.stage[row], schedule.micro_batch[row]]))
+        how = "runs twice" if kept == schedule.op(row) else f"runs beside {kept}"
+        raise ScheduleError(f"{_where(schedule, row)} {how}; {_EVERY_OP_ONCE}")
+    return table
 
 
 def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntArray, weight_of: IntArray) -> None:

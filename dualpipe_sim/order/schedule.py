@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray
-from dualpipe_sim.order.ops import Kind, Op, Pair, Task
+from dualpipe_sim.arrays import IntArray, distinct
+from dualpipe_sim.order.ops import B, Kind, Op, Pair, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
 
 
@@ -67,6 +67,38 @@ class Schedule:
         """Rank of each task, shape ``(tasks,)``, ascending."""
         return self.rank[self.first_op]
 
+    @cached_property
+    def first_task_of_rank(self) -> IntArray:
+        """First task of each rank and, last, the number of tasks, shape ``(ranks + 1,)``."""
+        return np.searchsorted(self.rank_of_task, np.arange(self.ranks + 1))
+
+    @cached_property
+    def task_shapes(self) -> tuple[list[TaskShape], IntArray]:
+        """The distinct shapes of the tasks, and which of them each task has, shape ``(tasks,)``.
+
+        A shape is one number while they are told apart: (kind, stage) of the first op, then the stage of a pair's
+        backward, or ``stages`` for a lone op.
+        """
+        stages, row = self.placement.stages, self.first_op
+        second = np.where(self.partner[row] < 0, stages, self.stage[np.minimum(row + 1, len(self.rank) - 1)])
+        codes, shape_of_task = distinct((self.kind[row] * stages + self.stage[row]) * (stages + 1) + second)
+        shapes: list[TaskShape] = []
+        for code in codes.tolist():
+            first, backward = divmod(code, stages + 1)
+            alone = divmod(first, stages)
+            shapes.append((alone,) if backward == stages else (alone, (B, backward)))
+        return shapes, shape_of_task
+
+    def rows_of(self, *kinds: Kind) -> IntArray:
+        """Row of the op of these kinds of each (stage, micro-batch), or -1; shape ``(stages, most micro-batches)``.
+
+        Of several the last one counts.
+        """
+        table = np.full((self.placement.stages, max(self.micro_batches_of_pipe)), -1)
+        rows = np.flatnonzero(np.isin(self.kind, kinds))
+        table[self.stage[rows], self.micro_batch[rows]] = rows
+        return table
+
     def op(self, row: int) -> Op:
         """Return the op in a row."""
         return Op(Kind(self.kind[row]), int(self.stage[row]), int(self.micro_batch[row]))
@@ -79,8 +111,8 @@ class Schedule:
     @cached_property
     def order(self) -> tuple[tuple[Task, ...], ...]:
         """The tasks of each rank in the order they run."""
-        starts = np.searchsorted(self.rank_of_task, np.arange(self.ranks + 1)).tolist()
-        return tuple(tuple(self.task(index) for index in range(start, end)) for start, end in pairwise(starts))
+        bounds = pairwise(self.first_task_of_rank.tolist())
+        return tuple(tuple(self.task(index) for index in range(begin, end)) for begin, end in bounds)
 
     def __eq__(self, other: object) -> bool:
         """Two schedules are equal where placement and order are; the name does not count."""

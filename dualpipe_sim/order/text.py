@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES, OrderBuilder
-from dualpipe_sim.order.ops import Kind
+from dualpipe_sim.order.ops import Kind, Op
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
 
@@ -23,8 +23,8 @@ _LETTERS = Kind.__members__
 _LONGEST_NUMBER = 18  # digits; what is longer is out of range whatever it says
 _LONGEST_QUOTE = 40
 
-Cell: TypeAlias = "list[tuple[Kind, int, int]]"
-"""(kind, stage, micro-batch) of one op, or of a pair's two."""
+Cell: TypeAlias = tuple[Op, ...]
+"""One op, or a pair's two."""
 
 
 def format_order(schedule: Schedule) -> str:
@@ -103,7 +103,7 @@ def parse_cell(cell: str) -> Cell:
     kinds = parts[1::3]
     if len(kinds) == 2 and kinds != ["F", "B"]:
         raise ScheduleError(f"{quoted} must overlap an F with a B, in this order")
-    return [(Kind[kind], numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds)]
+    return tuple(Op(Kind[kind], numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds))
 
 
 def _parse_row(line: str, rank: int) -> list[Cell]:

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from dualpipe_sim.analysis import metrics
-from dualpipe_sim.analysis import step as training
-from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
+from dualpipe_sim.analysis import alltoall, metrics
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.lanes import Lane
 from dualpipe_sim.plan.outcome import Plan, describe
 from dualpipe_sim.plan.run import row_of
 from dualpipe_sim.plan.space import experiment_at, layer_costs
@@ -110,7 +109,7 @@ def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
     ``end of step`` is what is left of gradient reduction after the pipeline, and the optimizer.
     """
     timeline = result.played
-    busy_s, exposed_s = metrics.busy_s(timeline), float(training.exposed_alltoall_s(timeline).mean())
+    busy_s, exposed_s = metrics.busy_s(timeline), float(alltoall.exposed_alltoall_s(timeline).mean())
     mean_s, busiest_s = float(busy_s.mean()), float(busy_s.max())
     redone_s = _recompute_s(experiment)
     return {
@@ -215,5 +214,5 @@ def _recompute_s(experiment: Experiment) -> float:
 
 def _compute_s(experiment: Experiment) -> float:
     graph = lower_choice(experiment, experiment.choice)
-    on_compute = graph.lane % RUNNING_LANES == COMPUTE
+    on_compute = graph.on(Lane.COMPUTE)
     return float(graph.duration_s[: graph.first_transfer][on_compute].sum())

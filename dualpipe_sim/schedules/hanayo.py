@@ -9,7 +9,11 @@ from dualpipe_sim.order.placement import zigzag
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 
-_SLOTS: dict[int, int] = {F: 1, B: 2}  # how long an op takes in the table that the order is read from: the paper's B = 2 F
+_SLOTS: dict[int, int] = {
+    F: 1,
+    B: 2,
+}
+"""How long an op takes in the table that the order is read from: the paper's B = 2 F."""
 
 
 @register("hanayo", tries={"waves": (1, 2, 3, 4)})

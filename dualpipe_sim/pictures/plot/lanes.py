@@ -8,8 +8,8 @@ import numpy as np
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
 from dualpipe_sim.arrays import BoolArray, IntArray
-from dualpipe_sim.costs.phases import COMPUTE, RUNNING_LANES
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.lanes import Lane
 from dualpipe_sim.pictures.plot.cells import Boxes, Cells, phase_cells
 from dualpipe_sim.pictures.plot.window import Window
 
@@ -63,7 +63,7 @@ def _compute_shown(timeline: Timeline, window: Window) -> IntArray:
     graph = timeline.graph
     begin_s, end_s = timeline.start_s[: graph.first_transfer], timeline.end_s[: graph.first_transfer]
     seen = window.sees(window.row_of_rank[timeline.rank[graph.task]], begin_s, end_s)
-    return np.flatnonzero(seen & (end_s > begin_s) & (graph.lane % RUNNING_LANES == COMPUTE))
+    return np.flatnonzero(seen & (end_s > begin_s) & graph.on(Lane.COMPUTE))
 
 
 def _longest_of_each(node: IntArray, boxes: Boxes) -> BoolArray:

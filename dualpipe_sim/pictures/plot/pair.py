@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import ALLTOALL, COMPUTE, RUNNING_LANES
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.lanes import PHASE_LANES
 from dualpipe_sim.order.ops import Kind, Op, Pair
 from dualpipe_sim.pictures.palette import KIND_STYLES, Colour, Theme, ThemeName, between, ink_on
 from dualpipe_sim.pictures.plot import legend
@@ -133,7 +133,7 @@ def _inside(timeline: Timeline, task: int) -> _Inside:
             f"pair: {graph.schedule.task(task)} is not cut into phases; costs of the kind layers cut ops into them"
         )
     begin_s = float(timeline.task_start_s[task])
-    lane = graph.lane[node] % RUNNING_LANES
+    lane = graph.lane[node]
     boxes = Boxes(lane, timeline.start_s[node] - begin_s, timeline.end_s[node] - begin_s)
     sent = graph.first_transfer + np.flatnonzero(graph.schedule.task_of_op[graph.transfers.producer] == task)
     sent = sent[timeline.end_s[sent] > timeline.start_s[sent]]
@@ -148,7 +148,7 @@ def _inside(timeline: Timeline, task: int) -> _Inside:
 
 def _title(inside: _Inside) -> str:
     graph, boxes = inside.timeline.graph, inside.boxes
-    compute_s, alltoall_s = (float(boxes.where(boxes.row == lane).width_s().sum()) for lane in (COMPUTE, ALLTOALL))
+    compute_s, alltoall_s = (float(boxes.where(boxes.row == lane).width_s().sum()) for lane in PHASE_LANES)
     exposed_s = float((inside.exposed[:, 1] - inside.exposed[:, 0]).sum())
     return (
         f"{graph.schedule.task(inside.task)} on rank {inside.timeline.rank[inside.task]}: "

@@ -19,7 +19,6 @@ from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
 from dualpipe_sim.analysis.occupancy import Held, activations_held, bytes_held
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import RUNNING_LANES
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import Kind
@@ -146,7 +145,7 @@ def _look_of_phase(graph: TaskGraph) -> IntArray:
 
 def _look(graph: TaskGraph, row: int) -> tuple[object, ...]:
     phase = graph.phases[row]
-    return phase.name, phase.kind, phase.layer, phase.lane % RUNNING_LANES, phase.half
+    return phase.name, phase.kind, phase.layer, phase.lane, phase.half
 
 
 def _packed(columns: Mapping[str, NDArray[Any]]) -> Json:

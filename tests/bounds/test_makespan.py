@@ -1,0 +1,236 @@
+"""Bounds: never above what runs, exact where a paper's formula is, and worked out by hand."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.memory import memory_of
+from dualpipe_sim.bounds.makespan import Limit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
+from dualpipe_sim.bounds.memory import keeps_of, least_memory_bytes
+from dualpipe_sim.config import load_experiment
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
+from dualpipe_sim.lanes import Lane
+from dualpipe_sim.order.ops import B, F, I, TaskShape, W
+from dualpipe_sim.order.placement import Placement, linear
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import build, schedules, spec
+from dualpipe_sim.simulation import run
+
+ROUNDING = 1 + 1e-9
+
+SIZES = [(1, 1), (2, 4), (2, 6), (4, 8), (4, 9), (4, 12), (6, 12)]
+seconds = st.floats(0.01, 100)
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> Schedule:
+    """Draw any registered schedule at any small size that it accepts, with any of its options that are words."""
+    chosen = schedules()[draw(st.sampled_from(sorted(schedules())))]
+    ranks, micro_batches = draw(st.sampled_from(SIZES))
+    options = {
+        option: draw(st.sampled_from(get_args(parameter.annotation)))
+        for option, parameter in chosen.options.items()
+        if get_origin(parameter.annotation) is Literal
+    }
+    assume(chosen.accepts(ranks, micro_batches, **options))
+    return build(chosen.name, ranks, micro_batches, **options)
+
+
+def a_cost(ranks: int) -> st.SearchStrategy[float | tuple[float, ...]]:
+    return seconds | st.tuples(*[seconds] * ranks)
+
+
+@st.composite
+def uniform_costs(draw: st.DrawFn, ranks: int) -> UniformCosts:
+    cost = a_cost(ranks)
+    return UniformCosts(draw(cost), draw(cost), draw(cost), draw(st.none() | cost), draw(st.none() | seconds), 1e8)
+
+
+def topologies(ranks: int) -> st.SearchStrategy[Topology]:
+    link = st.builds(Link, st.floats(1e6, 1e11), st.floats(0, 1))
+    cluster = st.builds(Cluster, gpus_per_node=st.integers(1, 8), nvlink=link, infiniband=link)
+    return cluster.map(lambda one: one.topology(ranks))
+
+
+@dataclass(frozen=True)
+class RandomPhases:
+    """Tasks of a few phases on both lanes, of any lengths: what is true of them is true of every cost model."""
+
+    seed: int
+    transfer_s: float | None = 0.5
+    transfer_bytes: float = 0.0
+
+    def on(self, placement: Placement) -> "RandomPhases":  # noqa: ARG002 - the same at every stage
+        return self
+
+    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+        random = np.random.default_rng([self.seed, *(number for op in task for number in op)])
+        phases = [Phase(Lane.COMPUTE, float(random.uniform(0, 3)), task[0][0])]
+        for half, (kind, _) in enumerate(task):
+            for layer in range(random.integers(0, 4)):
+                waits_for = tuple(int(one) for one in np.flatnonzero(random.random(len(phases)) < 0.3))
+                lane = Lane.COMPUTE if random.random() < 0.5 else Lane.ALLTOALL
+                phases.append(Phase(lane, float(random.uniform(0, 3)), kind, "part", layer, half, waits_for))
+        return tuple(phases)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Schedule, UniformCosts | RandomPhases, Topology]:
+    order = draw(orders())
+    costs = draw(uniform_costs(order.ranks) | st.builds(RandomPhases, st.integers(0, 2**32)))
+    return order, costs, draw(topologies(order.ranks))
+
+
+@given(cases())
+@settings(max_examples=80)
+def test_no_bound_is_above_the_makespan(case: tuple[Schedule, UniformCosts | RandomPhases, Topology]) -> None:
+    order, costs, topology = case
+    makespan_s = longest_path.play(lower(order, costs, topology)).makespan_s * ROUNDING
+    stage_costs = costs.on(order.placement)
+    assert order_bound_s(order, stage_costs, topology) <= makespan_s
+    assert busiest_rank_s(order, stage_costs) <= makespan_s
+    assert placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology) <= makespan_s
+
+
+def test_an_output_that_is_ready_before_its_task_ends_is_not_waited_for_longer() -> None:
+    """The last backward's gradient may leave long before the last rank is done with it."""
+    order, costs = build("1f1b", 4, 8), RandomPhases(2**32 - 1)
+    topology = Cluster(1, Link(1e6), Link(1e6)).topology(4)
+    makespan_s = longest_path.play(lower(order, costs, topology)).makespan_s
+    assert order_bound_s(order, costs, topology) <= makespan_s * ROUNDING
+
+
+@given(cases())
+@settings(max_examples=30)
+def test_nor_is_one_above_the_makespan_where_links_are_shared(
+    case: tuple[Schedule, UniformCosts | RandomPhases, Topology],
+) -> None:
+    order, costs, topology = case
+    played = discrete_event.play(lower(order, costs, topology, contention=True))
+    assert order_bound_s(order, costs.on(order.placement), topology) <= played.makespan_s * ROUNDING
+
+
+@given(cases())
+@settings(max_examples=80)
+def test_what_an_order_holds_makes_it_no_faster_than_the_bound_within_that_limit(
+    case: tuple[Schedule, UniformCosts | RandomPhases, Topology],
+) -> None:
+    order, costs, topology = case
+    timeline = longest_path.play(lower(order, costs, topology))
+    limit = Limit(metrics.whole_rank_share(order), metrics.peak_activations_by_rank(timeline), from_start=True)
+    stage_costs = costs.on(order.placement)
+    free_s, held_s = (
+        placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology, limit=one)
+        for one in (None, limit)
+    )
+    assert free_s <= held_s <= timeline.makespan_s * ROUNDING
+
+
+@pytest.mark.parametrize(("ranks", "micro_batches"), [(1, 3), (4, 8), (8, 32)])
+def test_1f1b_is_bounded_by_its_own_length(ranks: int, micro_batches: int) -> None:
+    # (M + P - 1)(F + B): Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, section 2.2.1
+    order, costs = build("1f1b", ranks, micro_batches), UniformCosts(1.0, 1.25, 0.75)
+    bound_s = order_bound_s(order, costs.on(order.placement))
+    assert bound_s == pytest.approx((micro_batches + ranks - 1) * 3)
+
+
+def test_no_order_beats_the_last_ranks_way_there_and_its_work() -> None:
+    # Three forwards reach rank 3, which then has eight of F, I and W; or, its W left to the end, eight of F and I, and
+    # three I on the way back, then W: 3 + 24 = 27 against 3 + 16 + 3 + 1 = 23.
+    costs = UniformCosts(1.0, 1.0, 1.0)
+    assert placement_bound_s(linear(4), (8,), costs.on(linear(4))) == 27
+
+
+def test_with_little_work_it_is_the_way_of_a_micro_batch() -> None:
+    # Down four ranks, back up, and one W; transfers of 10 each of the six times.
+    costs = UniformCosts(1.0, 2.0, 3.0, transfer_s=10.0)
+    assert placement_bound_s(linear(4), (1,), costs.on(linear(4))) == 4 + 8 + 3 + 60
+
+
+def test_one_activation_at_a_time_makes_micro_batches_follow_each_other() -> None:
+    # On rank 0 of two a micro-batch is there from F to the end of I: F, F, I, I. One at a time, five of them: 20.
+    costs, placement = UniformCosts(1.0, 1.0, 1.0), linear(2)
+    one = Limit(np.ones(2), np.ones(2), from_start=True)
+    assert placement_bound_s(placement, (5,), costs.on(placement), limit=one) == 20
+
+
+def test_what_does_not_fit_once_never_runs() -> None:
+    costs, placement = UniformCosts(1.0, 1.0, 1.0), linear(2)
+    half = Limit(np.ones(2), np.array([0.5, 2.0]), from_start=True)
+    assert placement_bound_s(placement, (5,), costs.on(placement), limit=half) == np.inf
+
+
+def test_a_pairs_halves_are_ready_when_their_own_phases_end() -> None:
+    # compute: attn F 2, mlp I 3, mlp F 1; all-to-all: dispatch F 4 after attn F, which mlp F waits for.
+    pair = [Phase(Lane.COMPUTE, 2, F), Phase(Lane.COMPUTE, 3, I, half=1), Phase(Lane.ALLTOALL, 4, F, after=(0,))]
+    time = task_time([*pair, Phase(Lane.COMPUTE, 1, F, after=(2,))])
+    assert time == (7, 7, 5)
+
+
+def test_where_sms_are_shared_on_demand_compute_counts_as_if_it_had_them_all() -> None:
+    assert task_time([Phase(Lane.COMPUTE, 3, W, alone_s=2.0), Phase(Lane.COMPUTE, 1, B)]).whole_s == 3
+
+
+# --- a model ---------------------------------------------------------------------------------------------------------
+
+SMALL = {
+    "pipeline": {"ranks": 4, "micro_batches": 8},
+    "schedule": "1f1b",
+    "costs": {"kind": "layers"},
+    "model": {"preset": "deepseek-v2-lite", "layers": 9},
+    "gpu": "h800",
+    "cluster": "h800-ib",
+    "parallel": {"expert": 8, "data": 8},
+    "training": {"sequence_length": 4096},
+}
+
+
+def layered(name: str, **settings: object) -> tuple[Schedule, LayerCosts, TaskGraph]:
+    experiment = load_experiment(SMALL, {key.replace("__", "."): value for key, value in settings.items()})
+    assert isinstance(experiment.costs, LayerCosts)
+    order = build(name, 4, 8)
+    return order, experiment.costs, lower(order, experiment.costs, experiment.cluster.topology(4))
+
+
+@pytest.mark.parametrize("name", sorted(schedules()))
+@pytest.mark.parametrize("layout", ["even", "balanced"])
+def test_no_bound_is_above_a_step_or_a_peak_of_a_model(name: str, layout: str) -> None:
+    if not spec(name).accepts(4, 8):
+        pytest.skip("refuses the size")
+    order, costs, graph = layered(name, pipeline__layout=layout)
+    timeline = longest_path.play(graph)
+    topology = costs.cluster.topology(4)
+    bound_s = order_bound_s(order, costs.on(order.placement), topology)
+    assert bound_s <= timeline.makespan_s * ROUNDING
+    free_s = placement_bound_s(order.placement, order.micro_batches_of_pipe, costs.on(order.placement), topology)
+    assert free_s <= timeline.makespan_s * ROUNDING
+    peaks = memory_of(timeline, costs).peak_bytes_by_rank
+    assert (least_memory_bytes(order, keeps_of(costs, order.placement)) <= peaks).all()
+
+
+def test_of_1f1b_only_boundaries_are_left_out_of_the_least_memory() -> None:
+    order, costs, graph = layered("1f1b")
+    peaks = memory_of(longest_path.play(graph), costs).peak_bytes_by_rank
+    boundary_bytes = 4096 * 2048 * 2
+    least = least_memory_bytes(order, keeps_of(costs, order.placement))
+    assert (peaks - least <= 2 * boundary_bytes).all()
+
+
+def test_a_step_with_shared_sms_and_links_is_no_faster_than_its_bound() -> None:
+    experiment = load_experiment(SMALL, {"schedule": "dualpipe", "overlap": {"sharing": "on-demand"}})
+    done = run(replace(experiment, contention="fair"), experiment.choice)
+    order = build("dualpipe", 4, 8)
+    bound_s = order_bound_s(order, experiment.costs.on(order.placement), experiment.cluster.topology(4))
+    assert done.makespan_s is not None
+    assert bound_s <= done.makespan_s * ROUNDING

@@ -1,0 +1,187 @@
+"""Bytes of activations and state, derived from shapes, against published formulas and sums worked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import yaml
+
+from dualpipe_sim.costs.alltoall import expert_group
+from dualpipe_sim.costs.memory import (
+    Hosted,
+    alltoall_buffer_bytes,
+    boundary_bytes,
+    head_activations,
+    hosted,
+    hosted_layers,
+    layer_activations,
+    mtp_activations,
+    reduced_gradient_bytes,
+    static_bytes,
+    weight_gradient_inputs,
+)
+from dualpipe_sim.model.architecture import LayerKind, Model
+from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.precision import Precision
+
+PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets" / "models"
+T = 4096
+
+
+def keep_all(precision: Precision) -> Recipe:
+    return Recipe(precision, recompute_norms=False, recompute_up_projections=False, recompute_activation=False)
+
+
+def model(name: str) -> Model:
+    return Model.from_mapping(cast("dict[str, object]", yaml.safe_load((PRESETS / f"{name}.yaml").read_text())))
+
+
+V3 = model("deepseek-v3")
+assert V3.experts is not None
+GROUP = expert_group(V3.experts, 64, 8)
+GPTS = ("gpt-1.5b", "gpt-6.2b", "gpt-14.6b", "gpt-28.3b")
+
+
+def items_mb(recipe: Recipe, kind: LayerKind = "moe") -> dict[str, float]:
+    received = T * GROUP.distinct_gpus
+    items = layer_activations(V3, kind, recipe, tokens=T, sequence_length=T, received_tokens=received)
+    return {name: size / 1e6 for name, size in items.items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "megabytes"),
+    [
+        (Recipe(), "moe", 624),
+        (Recipe(), "dense", 393),
+        (keep_all("fp8"), "moe", 1308),
+        (Recipe("bf16"), "moe", 1017),
+        (keep_all("bf16"), "moe", 1839),
+    ],
+)
+def test_v3_layer_keeps_the_megabytes_worked_by_hand(recipe: Recipe, kind: LayerKind, megabytes: float) -> None:
+    # 0.1 %: the sums by hand take 7.48 distinct GPUs a token, which are 7.471 here.
+    assert sum(items_mb(recipe, kind).values()) == pytest.approx(megabytes, rel=0.001)
+
+
+def test_v3_layer_item_by_item() -> None:
+    items = items_mb(Recipe())
+    expected = {
+        "norm inputs": 117.4,
+        "latents": 17.3,
+        "attention's output": 100.7,
+        "softmax statistics": 2.1,
+        "dispatched tokens": 226.5,
+        "routed swiglu inputs": 138.4,
+        "shared swiglu inputs": 17.3,
+        "router": 4.6,
+    }
+    assert items.keys() == expected.keys()
+    for name, megabytes in expected.items():
+        assert items[name] == pytest.approx(megabytes, rel=0.002, abs=0.05), name
+
+
+@pytest.mark.parametrize("name", GPTS)
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_dense_gpts_keep_the_zero_bubble_papers_bytes(name: str, micro_batch: int) -> None:
+    """M_B = sb(34h + 5as) and M_W = 32sbh a layer (https://arxiv.org/abs/2401.10241, table 1)."""
+    gpt, s, b = model(name), 1024, micro_batch
+    h, a = gpt.hidden, gpt.attention.heads
+    recipe = keep_all("bf16")
+    kept = sum(layer_activations(gpt, "dense", recipe, tokens=s * b, sequence_length=s).values())
+    deferred = sum(weight_gradient_inputs(gpt, "dense", recipe, tokens=s * b).values())
+    assert kept == s * b * (34 * h + 5 * a * s)
+    assert deferred == 32 * s * b * h
+    assert deferred / kept == pytest.approx(0.366 if name == "gpt-1.5b" else 0.43, abs=0.005)
+
+
+def test_deferred_weight_gradient_of_v3_counts_each_input_once() -> None:
+    items = weight_gradient_inputs(V3, "moe", Recipe(), tokens=T, received_tokens=T * GROUP.distinct_gpus)
+    fp8 = 1 + 4 / 128
+    assert items["mlp norm's output"] == T * 7168 * fp8  # read by the gate and the shared expert
+    assert items["attention's output"] == T * 128 * 128 * 1.5
+    assert items["gradient of routed up"] == T * 8 * 2 * 2048 * fp8
+    assert items["gradient of routed down"] == items["dispatched tokens"]  # one gradient for each token received
+
+
+def test_recompute_never_keeps_more() -> None:
+    precisions: tuple[Precision, ...] = ("bf16", "fp8")
+    for precision in precisions:
+        least = items_mb(Recipe(precision))
+        most = items_mb(keep_all(precision))
+        assert most.items() >= least.items()
+
+
+def test_v2_lite_keeps_queries_which_no_latent_can_redo() -> None:
+    items = layer_activations(model("deepseek-v2-lite"), "moe", Recipe(), tokens=T, sequence_length=T)
+    assert items["queries"] == T * 16 * 192 * 2
+    assert "keys and values" not in items
+
+
+def test_v3_moe_layer_on_one_of_64_gpus_has_409_1_million_parameters() -> None:
+    held = hosted_layers(V3, ["moe"], 64)
+    assert held.expert == 4 * 3 * 7168 * 2048
+    assert held.non_expert / 1e6 == pytest.approx(232.95, abs=0.1)
+    assert held.total / 1e6 == pytest.approx(409.1, abs=0.1)
+
+
+def test_static_state_by_hand() -> None:
+    """P(w + 4) + 8 (P_ne / (DP c) + P_e / (DP / EP c))."""
+    static = static_bytes(Hosted(1000.0, 600.0), Recipe("bf16"), data_parallel=4, expert_parallel=2, copies=2)
+    assert static.weights == 1600 * 2
+    assert static.gradients == 1600 * 4
+    assert static.optimizer == 8 * (1000 / 8 + 600 / 4)
+    assert static.total == 1600 * 6 + 8 * (1000 / 8 + 600 / 4)
+
+
+def test_fp8_halves_the_weights_of_gemms_but_not_of_the_head() -> None:
+    fp8 = static_bytes(Hosted(1000.0, 600.0, high_precision=200.0), Recipe(), data_parallel=1)
+    assert fp8.weights == pytest.approx(1400 * (1 + 4 / 128**2) + 200 * 2)
+
+
+def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_without_recompute() -> None:
+    """17 micro-batches in flight, four MoE layers a stage, 16 ranks x 128 GPUs, two copies."""
+    both = hosted_layers(V3, ["moe"] * 8, 64)
+    ends = hosted(V3.embedding_parameters()) + hosted(V3.head_parameters()) + hosted(V3.mtp_parameters(), 64)
+    inner, outer = (
+        static_bytes(held, Recipe(), data_parallel=128, expert_parallel=64, copies=2).total
+        for held in (both, both + ends)
+    )
+    assert 18e9 < inner < 23e9
+    fp8 = 17 * 4 * sum(items_mb(Recipe()).values()) * 1e6
+    assert fp8 == pytest.approx(42.5e9, rel=0.002)
+    assert outer + fp8 < 80e9  # also with embedding, head and the prediction module on one rank
+    bf16 = 17 * 4 * sum(items_mb(keep_all("bf16")).values()) * 1e6
+    assert bf16 == pytest.approx(125e9, rel=0.002)
+
+
+def test_one_copy_of_the_static_state_is_about_half() -> None:
+    # 61 layers over 16 ranks: about 10.5 GB by hand.
+    held = hosted_layers(V3, ["moe"] * 61, 64)
+    share = Hosted(held.non_expert / 16, held.expert / 16, held.high_precision / 16)
+    assert static_bytes(share, Recipe(), data_parallel=128, expert_parallel=64).total == pytest.approx(10.5e9, rel=0.01)
+
+
+def test_gradients_are_reduced_only_where_others_hold_the_parameter() -> None:
+    held = Hosted(1000.0, 600.0)
+    assert reduced_gradient_bytes(held, data_parallel=1) == 0
+    assert reduced_gradient_bytes(held, data_parallel=8, expert_parallel=8) == 4 * 1000
+    assert reduced_gradient_bytes(held, data_parallel=16, expert_parallel=8) == 4 * 1600
+    assert reduced_gradient_bytes(held, data_parallel=8, expert_parallel=8, copies=2) == 4 * 1600
+
+
+def test_small_items_by_hand() -> None:
+    assert boundary_bytes(V3, T) == T * 7168 * 2
+    assert sum(head_activations(V3, T).values()) == T * 2 * (2 * 7168 + 129280)
+    assert sum(mtp_activations(V3, T).values()) == 4 * T * 7168 * 2
+    tokens = 10 * (8 * 288 + 2 * 8 * 128)
+    assert alltoall_buffer_bytes(GROUP, 7168, channels=10) == tokens * 7168 * 2
+
+
+def test_a_group_of_one_needs_no_buffers() -> None:
+    lite = model("deepseek-v2-lite")
+    assert lite.experts is not None
+    assert alltoall_buffer_bytes(expert_group(lite.experts, 1, 8), 2048, channels=10) == 0
+    inside = alltoall_buffer_bytes(expert_group(lite.experts, 8, 8), 2048, channels=10)
+    assert inside == 10 * 8 * 288 * 2048 * 2

@@ -1,0 +1,55 @@
+"""The README does what it says: its Python runs, its commands run, its configuration loads, its table is current."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [text for name, text in fenced if name == language]
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(code: str) -> None:
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+
+
+def commands() -> list[str]:
+    lines = (line for block in blocks("") for line in block.splitlines())
+    return [line.split("#")[0].strip() for line in lines if line.startswith("dualpipe-sim ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_run(command_line: CommandLine, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(blocks("yaml")[0])
+    done = command_line(*shlex.split(command)[1:])
+    assert done.returncode == 0, done.stderr
+    for file in re.findall(r"(?<=-o )\S+|(?<=--plot )\S+", command):
+        assert (tmp_path / file).stat().st_size > 0
+
+
+def test_the_table_is_what_the_demo_prints(command_line: CommandLine) -> None:
+    shown = next(block for block in blocks("") if block.startswith("16 × 120"))
+    printed = command_line("compare", "deepseek_v3").stdout
+    assert [line.split() for line in shown.splitlines() if line] == [
+        line.split() for line in printed.splitlines() if line.strip()
+    ]
+
+
+def test_files_that_it_names_are_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []

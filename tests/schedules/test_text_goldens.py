@@ -1,0 +1,187 @@
+"""Orders as text, small enough to follow with a finger in the paper's figure or rule.
+
+Torch's own orders are goldens of their own (``tests/schedules/goldens``); what torch has is here once, at one size.
+"""
+
+from typing import NamedTuple
+
+import pytest
+
+from dualpipe_sim import build, format_order, parse_order
+from dualpipe_sim.order.ops import B, F, I, Pair, W
+
+
+class Golden(NamedTuple):
+    name: str
+    ranks: int
+    micro_batches: int
+    text: str
+    options: dict[str, object] = {}  # noqa: RUF012 - never changed
+
+
+GOLDENS = [
+    # GPipe, figure 2c: all forwards, all backwards
+    Golden("gpipe", 2, 3, "0F0,0F1,0F2,0B0,0B1,0B2\n1F0,1F1,1F2,1B0,1B1,1B2\n"),
+    # Narayanan et al., figure 4 (top): 4 devices, 8 micro-batches
+    Golden(
+        "1f1b",
+        4,
+        8,
+        "0F0,0F1,0F2,0F3,0B0,0F4,0B1,0F5,0B2,0F6,0B3,0F7,0B4,0B5,0B6,0B7\n"
+        "1F0,1F1,1F2,1B0,1F3,1B1,1F4,1B2,1F5,1B3,1F6,1B4,1F7,1B5,1B6,1B7\n"
+        "2F0,2F1,2B0,2F2,2B1,2F3,2B2,2F4,2B3,2F5,2B4,2F6,2B5,2F7,2B6,2B7\n"
+        "3F0,3B0,3F1,3B1,3F2,3B2,3F3,3B3,3F4,3B4,3F5,3B5,3F6,3B6,3F7,3B7\n",
+    ),
+    # the same, bottom, on 2 devices: warm-up 2(P-r-1)+(v-1)P = 4 and 2
+    Golden(
+        "interleaved-1f1b",
+        2,
+        4,
+        "0F0,0F1,2F0,2F1,0F2,2B0,0F3,2B1,2F2,0B0,2F3,0B1,2B2,2B3,0B2,0B3\n"
+        "1F0,1F1,3F0,3B0,3F1,3B1,1F2,1B0,1F3,1B1,3F2,3B2,3F3,3B3,1B2,1B3\n",
+    ),
+    # Looped BFS: every stage takes all micro-batches; backwards in reverse
+    Golden("looped-bfs", 2, 2, "0F0,0F1,2F0,2F1,2B1,2B0,0B1,0B0\n1F0,1F1,3F0,3F1,3B1,3B0,1B1,1B0\n"),
+    # Zero Bubble, figure 3: warm-up P-1-r, W from backward r on
+    Golden(
+        "zb-h1",
+        3,
+        4,
+        "0F0,0F1,0F2,0I0,0W0,0F3,0I1,0W1,0I2,0W2,0I3,0W3\n"
+        "1F0,1F1,1I0,1F2,1I1,1W0,1F3,1I2,1W1,1I3,1W2,1W3\n"
+        "2F0,2I0,2F1,2I1,2F2,2I2,2W0,2F3,2I3,2W1,2W2,2W3\n",
+    ),
+    # twice the warm-up, twice as many W put off
+    Golden(
+        "zb-h2",
+        2,
+        4,
+        "0F0,0F1,0F2,0I0,0W0,0F3,0I1,0W1,0I2,0W2,0I3,0W3\n1F0,1I0,1F1,1I1,1F2,1I2,1W0,1F3,1I3,1W1,1W2,1W3\n",
+    ),
+    # warm-up P-1-r+(v-1)P = 3 and 2; rank 1 puts off one W
+    Golden(
+        "interleaved-zb",
+        2,
+        2,
+        "0F0,0F1,2F0,2F1,2I0,2W0,2I1,2W1,0I0,0W0,0I1,0W1\n1F0,1F1,3F0,3I0,3F1,3I1,3W0,1I0,3W1,1I1,1W0,1W1\n",
+    ),
+    # ZB-V, section 6, M = 2P: F a 2(P-r)-1 times, r times (F b, F a), P-r times (F I W of b), …
+    Golden(
+        "zb-v",
+        2,
+        4,
+        "0F0,0F1,0F2,3F0,3I0,3W0,3F1,3I1,3W1,0F3,0I0,0W0,3F2,3I2,3W2,0I1,0W1,3F3,3I3,3W3,0I2,0W2,0I3,0W3\n"
+        "1F0,2F0,1F1,2F1,2I0,2W0,1F2,1I0,1W0,2F2,2I1,2W1,1F3,1I1,1W1,2F3,2I2,2W2,1I2,2I3,1I3,1W2,2W3,1W3\n",
+    ),
+    # Chimera, figure 3: D = N = 4, micro-batches 0 and 1 of either direction
+    Golden(
+        "chimera",
+        4,
+        4,
+        "0F0,0F1,7F0,7B0,7F1,7B1,0B0,0B1\n"
+        "1F0,6F0,1F1,6F1,6B0,1B0,6B1,1B1\n"
+        "5F0,2F0,5F1,2F1,2B0,5B0,2B1,5B1\n"
+        "4F0,4F1,3F0,3B0,3F1,3B1,4B0,4B1\n",
+    ),
+    # figure 7, forward doubling, D = 2: two forwards to a slot, then the backwards one by one, in either direction
+    Golden(
+        "chimera",
+        2,
+        4,
+        "0F0,0F1,3F0,3F1,3B0,0B0,3B1,0B1\n2F0,2F1,1F0,1F1,1B0,2B0,1B1,2B1\n",
+        {"concatenation": "forward-doubling"},
+    ),
+    # four pipes on 4 ranks (figure 8's scheme): one micro-batch each; the second pair starts two ranks on
+    Golden(
+        "chimera",
+        4,
+        4,
+        "0F0,13F0,10F0,7F0,7B0,10B0,13B0,0B0\n"
+        "12F0,1F0,6F0,11F0,11B0,6B0,1B0,12B0\n"
+        "8F0,5F0,2F0,15F0,15B0,2B0,5B0,8B0\n"
+        "4F0,9F0,14F0,3F0,3B0,14B0,9B0,4B0\n",
+        {"pairs": 2},
+    ),
+    # the eight steps by hand, P = 4, M = 8
+    Golden(
+        "dualpipe",
+        4,
+        8,
+        "0F0,0F1,0F2,7F0,7I0,7W0,7F1,(0F3;7B1)OVERLAP_F_B,(7F2;0B0)OVERLAP_F_B,7B2,(7F3;0B1)OVERLAP_F_B,"
+        "7B3,0I2,0W2,0I3,0W3\n"
+        "1F0,6F0,1F1,6F1,1F2,6B0,(6F2;1B0)OVERLAP_F_B,(1F3;6B1)OVERLAP_F_B,(6F3;1B1)OVERLAP_F_B,"
+        "6B2,1B2,6I3,1I3,6W3,1W3\n"
+        "5F0,2F0,5F1,2F1,5F2,2B0,(2F2;5B0)OVERLAP_F_B,(5F3;2B1)OVERLAP_F_B,(2F3;5B1)OVERLAP_F_B,"
+        "2B2,5B2,2I3,5I3,2W3,5W3\n"
+        "4F0,4F1,4F2,3F0,3I0,3W0,3F1,(4F3;3B1)OVERLAP_F_B,(3F2;4B0)OVERLAP_F_B,3B2,(3F3;4B1)OVERLAP_F_B,"
+        "3B3,4I2,4W2,4I3,4W3\n",
+    ),
+    # its first half, folded: pipe 1's stages come after pipe 0's
+    Golden(
+        "dualpipev",
+        2,
+        4,
+        "0F0,0F1,0F2,3F0,3I0,3W0,3F1,(0F3;3B1)OVERLAP_F_B,(3F2;0B0)OVERLAP_F_B,3B2,(3F3;0B1)OVERLAP_F_B,"
+        "3B3,0I2,0W2,0I3,0W3\n"
+        "1F0,2F0,1F1,2F1,1F2,2B0,(2F2;1B0)OVERLAP_F_B,(1F3;2B1)OVERLAP_F_B,(2F3;1B1)OVERLAP_F_B,"
+        "2B2,1B2,2I3,1I3,2W3,1W3\n",
+    ),
+    # greedy by hand, F one slot and B two: 0F0 at 0, 1F0 at 1, 2F0 at 2, 3F0 at 3, 3B0 at 4, …
+    Golden(
+        "hanayo",
+        2,
+        2,
+        "0F0,0F1,3F0,3B0,3F1,3B1,0B0,0B1\n1F0,2F0,1F1,2F1,2B0,1B0,2B1,1B1\n",
+        {"waves": 1},
+    ),
+    # 1F1B with warm-up 2(P-1-r)+1 = 3 and 1
+    Golden(
+        "1f1b-overlap",
+        2,
+        4,
+        "0F0,0F1,0F2,(0F3;0B0)OVERLAP_F_B,0B1,0B2,0B3\n"
+        "1F0,(1F1;1B0)OVERLAP_F_B,(1F2;1B1)OVERLAP_F_B,(1F3;1B2)OVERLAP_F_B,1B3\n",
+    ),
+    # interleaved 1F1B with one warm-up forward more: 5 and 3
+    Golden(
+        "interleaved-1f1b-overlap",
+        2,
+        4,
+        "0F0,0F1,2F0,2F1,0F2,(0F3;2B0)OVERLAP_F_B,(2F2;2B1)OVERLAP_F_B,(2F3;0B0)OVERLAP_F_B,0B1,2B2,2B3,0B2,0B3\n"
+        "1F0,1F1,3F0,(3F1;3B0)OVERLAP_F_B,(1F2;3B1)OVERLAP_F_B,(1F3;1B0)OVERLAP_F_B,(3F2;1B1)OVERLAP_F_B,"
+        "(3F3;3B2)OVERLAP_F_B,3B3,1B2,1B3\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "golden", GOLDENS, ids=lambda golden: "-".join(map(str, (*golden[:3], *golden.options.values())))
+)
+def test_order_as_text(golden: Golden) -> None:
+    schedule = build(golden.name, golden.ranks, golden.micro_batches, **golden.options)
+    assert format_order(schedule) == golden.text
+    assert parse_order(golden.text, schedule.placement) == schedule
+
+
+def test_backward_halving_is_the_order_of_forward_doubling() -> None:
+    halving, doubling = (
+        build("chimera", 4, 16, concatenation=f"{way}") for way in ("backward-halving", "forward-doubling")
+    )
+    assert halving == doubling
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 6, 8, 16])
+@pytest.mark.parametrize("more", [0, 2, 10])
+def test_dualpipe_has_as_many_ops_of_each_kind_as_the_released_code(ranks: int, more: int) -> None:
+    # from the eight steps' counts, by rank
+    M, h = 2 * ranks + more, ranks // 2
+    schedule = build("dualpipe", ranks, M)
+    for rank, row in enumerate(schedule.order):
+        q = min(rank, ranks - 1 - rank)
+        middle = int(q == h - 1)
+        pairs = sum(isinstance(task, Pair) for task in row)
+        alone = [task.kind for task in row if not isinstance(task, Pair)]
+        assert alone.count(F) == 3 * h - q - 1 + middle
+        assert pairs == M - (3 * h - q - 1) - middle
+        assert alone.count(B) == h + middle
+        assert alone.count(I) == alone.count(W) == 2 * h - q - 1
