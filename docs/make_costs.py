@@ -10,11 +10,11 @@ from typing import cast
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.alltoall import AllToAll
-from dualpipe_sim.costs.footprint import kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
-from dualpipe_sim.costs.memory import hosted, static_bytes
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.footprint import bytes_by_unit
+from dualpipe_sim.model.recipe import Recipe, Recompute
+from dualpipe_sim.model.state import local_parameters, state_bytes
 from dualpipe_sim.precision import Precision
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run
@@ -58,9 +58,8 @@ def table() -> str:
     """Return both tables: quantity by quantity, and each effect alone."""
     fp8 = load_experiment("deepseek_v3")
     # One layout for all, that of FP8, so that only precision differs.
-    held = _costs(fp8).stage_layers(fp8.choice.ranks)
-    layout = tuple(len(stage.layers) for stage in held)
-    fp8 = replace(fp8, costs=replace(_costs(fp8), layout=layout))
+    layout = tuple(len(stage.layers) for stage in _costs(fp8).stage_layers(fp8.choice.ranks))
+    fp8 = _changed(fp8, layout=layout)
     bf16 = _with(fp8, Recipe("bf16"))
     head = "| DeepSeek-V3, one H800 | BF16 | FP8 | |\n|---|---|---|---|\n"
     rows = (
@@ -72,7 +71,7 @@ def table() -> str:
 
 def _quantities(costs: LayerCosts) -> Iterator[tuple[str, float]]:
     """Yield what precision changes, for one MoE layer and one micro-batch."""
-    rates = costs.gpu.gemm_rates(costs.recipe.precision)
+    rates = costs.gpu.gemm_rates(costs.job.recipe.precision)
     for name, rate in (
         ("GEMMs of F and I, TFLOPS", rates.dense_flops_per_s),
         ("the same, routed experts", rates.grouped_flops_per_s),
@@ -90,18 +89,20 @@ def _quantities(costs: LayerCosts) -> Iterator[tuple[str, float]]:
     yield "dispatch, alone, ms", dispatch.alone_s * 1e3
     yield "all four all-to-alls, alone, ms", sum(part.alone_s for part in parts.exchanges(MOE_LAYER).values()) * 1e3
     for what, recipe in (
-        ("activations kept, V3's recomputation, MB", costs.recipe),
-        ("the same, nothing recomputed", _keeping_all(costs.recipe)),
+        ("activations kept, V3's recomputation, MB", costs.job.recipe),
+        ("the same, nothing recomputed", _keeping_all(costs.job.recipe)),
     ):
-        yield what, kept_by_unit(replace(costs, recipe=recipe))[MOE_LAYER].activations / 1e6
-    yield "kept for a deferred W, MB", kept_by_unit(costs)[MOE_LAYER].weight_gradient_inputs / 1e6
-    layer = hosted(costs.model.layer_parameters("moe"), costs.expert_parallel)
-    yield "resident weights, MB", static_bytes(layer, costs.recipe, data_parallel=costs.data_parallel).weights / 1e6
+        yield what, bytes_by_unit(replace(costs.job, recipe=recipe))[MOE_LAYER].activations / 1e6
+    yield "kept for a deferred W, MB", bytes_by_unit(costs.job)[MOE_LAYER].weight_gradient_inputs / 1e6
+    job = costs.job
+    layer = local_parameters(job.model.layer_parameters("moe"), job.expert_parallel)
+    yield "resident weights, MB", state_bytes(layer, job.recipe, data_parallel=job.data_parallel).weights / 1e6
 
 
 def _infiniband_bytes(costs: LayerCosts) -> float:
     alltoall = cast("AllToAll", costs.alltoall)
-    return alltoall.exchange(costs.tokens, costs.model.hidden * costs.recipe.activation_bytes).infiniband_bytes
+    job = costs.job
+    return alltoall.exchange(job.tokens, job.model.hidden * job.recipe.activation_bytes).infiniband_bytes
 
 
 def _effects(bf16: Experiment) -> str:
@@ -126,11 +127,17 @@ def _effect(result: Result) -> str:
 
 
 def _keeping_all(recipe: Recipe) -> Recipe:
-    return replace(recipe, recompute_norms=False, recompute_up_projections=False, recompute_activation=False)
+    return replace(recipe, recompute=Recompute.of(()))
 
 
 def _with(experiment: Experiment, recipe: Recipe) -> Experiment:
-    return replace(experiment, costs=replace(_costs(experiment), recipe=recipe))
+    return _changed(experiment, recipe=recipe)
+
+
+def _changed(experiment: Experiment, **settings: object) -> Experiment:
+    """Return an experiment with another setting of its job."""
+    costs = cast("LayerCosts", experiment.cost_model)
+    return replace(experiment, cost_model=replace(costs, job=replace(costs.job, **settings)))  # type: ignore[arg-type]
 
 
 def _costs(experiment: Experiment) -> LayerCosts:
@@ -138,7 +145,7 @@ def _costs(experiment: Experiment) -> LayerCosts:
 
 
 def _run(experiment: Experiment) -> Result:
-    return run(experiment, experiment.choice)
+    return run(experiment)
 
 
 def _text(amount: float) -> str:

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
 from dualpipe_sim.order.ops import Op, Pair
-
-# A function that is called like the package it comes from must be here before the package's name is.
-from dualpipe_sim.sweeps import SweepTable, sweep
+from dualpipe_sim.version import __version__
 
 if TYPE_CHECKING:
     from dualpipe_sim.graph.timeline import Timeline
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
     from dualpipe_sim.result import Comparison, Result
     from dualpipe_sim.schedules.registry import build
     from dualpipe_sim.simulation import compare, simulate
+    from dualpipe_sim.sweeps import SweepTable, sweep
 
-__version__ = "0.1.0"
 __all__ = [
     "Comparison",
     "ConfigError",
@@ -37,6 +35,7 @@ __all__ = [
     "SweepTable",
     "Timeline",
     "UserError",
+    "__version__",
     "build",
     "compare",
     "format_order",
@@ -49,12 +48,14 @@ _HOME = {
     "Comparison": "result",
     "Result": "result",
     "Schedule": "order.schedule",
+    "SweepTable": "sweeps.table",
     "Timeline": "graph.timeline",
     "build": "schedules.registry",
     "compare": "simulation",
     "format_order": "order.text",
     "parse_order": "order.text",
     "simulate": "simulation",
+    "sweep": "sweeps.runs",
 }
 """Where names live that are loaded when first asked for, so that the command line starts without numpy."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.costs.phases import costs_on_fewer_ranks
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.result import Comparison, Result, by_throughput, refused
@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 _SMALL_RANKS = range(1, 17)
 
 
-def by_stages(experiment: Experiment) -> Comparison:
+def at_equal_stages(experiment: Experiment) -> Comparison:
     """Compare schedules that cut the model into the same number of stages, as DeepSeek's table counts.
 
     The experiment's ranks are the stages of a pipe; a schedule with v stages a rank runs on 1/v of the ranks, each of
@@ -27,7 +27,7 @@ def by_stages(experiment: Experiment) -> Comparison:
     return by_throughput([_at_same_stages(experiment, choice) for choice in experiment.choices])
 
 
-def by_memory(experiment: Experiment, limit: float) -> Comparison:
+def within_memory(experiment: Experiment, limit: float) -> Comparison:
     """Compare schedules each at its best options within a limit of activations.
 
     Args:
@@ -45,10 +45,10 @@ def _at_same_stages(experiment: Experiment, choice: Choice) -> Result:
             choice,
             f"{choice.name} has {stages_per_rank} stages a rank: their number must be a multiple, got {choice.ranks}",
         )
-    costs = experiment.costs
-    if isinstance(costs, UniformCosts):
-        costs = costs.joined(stages_per_rank)
-    return run_or_refuse(replace(experiment, costs=costs), replace(choice, ranks=choice.ranks // stages_per_rank))
+    if stages_per_rank == 1:
+        return run_or_refuse(experiment, choice)
+    joined = replace(experiment, cost_model=costs_on_fewer_ranks(experiment.cost_model, stages_per_rank))
+    return run_or_refuse(joined, replace(choice, ranks=choice.ranks // stages_per_rank))
 
 
 def _stages_per_rank(choice: Choice) -> int:

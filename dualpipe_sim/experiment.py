@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Literal, TypeAlias, cast
 
 from dualpipe_sim.costs.phases import TimedCosts
-from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.engine.noise import Noise
+from dualpipe_sim.engine.play import Engine
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.cluster import Cluster, Topology
+from dualpipe_sim.model.job import Job
+from dualpipe_sim.model.layout import LayoutChoice
+from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.precision import Precision
 
 Contention: TypeAlias = Literal["none", "fair"]
-Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
 Moves: TypeAlias = Literal["async", "rendezvous"]
-Reduction: TypeAlias = Literal["overlapped", "after", "none"]
 
 
 @dataclass(frozen=True)
@@ -41,40 +47,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class StepEnd:
-    """What a step does beside its pipeline, where a model is known.
-
-    Attributes:
-        reduction: when gradients are reduced: ``overlapped``: each layer's when its last one is there; ``after``: all
-            after a rank's last op; ``none``: not at all.
-        optimizer: whether the optimizer's step counts.
-
-    """
-
-    reduction: Reduction = "overlapped"
-    optimizer: bool = True
-
-
-@dataclass(frozen=True)
-class Noise:
-    """How durations vary.
-
-    Attributes:
-        jitter: standard deviation of each duration over its mean; every phase and transfer draws its own factor,
-            log-normal with mean 1.
-        seed: what the draws follow from.
-        runs: how many times the step is drawn.
-        slow_ranks: factor on the compute of ranks that are always slower (or faster), by rank.
-
-    """
-
-    jitter: float = 0.0
-    seed: int = 0
-    runs: int = 100
-    slow_ranks: Mapping[int, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Free:
     """What a plan may choose; a field without values stays as the experiment has it.
 
@@ -84,7 +56,7 @@ class Free:
         expert: GPUs that the routed experts are spread over.
         layouts: which stage holds which layers.
         micro_batch_size: sequences of a micro-batch on one GPU; the number of micro-batches follows.
-        recompute: whether norms, up-projections and the activation function are recomputed.
+        recompute: what is recomputed.
         precision: of GEMMs, dispatch, cached activations and weights.
         communication_sms: SMs of the all-to-all.
 
@@ -93,10 +65,10 @@ class Free:
     schedules: tuple[tuple[str, Mapping[str, object]], ...] = ()
     ranks: tuple[int, ...] = ()
     expert: tuple[int, ...] = ()
-    layouts: tuple[str | tuple[int, ...], ...] = ()
+    layouts: tuple[LayoutChoice, ...] = ()
     micro_batch_size: tuple[int, ...] = ()
-    recompute: tuple[tuple[bool, bool, bool], ...] = ()
-    precision: tuple[Literal["bf16", "fp8"], ...] = ()
+    recompute: tuple[Recompute, ...] = ()
+    precision: tuple[Precision, ...] = ()
     communication_sms: tuple[int, ...] = ()
 
 
@@ -106,32 +78,55 @@ class Experiment:
 
     Attributes:
         choice: the schedule to run.
+        cost_model: how long ops take, wherever ranks sit.
+        cluster: where the ranks sit; costs that depend on links are told it here and nowhere else.
         compare: the schedules to compare.
-        costs: how long ops take.
-        cluster: where the ranks sit.
         engine: what plays the task graph.
         contention: whether flows that overlap share links, max-min fair.
         source: the file it came from, for messages.
-        step_end: gradient reduction and optimizer step.
         noise: how durations vary, or None.
         free: what a plan may choose.
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
+        gpus_per_rank: GPUs of a rank's expert- and data-parallel group, which are neighbours, where no job says it.
+
+    Raises:
+        UserError: a cost model that lies on a cluster of its own, or does not fit this one.
 
     """
 
     choice: Choice
-    compare: tuple[Choice, ...]
-    costs: TimedCosts
-    cluster: Cluster
+    cost_model: TimedCosts
+    cluster: Cluster = field(default_factory=Cluster)
+    compare: tuple[Choice, ...] = ()
     engine: Engine = "auto"
     source: str = "config"
     contention: Contention = "none"
-    step_end: StepEnd = StepEnd()
     noise: Noise | None = None
     free: Free = Free()
     transfers: Moves = "async"
+    gpus_per_rank: int = 1
+
+    def __post_init__(self) -> None:
+        if getattr(self.cost_model, "cluster", None) is not None:
+            raise UserError("costs: lie on a cluster of their own; an experiment has one cluster, for costs and routes")
+        _ = self.costs  # a cost model that does not fit the cluster is refused here
 
     @property
     def choices(self) -> tuple[Choice, ...]:
         """The schedules to compare, or the only one."""
         return self.compare or (self.choice,)
+
+    @cached_property
+    def costs(self) -> TimedCosts:
+        """The cost model on the cluster."""
+        on_cluster = getattr(self.cost_model, "on_cluster", None)
+        return self.cost_model if on_cluster is None else cast("TimedCosts", on_cluster(self.cluster))
+
+    @property
+    def job(self) -> Job | None:
+        """What is trained and how it is cut, where the cost model knows it."""
+        return getattr(self.cost_model, "job", None)
+
+    def topology(self, ranks: int) -> Topology:
+        """Return the part of the cluster that a pipeline's ranks use."""
+        return self.cluster.topology(ranks, self.gpus_per_rank if self.job is None else self.job.data_parallel)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
 
-from dualpipe_sim.analysis import alltoall, metrics
-from dualpipe_sim.analysis import step as training
+from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
-from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.costs.uniform import UniformTimes
 from dualpipe_sim.engine.noise import slowed, spread
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.experiment import Choice, Engine, Experiment
+from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
@@ -45,7 +44,7 @@ def simulate(config: str | Path | Mapping[str, object], **overrides: object) -> 
 
     """
     experiment = _load(config, overrides)
-    return run(experiment, experiment.choice)
+    return run(experiment)
 
 
 def compare(config: str | Path | Mapping[str, object], **overrides: object) -> Comparison:
@@ -62,15 +61,15 @@ def compare(config: str | Path | Mapping[str, object], **overrides: object) -> C
     return run_all(_load(config, overrides))
 
 
-def run(experiment: Experiment, choice: Choice) -> Result:
-    """Run one schedule of an experiment.
+def run(experiment: Experiment, choice: Choice | None = None) -> Result:
+    """Run one schedule of an experiment, by default its own.
 
     Raises:
         ScheduleError: the schedule cannot do these sizes, or its order deadlocks.
 
     """
     try:
-        return _run(experiment, choice)
+        return _run(experiment, choice or experiment.choice)
     except ScheduleError as error:
         raise type(error)(f"{experiment.source}: schedule: {error}") from error
     except UserError as error:
@@ -103,7 +102,7 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed."""
-    topology = experiment.cluster.topology(choice.ranks)
+    topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
     graph = lower(
         order,
@@ -118,40 +117,17 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
 def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
     """Return the times of a placement's stages; of transfers given as bytes, that of the slowest hop."""
     costs = experiment.costs.on(placement)
-    transfer_s = slowest_hop_s(costs, experiment.cluster.topology(placement.ranks), placement)
+    transfer_s = slowest_hop_s(costs, experiment.topology(placement.ranks), placement)
     return OpTimes(costs.stage_s[F], costs.stage_s[I], costs.stage_s[W], transfer_s)
-
-
-def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
-    """Play a graph on the named engine; ``auto`` takes the longest path, which is the same answer far faster.
-
-    Where links or SMs are shared there is no longest path to take, and ``auto`` is SimPy.
-
-    Raises:
-        DeadlockError: an order in which ranks wait for each other in a circle.
-        UserError: the longest-path engine, where links or SMs are shared.
-
-    """
-    if engine == "longest-path" and not graph.fixed_durations:
-        raise UserError(
-            "engine: longest-path cannot share links (contention: fair) or SMs (on demand); take simpy or auto"
-        )
-    if engine == "simpy" or not graph.fixed_durations:
-        from dualpipe_sim.engine import discrete_event
-
-        return discrete_event.play(graph)
-    from dualpipe_sim.engine import longest_path
-
-    return longest_path.play(graph)
 
 
 def _run(experiment: Experiment, choice: Choice) -> Result:
     graph = lower_choice(experiment, choice)
     timeline = play(graph, experiment.engine)
-    result = _with_training(_result(choice, timeline, _theory(experiment, choice)), experiment, timeline)
+    result = _with_training(_result(choice, timeline, _theory(experiment, choice)), timeline)
     if experiment.noise is None or not experiment.noise.jitter:
         return result
-    return replace(result, noise=asdict(spread(graph, experiment.noise, play)))
+    return replace(result, noise=asdict(spread(graph, experiment.noise)))
 
 
 def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, object]) -> Experiment:
@@ -162,28 +138,24 @@ def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, obj
 
 def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
     """Return what the schedule's paper says at these costs, where it says anything; papers leave transfers out."""
-    costs = experiment.costs
-    if choice.order is not None or not isinstance(costs, UniformCosts):
+    times: UniformTimes | None = getattr(experiment.costs, "uniform_times", None)
+    if choice.order is not None or times is None:
         return None
-    times = (costs.forward, costs.backward_input, costs.backward_weight, costs.overlapped)
-    if any(isinstance(time, tuple) for time in times):
-        return None
-    forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
     published = theory.closed_form(
         choice.name,
         choice.ranks,
         choice.micro_batches,
-        forward=forward,
-        backward_input=backward_input,
-        backward_weight=backward_weight,
-        overlapped=overlapped,
+        forward=times.forward,
+        backward_input=times.backward_input,
+        backward_weight=times.backward_weight,
+        overlapped=times.overlapped,
         options=choice.options,
     )
     if published is None:
         return None
     return {
         "bubble_s": published.bubble_s,
-        "exact": published.exact and not costs.transfer_s and not costs.transfer_bytes,
+        "exact": published.exact and not times.transfers,
         "over": published.over,
         "peak_activations": published.peak_activations,
         "source": published.source,
@@ -212,21 +184,21 @@ def _result(choice: Choice, timeline: Timeline, published: Theory | None) -> Res
     )
 
 
-def _with_training(result: Result, experiment: Experiment, timeline: Timeline) -> Result:
+def _with_training(result: Result, timeline: Timeline) -> Result:
     """Return a result with what it means for training, where a model is known."""
-    costs = experiment.costs
-    if not isinstance(costs, LayerCosts):
+    costs = with_job(timeline.graph.costs)
+    if costs is None:
         return result
-    step = training.step(timeline, costs, experiment.step_end)
-    stage, seconds = training.slowest_stage(costs.on(timeline.graph.schedule.placement))
-    memory = memory_of(timeline, costs)
+    training_step = step.step(timeline, costs)
+    stage, seconds = step.slowest_stage(costs)
+    memory = memory_of(timeline)
     return replace(
         result,
-        step_time_s=step.time_s,
-        tokens_per_second_per_gpu=step.tokens_per_second_per_gpu,
-        mfu=training.mfu(step, costs),
-        mfu_noncausal=training.mfu(step, costs, causal=False),
-        gpu_hours_per_trillion_tokens=step.gpu_hours_per_trillion_tokens,
+        step_time_s=training_step.time_s,
+        tokens_per_second_per_gpu=training_step.tokens_per_second_per_gpu,
+        mfu=step.mfu(training_step, costs),
+        mfu_noncausal=step.mfu(training_step, costs, causal=False),
+        gpu_hours_per_trillion_tokens=training_step.gpu_hours_per_trillion_tokens,
         alltoall_hidden_ratio=alltoall.alltoall_hidden_ratio(timeline),
         exposed_alltoall_s_by_rank=_floats(alltoall.exposed_alltoall_s(timeline)),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.equal_terms import by_memory, by_stages
+from dualpipe_sim.equal_terms import at_equal_stages, within_memory
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.pictures.plot import bubble_against_activations
 from dualpipe_sim.result import Result
@@ -38,7 +38,7 @@ def test_deepseeks_table_at_eight_stages() -> None:
 
     https://github.com/deepseek-ai/DualPipe, at unit costs and F&B = 3.
     """
-    table = {run.schedule: run for run in by_stages(experiment("1f1b", "zb-h1", "dualpipe", "dualpipev"))}
+    table = {run.schedule: run for run in at_equal_stages(experiment("1f1b", "zb-h1", "dualpipe", "dualpipev"))}
     bubbles = {name: idle_s(run) for name, run in table.items()}
     assert bubbles == {"1f1b": 21, "zb-h1": 7, "dualpipe": 6, "dualpipev": 6}
     in_flight = {name: max(run.peak_in_flight_by_rank or []) for name, run in table.items()}
@@ -50,18 +50,18 @@ def test_uneven_depth_keeps_its_total_on_fewer_ranks() -> None:
     """A stage is the same eighth of the model on 8 ranks and on 4: one micro-batch passes them in the same time."""
     forward = [1, 2, 3, 4, 5, 6, 7, 8]
     uneven = experiment("gpipe", "looped-bfs", micro_batches=1, forward=forward, backward_input=0, backward_weight=0)
-    assert {run.makespan_s for run in by_stages(uneven)} == {36.0}
+    assert {run.makespan_s for run in at_equal_stages(uneven)} == {36.0}
 
 
 def test_stages_that_no_whole_number_of_ranks_holds_are_refused() -> None:
-    (run,) = by_stages(experiment({"name": "interleaved-1f1b", "stages_per_rank": 3}))
+    (run,) = at_equal_stages(experiment({"name": "interleaved-1f1b", "stages_per_rank": 3}))
     assert run.error == "interleaved-1f1b has 3 stages a rank: their number must be a multiple, got 8"
 
 
 @pytest.mark.parametrize("limit", [5, 8, 11])
 def test_no_schedule_goes_over_the_limit(limit: int) -> None:
     names = ("gpipe", "1f1b", "interleaved-1f1b", "zb-v", "v-half", "v-min", "hanayo", "chimera", "dualpipe", "zb-auto")
-    runs = by_memory(experiment(*names), limit)
+    runs = within_memory(experiment(*names), limit)
     assert len(runs) == len(names)
     for run in runs:
         if run.error is None:
@@ -74,7 +74,7 @@ def test_more_memory_never_hurts() -> None:
     names = ("interleaved-1f1b", "hanayo", "chimera", "zb-auto")
     fastest: dict[str, float] = {}
     for limit in (8, 10, 12, 16):
-        for run in by_memory(experiment(*names), limit):
+        for run in within_memory(experiment(*names), limit):
             if run.makespan_s is not None:
                 assert run.makespan_s <= fastest.get(run.schedule, float("inf")) + 1e-9
                 fastest[run.schedule] = run.makespan_s
@@ -82,12 +82,12 @@ def test_more_memory_never_hurts() -> None:
 
 
 def test_options_that_a_comparison_gives_stay() -> None:
-    (run,) = by_memory(experiment({"name": "interleaved-1f1b", "stages_per_rank": 4}), 100)
+    (run,) = within_memory(experiment({"name": "interleaved-1f1b", "stages_per_rank": 4}), 100)
     assert run.options["stages_per_rank"] == 4
 
 
 def test_the_chart_has_a_point_for_each_run_and_a_front() -> None:
-    runs = by_memory(experiment("1f1b", "zb-h1", "v-min", "gpipe"), 8)
+    runs = within_memory(experiment("1f1b", "zb-h1", "v-min", "gpipe"), 8)
     axes = bubble_against_activations(runs)
     front, *points = axes.get_lines()
     assert [line.get_label() for line in points] == ["zb-h1", "v-min", "1f1b"]
@@ -96,5 +96,5 @@ def test_the_chart_has_a_point_for_each_run_and_a_front() -> None:
 
 
 def test_one_schedule_at_two_sizes_is_two_charts() -> None:
-    runs = by_stages(experiment("dualpipe", {"name": "dualpipe", "micro_batches": 40}))
+    runs = at_equal_stages(experiment("dualpipe", {"name": "dualpipe", "micro_batches": 40}))
     assert len(runs.gantt().axes) == 2

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.footprint import Kept, kept_by_unit, state_by_rank
-from dualpipe_sim.costs.layers import LayerCosts
-from dualpipe_sim.costs.memory import boundary_bytes
+from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, state_by_rank
+from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
@@ -157,14 +157,22 @@ def in_gb(size_bytes: float) -> str:
     return f"{size_bytes / 1e9:,.1f}"
 
 
-def memory_of(timeline: Timeline, costs: LayerCosts) -> Memory:
-    """Return the memory of every rank of a timeline that was played with these costs."""
-    graph = timeline.graph
-    state = state_by_rank(costs, graph.schedule.placement)
+def memory_of(timeline: Timeline) -> Memory:
+    """Return the memory of every rank of a timeline.
+
+    Raises:
+        UserError: costs that know of no job, and so of no bytes.
+
+    """
+    costs = with_job(timeline.graph.costs)
+    if costs is None:
+        raise UserError("memory needs a model, so costs of kind 'layers'; these costs know no bytes")
+    placement = timeline.graph.schedule.placement
+    state = state_by_rank(costs.job, costs.stage_layers, placement, costs.buffer_bytes)
     fixed = np.zeros((timeline.ranks, len(COMPONENTS)), dtype=np.int64)
     fixed[:, : len(state)] = np.stack(state, axis=1)
     beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
-    changes = [beginning, *_of_phases(timeline, costs), *_of_boundaries(timeline, costs)]
+    changes = [beginning, *_of_phases(timeline, costs.job), *_of_boundaries(timeline, costs.job)]
     rank, time_s, live = _summed(changes, timeline.makespan_s)
     return Memory(int(costs.gpu.memory_bytes), timeline.makespan_s, rank, time_s, live + fixed[rank])
 
@@ -188,23 +196,23 @@ def _summed(changes: list[_Changes], makespan_s: float) -> tuple[IntArray, Float
     return rank[new], time_s[new], np.cumsum(np.add.reduceat(size_bytes[by_time], new, axis=0), axis=0)
 
 
-def _of_phases(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
+def _of_phases(timeline: Timeline, job: Job) -> Iterator[_Changes]:
     """Yield what units keep, as their phases start and end."""
     graph = timeline.graph
     phases = graph.first_transfer
-    for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, costs), strict=True):
+    for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, job), strict=True):
         changing = np.any(change, axis=1, keepdims=True)[:, 0]
         nodes = np.flatnonzero(changing[graph.phase])
         yield _Changes(graph.rank[nodes], when_s[:phases][nodes], change[graph.phase[nodes]])
 
 
-def _by_phase(graph: TaskGraph, costs: LayerCosts) -> tuple[IntArray, IntArray]:
+def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
     """Bytes that come or go at the start and at the end of each of the graph's phases, shape (phases, components)."""
-    units = kept_by_unit(costs)
+    units = bytes_by_unit(job)
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
     for kind, unit, first, last in _unit_spans(graph):
-        kept = units.get(unit, Kept())
+        kept = units.get(unit, UnitBytes())
         if kind == F:
             at_start[first, _ACTIVATIONS] += kept.activations + kept.while_forward
             at_end[last, _ACTIVATIONS] -= kept.while_forward
@@ -229,14 +237,14 @@ def _unit_spans(graph: TaskGraph) -> Iterator[tuple[int, int | str, int, int]]:
             yield kinds[half], unit, rows[0], rows[-1]
 
 
-def _of_boundaries(timeline: Timeline, costs: LayerCosts) -> Iterator[_Changes]:
+def _of_boundaries(timeline: Timeline, job: Job) -> Iterator[_Changes]:
     """Yield stage boundaries' tensors, from the end of the op that makes them to the start of the op that takes them.
 
     On its way to another rank a tensor is in two buffers: the sender's until the transfer ends, the receiver's from
     when it starts.
     """
     graph, schedule = timeline.graph, timeline.graph.schedule
-    size_bytes = ceil(boundary_bytes(costs.model, costs.tokens))
+    size_bytes = ceil(job.boundary_bytes)
     start_s, end_s = _op_times(timeline)
     producer, consumer = _handed_over(schedule)
     yield from _buffered(schedule.rank[producer], end_s[producer], start_s[consumer], size_bytes)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualpipe_sim.analysis.occupancy import live_by_task
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.lanes import Lane
-from dualpipe_sim.order.ops import F, I
 from dualpipe_sim.order.schedule import Schedule
-
-CAUSES = ("warm_up", "drain", "exposed_transfer", "exposed_alltoall", "waiting")
-"""Why a rank is idle: before its first op, after its last, for a tensor under way, for the all-to-all it came out of,
-for the rest of an op upstream."""
 
 
 def busy_s(timeline: Timeline) -> FloatArray:
@@ -86,7 +82,7 @@ def peak_in_flight_by_rank(timeline: Timeline) -> IntArray:
     A pair lives from the start of its F to the end of its B, or of its W where the backward is split.
     """
     schedule = timeline.graph.schedule
-    return _peak_by_rank(live_by_task(schedule, np.ones(schedule.placement.stages)), timeline).astype(np.int64)
+    return _peak_by_rank(schedule, np.ones(schedule.placement.stages)).astype(np.int64)
 
 
 def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
@@ -95,37 +91,7 @@ def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
     A (stage, micro-batch) pair counts ranks x share of the model that the stage holds. Shape ``(ranks,)``.
     """
     schedule = timeline.graph.schedule
-    return _peak_by_rank(live_by_task(schedule, whole_rank_share(schedule)), timeline)
-
-
-def whole_rank_share(schedule: Schedule) -> FloatArray:
-    """Each stage's share of the model in units of 1/ranks, shape ``(stages,)``."""
-    placement = schedule.placement
-    depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
-    return placement.ranks / depths
-
-
-def live_by_task(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray:
-    """Weight of what is live on a task's rank while the task runs, shape ``(tasks,)``."""
-    weight = weight_of_stage[schedule.stage]
-    tasks = len(schedule.first_op)
-    enters = np.bincount(schedule.task_of_op, weights=np.where(schedule.kind == F, weight, 0.0), minlength=tasks)
-    leaving = (schedule.kind != F) & (schedule.kind != I)
-    leaves = np.bincount(schedule.task_of_op, weights=np.where(leaving, weight, 0.0), minlength=tasks)
-    # Ranks begin and end empty, so the running sum may pass from one to the next.
-    return np.asarray(np.cumsum(enters) - np.cumsum(leaves) + leaves, dtype=np.float64)
-
-
-def in_flight_over_time(timeline: Timeline, rank: int) -> tuple[FloatArray, FloatArray]:
-    """Return (times, counts): from each time on, so many (stage, micro-batch) pairs are live on a rank."""
-    begin, end = timeline.first_task_of_rank[rank : rank + 2]
-    schedule = timeline.graph.schedule
-    during = live_by_task(schedule, np.ones(schedule.placement.stages))[begin:end]
-    rows = slice(*np.searchsorted(schedule.task_of_op, [begin, end]))
-    task, kind = schedule.task_of_op[rows] - begin, schedule.kind[rows]
-    leaves = np.bincount(task[(kind != F) & (kind != I)], minlength=end - begin)
-    times = np.stack([timeline.task_start_s[begin:end], timeline.task_end_s[begin:end]], axis=1)
-    return times.ravel(), np.stack([during, during - leaves], axis=1).ravel()
+    return _peak_by_rank(schedule, schedule.placement.activations_of_stage)
 
 
 def critical_path(timeline: Timeline) -> list[int]:
@@ -164,8 +130,9 @@ def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
     return transfer_s, alltoall_s
 
 
-def _peak_by_rank(live: FloatArray, timeline: Timeline) -> FloatArray:
-    return np.maximum.reduceat(live, timeline.first_task_of_rank[:-1])
+def _peak_by_rank(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray:
+    during, _ = live_by_task(schedule, weight_of_stage)
+    return np.maximum.reduceat(during, schedule.first_task_of_rank[:-1])
 
 
 def _sum_by_rank(timeline: Timeline, of_task: FloatArray) -> FloatArray:

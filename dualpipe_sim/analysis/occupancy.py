@@ -1,4 +1,4 @@
-"""What a rank holds over time, as columns: what charts of memory and the report draw, whatever is counted."""
+"""What is on a rank over time, as columns: what charts of memory, traces and the report draw, whatever is counted."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
-from dualpipe_sim.analysis.metrics import live_by_task, whole_rank_share
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import B, W
+from dualpipe_sim.order.ops import B, F, W
+from dualpipe_sim.order.schedule import Schedule
 
 Amounts: TypeAlias = FloatArray | IntArray
 
 ACTIVATIONS = "activations"
+IN_FLIGHT = "in flight"
 
 
-class Held(NamedTuple):
-    """What one rank holds, from each moment until the next, in bytes or in activations.
+class Occupancy(NamedTuple):
+    """What is on one rank, from each moment until the next, in bytes, activations or pairs in flight.
 
     Attributes:
         at_s: moments at which it changes, ascending, shape ``(moments,)``.
-        amounts: how much of each kind it holds from then on, shape ``(moments,)`` each; kinds stack from the first up.
+        amounts: how much of each kind is there from then on, shape ``(moments,)`` each; kinds stack from the first up.
 
     """
 
@@ -38,29 +39,51 @@ class Held(NamedTuple):
         return total
 
 
-def activations_held(timeline: Timeline) -> list[Held]:
-    """Return the activations that each rank holds, in those of a whole rank's share of the model.
+def activations_over_time(timeline: Timeline) -> list[Occupancy]:
+    """Return the activations on each rank, in those of a whole rank's share of the model.
 
     A (stage, micro-batch) pair counts from the start of its F to the end of its B, or of its W where split.
     """
-    schedule = timeline.graph.schedule
-    weight = whole_rank_share(schedule)
-    during = live_by_task(schedule, weight)
-    leaves = np.where((schedule.kind == B) | (schedule.kind == W), weight[schedule.stage], 0.0)
-    after = during - np.bincount(schedule.task_of_op, weights=leaves, minlength=len(during))
-    at_s = np.stack([timeline.task_start_s, timeline.task_end_s], axis=1)
-    amounts = np.stack([during, after], axis=1)
-    first = timeline.first_task_of_rank
-    return [
-        Held(at_s[begin:end].ravel(), {ACTIVATIONS: amounts[begin:end].ravel()})
-        for begin, end in pairwise(first.tolist())
-    ]
+    return _live_over_time(timeline, timeline.graph.schedule.placement.activations_of_stage, ACTIVATIONS)
 
 
-def bytes_held(memory: Memory) -> list[Held]:
-    """Return the bytes that each rank holds, by what they are used for."""
-    held = []
+def in_flight_over_time(timeline: Timeline) -> list[Occupancy]:
+    """Return the (stage, micro-batch) pairs that are live on each rank."""
+    return _live_over_time(timeline, np.ones(timeline.graph.schedule.placement.stages), IN_FLIGHT)
+
+
+def bytes_over_time(memory: Memory) -> list[Occupancy]:
+    """Return the bytes on each rank's GPU, by what they are used for."""
+    found = []
     for rank in range(memory.ranks):
         at_s, size_bytes = memory.over_time(rank)
-        held.append(Held(at_s, {name: size_bytes[:, column] for column, name in enumerate(COMPONENTS)}))
-    return held
+        found.append(Occupancy(at_s, {name: size_bytes[:, column] for column, name in enumerate(COMPONENTS)}))
+    return found
+
+
+def live_by_task(schedule: Schedule, weight_of_stage: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weight of what is live on a task's rank while the task runs, and once it has ended, shape ``(tasks,)`` each.
+
+    What enters with a task's F counts from its start, what leaves with its B or W to its end: the running sum over all
+    tasks, each rank's after the other's, since ranks begin and end empty.
+    """
+    weight, tasks = weight_of_stage[schedule.stage], len(schedule.first_op)
+
+    def by_task(chosen: BoolArray) -> FloatArray:
+        of_op = np.where(chosen, weight, 0.0)
+        return np.bincount(schedule.task_of_op, weights=of_op, minlength=tasks).astype(np.float64)
+
+    enters = by_task(schedule.kind == F)
+    leaves = by_task((schedule.kind == B) | (schedule.kind == W))
+    during = np.cumsum(enters) - np.cumsum(leaves) + leaves
+    return during, during - leaves
+
+
+def _live_over_time(timeline: Timeline, weight_of_stage: FloatArray, name: str) -> list[Occupancy]:
+    """A task's start and end are moments, so that each rank has two for each of its tasks."""
+    amounts = np.stack(live_by_task(timeline.graph.schedule, weight_of_stage), axis=1)
+    at_s = np.stack([timeline.task_start_s, timeline.task_end_s], axis=1)
+    return [
+        Occupancy(at_s[begin:end].ravel(), {name: amounts[begin:end].ravel()})
+        for begin, end in pairwise(timeline.first_task_of_rank.tolist())
+    ]

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.costs.compute import optimizer_step_s
-from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts, Unit
-from dualpipe_sim.costs.memory import Hosted, hosted, reduced_gradient_bytes, static_bytes
-from dualpipe_sim.experiment import Reduction, StepEnd
+from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.costs.phases import JobStageCosts, TimedStageCosts
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Parameters
 from dualpipe_sim.model.flops import model_flops_per_token
+from dualpipe_sim.model.footprint import state_by_rank
+from dualpipe_sim.model.job import Job, Unit
+from dualpipe_sim.model.state import local_parameters, reduced_gradient_bytes
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.placement import Placement
 
@@ -25,7 +26,7 @@ TRILLION = 1e12
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One training step.
 
     Attributes:
@@ -59,60 +60,52 @@ class Step:
         return TRILLION / self.tokens_per_second_per_gpu / SECONDS_PER_HOUR
 
 
-def step(timeline: Timeline, costs: LayerCosts, end: StepEnd) -> Step:
+def step(timeline: Timeline, costs: JobStageCosts) -> TrainingStep:
     """Return the step that a timeline is the pipeline of.
 
     After the last op of all ranks, what is left of the gradients' reduction takes its time; then, since gradients are
     clipped by their norm, all ranks' optimizers step together, each as long as its share of states takes.
     """
-    pipeline_s = timeline.makespan_s
-    reduced_s = reduction_end_s(timeline, costs, end.reduction)
+    job, pipeline_s = costs.job, timeline.makespan_s
     placement = timeline.graph.schedule.placement
-    optimizer_s = float(optimizer_s_by_rank(placement, costs).max()) if end.optimizer else 0.0
-    return Step(
+    reduced_s = reduction_end_s(timeline, costs)
+    return TrainingStep(
         pipeline_s=pipeline_s,
         reduction_s=max(0.0, float(reduced_s.max()) - pipeline_s),
-        optimizer_s=optimizer_s,
-        tokens=timeline.graph.schedule.micro_batches * costs.tokens * costs.data_parallel,
-        gpus=timeline.ranks * costs.data_parallel,
+        optimizer_s=float(optimizer_s_by_rank(placement, costs).max()) if job.step_end.optimizer else 0.0,
+        tokens=timeline.graph.schedule.micro_batches * job.tokens * job.data_parallel,
+        gpus=timeline.ranks * job.data_parallel,
     )
 
 
-def mfu(step: Step, costs: LayerCosts, *, causal: bool = True) -> float:
+def mfu(step: TrainingStep, costs: JobStageCosts, *, causal: bool = True) -> float:
     """Return the model FLOPs of a step over what the GPUs' BF16 peak allows, as DeepSeek counts them.
 
     Papers differ in whether the masked half of attention counts; ``causal`` leaves it out.
     """
-    flops = model_flops_per_token(costs.model, costs.sequence_length, causal=causal)
+    flops = model_flops_per_token(costs.job.model, costs.job.sequence_length, causal=causal)
     return step.tokens_per_second_per_gpu * flops / costs.gpu.peak.bf16_flops_per_s
 
 
-def slowest_stage(costs: LayerStageCosts) -> tuple[int, float]:
+def slowest_stage(costs: TimedStageCosts) -> tuple[int, float]:
     """Return the stage whose F and B take longest where they run alone, and how long they take."""
     seconds = costs.stage_s[F] + costs.stage_s[B]
     stage = int(seconds.argmax())
     return stage, float(seconds[stage])
 
 
-def optimizer_s_by_rank(placement: Placement, costs: LayerCosts) -> FloatArray:
-    """Seconds of each rank's optimizer step, shape ``(ranks,)``."""
-    stage_costs = costs.on(placement)
-    seconds = np.zeros(placement.ranks)
-    for stage, rank in enumerate(placement.rank_of_stage.tolist()):
-        parts = stage_costs.parameters(stage).values()
-        held = sum((hosted(one, costs.expert_parallel) for one in parts), start=Hosted())
-        state = static_bytes(
-            held,
-            costs.recipe,
-            data_parallel=costs.data_parallel,
-            expert_parallel=costs.expert_parallel,
-            copies=len(placement.pipes),
-        )
-        seconds[rank] += optimizer_step_s(state.optimizer, costs.gpu)
-    return seconds
+def optimizer_s_by_rank(placement: Placement, costs: JobStageCosts) -> FloatArray:
+    """Seconds of each rank's optimizer step, shape ``(ranks,)``: its share of states, as memory counts it."""
+    state = state_by_rank(costs.job, costs.stage_layers, placement)
+    return optimizer_s(state.optimizer, costs.gpu)
 
 
-def reduction_end_s(timeline: Timeline, costs: LayerCosts, reduction: Reduction) -> FloatArray:
+def optimizer_s(state_bytes: IntArray, gpu: Gpu) -> FloatArray:
+    """Seconds that passing over optimizer states of so many bytes takes on GPUs, same shape."""
+    return np.asarray(state_bytes / gpu.hbm_bytes_per_s)
+
+
+def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     """Return when each rank has its last op and its gradients' reduction behind it, shape ``(ranks,)``.
 
     A gradient is 4 bytes a parameter. Those of a layer (or embedding, or head) are there when its last W ends; with
@@ -120,18 +113,19 @@ def reduction_end_s(timeline: Timeline, costs: LayerCosts, reduction: Reduction)
     transfers that use the same links are not in their way.
     """
     ends_s: FloatArray = np.maximum.reduceat(timeline.task_end_s, timeline.first_task_of_rank[:-1])
+    reduction = costs.job.step_end.reduction
     if reduction == "none":
         return ends_s
     placement = timeline.graph.schedule.placement
-    stage_costs = costs.on(placement)
-    bytes_per_s = _reduction_bytes_per_s(timeline, costs)
+    copies = len(placement.pipes)
+    bytes_per_s = _reduction_bytes_per_s(timeline.ranks, copies, costs)
     ready_s = _gradient_ready_s(timeline) if reduction == "overlapped" else {}
     for rank in range(timeline.ranks):
         last_op_s = float(ends_s[rank])
         queue = [
-            (ready_s.get((stage, unit), last_op_s), _reduced_bytes(parameters, timeline, costs))
+            (ready_s.get((stage, unit), last_op_s), _reduced_bytes(parameters, costs.job, copies))
             for stage in placement.stages_of_rank(rank)
-            for unit, parameters in stage_costs.parameters(stage).items()
+            for unit, parameters in costs.job.parameters(costs.stage_layers[stage]).items()
         ]
         free_s = 0.0
         for there_s, size_bytes in sorted(queue):
@@ -166,21 +160,17 @@ def _owner(unit: int | str) -> Unit | None:
     return owners.get(unit)
 
 
-def _copies(timeline: Timeline) -> int:
-    return len(timeline.graph.schedule.placement.pipes)
-
-
-def _reduced_bytes(parameters: Parameters, timeline: Timeline, costs: LayerCosts) -> float:
+def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:
     return reduced_gradient_bytes(
-        hosted(parameters, costs.expert_parallel),
-        data_parallel=costs.data_parallel,
-        expert_parallel=costs.expert_parallel,
-        copies=_copies(timeline),
+        local_parameters(parameters, job.expert_parallel),
+        data_parallel=job.data_parallel,
+        expert_parallel=job.expert_parallel,
+        copies=copies,
     )
 
 
-def _reduction_bytes_per_s(timeline: Timeline, costs: LayerCosts) -> float:
+def _reduction_bytes_per_s(ranks: int, copies: int, costs: JobStageCosts) -> float:
     """Return the bandwidth of the slowest links among those that hold the same parameters."""
-    gpus = costs.data_parallel * (timeline.ranks if _copies(timeline) > 1 else 1)
+    gpus = costs.job.data_parallel * (ranks if copies > 1 else 1)
     cluster = costs.cluster
     return (cluster.nvlink if gpus <= cluster.gpus_per_node else cluster.infiniband).bytes_per_s

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.layers import LayerStageCosts
 from dualpipe_sim.costs.phases import Phase, StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
@@ -61,7 +60,7 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
 
 def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape, TaskTime]:
     """Return the least seconds of tasks by shape; stages that hold the same kinds of layers are asked for once."""
-    of_stage = _contents(costs)
+    of_stage: list[object] | None = getattr(costs, "alike", None)
     known: dict[object, TaskTime] = {}
     times = {}
     for shape in shapes:
@@ -70,14 +69,6 @@ def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape
             known[same] = task_time(costs.phases(shape))
         times[shape] = known[same]
     return times
-
-
-def _contents(costs: StageCosts) -> list[object] | None:
-    """Return what each stage holds, as far as times depend on it, or None where that is not known."""
-    if not isinstance(costs, LayerStageCosts):
-        return None
-    kinds = costs.costs.model.layer_kinds()
-    return [(tuple(kinds[layer] for layer in held.layers), held.embedding, held.mtp, held.head) for held in costs.held]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,18 +199,18 @@ def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
 
 
 @dataclass(frozen=True, eq=False)
-class Limit:
+class MemoryLimit:
     """Most that a rank may hold of what its stages' micro-batches keep between F and backward.
 
     Attributes:
-        held: what a micro-batch keeps at each stage, shape ``(stages,)``.
+        activations: what a micro-batch keeps at each stage, shape ``(stages,)``.
         most: what fits on each rank, shape ``(ranks,)``.
         from_start: whether it is there from F's start to the backward's end, or surely only from F's end to the
             backward's start.
 
     """
 
-    held: FloatArray
+    activations: FloatArray
     most: FloatArray
     from_start: bool
 
@@ -230,7 +221,7 @@ def placement_bound_s(
     costs: StageCosts,
     topology: Topology | None = None,
     *,
-    limit: Limit | None = None,
+    limit: MemoryLimit | None = None,
 ) -> float:
     """Return seconds that no order's makespan is below, whatever its kinds of ops and pairs; infinite where none fits.
 
@@ -253,18 +244,22 @@ def placement_bound_s(
         head_s, tail_s = (float(of_stage[stages].min()) for of_stage in (reached.forward_s, reached.onward_s))
         bound_s = max(bound_s, head_s + work.all_s(stages), head_s + work.until_last_backward_s(stages) + tail_s)
         if limit is not None:
-            bound_s = max(bound_s, head_s + _held_s(limit, rank, stages, work.micro_batches, reached, least) + tail_s)
+            bound_s = max(
+                bound_s, head_s + _memory_bound_s(limit, rank, stages, work.micro_batches, reached, least) + tail_s
+            )
     return bound_s
 
 
-def _held_s(limit: Limit, rank: int, stages: list[int], micro_batches: IntArray, reached: Reach, least: Least) -> float:
+def _memory_bound_s(
+    limit: MemoryLimit, rank: int, stages: list[int], micro_batches: IntArray, reached: Reach, least: Least
+) -> float:
     """Return the seconds that a rank must hold something, so that no more than the limit is there at any time."""
-    held, most = limit.held[stages], float(limit.most[rank])
-    if held.max() > most:
+    kept, most = limit.activations[stages], float(limit.most[rank])
+    if kept.max() > most:
         return inf
     turn_s = (reached.backward_s - reached.forward_s)[stages]
     turn_s = turn_s + least.backward_s[stages] if limit.from_start else turn_s - least.forward_s[stages]
-    filled = float((micro_batches[stages] * held * np.maximum(turn_s, 0.0)).sum())
+    filled = float((micro_batches[stages] * kept * np.maximum(turn_s, 0.0)).sum())
     return filled / most if filled else 0.0
 
 

@@ -180,8 +180,8 @@ class _Problem:
 
     def _within(self, limit: float, rank: int) -> None:
         """Hold what is in flight on a rank within a limit; shares count in whole parts of the deepest pipe's stage."""
-        depths = [len(pipe) for pipe in self._placement.pipes]
-        unit = int(np.lcm.reduce(depths))
+        depth = self._placement.pipe_depth
+        unit = int(np.lcm.reduce(depth))
         spans, shares = [], []
         for kind, stage, micro_batch in self._ops_of(rank):
             if kind != F:
@@ -191,5 +191,5 @@ class _Problem:
             end = self._start[last, stage, micro_batch] + self._ticks[last][stage]
             size = self.model.new_int_var(0, self._horizon, "")
             spans.append(self.model.new_interval_var(begin, size, end, ""))
-            shares.append(unit // depths[self._placement.pipe_of_stage[stage]])
+            shares.append(unit // int(depth[stage]))
         self.model.add_cumulative(spans, shares, int(limit * unit / self._placement.ranks + 1e-9))

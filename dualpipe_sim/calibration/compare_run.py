@@ -17,7 +17,6 @@ import numpy as np
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.calibration import Recording, read_recording
 from dualpipe_sim.calibration.recording import Ran, Step
-from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
@@ -170,13 +169,13 @@ def compare_run(experiment: Experiment, files: Sequence[str | Path], maps: Itera
         UserError: the run is not one of this schedule: an op is missing, strange, or in another order.
 
     """
-    simulated = run(experiment, experiment.choice).played
+    simulated = run(experiment).played
     schedule = simulated.graph.schedule
     recording = read_recording(files, maps)
     measured = [_timeline(schedule, recording, step) for step in _whole_steps(schedule, recording)]
     by_length = sorted(measured, key=lambda timeline: timeline.makespan_s)
     return RunComparison(
-        _after_launches(simulated, experiment),
+        _after_launches(simulated),
         by_length[(len(by_length) - 1) // 2],
         tuple(timeline.makespan_s for timeline in measured),
     )
@@ -268,17 +267,15 @@ def _check_order(schedule: Schedule, start_s: FloatArray, recording: Recording) 
         )
 
 
-def _after_launches(timeline: Timeline, experiment: Experiment) -> Timeline:
+def _after_launches(timeline: Timeline) -> Timeline:
     """Return a simulated timeline whose ops begin when their launch is over, where the costs know launches."""
-    if not isinstance(experiment.costs, MeasuredCosts):
+    launch_of = getattr(timeline.graph.costs, "task_launch_s", None)
+    if launch_of is None:
         return timeline
-    schedule = timeline.graph.schedule
-    costs = experiment.costs.on(schedule.placement)
-    kind, stage = schedule.kind.tolist(), schedule.stage.tolist()
-    rows = [(row, row + 1) if schedule.partner[row] >= 0 else (row,) for row in schedule.first_op.tolist()]
-    launch_s = [costs.task_time(tuple((kind[row], stage[row]) for row in task)).launch_s for task in rows]
+    shapes, shape_of_task = timeline.graph.schedule.task_shapes
+    launch_s = np.array([launch_of(shape) for shape in shapes])[shape_of_task]
     start_s = timeline.start_s.copy()
-    start_s[: len(rows)] += launch_s
+    start_s[: len(launch_s)] += launch_s
     return replace(timeline, start_s=np.minimum(start_s, timeline.end_s))
 
 

@@ -129,8 +129,8 @@ def _compare(experiment: Experiment, by: str, limit: float | None) -> Comparison
     if (by == "memory") != (limit is not None):
         raise UserError("compare: a limit of activations goes with --by memory, like: --by memory 16")
     if limit is not None:
-        return equal_terms.by_memory(experiment, limit)
-    ways = {"ranks": run_all, "stages": equal_terms.by_stages}
+        return equal_terms.within_memory(experiment, limit)
+    ways = {"ranks": run_all, "stages": equal_terms.at_equal_stages}
     if by not in ways:
         raise UserError(f"compare: --by must be ranks, stages or memory, got '{by}'{did_you_mean(by, ways)}")
     return ways[by](experiment)

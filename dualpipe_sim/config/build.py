@@ -16,26 +16,29 @@ from dualpipe_sim.config.schema import (
     Layers,
     MeasuredSection,
     PlanSection,
+    RecomputeSection,
     Root,
     Tier,
     Training,
     Uniform,
 )
 from dualpipe_sim.config.values import ScheduleSection
-from dualpipe_sim.costs.alltoall import AllToAllKernel, Step
 from dualpipe_sim.costs.compute import Block, Work
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.parts import Measured, Overlap
 from dualpipe_sim.costs.phases import TimedCosts
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.errors import ConfigError, ScheduleError, UserError
-from dualpipe_sim.experiment import Choice, Experiment, Free, Noise, StepEnd
+from dualpipe_sim.experiment import Choice, Experiment, Free
 from dualpipe_sim.files import read_text
 from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
-from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.job import Job, StepEnd
+from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.order.check import check_order
 from dualpipe_sim.records import build
 from dualpipe_sim.runtimes.torch import parse_either, without_messages
@@ -54,7 +57,7 @@ _COMPUTE: dict[str, tuple[Block, Work]] = {
     "mlp_weight_gradient": ("mlp", "W"),
     "attention_weight_gradient": ("attn", "W"),
 }
-_ALLTOALL: dict[str, Step] = {
+_ALLTOALL: dict[str, AllToAllStep] = {
     "dispatch_forward": "dispatch F",
     "combine_forward": "combine F",
     "combine_gradient": "combine I",
@@ -83,23 +86,22 @@ def _experiment(root: Root, source: str) -> Experiment:
         "training.global_batch",
         None if root.training is None else _micro_batches(root.training, _data_parallel(root)),
     )
-    cluster = _cluster(root)
     folder = Path(source).parent  # files are named from where the configuration is
     return Experiment(
         _own_choice(root.schedule, ranks, micro_batches, folder),
-        tuple(
+        _costs(root, ranks, folder),
+        _cluster(root.cluster),
+        compare=tuple(
             _choice(section, ranks, micro_batches, folder, f"compare[{position}]")
             for position, section in enumerate(root.compare)
         ),
-        _costs(root, ranks, cluster, folder),
-        cluster,
-        root.engine,
-        source,
-        root.contention,
-        StepEnd() if root.training is None else StepEnd(root.training.gradient_reduction, root.training.optimizer),
-        None if root.noise is None else Noise(**root.noise.model_dump()),
-        _free(root.plan),
-        root.pipeline.transfers,
+        engine=root.engine,
+        source=source,
+        contention=root.contention,
+        noise=None if root.noise is None else Noise(**root.noise.model_dump()),
+        free=_free(root.plan),
+        transfers=root.pipeline.transfers,
+        gpus_per_rank=_data_parallel(root),
     )
 
 
@@ -110,7 +112,7 @@ def _free(section: PlanSection) -> Free:
         expert=section.expert,
         layouts=section.layouts,
         micro_batch_size=section.micro_batch_size,
-        recompute=tuple((one.norms, one.up_projections, one.activation) for one in section.recompute),
+        recompute=tuple(map(_recompute, section.recompute)),
         precision=section.precision,
         communication_sms=section.communication_sms,
     )
@@ -196,9 +198,9 @@ def _choice_from_file(section: ScheduleSection, ranks: int, folder: Path, where:
     return Choice(section.name, order.ranks, order.micro_batches, order=order)
 
 
-def _costs(root: Root, ranks: int, cluster: Cluster, folder: Path) -> TimedCosts:
+def _costs(root: Root, ranks: int, folder: Path) -> TimedCosts:
     if isinstance(root.costs, Layers):
-        return _layer_costs(root, root.costs, cluster)
+        return _layer_costs(root, root.costs)
     for key in ("model", "gpu", "training", "overlap"):
         if getattr(root, key) is not None:
             raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is '{root.costs.kind}'")
@@ -231,7 +233,7 @@ def _uniform_costs(section: Uniform, ranks: int) -> UniformCosts:
     )
 
 
-def _layer_costs(root: Root, section: Layers, cluster: Cluster) -> LayerCosts:
+def _layer_costs(root: Root, section: Layers) -> LayerCosts:
     training, transfer = root.training, section.transfer
     if training is None:
         raise UserError("training: is missing; costs of kind 'layers' need its sequence_length")
@@ -239,21 +241,27 @@ def _layer_costs(root: Root, section: Layers, cluster: Cluster) -> LayerCosts:
         raise UserError("costs.transfer: costs of kind 'layers' know the bytes; give a time, or leave it out")
     overlap = {} if root.overlap is None else root.overlap.model_dump()
     return LayerCosts(
-        model=_named(Model, root.model, "model"),
+        job=_job(root, training),
         gpu=_named(Gpu, root.gpu, "gpu"),
-        cluster=cluster,
+        kernel=_alltoall_kernel(root.cluster),
+        overlap=Overlap(**overlap),
+        measured=_measured(section.measured),
+        transfer_s=None if transfer is None else transfer.seconds,
+    )
+
+
+def _job(root: Root, training: Training) -> Job:
+    return Job(
+        model=_named(Model, root.model, "model"),
         recipe=_recipe(training),
         sequence_length=training.sequence_length,
         micro_batch_size=training.micro_batch_size,
         expert_parallel=root.parallel.expert,
         data_parallel=_data_parallel(root),
         layout=root.pipeline.layout,
-        kernel=_alltoall_kernel(root.cluster),
-        overlap=Overlap(**overlap),
         routing_skew=training.routing_skew,
         causal=training.causal,
-        measured=_measured(section.measured),
-        transfer_s=None if transfer is None else transfer.seconds,
+        step_end=StepEnd(training.gradient_reduction, training.optimizer),
     )
 
 
@@ -277,10 +285,12 @@ def _recipe(training: Training) -> Recipe:
         activation_group=training.activation_group,
         weight_group=training.weight_group,
         accumulation_interval=training.accumulation_interval,
-        recompute_norms=training.recompute.norms,
-        recompute_up_projections=training.recompute.up_projections,
-        recompute_activation=training.recompute.activation,
+        recompute=_recompute(training.recompute),
     )
+
+
+def _recompute(section: RecomputeSection) -> Recompute:
+    return Recompute(section.norms, section.up_projections, section.activation)
 
 
 def _measured(section: MeasuredSection) -> Measured:
@@ -291,15 +301,8 @@ def _measured(section: MeasuredSection) -> Measured:
     )
 
 
-def _cluster(root: Root) -> Cluster:
-    section = root.cluster
-    return Cluster(
-        section.gpus_per_node,
-        _link(section.nvlink),
-        _link(section.infiniband),
-        section.mapping,
-        gpus_per_rank=_data_parallel(root),
-    )
+def _cluster(section: ClusterSection) -> Cluster:
+    return Cluster(section.gpus_per_node, _link(section.nvlink), _link(section.infiniband), section.mapping)
 
 
 def _link(section: Tier) -> Link:

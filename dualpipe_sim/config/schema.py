@@ -75,7 +75,7 @@ class Parallel(Section):
     )
 
 
-class Recompute(Section):
+class RecomputeSection(Section):
     """What the backward pass computes again instead of keeping it."""
 
     norms: Flag = Field(True, description="outputs of RMSNorms")
@@ -95,7 +95,9 @@ class Training(Section):
     activation_group: Count = Field(128, description="FP8 activations that share a scale (1 x 128)")
     weight_group: Count = Field(128, description="side of the block of FP8 weights that share a scale (128 x 128)")
     accumulation_interval: Count = Field(128, description="products summed in FP8 before promotion to FP32")
-    recompute: Recompute = Field(Recompute.model_validate({}), description="what the backward pass computes again")
+    recompute: RecomputeSection = Field(
+        RecomputeSection.model_validate({}), description="what the backward pass computes again"
+    )
     causal: Flag = Field(True, description="whether attention skips the masked half")
     routing_skew: Skew = Field(1.0, description="tokens of the busiest expert rank over the mean")
     gradient_reduction: Literal["overlapped", "after", "none"] = Field(
@@ -227,7 +229,7 @@ class PlanSection(Section):
     expert: tuple[Count, ...] = Field((), description="GPUs that the routed experts are spread over")
     layouts: tuple[Layout, ...] = Field((), description="layouts, as pipeline.layout")
     micro_batch_size: tuple[Count, ...] = Field((), description="sequences of a micro-batch on one GPU")
-    recompute: tuple[Recompute, ...] = Field((), description="what is recomputed, as training.recompute")
+    recompute: tuple[RecomputeSection, ...] = Field((), description="what is recomputed, as training.recompute")
     precision: tuple[Literal["bf16", "fp8"], ...] = Field((), description="precisions, as training.precision")
     communication_sms: tuple[Count, ...] = Field((), description="SMs of the all-to-all")
 

@@ -7,149 +7,15 @@ section 3.2.2). The two tiers work at the same time on chunks of tokens, and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
-from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
-from dualpipe_sim.model.architecture import Experts
+from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.model.recipe import Recipe
-from dualpipe_sim.model.routing import expected_distinct
+from dualpipe_sim.model.routing import ExpertGroup
 from dualpipe_sim.precision import BF16_BYTES
-from dualpipe_sim.records import build, need_positive
-
-Step: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
-"""The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""
-
-STEPS: tuple[Step, ...] = ("dispatch F", "combine F", "combine I", "dispatch I")
-
-
-@dataclass(frozen=True)
-class PerStep:
-    """A number for each of the four all-to-alls of a layer.
-
-    Attributes:
-        dispatch_forward: tokens to their experts.
-        combine_forward: results back.
-        combine_gradient: gradients to the experts.
-        dispatch_gradient: gradients back.
-
-    """
-
-    dispatch_forward: float
-    combine_forward: float
-    combine_gradient: float
-    dispatch_gradient: float
-
-    def __post_init__(self) -> None:
-        need_positive(self, "cluster.alltoall", zero=tuple(vars(self)))
-
-    def of(self, step: Step) -> float:
-        """Return the number of one step."""
-        return (self.dispatch_forward, self.combine_forward, self.combine_gradient, self.dispatch_gradient)[
-            STEPS.index(step)
-        ]
-
-
-@dataclass(frozen=True)
-class Overlapped:
-    """How much slower an all-to-all runs while compute kernels share the GPU.
-
-    Attributes:
-        slowdown: time of the data kernels over the formula's for an idle GPU.
-        wait_s: further time for peers and casts, for ``tokens`` tokens of ``hidden`` width.
-        tokens: tokens a GPU of that measurement.
-        hidden: width of that measurement.
-
-    """
-
-    slowdown: PerStep
-    wait_s: PerStep
-    tokens: int
-    hidden: int
-
-    def __post_init__(self) -> None:
-        need_positive(self, "cluster.alltoall.overlapped")
-
-
-@dataclass(frozen=True)
-class AllToAllKernel:
-    """What the all-to-all kernels achieve on a cluster's links.
-
-    Attributes:
-        nvlink_efficiency: share of NVLink's bandwidth.
-        infiniband_efficiency: share of the NIC's bandwidth.
-        launch_s: from the launch to the first byte.
-        sms_per_channel: SMs of one channel; channels carry equal shares of the tokens side by side.
-        saturating_sms: SMs that keep both tiers busy; fewer carry proportionally less.
-        chunk_s: work of a channel for each chunk beside moving its bytes.
-        overlapped: slowdown under overlap, or None for none.
-
-    """
-
-    nvlink_efficiency: float
-    infiniband_efficiency: float
-    launch_s: float
-    sms_per_channel: int
-    saturating_sms: int
-    chunk_s: float
-    overlapped: Overlapped | None = None
-
-    def __post_init__(self) -> None:
-        need_positive(self, "cluster.alltoall", zero=("launch_s", "chunk_s"))
-        for key in ("nvlink_efficiency", "infiniband_efficiency"):
-            if getattr(self, key) > 1:
-                raise UserError(f"cluster.alltoall.{key}: must be at most 1, not {getattr(self, key)}")
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, object], where: str = "cluster.alltoall") -> AllToAllKernel:
-        """Build the constants from the ``alltoall`` mapping of a cluster preset.
-
-        Raises:
-            UserError: a key is unknown or missing, or a value does not fit.
-
-        """
-        return build(cls, given, where)
-
-    def channels(self, sms: int) -> int:
-        """Return how many channels fit on ``sms`` SMs.
-
-        Raises:
-            UserError: not even one fits.
-
-        """
-        if sms < self.sms_per_channel:
-            raise UserError(f"{sms} SMs for communication: one channel of the all-to-all takes {self.sms_per_channel}")
-        return sms // self.sms_per_channel
-
-    def link_share(self, sms: int) -> float:
-        """Return the share of the achieved bandwidth that ``sms`` SMs can drive."""
-        return min(1.0, self.channels(sms) * self.sms_per_channel / self.saturating_sms)
-
-
-@dataclass(frozen=True)
-class ExpertGroup:
-    """An expert-parallel group and how far a token's experts are spread in it.
-
-    Attributes:
-        nodes: nodes that the group lies on.
-        gpus_per_node: its GPUs on each.
-        distinct_nodes: expected nodes that a token's experts are on.
-        distinct_gpus: expected GPUs that a token's experts are on.
-
-    """
-
-    nodes: int
-    gpus_per_node: int
-    distinct_nodes: float
-    distinct_gpus: float
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of the group."""
-        return self.nodes * self.gpus_per_node
 
 
 @dataclass(frozen=True)
@@ -189,26 +55,7 @@ class Exchange:
         return self.latency_s + max(self.infiniband_s, self.nvlink_s)
 
 
-def expert_group(experts: Experts, expert_parallel: int, gpus_per_node: int) -> ExpertGroup:
-    """Return the expert-parallel group on neighbouring GPUs, experts in order over GPUs and nodes.
-
-    Raises:
-        UserError: the group does not fill whole nodes, or the experts do not divide over it.
-
-    """
-    if expert_parallel < 1:
-        raise UserError(f"parallel.expert: must be 1 or more, not {expert_parallel}")
-    inside = min(expert_parallel, gpus_per_node)
-    if expert_parallel % inside:
-        raise UserError(
-            f"parallel.expert: {expert_parallel} GPUs do not fill whole nodes of {gpus_per_node}; "
-            "take a multiple of it, or fewer"
-        )
-    nodes = expert_parallel // inside
-    return ExpertGroup(nodes, inside, expected_distinct(experts, nodes), expected_distinct(experts, expert_parallel))
-
-
-def payload_bytes(step: Step, recipe: Recipe) -> float:
+def payload_bytes(step: AllToAllStep, recipe: Recipe) -> float:
     """Return the bytes of an element on the wire.
 
     In FP8 training the forward dispatch and the gradient of the combine go in FP8 with their scales, both
@@ -271,7 +118,7 @@ class AllToAll:
         chunk, excess_s = _chunking(alone, kernel.chunk_s, crossing / kernel.channels(sms), chunk_tokens)
         return replace(alone, latency_s=alone.latency_s + excess_s, chunk_tokens=chunk)
 
-    def overlapped(self, alone: Exchange, step: Step, tokens: int, hidden: int) -> Exchange:
+    def overlapped(self, alone: Exchange, step: AllToAllStep, tokens: int, hidden: int) -> Exchange:
         """Return an exchange as it runs beside compute kernels: slower links, and waiting for peers and casts.
 
         The measurement's waiting scales with tokens x width, which is what casts go with, and replaces the launch;

@@ -1,4 +1,4 @@
-"""Seconds of compute: the parts of a layer, the head and the embedding, and the optimizer step.
+"""Seconds of compute: the parts of a layer, the head and the embedding.
 
 A part takes its GEMM FLOPs over the class's rate, attention's FLOPs over theirs, both on the share of SMs that
 compute, and a time for each token for everything else, which memory bounds.
@@ -18,6 +18,9 @@ from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES, Precision
 Work: TypeAlias = Literal["F", "I", "W"]
 Block: TypeAlias = Literal["attn", "mlp"]
 """The compute phases of a layer; the gate is in ``attn``, since the dispatch waits for it."""
+
+PROMOTION_FMAS = 2
+"""FP32 operations that promote one accumulator: multiply by the joint scale, add (assumed: one FMA each)."""
 
 LOSS_PASSES: dict[Work, int] = {"F": 2, "I": 2, "W": 0}
 """Passes over the FP32 logits that the cross-entropy makes (assumed: two reads in F; a read and a write in I)."""
@@ -83,9 +86,23 @@ def linear_s(linear: Linear, work: Work, load: Workload) -> float:
     """Return the seconds of a linear map's GEMMs for one kind of work."""
     precision: Precision = "bf16" if linear.part in HIGH_PRECISION else load.recipe.precision
     rate = load.gpu.gemm_rates(precision).of(_gemm_class(linear, work)) * load.share_of_sms
-    factor = load.recipe.promotion_factor(load.gpu) if precision == "fp8" else 1.0
+    factor = promotion_factor(load.recipe, load.gpu) if precision == "fp8" else 1.0
     skew = load.routing_skew if linear.part == "routed" else 1.0
     return load.tokens * skew * linear_flops(linear, load.recipe)["FIW".index(work)] / rate * factor
+
+
+def promotion_factor(recipe: Recipe, gpu: Gpu) -> float:
+    """Return how many times longer an FP8 GEMM takes because accumulators are promoted.
+
+    Promotion runs on the CUDA cores while the tensor cores go on (two warpgroups take turns, DeepSeek-V3 report,
+    section 3.3.2), so it costs nothing until it takes longer than they do: for each output, ``PROMOTION_FMAS`` FP32
+    operations for every N_C on the tensor cores, each at its peak rate. At 128 that is about half the time, hidden, and
+    the published rates hold it; below about 60 it sets the pace.
+    """
+    fp8 = gpu.peak.fp8_flops_per_s
+    if not recipe.fp8 or fp8 is None:
+        return 1.0
+    return max(1.0, PROMOTION_FMAS * fp8 / gpu.peak.fp32_flops_per_s / recipe.accumulation_interval)
 
 
 def attention_s(model: Model, work: Work, load: Workload) -> float:
@@ -150,11 +167,6 @@ def embedding_compute(model: Model, load: Workload) -> dict[Work, Compute]:
     element_s = load.tokens * model.hidden / load.gpu.hbm_bytes_per_s
     element_bytes: dict[Work, float] = {"F": 2 * BF16_BYTES, "I": 0.0, "W": BF16_BYTES + 2 * FP32_BYTES}
     return {work: _compute(0.0, 0.0, size * element_s, load) for work, size in element_bytes.items()}
-
-
-def optimizer_step_s(state_bytes: float, gpu: Gpu) -> float:
-    """Return the seconds of the optimizer step: the bytes of its sharded states over the memory bandwidth."""
-    return state_bytes / gpu.hbm_bytes_per_s
 
 
 _WORK_NAME: dict[Work, str] = {"F": "forward", "I": "input_gradient", "W": "weight_gradient"}

@@ -76,19 +76,18 @@ class MeasuredCosts:
             self.transfer_bytes,
         )
 
+    def on_fewer_ranks(self, shares: int) -> MeasuredCosts:  # noqa: ARG002 - a stage's span does not depend on ranks
+        """Return the costs of the same model on fewer ranks: the same, since a stage takes its part of the depth."""
+        return self
+
     def _shares(self, placement: Placement) -> FloatArray:
         """How much of each measured stage lies in each stage of a placement, shape ``(stages, measured stages)``.
 
         A pipe beyond the measured ones takes those from the first on again: all pipes hold the same model.
         """
         shares = np.zeros((placement.stages, self.stages * self.pipes))
-        depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
-        # In units of 1/(depths x stages) everything is whole, so that equal cuts give exactly 1.
-        begin = (placement.depth_of_stage * self.stages)[:, None]
-        entry = np.arange(self.stages) * depths[:, None]
-        inside = np.minimum(begin + self.stages, entry + depths[:, None]) - np.maximum(begin, entry)
         columns = (placement.pipe_of_stage % self.pipes * self.stages)[:, None] + np.arange(self.stages)
-        np.put_along_axis(shares, columns, np.maximum(inside, 0) / depths[:, None], axis=1)
+        np.put_along_axis(shares, columns, placement.overlap(self.stages), axis=1)
         return shares
 
     def _by_stage(self) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
@@ -165,6 +164,10 @@ class MeasuredStageCosts:
 
         """
         return (Phase(Lane.COMPUTE, sum(self.task_time(task)), task[0][0]),)
+
+    def task_launch_s(self, task: TaskShape) -> float:
+        """Return the seconds that launching a task adds before its work."""
+        return self.task_time(task).launch_s
 
     def task_time(self, task: TaskShape) -> OpTime:
         """Return what a task takes; a pair that was not measured gains what the others gain on average.

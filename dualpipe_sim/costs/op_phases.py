@@ -32,7 +32,7 @@ Works: TypeAlias = tuple[Work, ...]
 WORKS: dict[int, Works] = {F: ("F",), B: ("I", "W"), I: ("I",), W: ("W",)}
 """What each kind of op works on; a full backward does both of its parts layer by layer."""
 
-Step: TypeAlias = tuple[Part, int]
+Placed: TypeAlias = tuple[Part, int]
 """A part and the layer that it belongs to, or NO_LAYER."""
 
 
@@ -77,14 +77,14 @@ def layer_backward(parts: Parts, layer: int) -> LayerBackward:
     )
 
 
-def op_phases(parts: Parts, held: StageLayers, kind: int) -> tuple[Phase, ...]:
+def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
     """Return the phases of an op that runs alone."""
     works = WORKS[kind]
     begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
     score = _Score()
-    score.chain(begin(parts, held, works), FORWARD)
-    score.chain(_layers(parts, held.layers if kind == F else held.layers[::-1], works), FORWARD)
-    score.chain(end(parts, held, works), FORWARD)
+    score.chain(begin(parts, stage, works), FORWARD)
+    score.chain(_layers(parts, stage.layers if kind == F else stage.layers[::-1], works), FORWARD)
+    score.chain(end(parts, stage, works), FORWARD)
     return tuple(score.phases)
 
 
@@ -104,38 +104,38 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
     return tuple(score.phases)
 
 
-def _before_layers(parts: Parts, held: StageLayers, works: Works) -> Iterator[Step]:
+def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
     """Yield what is before a stage's layers in F: the embedding."""
-    if held.empty and "F" in works:
+    if stage.empty and "F" in works:
         yield _pass_on(works)
-    if held.embedding:
+    if stage.embedding:
         yield from ((parts.embedding[work], NO_LAYER) for work in works)
 
 
-def _after_layers(parts: Parts, held: StageLayers, works: Works) -> Iterator[Step]:
+def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
     """Yield what is after a stage's layers in F: multi-token prediction, then a pass through the head for each."""
-    if held.empty and "F" not in works:
+    if stage.empty and "F" not in works:
         yield _pass_on(works)
-    modules = [_module(parts, parts.model.layers + module, works) for module in range(held.mtp)]
-    names = ["head", *["mtp head"] * parts.model.mtp_depth] if held.head else []
+    modules = [_module(parts, parts.model.layers + module, works) for module in range(stage.mtp)]
+    names = ["head", *["mtp head"] * parts.model.mtp_depth] if stage.head else []
     heads = [(parts.head[work]._replace(name=name), NO_LAYER) for name in names for work in works]
     for steps in [*modules, heads] if "F" in works else [heads, *modules[::-1]]:
         yield from steps
 
 
-def _module(parts: Parts, layer: int, works: Works) -> list[Step]:
+def _module(parts: Parts, layer: int, works: Works) -> list[Placed]:
     projection = [(parts.mtp[work], layer) for work in works]
     block = list(_layers(parts, (layer,), works))
     return projection + block if "F" in works else block + projection
 
 
-def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Step]:
+def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Placed]:
     for layer in layers:
         row = layer_forward(parts, layer) if "F" in works else layer_backward(parts, layer)
         yield from ((part, layer) for part in row if part is not None and str(Kind(part.kind)) in works)
 
 
-def _pass_on(works: Works) -> Step:
+def _pass_on(works: Works) -> Placed:
     return Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0), NO_LAYER
 
 
@@ -148,7 +148,7 @@ class _Score:
         self._ended = [_NOTHING, _NOTHING]  # of each half, its last phase so far
         self._gradient = _NOTHING  # what the next slot's backward waits for
 
-    def chain(self, steps: Iterable[Step], half: int) -> None:
+    def chain(self, steps: Iterable[Placed], half: int) -> None:
         """Append parts that run one after the other, with the GPU to themselves."""
         for part, layer in steps:
             self._append(part, layer, half, self._ended[half], beside=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.costs.alltoall import STEPS, AllToAll, Exchange, Step, payload_bytes
+from dualpipe_sim.costs.alltoall import AllToAll, Exchange, payload_bytes
 from dualpipe_sim.costs.compute import (
     Block,
     Compute,
@@ -23,6 +23,7 @@ from dualpipe_sim.costs.compute import (
 )
 from dualpipe_sim.costs.phases import Flow
 from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.architecture import LayerKind, Model
 from dualpipe_sim.order.ops import Kind
@@ -59,7 +60,7 @@ class Measured:
     """
 
     compute: Mapping[tuple[Block, Work], Compute] = field(default_factory=dict)
-    alltoall_s: Mapping[Step, float] = field(default_factory=dict)
+    alltoall_s: Mapping[AllToAllStep, float] = field(default_factory=dict)
 
 
 class Part(NamedTuple):
@@ -113,7 +114,7 @@ class Parts:
         """Return the compute parts of a layer; those of multi-token prediction follow the model's in number."""
         return self._layers[self._kind(layer)]
 
-    def exchanges(self, layer: int) -> dict[Step, Part]:
+    def exchanges(self, layer: int) -> dict[AllToAllStep, Part]:
         """Return the all-to-alls of a layer; none where it is dense or its experts are not spread."""
         return self._exchanges if self._kind(layer) == "moe" else {}
 
@@ -138,10 +139,10 @@ class Parts:
         return self.model.layer_kinds()[min(layer, self.model.layers - 1)]
 
     @cached_property
-    def _exchanges(self) -> dict[Step, Part]:
+    def _exchanges(self) -> dict[AllToAllStep, Part]:
         if self.alltoall is None or self.alltoall.group.gpus == 1:
             return {}
-        return {step: self._exchange(self.alltoall, step) for step in STEPS}
+        return {step: self._exchange(self.alltoall, step) for step in ALLTOALL_STEPS}
 
     @cached_property
     def _layers(self) -> dict[LayerKind, dict[tuple[Block, Work], Part]]:
@@ -162,7 +163,7 @@ class Parts:
             for block, work in alone
         }
 
-    def _exchange(self, alltoall: AllToAll, step: Step) -> Part:
+    def _exchange(self, alltoall: AllToAll, step: AllToAllStep) -> Part:
         tokens, hidden = self.load.tokens, self.model.hidden
         alone = alltoall.exchange(
             tokens,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.cluster import Cluster, Tier
+from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.lanes import Lane
+from dualpipe_sim.model.job import Job
+from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
 
@@ -102,3 +106,53 @@ class TimedCosts(Costs, Protocol):
     def on(self, placement: Placement) -> TimedStageCosts:
         """Return the costs of each stage of a placement."""
         ...
+
+
+class JobStageCosts(TimedStageCosts, Protocol):
+    """Costs of a job on GPUs: memory, MFU and what a step ends with follow from what they know beside times."""
+
+    @property
+    def job(self) -> Job:
+        """What is trained and how it is cut."""
+        ...
+
+    @property
+    def gpu(self) -> Gpu:
+        """Every rank's GPU."""
+        ...
+
+    @property
+    def cluster(self) -> Cluster:
+        """The links between GPUs."""
+        ...
+
+    @property
+    def stage_layers(self) -> Sequence[StageLayers]:
+        """What each stage holds."""
+        ...
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of communication buffers on a GPU with experts."""
+        ...
+
+
+def with_job(costs: StageCosts) -> JobStageCosts | None:
+    """Return the costs as those of a job, or None where they know of none."""
+    return cast("JobStageCosts", costs) if getattr(costs, "job", None) is not None else None
+
+
+def costs_on_fewer_ranks(costs: TimedCosts, shares: int) -> TimedCosts:
+    """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did.
+
+    Raises:
+        UserError: a cost model that does not say how it scales.
+
+    """
+    scaled = getattr(costs, "on_fewer_ranks", None)
+    if scaled is None:
+        raise UserError(
+            f"costs: {type(costs).__name__} does not say how it scales to fewer ranks, so schedules with more stages a "
+            "rank would be compared on other work; give it a method on_fewer_ranks(shares)"
+        )
+    return cast("TimedCosts", scaled(shares))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dualpipe_sim.costs.alltoall import AllToAll, AllToAllKernel, Step, expert_group, payload_bytes
+from dualpipe_sim.costs.alltoall import AllToAll, payload_bytes
 from dualpipe_sim.costs.compute import Block, Compute, Work, Workload, layer_compute
 from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Experts, Model
 from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.routing import expert_group
 
 DEEPEP_TOKENS, DEEPEP_HIDDEN = 4096, 7168
-DEEPEP_GB_PER_S: dict[tuple[int, Step], float] = {
+DEEPEP_GB_PER_S: dict[tuple[int, AllToAllStep], float] = {
     (8, "dispatch F"): 153, (8, "combine F"): 158,
     (16, "dispatch F"): 43, (16, "combine F"): 43,
     (32, "dispatch F"): 58, (32, "combine F"): 57,
@@ -35,7 +37,7 @@ TRACE_COMPUTE_US: dict[tuple[Block, Work], tuple[float, float, float]] = {
 """GEMM, attention and other kernels of an MoE layer of DeepSeek-V3, microseconds, in DeepSeek's training trace
 (https://github.com/deepseek-ai/profile-data): H800, 112 SMs for compute, 64-way expert parallelism, 4096 tokens."""
 
-TRACE_ALLTOALL_MS: dict[Step, tuple[float, float]] = {
+TRACE_ALLTOALL_MS: dict[AllToAllStep, tuple[float, float]] = {
     "dispatch F": (4.35, 2.34),
     "combine F": (5.99, 2.69),
     "combine I": (3.41, 2.36),
@@ -94,7 +96,7 @@ def measured_compute() -> dict[tuple[Block, Work], Compute]:
     }
 
 
-def _deepep_gb_per_s(kernel: AllToAllKernel, cluster: Cluster, gpus: int, step: Step) -> float:
+def _deepep_gb_per_s(kernel: AllToAllKernel, cluster: Cluster, gpus: int, step: AllToAllStep) -> float:
     nodes = max(1, gpus // cluster.gpus_per_node)
     # The benchmark's groups are nodes, of which a token takes at most four.
     experts = Experts(routed=256, active=8, ffn=2048, groups=nodes, group_limit=min(4, nodes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -15,6 +16,25 @@ from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
 """Seconds for 1/ranks of the model: one number, or one for each 1/ranks of its depth, shallowest first."""
+
+
+class UniformTimes(NamedTuple):
+    """Seconds of one rank's share of the model, the same for all ranks.
+
+    Attributes:
+        forward: F.
+        backward_input: I.
+        backward_weight: W.
+        overlapped: an overlapped pair, or None for F + B.
+        transfers: whether transfers take time, which papers leave out.
+
+    """
+
+    forward: float
+    backward_input: float
+    backward_weight: float
+    overlapped: float | None
+    transfers: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,17 @@ class UniformCosts:
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement)
         return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes)
 
-    def joined(self, shares: int) -> UniformCosts:
+    @property
+    def uniform_times(self) -> UniformTimes | None:
+        """The times where all ranks' shares take the same, for papers' formulas; None where they do not."""
+        times = (self.forward, self.backward_input, self.backward_weight, self.overlapped)
+        if any(isinstance(time, tuple) for time in times):
+            return None
+        forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
+        transfers = bool(self.transfer_s or self.transfer_bytes)
+        return UniformTimes(forward, backward_input, backward_weight, overlapped, transfers)
+
+    def on_fewer_ranks(self, shares: int) -> UniformCosts:
         """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did."""
         return replace(
             self,
@@ -100,17 +130,16 @@ def _joined(cost: Cost, shares: int) -> Cost:
 
 
 def _per_stage(cost: Cost, placement: Placement) -> FloatArray:
-    """Integrate a cost over each stage's span of the model's depth, shape ``(stages,)``."""
+    """Integrate a cost over each stage's span of the model's depth, shape ``(stages,)``.
+
+    A list has one time for each rank's share of the depth, or one for each stage of a pipe.
+    """
     ranks = placement.ranks
-    depths = np.array([len(pipe) for pipe in placement.pipes])[placement.pipe_of_stage]
     if isinstance(cost, (int, float)):
-        return cost * (ranks / depths)
-    if len(cost) != ranks:
-        raise UserError(f"a list of costs needs one time for each of the {ranks} ranks' shares, got {len(cost)}")
-    # In units of 1/(ranks x depth) everything is whole, so a stage that is one entry costs exactly that entry.
-    begin = placement.depth_of_stage * ranks
-    entry = np.arange(ranks) * depths[:, None]
-    overlap = np.minimum((begin + ranks)[:, None], entry + depths[:, None]) - np.maximum(begin[:, None], entry)
-    shares: FloatArray = np.maximum(overlap, 0) / depths[:, None]
-    seconds: FloatArray = shares @ np.asarray(cost, dtype=float)
+        return cost * placement.activations_of_stage
+    if len(cost) != ranks and len(cost) != len(placement.pipes[0]):
+        stages = len(placement.pipes[0])
+        either = f"{ranks} ranks' shares" if stages == ranks else f"{ranks} ranks' shares, or of the {stages} stages"
+        raise UserError(f"a list of costs needs one time for each of the {either}, got {len(cost)}")
+    seconds: FloatArray = placement.overlap(len(cost)) @ np.asarray(cost, dtype=float)
     return seconds

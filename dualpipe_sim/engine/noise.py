@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.experiment import Noise
 from dualpipe_sim.graph.task_graph import TaskGraph
-from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.lanes import Lane
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How durations vary.
+
+    Attributes:
+        jitter: standard deviation of each duration over its mean; every phase and transfer draws its own factor,
+            log-normal with mean 1.
+        seed: what the draws follow from.
+        runs: how many times the step is drawn.
+        slow_ranks: factor on the compute of ranks that are always slower (or faster), by rank.
+
+    """
+
+    jitter: float = 0.0
+    seed: int = 0
+    runs: int = 100
+    slow_ranks: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,13 +78,12 @@ def draws_s(graph: TaskGraph, noise: Noise) -> Iterator[FloatArray]:
         yield graph.duration_s * np.exp(factors)
 
 
-def spread(graph: TaskGraph, noise: Noise, play: Callable[[TaskGraph], Timeline]) -> Spread:
-    """Draw and play the graph many times.
+def spread(graph: TaskGraph, noise: Noise) -> Spread:
+    """Draw and play the graph many times; where nothing shares links or SMs, all draws at once on the longest path.
 
     Args:
         graph: what is played, slow ranks already slowed.
         noise: how durations vary.
-        play: the engine for graphs whose links or SMs are shared; others take the longest path, all draws at once.
 
     """
     if graph.fixed_durations:

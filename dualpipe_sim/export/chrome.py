@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
+from dualpipe_sim.analysis.occupancy import Occupancy, in_flight_over_time
 from dualpipe_sim.arrays import IntArray
 from dualpipe_sim.export.spans import Span, has_phases, phases, tasks, transfers, whole_ns
 from dualpipe_sim.files import written_whole
@@ -65,8 +65,8 @@ def events(timeline: Timeline, memory: Memory | None = None) -> Iterator[Event]:
         yield _slice(span)
     yield from _names(timeline, sorted(threads, key=_thread))
     yield from _flows(timeline, under_way)
-    for rank in range(timeline.ranks):
-        yield from _in_flight(timeline, rank)
+    for rank, live in enumerate(in_flight_over_time(timeline)):
+        yield from _in_flight(live, rank)
         yield from _memory(memory, rank) if memory else ()
 
 
@@ -162,12 +162,11 @@ def _place(timeline: Timeline, node: int) -> Event:
     return {"pid": _pid(rank), "tid": _tid(rank, lane, 0)}
 
 
-def _in_flight(timeline: Timeline, rank: int) -> Iterator[Event]:
+def _in_flight(live: Occupancy, rank: int) -> Iterator[Event]:
     """Yield how many (stage, micro-batch) pairs are live on a rank, whenever that changes."""
-    times, counts = metrics.in_flight_over_time(timeline, rank)
-    before = 0
-    last_of_moment = np.append(np.diff(whole_ns(times)) > 0, True)
-    for ns, count in zip(whole_ns(times)[last_of_moment].tolist(), counts[last_of_moment].tolist(), strict=True):
+    at_ns, before = whole_ns(live.at_s), 0
+    last_of_moment = np.append(np.diff(at_ns) > 0, True)
+    for ns, count in zip(at_ns[last_of_moment].tolist(), live.total[last_of_moment].tolist(), strict=True):
         if count != before:
             yield {"ph": "C", "pid": _pid(rank), "name": "in flight", "ts": us(ns), "args": {"pairs": int(count)}}
         before = count

@@ -66,8 +66,7 @@ class Cluster:
         gpus_per_node: GPUs behind one NVLink switch.
         nvlink: what a GPU achieves inside its node.
         infiniband: what a GPU achieves between nodes.
-        mapping: GPU of each pipeline rank; None for rank x ``gpus_per_rank``.
-        gpus_per_rank: GPUs of each rank's expert- and data-parallel group, which are neighbours.
+        mapping: GPU of each pipeline rank; None for neighbouring groups of GPUs, see :meth:`topology`.
 
     """
 
@@ -75,23 +74,29 @@ class Cluster:
     nvlink: Link = Link(160e9, 3e-6)
     infiniband: Link = Link(50e9, 5e-6)
     mapping: tuple[int, ...] | None = None
-    gpus_per_rank: int = 1
-
-    def gpu_of_rank(self, rank: int) -> int:
-        """Return the GPU that a pipeline rank stands for."""
-        if self.mapping is None:
-            return rank * self.gpus_per_rank
-        if rank >= len(self.mapping):
-            raise UserError(f"cluster.mapping names {len(self.mapping)} GPUs, but the pipeline has a rank {rank}")
-        return self.mapping[rank]
 
     def node_of_gpu(self, gpu: int) -> int:
         """Return the node that a GPU is in."""
         return gpu // self.gpus_per_node
 
-    def topology(self, ranks: int) -> Topology:
-        """Return the part of the cluster that a pipeline's ranks use."""
-        return Topology(self, tuple(self.gpu_of_rank(rank) for rank in range(ranks)))
+    def topology(self, ranks: int, gpus_per_rank: int = 1) -> Topology:
+        """Return the part of the cluster that a pipeline's ranks use.
+
+        Args:
+            ranks: pipeline ranks.
+            gpus_per_rank: GPUs of each rank's expert- and data-parallel group, which are neighbours: rank r stands for
+                GPU r x ``gpus_per_rank``, unless ``mapping`` says which.
+
+        Raises:
+            UserError: ``mapping`` names fewer GPUs.
+
+        """
+        if self.mapping is None:
+            return Topology(self, tuple(rank * gpus_per_rank for rank in range(ranks)))
+        if ranks > len(self.mapping):
+            missing = len(self.mapping)
+            raise UserError(f"cluster.mapping names {missing} GPUs, but the pipeline has a rank {missing}")
+        return Topology(self, self.mapping[:ranks])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Flops(NamedTuple):
 def linear_flops(linear: Linear, recipe: Recipe | None = None) -> Flops:
     """Return the FLOPs a token of a linear map; where the recipe redoes it in the backward pass, I has it twice."""
     once = 2.0 * linear.active_parameters
-    redone = recipe is not None and recipe.recompute_up_projections and linear.from_latent
+    redone = recipe is not None and recipe.recompute.up_projections and linear.from_latent
     return Flops(once, once * (2 if redone else 1), once)
 
 

@@ -1,13 +1,56 @@
-"""How many nodes and GPUs a token's experts are spread over, exactly, for even routing."""
+"""Where tokens go: expert-parallel groups, and how far a token's experts are spread in them, for even routing."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import comb, perm
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.model.architecture import Experts
+
+
+@dataclass(frozen=True)
+class ExpertGroup:
+    """An expert-parallel group and how far a token's experts are spread in it.
+
+    Attributes:
+        nodes: nodes that the group lies on.
+        gpus_per_node: its GPUs on each.
+        distinct_nodes: expected nodes that a token's experts are on.
+        distinct_gpus: expected GPUs that a token's experts are on.
+
+    """
+
+    nodes: int
+    gpus_per_node: int
+    distinct_nodes: float
+    distinct_gpus: float
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the group."""
+        return self.nodes * self.gpus_per_node
+
+
+def expert_group(experts: Experts, expert_parallel: int, gpus_per_node: int) -> ExpertGroup:
+    """Return the expert-parallel group on neighbouring GPUs, experts in order over GPUs and nodes.
+
+    Raises:
+        UserError: the group does not fill whole nodes, or the experts do not divide over it.
+
+    """
+    if expert_parallel < 1:
+        raise UserError(f"parallel.expert: must be 1 or more, not {expert_parallel}")
+    inside = min(expert_parallel, gpus_per_node)
+    if expert_parallel % inside:
+        raise UserError(
+            f"parallel.expert: {expert_parallel} GPUs do not fill whole nodes of {gpus_per_node}; "
+            "take a multiple of it, or fewer"
+        )
+    nodes = expert_parallel // inside
+    return ExpertGroup(nodes, inside, expected_distinct(experts, nodes), expected_distinct(experts, expert_parallel))
 
 
 def expected_distinct(experts: Experts, units: int) -> float:

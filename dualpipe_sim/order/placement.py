@@ -52,9 +52,30 @@ class Placement:
         return np.concatenate([np.arange(len(pipe)) for pipe in self.pipes])
 
     @cached_property
+    def pipe_depth(self) -> IntArray:
+        """Number of stages of each stage's own pipe, shape ``(stages,)``."""
+        return np.array([len(pipe) for pipe in self.pipes])[self.pipe_of_stage]
+
+    @cached_property
     def share_of_stage(self) -> FloatArray:
         """Share of the model that each stage holds, shape ``(stages,)``; a pipe's shares sum to 1."""
-        return 1.0 / np.array([len(pipe) for pipe in self.pipes], dtype=float)[self.pipe_of_stage]
+        return 1.0 / self.pipe_depth
+
+    @cached_property
+    def activations_of_stage(self) -> FloatArray:
+        """Each stage's share of the model in units of 1/ranks, a whole rank's share, shape ``(stages,)``."""
+        return self.ranks / self.pipe_depth
+
+    def overlap(self, cuts: int) -> FloatArray:
+        """How much of each of ``cuts`` equal cuts of the model lies in each stage, shape ``(stages, cuts)``.
+
+        In units of 1/(pipe depth x cuts) everything is whole, so that a stage that is one cut has exactly 1 of it. Two
+        stages and three cuts: ``[[1, 0.5, 0], [0, 0.5, 1]]``.
+        """
+        depth, begin = self.pipe_depth[:, None], (self.depth_of_stage * cuts)[:, None]
+        cut = np.arange(cuts) * depth
+        inside = np.minimum(begin + cuts, cut + depth) - np.maximum(begin, cut)
+        return np.asarray(np.maximum(inside, 0) / depth, dtype=np.float64)
 
     @cached_property
     def is_first(self) -> BoolArray:

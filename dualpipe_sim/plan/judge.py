@@ -8,18 +8,18 @@ from math import inf
 
 import numpy as np
 
-from dualpipe_sim.analysis.step import optimizer_s_by_rank
+from dualpipe_sim.analysis.step import optimizer_s
 from dualpipe_sim.arrays import IntArray
-from dualpipe_sim.bounds.makespan import Limit, busiest_rank_s, order_bound_s, placement_bound_s
-from dualpipe_sim.bounds.memory import Keeps, keeps_of, least_memory_bytes
-from dualpipe_sim.costs.footprint import state_by_rank
+from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
+from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.hardware.cluster import Topology
+from dualpipe_sim.model.footprint import State, state_by_rank
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.plan.space import Candidate, costs_at, experiment_at
+from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
 from dualpipe_sim.schedules.registry import spec
 
 SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
@@ -66,7 +66,7 @@ class _Placed:
     """Costs on a placement, and what of a step depends on nothing else.
 
     Attributes:
-        costs: the costs.
+        costs: the costs of each stage.
         placement: the placement.
         topology: the links between its ranks.
         keeps: bytes on its GPUs.
@@ -74,16 +74,11 @@ class _Placed:
 
     """
 
-    costs: LayerCosts
+    costs: LayerStageCosts
     placement: Placement
     topology: Topology
-    keeps: Keeps
+    keeps: StageBytes
     end_s: float
-
-    @cached_property
-    def stage_costs(self) -> LayerStageCosts:
-        """The costs of each stage."""
-        return self.costs.on(self.placement)
 
     @cached_property
     def any_order_s(self) -> dict[tuple[int, ...], float]:
@@ -94,8 +89,8 @@ class _Placed:
         """Return seconds that no order's step is below within the memory of the GPUs."""
         if of_pipe not in self.any_order_s:
             room = np.maximum(self.costs.gpu.memory_bytes - self.keeps.state, 0).astype(np.float64)
-            limit = Limit(self.keeps.activations.astype(np.float64), room, from_start=False)
-            bound_s = placement_bound_s(self.placement, of_pipe, self.stage_costs, self.topology, limit=limit)
+            limit = MemoryLimit(self.keeps.activations.astype(np.float64), room, from_start=False)
+            bound_s = placement_bound_s(self.placement, of_pipe, self.costs, self.topology, limit=limit)
             self.any_order_s[of_pipe] = (bound_s + self.end_s) * _ROUNDING
         return self.any_order_s[of_pipe]
 
@@ -117,16 +112,16 @@ class Judge:
         self._experiment = experiment
         self._costs: dict[tuple[object, ...], LayerCosts] = {}
         self._placed: dict[tuple[object, ...], _Placed] = {}
-        self._states: dict[tuple[object, ...], IntArray] = {}
+        self._states: dict[tuple[object, ...], State] = {}
         self._orders: dict[tuple[object, ...], Schedule] = {}
 
     def __call__(self, candidate: Candidate) -> Verdict:
         """Return what is known of a candidate without running it."""
         try:
             if candidate.setting not in self._costs:
-                self._costs[candidate.setting] = costs_at(self._experiment, candidate)
-            costs = self._costs[candidate.setting]
-            micro_batches = experiment_at(self._experiment, candidate, costs).choice.micro_batches
+                costs = costs_at(self._experiment, candidate)
+                self._costs[candidate.setting] = costs.on_cluster(self._experiment.cluster)
+            micro_batches = choice_at(self._experiment, candidate).micro_batches
             chosen = spec(candidate.schedule)
             if chosen.adapts_to_times:  # its order takes long to find
                 placement = chosen.placement(candidate.ranks, candidate.options)
@@ -145,22 +140,20 @@ class Judge:
     def _on(self, placement: Placement, candidate: Candidate) -> _Placed:
         key = (placement, candidate.setting)
         if key not in self._placed:
-            costs = self._costs[candidate.setting]
-            end_s = float(optimizer_s_by_rank(placement, costs).max()) if self._experiment.step_end.optimizer else 0.0
-            keeps = keeps_of(costs, placement, self._state(placement, costs))
-            self._placed[key] = _Placed(costs, placement, costs.cluster.topology(placement.ranks), keeps, end_s)
+            costs = self._costs[candidate.setting].on(placement)
+            state = self._state(placement, costs)
+            ends = costs.job.step_end.optimizer
+            end_s = float(optimizer_s(state.optimizer, costs.gpu).max()) if ends else 0.0
+            topology = self._experiment.cluster.topology(placement.ranks, costs.job.data_parallel)
+            kept = stage_bytes(costs, np.sum(state, axis=0))
+            self._placed[key] = _Placed(costs, placement, topology, kept, end_s)
         return self._placed[key]
 
-    def _state(self, placement: Placement, costs: LayerCosts) -> IntArray:
-        key = (
-            placement,
-            costs.on(placement).held,
-            costs.expert_parallel,
-            costs.recipe.precision,
-            costs.overlap.communication_sms,
-        )
+    def _state(self, placement: Placement, costs: LayerStageCosts) -> State:
+        job = costs.job
+        key = (placement, costs.stage_layers, job.expert_parallel, job.recipe.precision, costs.buffer_bytes)
         if key not in self._states:
-            self._states[key] = np.sum(state_by_rank(costs, placement), axis=0)
+            self._states[key] = state_by_rank(job, costs.stage_layers, placement, costs.buffer_bytes)
         return self._states[key]
 
     def _of_order(self, placed: _Placed, order: Schedule) -> Verdict:
@@ -169,8 +162,8 @@ class Judge:
         if too_much is not None:
             return too_much
         return Verdict(
-            step_s=(order_bound_s(order, placed.stage_costs, placed.topology) + placed.end_s) * _ROUNDING,
-            work_s=(busiest_rank_s(order, placed.stage_costs) + placed.end_s) * _ROUNDING,
+            step_s=(order_bound_s(order, placed.costs, placed.topology) + placed.end_s) * _ROUNDING,
+            work_s=(busiest_rank_s(order, placed.costs) + placed.end_s) * _ROUNDING,
             any_order_s=placed.any_order_bound_s(order.micro_batches_of_pipe),
             memory_bytes=int(least.max()),
         )

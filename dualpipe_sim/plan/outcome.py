@@ -8,7 +8,8 @@ from typing import cast
 
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.plan.space import RECOMPUTED, Candidate
+from dualpipe_sim.model.recipe import Recompute
+from dualpipe_sim.plan.space import Candidate
 from dualpipe_sim.result import format_seconds
 
 
@@ -152,7 +153,8 @@ def _words(candidate: Candidate) -> list[tuple[str, str]]:
 
 
 def _recomputed(candidate: Candidate) -> str:
-    return "all" if set(candidate.recompute) == set(RECOMPUTED) else "+".join(candidate.recompute) or "nothing"
+    recompute = Recompute.of(candidate.recompute)
+    return "all" if recompute == Recompute() else "+".join(recompute.names) or "nothing"
 
 
 def _numbers(row: Row) -> list[str]:

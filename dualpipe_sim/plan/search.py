@@ -13,7 +13,6 @@ from math import inf
 from pathlib import Path
 from typing import cast
 
-import dualpipe_sim
 from dualpipe_sim.batch.points import Evaluate, Progress, Row, Rows
 from dualpipe_sim.batch.rows import RowFile
 from dualpipe_sim.batch.runner import evaluate_all
@@ -24,6 +23,7 @@ from dualpipe_sim.plan.judge import FAILED, MEMORY, SIZES, Judge, Verdict, ruled
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
 from dualpipe_sim.plan.space import Candidate, candidates_of, gpus_of, layer_costs
+from dualpipe_sim.version import __version__
 
 _WAVE = 8  # candidates a worker runs before what they say rules others out; every wave is twice as long
 _SAID = ("reason", "detail", "bound_s", "any_order_s", "confirmed_step_time_s")
@@ -82,7 +82,7 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
         raise UserError(f"{source}: {error}") from error
     base = {key: value for key, value in data.items() if key not in ("sweep", "compare", "plan")}
     search = _Search(experiment, candidates, top, Workers(workers, dask), progress)
-    search.open(output, [dualpipe_sim.__version__, base], resume=resume)
+    search.open(output, [__version__, base], resume=resume)
     try:
         search.run_all() if exhaustive else search.run_best()
         if not search.fitting:

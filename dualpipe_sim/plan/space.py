@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Literal, cast
 
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.model.layout import LayoutChoice
-
-RECOMPUTED = ("norms", "up_projections", "activation")
+from dualpipe_sim.model.recipe import Recompute
+from dualpipe_sim.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Candidate:
         layout: which stage holds which layers.
         micro_batch_size: sequences of a micro-batch on one GPU.
         precision: of GEMMs, dispatch, cached activations and weights.
-        recompute: what is recomputed, of ``RECOMPUTED``.
+        recompute: the names of what is recomputed.
         communication_sms: SMs of the all-to-all.
 
     """
@@ -38,7 +37,7 @@ class Candidate:
     expert: int
     layout: LayoutChoice
     micro_batch_size: int
-    precision: Literal["bf16", "fp8"]
+    precision: Precision
     recompute: tuple[str, ...]
     communication_sms: int
 
@@ -87,7 +86,7 @@ def candidates_of(experiment: Experiment) -> list[Candidate]:
             list(
                 product(
                     free.precision or [own.precision],
-                    [_named(one) for one in free.recompute] or [own.recompute],
+                    [one.names for one in free.recompute] or [own.recompute],
                     free.communication_sms or [own.communication_sms],
                 )
             ),
@@ -105,16 +104,16 @@ def candidate_of(experiment: Experiment) -> Candidate:
     costs, choice = layer_costs(experiment), experiment.choice
     if choice.order is not None:
         raise UserError(f"schedule: {choice.name} is an order from a file; a plan takes registered schedules")
-    recipe = costs.recipe
+    job = costs.job
     return Candidate(
         choice.name,
         choice.options,
         choice.ranks,
-        costs.expert_parallel,
-        costs.layout,
-        costs.micro_batch_size,
-        recipe.precision,
-        _named((recipe.recompute_norms, recipe.recompute_up_projections, recipe.recompute_activation)),
+        job.expert_parallel,
+        job.layout,
+        job.micro_batch_size,
+        job.recipe.precision,
+        job.recipe.recompute.names,
         costs.overlap.communication_sms,
     )
 
@@ -126,14 +125,14 @@ def layer_costs(experiment: Experiment) -> LayerCosts:
         UserError: costs without a model.
 
     """
-    if not isinstance(experiment.costs, LayerCosts):
+    if not isinstance(experiment.cost_model, LayerCosts):
         raise UserError("costs.kind: a plan needs a model on GPUs, so costs of kind 'layers'")
-    return experiment.costs
+    return experiment.cost_model
 
 
 def gpus_of(experiment: Experiment) -> int:
     """Return the GPUs of an experiment, which hold for all its candidates."""
-    return experiment.choice.ranks * layer_costs(experiment).data_parallel
+    return experiment.choice.ranks * layer_costs(experiment).job.data_parallel
 
 
 def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
@@ -147,53 +146,52 @@ def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
     data_parallel, left = divmod(gpus, candidate.ranks)
     if left or not data_parallel:
         raise UserError(f"{gpus} GPUs are no multiple of {candidate.ranks} ranks")
-    recipe = replace(
-        costs.recipe,
-        precision=candidate.precision,
-        **{f"recompute_{part}": part in candidate.recompute for part in RECOMPUTED},
-    )
-    return replace(
-        costs,
+    recipe = replace(costs.job.recipe, precision=candidate.precision, recompute=Recompute.of(candidate.recompute))
+    job = replace(
+        costs.job,
         recipe=recipe,
-        cluster=replace(costs.cluster, gpus_per_rank=data_parallel),
         micro_batch_size=candidate.micro_batch_size,
         expert_parallel=candidate.expert,
         data_parallel=data_parallel,
         layout=candidate.layout,
-        overlap=replace(costs.overlap, communication_sms=candidate.communication_sms),
     )
+    return replace(costs, job=job, overlap=replace(costs.overlap, communication_sms=candidate.communication_sms))
 
 
-def experiment_at(experiment: Experiment, candidate: Candidate, costs: LayerCosts | None = None) -> Experiment:
+def experiment_at(experiment: Experiment, candidate: Candidate) -> Experiment:
     """Return the experiment that a candidate is: the same GPUs, the same sequences a step, nothing shared.
 
     Args:
         experiment: what the plan starts from.
         candidate: the candidate.
-        costs: its costs, if they are there already.
 
     Raises:
         UserError: GPUs or sequences that cannot be shared out in this way, or settings that do not fit each other.
 
     """
-    own = layer_costs(experiment)
-    sequences = experiment.choice.micro_batches * own.micro_batch_size * own.data_parallel
-    costs = costs or costs_at(experiment, candidate)
-    at_once = candidate.micro_batch_size * costs.data_parallel
-    micro_batches, left = divmod(sequences, at_once)
-    if left or not micro_batches:
-        raise UserError(f"{sequences} sequences a step are no whole micro-batches of {at_once}")
+    costs = costs_at(experiment, candidate)
     return replace(
         experiment,
-        choice=Choice(candidate.schedule, candidate.ranks, micro_batches, dict(candidate.options)),
+        choice=choice_at(experiment, candidate),
         compare=(),
-        costs=costs,
-        cluster=costs.cluster,
+        cost_model=costs,
         engine="auto",
         contention="none",
         noise=None,
     )
 
 
-def _named(recomputed: tuple[bool, bool, bool]) -> tuple[str, ...]:
-    return cast("tuple[str, ...]", tuple(name for name, yes in zip(RECOMPUTED, recomputed, strict=True) if yes))
+def choice_at(experiment: Experiment, candidate: Candidate) -> Choice:
+    """Return the schedule of a candidate at its sizes: the same sequences a step.
+
+    Raises:
+        UserError: sequences that cannot be shared out in this way.
+
+    """
+    own = layer_costs(experiment).job
+    sequences = experiment.choice.micro_batches * own.micro_batch_size * own.data_parallel
+    at_once = candidate.micro_batch_size * gpus_of(experiment) // candidate.ranks
+    micro_batches, left = divmod(sequences, at_once)
+    if left or not micro_batches:
+        raise UserError(f"{sequences} sequences a step are no whole micro-batches of {at_once}")
+    return Choice(candidate.schedule, candidate.ranks, micro_batches, dict(candidate.options))

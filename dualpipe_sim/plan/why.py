@@ -11,7 +11,7 @@ from dualpipe_sim.analysis import alltoall, metrics
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.hardware.cluster import Link
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.plan.outcome import Plan, describe
 from dualpipe_sim.plan.run import row_of
@@ -146,36 +146,36 @@ def changes(experiment: Experiment, result: Result) -> list[Change]:
 def _settings(experiment: Experiment) -> Iterator[tuple[str, Experiment | UserError]]:
     """Yield experiments with one setting changed, or why that cannot be."""
     cluster = experiment.cluster
-    yield "10 % more NVLink", _with_cluster(experiment, replace(cluster, nvlink=_more(cluster.nvlink)))
-    yield "10 % more InfiniBand", _with_cluster(experiment, replace(cluster, infiniband=_more(cluster.infiniband)))
+    yield "10 % more NVLink", replace(experiment, cluster=replace(cluster, nvlink=_more(cluster.nvlink)))
+    yield "10 % more InfiniBand", replace(experiment, cluster=replace(cluster, infiniband=_more(cluster.infiniband)))
     overlap = layer_costs(experiment).overlap
     for more in (SMS, -SMS):
         sms = overlap.communication_sms + more
         what = f"{SMS} SMs {'more' if more > 0 else 'fewer'} for communication ({sms})"
         try:
             costs = replace(layer_costs(experiment), overlap=replace(overlap, communication_sms=sms))
+            yield what, replace(experiment, cost_model=costs)
         except UserError as error:
             yield what, error
-        else:
-            yield what, replace(experiment, costs=costs)
     doubled = replace(experiment.choice, micro_batches=2 * experiment.choice.micro_batches)
     yield "twice the micro-batches", replace(experiment, choice=doubled)
 
 
 def _one_layer_moved(experiment: Experiment, result: Result) -> Iterator[tuple[str, Experiment]]:
     """Yield experiments in which the slowest stage has given a layer to another one; those in between shift along."""
-    placement, costs = result.played.graph.schedule.placement, layer_costs(experiment)
-    stages = len(placement.pipes[0])
-    held = costs.stage_layers(stages)
-    counts = [len(stage.layers) for stage in held]
+    graph, costs = result.played.graph, layer_costs(experiment)
+    stages = len(graph.schedule.placement.pipes[0])
+    layers = costs.on_cluster(experiment.cluster).stage_layers(stages)
+    counts = [len(stage.layers) for stage in layers]
     slowest = int((result.slowest_stage or {"stage": 0})["stage"]) % stages
-    mtp_and_head_last = held[-1].head and held[-1].mtp == costs.model.mtp_depth
-    if not (counts[slowest] and held[0].embedding and mtp_and_head_last):
+    mtp_and_head_last = layers[-1].head and layers[-1].mtp == costs.job.model.mtp_depth
+    if not (counts[slowest] and layers[0].embedding and mtp_and_head_last):
         return
     for stage in range(stages):
         if stage != slowest:
             moved = tuple(count + (one == stage) - (one == slowest) for one, count in enumerate(counts))
-            yield f"one layer from stage {slowest} to {stage}", replace(experiment, costs=replace(costs, layout=moved))
+            job = replace(costs.job, layout=moved)
+            yield f"one layer from stage {slowest} to {stage}", replace(experiment, cost_model=replace(costs, job=job))
 
 
 def _run(what: str, experiment: Experiment | UserError, before: Result) -> Change:
@@ -196,10 +196,6 @@ def _run(what: str, experiment: Experiment | UserError, before: Result) -> Chang
     )
 
 
-def _with_cluster(experiment: Experiment, cluster: Cluster) -> Experiment:
-    return replace(experiment, cluster=cluster, costs=replace(layer_costs(experiment), cluster=cluster))
-
-
 def _more(link: Link) -> Link:
     return replace(link, bytes_per_s=MORE * link.bytes_per_s)
 
@@ -207,8 +203,10 @@ def _more(link: Link) -> Link:
 def _recompute_s(experiment: Experiment) -> float:
     """Seconds of recomputed maps, mean over ranks, in the phases as they were lowered."""
     costs = layer_costs(experiment)
-    recipe = replace(costs.recipe, recompute_up_projections=False)
-    with_s, without_s = (_compute_s(replace(experiment, costs=one)) for one in (costs, replace(costs, recipe=recipe)))
+    recipe = costs.job.recipe
+    kept = replace(recipe, recompute=replace(recipe.recompute, up_projections=False))
+    keeping = replace(costs, job=replace(costs.job, recipe=kept))
+    with_s, without_s = (_compute_s(replace(experiment, cost_model=one)) for one in (costs, keeping))
     return (with_s - without_s) / experiment.choice.ranks
 
 

@@ -19,15 +19,15 @@ from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory, memory_of
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.costs.footprint import held_parameters, kept_by_unit
 from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.model.footprint import bytes_by_unit, rank_parameters
 from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.pictures.plot import memory_stack
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import build, schedules
-from dualpipe_sim.simulation import play
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -75,8 +75,8 @@ def played(order: str, config: dict[str, Any]) -> Memory:
     """Return the memory of an order in text."""
     experiment = load_experiment(config)
     assert isinstance(experiment.costs, LayerCosts)
-    topology = experiment.cluster.topology(experiment.choice.ranks)
-    return memory_of(play(lower(parse_order(order), experiment.costs, topology)), experiment.costs)
+    topology = experiment.topology(experiment.choice.ranks)
+    return memory_of(play(lower(parse_order(order), experiment.costs, topology)))
 
 
 def test_1f1b_keeps_as_many_layers_and_micro_batches_as_the_paper_counts() -> None:
@@ -179,20 +179,23 @@ def v3() -> Result:
     return simulate("deepseek_v3")
 
 
-def held_totals(name: str) -> list[int]:
+def parameters_of_ranks(name: str) -> list[int]:
     """Parameters on each rank, all experts counted."""
     experiment = load_experiment("deepseek_v3", settings=[f"schedule={name}"])
     assert isinstance(experiment.costs, LayerCosts)
     placement = build(name, 16, 32).placement
     costs = experiment.costs.on(placement)
-    return [sum(one.total for one in held_parameters(costs, placement, rank).values()) for rank in range(16)]
+    return [
+        sum(one.total for one in rank_parameters(costs.job, costs.stage_layers, placement, rank).values())
+        for rank in range(16)
+    ]
 
 
 def test_a_bidirectional_schedule_holds_the_model_twice_and_shares_both_ends() -> None:
     # 671.0B, and a prediction module of 11.6B that looks up the embedding; 1F1B's last rank needs a copy of that.
     model, module, embedding = 671.03e9, 11.6e9, 129280 * 7168
-    assert sum(held_totals("dualpipe")) == pytest.approx(2 * (model + module), rel=0.0005)
-    assert sum(held_totals("1f1b")) == pytest.approx(model + module + embedding, rel=0.0005)
+    assert sum(parameters_of_ranks("dualpipe")) == pytest.approx(2 * (model + module), rel=0.0005)
+    assert sum(parameters_of_ranks("1f1b")) == pytest.approx(model + module + embedding, rel=0.0005)
 
 
 def test_v3_sits_where_the_formulas_by_hand_put_it(v3: Result) -> None:
@@ -235,7 +238,7 @@ def test_deferring_w_costs_memory_in_fp8_and_saves_none() -> None:
     """A deferred W of V3 needs 1172 MB a MoE layer, more than the 624 MB kept from F to I."""
     experiment = load_experiment("deepseek_v3")
     assert isinstance(experiment.costs, LayerCosts)
-    kept = kept_by_unit(experiment.costs)[10]
+    kept = bytes_by_unit(experiment.costs.job)[10]
     assert kept.activations == pytest.approx(624e6, rel=0.001)
     assert kept.weight_gradient_inputs == pytest.approx(1172e6, rel=0.001)
     split, whole = (simulate("deepseek_v3", schedule=name) for name in ("zb-h1", "1f1b"))
@@ -250,9 +253,9 @@ def test_skewed_routing_brings_the_busiest_gpu_more_tokens() -> None:
     )
     assert isinstance(even, LayerCosts)
     assert isinstance(skewed, LayerCosts)
-    more = kept_by_unit(skewed)[10].activations - kept_by_unit(even)[10].activations
+    more = bytes_by_unit(skewed.job)[10].activations - bytes_by_unit(even.job)[10].activations
     assert more == pytest.approx(0.12 * (226.5e6 + 138.4e6), rel=0.003)  # dispatched tokens and routed SwiGLU inputs
-    assert kept_by_unit(skewed)[0] == kept_by_unit(even)[0]  # a dense layer
+    assert bytes_by_unit(skewed.job)[0] == bytes_by_unit(even.job)[0]  # a dense layer
 
 
 def test_both_engines_peak_alike() -> None:
@@ -304,9 +307,9 @@ def test_what_holds_of_any_schedule(config: dict[str, Any]) -> None:
     experiment = load_experiment(config)
     assert isinstance(experiment.costs, LayerCosts)
     stage_costs = experiment.costs.on(result.timeline.graph.schedule.placement)
-    kept = kept_by_unit(experiment.costs)
+    kept = bytes_by_unit(experiment.costs.job)
     most = max(
-        sum(kept[unit].activations for unit in stage_costs.parameters(stage)) for stage in range(len(stage_costs.held))
+        sum(kept[unit].activations for unit in stage_costs.job.parameters(stage)) for stage in stage_costs.stage_layers
     )
     in_flight = metrics.peak_in_flight_by_rank(result.timeline)
     heads = 4 * (kept["head"].activations + kept["head"].while_forward)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.occupancy import in_flight_over_time
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.lowering import lower
@@ -72,7 +73,7 @@ def test_a_transfer_that_arrives_before_the_rank_is_free_exposes_nothing() -> No
 
 
 def test_in_flight_counts_from_the_start_of_f_to_the_end_of_b(two_by_two: Timeline) -> None:
-    times, counts = metrics.in_flight_over_time(two_by_two, rank=0)
+    times, counts = (live := in_flight_over_time(two_by_two)[0]).at_s, live.total
     assert counts[np.searchsorted(times, [0.5, 1.5, 4, 6, 7.5, 9], side="right") - 1].tolist() == [1, 2, 2, 2, 1, 1]
     assert counts[-1] == 0
     assert metrics.peak_in_flight_by_rank(two_by_two).tolist() == [2, 1]

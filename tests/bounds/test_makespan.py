@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import memory_of
-from dualpipe_sim.bounds.makespan import Limit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
-from dualpipe_sim.bounds.memory import keeps_of, least_memory_bytes
+from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
+from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import Phase
@@ -21,6 +21,7 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
 from dualpipe_sim.lanes import Lane
+from dualpipe_sim.model.footprint import state_by_rank
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement, linear
 from dualpipe_sim.order.schedule import Schedule
@@ -128,7 +129,9 @@ def test_what_an_order_holds_makes_it_no_faster_than_the_bound_within_that_limit
 ) -> None:
     order, costs, topology = case
     timeline = longest_path.play(lower(order, costs, topology))
-    limit = Limit(metrics.whole_rank_share(order), metrics.peak_activations_by_rank(timeline), from_start=True)
+    limit = MemoryLimit(
+        order.placement.activations_of_stage, metrics.peak_activations_by_rank(timeline), from_start=True
+    )
     stage_costs = costs.on(order.placement)
     free_s, held_s = (
         placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology, limit=one)
@@ -161,13 +164,13 @@ def test_with_little_work_it_is_the_way_of_a_micro_batch() -> None:
 def test_one_activation_at_a_time_makes_micro_batches_follow_each_other() -> None:
     # On rank 0 of two a micro-batch is there from F to the end of I: F, F, I, I. One at a time, five of them: 20.
     costs, placement = UniformCosts(1.0, 1.0, 1.0), linear(2)
-    one = Limit(np.ones(2), np.ones(2), from_start=True)
+    one = MemoryLimit(np.ones(2), np.ones(2), from_start=True)
     assert placement_bound_s(placement, (5,), costs.on(placement), limit=one) == 20
 
 
 def test_what_does_not_fit_once_never_runs() -> None:
     costs, placement = UniformCosts(1.0, 1.0, 1.0), linear(2)
-    half = Limit(np.ones(2), np.array([0.5, 2.0]), from_start=True)
+    half = MemoryLimit(np.ones(2), np.array([0.5, 2.0]), from_start=True)
     assert placement_bound_s(placement, (5,), costs.on(placement), limit=half) == np.inf
 
 
@@ -200,7 +203,14 @@ def layered(name: str, **settings: object) -> tuple[Schedule, LayerCosts, TaskGr
     experiment = load_experiment(SMALL, {key.replace("__", "."): value for key, value in settings.items()})
     assert isinstance(experiment.costs, LayerCosts)
     order = build(name, 4, 8)
-    return order, experiment.costs, lower(order, experiment.costs, experiment.cluster.topology(4))
+    return order, experiment.costs, lower(order, experiment.costs, experiment.topology(4))
+
+
+def kept_by(costs: LayerCosts, order: Schedule) -> StageBytes:
+    """What the model keeps on the placement of an order."""
+    stage_costs, placement = costs.on(order.placement), order.placement
+    state = state_by_rank(costs.job, stage_costs.stage_layers, placement, costs.buffer_bytes)
+    return stage_bytes(stage_costs, np.sum(state, axis=0))
 
 
 @pytest.mark.parametrize("name", sorted(schedules()))
@@ -210,20 +220,20 @@ def test_no_bound_is_above_a_step_or_a_peak_of_a_model(name: str, layout: str) -
         pytest.skip("refuses the size")
     order, costs, graph = layered(name, pipeline__layout=layout)
     timeline = longest_path.play(graph)
-    topology = costs.cluster.topology(4)
+    topology = costs.links.topology(4, costs.job.data_parallel)
     bound_s = order_bound_s(order, costs.on(order.placement), topology)
     assert bound_s <= timeline.makespan_s * ROUNDING
     free_s = placement_bound_s(order.placement, order.micro_batches_of_pipe, costs.on(order.placement), topology)
     assert free_s <= timeline.makespan_s * ROUNDING
-    peaks = memory_of(timeline, costs).peak_bytes_by_rank
-    assert (least_memory_bytes(order, keeps_of(costs, order.placement)) <= peaks).all()
+    peaks = memory_of(timeline).peak_bytes_by_rank
+    assert (least_memory_bytes(order, kept_by(costs, order)) <= peaks).all()
 
 
 def test_of_1f1b_only_boundaries_are_left_out_of_the_least_memory() -> None:
     order, costs, graph = layered("1f1b")
-    peaks = memory_of(longest_path.play(graph), costs).peak_bytes_by_rank
+    peaks = memory_of(longest_path.play(graph)).peak_bytes_by_rank
     boundary_bytes = 4096 * 2048 * 2
-    least = least_memory_bytes(order, keeps_of(costs, order.placement))
+    least = least_memory_bytes(order, kept_by(costs, order))
     assert (peaks - least <= 2 * boundary_bytes).all()
 
 
@@ -231,6 +241,6 @@ def test_a_step_with_shared_sms_and_links_is_no_faster_than_its_bound() -> None:
     experiment = load_experiment(SMALL, {"schedule": "dualpipe", "overlap": {"sharing": "on-demand"}})
     done = run(replace(experiment, contention="fair"), experiment.choice)
     order = build("dualpipe", 4, 8)
-    bound_s = order_bound_s(order, experiment.costs.on(order.placement), experiment.cluster.topology(4))
+    bound_s = order_bound_s(order, experiment.costs.on(order.placement), experiment.topology(4))
     assert done.makespan_s is not None
     assert bound_s <= done.makespan_s * ROUNDING

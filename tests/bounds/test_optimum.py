@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
-from dualpipe_sim.bounds.makespan import Limit, placement_bound_s
+from dualpipe_sim.bounds.makespan import MemoryLimit, placement_bound_s
 from dualpipe_sim.bounds.optimum import Optimum, optimum
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
@@ -82,10 +82,10 @@ def test_the_bound_is_never_above_the_optimum_and_the_optimum_plays_as_found(
     found = optimum(placement, of_pipe, OpTimes(stage_s[0], stage_s[2], stage_s[3], transfer), memory_limit=limit)
     timeline = longest_path.play(lower(found.schedule, costs))
     assert timeline.makespan_s <= found.makespan_s * ROUNDING
-    held = metrics.whole_rank_share(found.schedule)
+    activations = found.schedule.placement.activations_of_stage
     if limit is not None:
         assert metrics.peak_activations_by_rank(timeline).max() <= limit * ROUNDING
-    most = Limit(held, np.full(placement.ranks, float(limit or 1e9)), from_start=True)
+    most = MemoryLimit(activations, np.full(placement.ranks, float(limit or 1e9)), from_start=True)
     assert found.proved
     assert placement_bound_s(placement, of_pipe, costs.on(placement), limit=most) <= found.makespan_s * ROUNDING
 

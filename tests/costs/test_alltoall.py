@@ -14,22 +14,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.costs.alltoall import (
-    STEPS,
-    AllToAll,
-    AllToAllKernel,
-    ExpertGroup,
-    best_chunks,
-    expert_group,
-    payload_bytes,
-    pipelined_s,
-)
+from dualpipe_sim.costs.alltoall import AllToAll, best_chunks, payload_bytes, pipelined_s
 from dualpipe_sim.costs.published import DEEPEP_GB_PER_S, TRACE_ALLTOALL_MS, deepep_deviations
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllKernel
 from dualpipe_sim.model.architecture import Experts
 from dualpipe_sim.model.recipe import Recipe
-from dualpipe_sim.model.routing import expected_distinct
+from dualpipe_sim.model.routing import ExpertGroup, expected_distinct, expert_group
 
 ROOT = Path(__file__).parents[2]
 V3 = Experts(routed=256, active=8, ffn=2048, shared=1, groups=8, group_limit=4)
@@ -140,8 +132,8 @@ def test_v3_dispatch_by_hand() -> None:
 
 
 def test_payload_is_fp8_out_and_bf16_back() -> None:
-    assert [payload_bytes(step, Recipe()) for step in STEPS] == [1 + 4 / 128, 2, 1 + 4 / 128, 2]
-    assert {payload_bytes(step, Recipe("bf16")) for step in STEPS} == {2}
+    assert [payload_bytes(step, Recipe()) for step in ALLTOALL_STEPS] == [1 + 4 / 128, 2, 1 + 4 / 128, 2]
+    assert {payload_bytes(step, Recipe("bf16")) for step in ALLTOALL_STEPS} == {2}
     assert payload_bytes("dispatch F", Recipe(activation_group=64)) == 1 + 4 / 64
 
 

@@ -262,7 +262,7 @@ def test_a_boundary_is_one_micro_batchs_hidden_states() -> None:
 def test_every_schedule_plays_layers_the_same_on_both_engines(name: str) -> None:
     costs = layer_costs(SMALL)
     order = build(name, 4, 8)
-    graph = lower(order, costs, costs.cluster.topology(4))
+    graph = lower(order, costs, costs.links.topology(4))
     timeline, other = discrete_event.play(graph), longest_path.play(graph)
     np.testing.assert_allclose(timeline.end_s, other.end_s, rtol=1e-9)
 
@@ -273,7 +273,7 @@ def test_any_layout_plays_without_deadlock(data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, 13), min_size=7, max_size=7)))
     counts = np.diff([0, *cuts, 13]).tolist()
     costs = layer_costs(SMALL, **{"pipeline.layout": counts})
-    graph = lower(build("dualpipev", 4, 8), costs, costs.cluster.topology(4))
+    graph = lower(build("dualpipev", 4, 8), costs, costs.links.topology(4))
     assert np.isfinite(longest_path.play(graph).makespan_s)
 
 
@@ -282,7 +282,7 @@ def test_any_layout_plays_without_deadlock(data: st.DataObject) -> None:
 def test_more_bandwidth_never_hurts(factor: float) -> None:
     def makespan_s(bytes_per_s: float) -> float:
         costs = layer_costs(SMALL, **{"cluster.infiniband.bandwidth": bytes_per_s})
-        return longest_path.play(lower(build("dualpipe", 4, 8), costs, costs.cluster.topology(4))).makespan_s
+        return longest_path.play(lower(build("dualpipe", 4, 8), costs, costs.links.topology(4))).makespan_s
 
     assert makespan_s(factor * 50e9) <= makespan_s(50e9) * (1 + 1e-12)
 
@@ -357,11 +357,11 @@ def test_a_preset_is_a_start_that_other_keys_change() -> None:
         gpu={"preset": "h800", "hbm": "4 TB/s", "peak": {"bf16": "500 TFLOPS"}},
         cluster={"preset": "h800-ib", "infiniband": {"bandwidth": "100 GB/s"}, "alltoall": {"launch": "50 us"}},
     )
-    assert (costs.model.layers, costs.model.hidden) == (8, 7168)
-    assert costs.model.experts
-    assert (costs.model.experts.active, costs.model.experts.routed) == (4, 256)
+    assert (costs.job.model.layers, costs.job.model.hidden) == (8, 7168)
+    assert costs.job.model.experts
+    assert (costs.job.model.experts.active, costs.job.model.experts.routed) == (4, 256)
     assert (costs.gpu.hbm_bytes_per_s, costs.gpu.peak.bf16_flops_per_s, costs.gpu.sms) == (4e12, 500e12, 132)
-    assert (costs.cluster.infiniband.bytes_per_s, costs.cluster.infiniband.latency_s) == (100e9, 3.7e-6)
+    assert (costs.links.infiniband.bytes_per_s, costs.links.infiniband.latency_s) == (100e9, 3.7e-6)
     assert costs.kernel
     assert costs.kernel.launch_s == pytest.approx(50e-6)
     assert costs.kernel.saturating_sms == 20

@@ -247,9 +247,9 @@ class Exchanging:
         return tuple(phases)
 
 
-def cluster(gpus_per_node: int, gpus_per_rank: int = 1, latency_s: float = 0.0) -> Cluster:
+def cluster(gpus_per_node: int, latency_s: float = 0.0) -> Cluster:
     """NVLink with 100 bytes a second, InfiniBand with 50."""
-    return Cluster(gpus_per_node, Link(100, latency_s), Link(50, latency_s), gpus_per_rank=gpus_per_rank)
+    return Cluster(gpus_per_node, Link(100, latency_s), Link(50, latency_s))
 
 
 def play(name: str, micro_batches: int, costs: Exchanging, topology: Topology, *, contention: bool) -> Timeline:
@@ -315,7 +315,7 @@ def routes(graph: TaskGraph, topology: Topology, node: int) -> list[list[str]]:
 
 def test_an_expert_group_inside_a_node_uses_nvlink_both_ways() -> None:
     # Groups of four in nodes of eight: rank 1 is GPU 4 of node 0, and the stages' transfer stays in the node.
-    topology = cluster(8, gpus_per_rank=4).topology(2)
+    topology = cluster(8).topology(2, 4)
     costs = Exchanging((Flow("nvlink", 100), Flow("infiniband", 0)), alltoall_s=1, transfer_bytes=200)
     graph = lower(build("gpipe", 2, 1), costs, topology, contention=True)
     phases = {graph.label(node): node for node in range(graph.nodes)}
@@ -328,7 +328,7 @@ def test_an_expert_group_inside_a_node_uses_nvlink_both_ways() -> None:
 
 def test_an_expert_group_over_nodes_uses_both_tiers_and_stages_the_nics() -> None:
     # Groups of sixteen over two nodes of eight: rank 1 is GPU 16, in node 2.
-    topology = cluster(8, gpus_per_rank=16).topology(2)
+    topology = cluster(8).topology(2, 16)
     costs = Exchanging((Flow("nvlink", 100), Flow("infiniband", 50)), alltoall_s=1, transfer_bytes=200)
     graph = lower(build("gpipe", 2, 1), costs, topology, contention=True)
     phases = {graph.label(node): node for node in range(graph.nodes)}
@@ -420,7 +420,7 @@ def test_a_large_graph_plays_fast() -> None:
     """80,000 phases, half of them all-to-alls of two flows, and 18,750 transfers that share their links."""
     costs = Exchanging((Flow("nvlink", 30), Flow("infiniband", 20)), alltoall_s=0.5, transfer_bytes=10.0)
     schedule = build("1f1b", 16, 1250)
-    graph = lower(schedule, costs, cluster(8, 64, latency_s=0.01).topology(16), contention=True)
+    graph = lower(schedule, costs, cluster(8, latency_s=0.01).topology(16, 64), contention=True)
     assert graph.first_transfer == 80_000
     begin = time.process_time()
     discrete_event.play(graph)

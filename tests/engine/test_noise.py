@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import ConfigError, UserError, build, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
-from dualpipe_sim.engine.noise import draws_s, slowed, spread
-from dualpipe_sim.experiment import Noise
+from dualpipe_sim.engine.noise import Noise, draws_s, slowed, spread
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 
@@ -41,7 +40,7 @@ def test_a_slow_rank_that_is_not_there_is_named() -> None:
 
 
 def test_no_jitter_is_no_spread() -> None:
-    found = spread(graph(), Noise(runs=5), discrete_event.play)
+    found = spread(graph(), Noise(runs=5))
     makespan_s = longest_path.play(graph()).makespan_s
     assert found == dataclasses.replace(found, runs=5, median_s=makespan_s, p5_s=makespan_s, p95_s=makespan_s)
 

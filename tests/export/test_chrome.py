@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from dualpipe_sim import ScheduleError, Timeline, UserError, build, simulate
 from dualpipe_sim.analysis.metrics import peak_in_flight_by_rank
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.export import chrome, write_chrome
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.schedules.registry import schedules
-from dualpipe_sim.simulation import play
 
 Event = dict[str, Any]
 

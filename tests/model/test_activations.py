@@ -8,22 +8,23 @@ from typing import cast
 import pytest
 import yaml
 
-from dualpipe_sim.costs.alltoall import expert_group
-from dualpipe_sim.costs.memory import (
-    Hosted,
-    alltoall_buffer_bytes,
-    boundary_bytes,
+from dualpipe_sim.model.activations import (
     head_activations,
-    hosted,
-    hosted_layers,
     layer_activations,
     mtp_activations,
-    reduced_gradient_bytes,
-    static_bytes,
     weight_gradient_inputs,
 )
-from dualpipe_sim.model.architecture import LayerKind, Model
-from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.architecture import LayerKind, Model, Parameters
+from dualpipe_sim.model.job import Job
+from dualpipe_sim.model.recipe import Recipe, Recompute
+from dualpipe_sim.model.routing import expert_group
+from dualpipe_sim.model.state import (
+    LocalParameters,
+    alltoall_buffer_bytes,
+    local_parameters,
+    reduced_gradient_bytes,
+    state_bytes,
+)
 from dualpipe_sim.precision import Precision
 
 PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets" / "models"
@@ -31,7 +32,7 @@ T = 4096
 
 
 def keep_all(precision: Precision) -> Recipe:
-    return Recipe(precision, recompute_norms=False, recompute_up_projections=False, recompute_activation=False)
+    return Recipe(precision, recompute=Recompute(norms=False, up_projections=False, activation=False))
 
 
 def model(name: str) -> Model:
@@ -42,6 +43,12 @@ V3 = model("deepseek-v3")
 assert V3.experts is not None
 GROUP = expert_group(V3.experts, 64, 8)
 GPTS = ("gpt-1.5b", "gpt-6.2b", "gpt-14.6b", "gpt-28.3b")
+
+
+def local_layers(kinds: list[LayerKind], expert_parallel: int) -> LocalParameters:
+    """What one GPU holds of a run of layers."""
+    layers = sum((V3.layer_parameters(kind) for kind in kinds), start=Parameters())
+    return local_parameters(layers, expert_parallel)
 
 
 def items_mb(recipe: Recipe, kind: LayerKind = "moe") -> dict[str, float]:
@@ -120,15 +127,15 @@ def test_v2_lite_keeps_queries_which_no_latent_can_redo() -> None:
 
 
 def test_v3_moe_layer_on_one_of_64_gpus_has_409_1_million_parameters() -> None:
-    held = hosted_layers(V3, ["moe"], 64)
-    assert held.expert == 4 * 3 * 7168 * 2048
-    assert held.non_expert / 1e6 == pytest.approx(232.95, abs=0.1)
-    assert held.total / 1e6 == pytest.approx(409.1, abs=0.1)
+    local = local_layers(["moe"], 64)
+    assert local.expert == 4 * 3 * 7168 * 2048
+    assert local.non_expert / 1e6 == pytest.approx(232.95, abs=0.1)
+    assert local.total / 1e6 == pytest.approx(409.1, abs=0.1)
 
 
 def test_static_state_by_hand() -> None:
     """P(w + 4) + 8 (P_ne / (DP c) + P_e / (DP / EP c))."""
-    static = static_bytes(Hosted(1000.0, 600.0), Recipe("bf16"), data_parallel=4, expert_parallel=2, copies=2)
+    static = state_bytes(LocalParameters(1000.0, 600.0), Recipe("bf16"), data_parallel=4, expert_parallel=2, copies=2)
     assert static.weights == 1600 * 2
     assert static.gradients == 1600 * 4
     assert static.optimizer == 8 * (1000 / 8 + 600 / 4)
@@ -136,17 +143,21 @@ def test_static_state_by_hand() -> None:
 
 
 def test_fp8_halves_the_weights_of_gemms_but_not_of_the_head() -> None:
-    fp8 = static_bytes(Hosted(1000.0, 600.0, high_precision=200.0), Recipe(), data_parallel=1)
+    fp8 = state_bytes(LocalParameters(1000.0, 600.0, high_precision=200.0), Recipe(), data_parallel=1)
     assert fp8.weights == pytest.approx(1400 * (1 + 4 / 128**2) + 200 * 2)
 
 
 def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_without_recompute() -> None:
     """17 micro-batches in flight, four MoE layers a stage, 16 ranks x 128 GPUs, two copies."""
-    both = hosted_layers(V3, ["moe"] * 8, 64)
-    ends = hosted(V3.embedding_parameters()) + hosted(V3.head_parameters()) + hosted(V3.mtp_parameters(), 64)
+    both = local_layers(["moe"] * 8, 64)
+    ends = (
+        local_parameters(V3.embedding_parameters())
+        + local_parameters(V3.head_parameters())
+        + local_parameters(V3.mtp_parameters(), 64)
+    )
     inner, outer = (
-        static_bytes(held, Recipe(), data_parallel=128, expert_parallel=64, copies=2).total
-        for held in (both, both + ends)
+        state_bytes(local, Recipe(), data_parallel=128, expert_parallel=64, copies=2).total
+        for local in (both, both + ends)
     )
     assert 18e9 < inner < 23e9
     fp8 = 17 * 4 * sum(items_mb(Recipe()).values()) * 1e6
@@ -158,21 +169,21 @@ def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_witho
 
 def test_one_copy_of_the_static_state_is_about_half() -> None:
     # 61 layers over 16 ranks: about 10.5 GB by hand.
-    held = hosted_layers(V3, ["moe"] * 61, 64)
-    share = Hosted(held.non_expert / 16, held.expert / 16, held.high_precision / 16)
-    assert static_bytes(share, Recipe(), data_parallel=128, expert_parallel=64).total == pytest.approx(10.5e9, rel=0.01)
+    local = local_layers(["moe"] * 61, 64)
+    share = LocalParameters(local.non_expert / 16, local.expert / 16, local.high_precision / 16)
+    assert state_bytes(share, Recipe(), data_parallel=128, expert_parallel=64).total == pytest.approx(10.5e9, rel=0.01)
 
 
 def test_gradients_are_reduced_only_where_others_hold_the_parameter() -> None:
-    held = Hosted(1000.0, 600.0)
-    assert reduced_gradient_bytes(held, data_parallel=1) == 0
-    assert reduced_gradient_bytes(held, data_parallel=8, expert_parallel=8) == 4 * 1000
-    assert reduced_gradient_bytes(held, data_parallel=16, expert_parallel=8) == 4 * 1600
-    assert reduced_gradient_bytes(held, data_parallel=8, expert_parallel=8, copies=2) == 4 * 1600
+    local = LocalParameters(1000.0, 600.0)
+    assert reduced_gradient_bytes(local, data_parallel=1) == 0
+    assert reduced_gradient_bytes(local, data_parallel=8, expert_parallel=8) == 4 * 1000
+    assert reduced_gradient_bytes(local, data_parallel=16, expert_parallel=8) == 4 * 1600
+    assert reduced_gradient_bytes(local, data_parallel=8, expert_parallel=8, copies=2) == 4 * 1600
 
 
 def test_small_items_by_hand() -> None:
-    assert boundary_bytes(V3, T) == T * 7168 * 2
+    assert Job(V3, Recipe(), T).boundary_bytes == T * 7168 * 2
     assert sum(head_activations(V3, T).values()) == T * 2 * (2 * 7168 + 129280)
     assert sum(mtp_activations(V3, T).values()) == 4 * T * 7168 * 2
     tokens = 10 * (8 * 288 + 2 * 8 * 128)

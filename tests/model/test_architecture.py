@@ -17,14 +17,14 @@ from dualpipe_sim.costs.compute import (
     head_compute,
     layer_compute,
     mtp_compute,
-    optimizer_step_s,
+    promotion_factor,
 )
 from dualpipe_sim.costs.published import TRACE_COMPUTE_US, compute_deviations, measured_compute, trace_compute
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Attention, Experts, Model
 from dualpipe_sim.model.flops import attention_flops, layer_flops, model_flops_per_token
-from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.recipe import Recipe, Recompute
 
 PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets"
 GPTS = {"gpt-1.5b": 1.5, "gpt-6.2b": 6.2, "gpt-14.6b": 14.6, "gpt-28.3b": 28.3}
@@ -135,7 +135,7 @@ def test_v3_executed_flops_by_part() -> None:
     assert parts["projections"].forward == parts["projections"].weight_gradient
     assert parts["projections"].input_gradient == parts["projections"].forward + redone
     assert parts["routed"].forward + parts["shared"].forward == pytest.approx(2 * 9 * 44.04e6, rel=1e-3)
-    kept = layer_flops(V3, "moe", Recipe(recompute_up_projections=False), 4096)
+    kept = layer_flops(V3, "moe", Recipe(recompute=Recompute(up_projections=False)), 4096)
     assert kept["projections"].input_gradient == kept["projections"].forward
 
 
@@ -219,10 +219,10 @@ def test_fp8_buys_time_in_gemms_but_not_in_attention() -> None:
 
 def test_promotion_is_free_at_128_and_sets_the_pace_when_it_takes_longer_than_the_tensor_cores() -> None:
     """An interval of N_C products takes the tensor cores N_C FMAs at 1979 TFLOPS; promotion 2 FMAs at 67."""
-    assert Recipe().promotion_factor(H800) == 1
-    assert Recipe(accumulation_interval=256).promotion_factor(H800) == 1
-    assert Recipe(accumulation_interval=32).promotion_factor(H800) == pytest.approx(2 * 1979 / 67 / 32)
-    assert Recipe("bf16", accumulation_interval=32).promotion_factor(H800) == 1
+    assert promotion_factor(Recipe(), H800) == 1
+    assert promotion_factor(Recipe(accumulation_interval=256), H800) == 1
+    assert promotion_factor(Recipe(accumulation_interval=32), H800) == pytest.approx(2 * 1979 / 67 / 32)
+    assert promotion_factor(Recipe("bf16", accumulation_interval=32), H800) == 1
 
 
 def test_head_of_v3_by_hand() -> None:
@@ -235,10 +235,6 @@ def test_head_of_v3_by_hand() -> None:
     embedding = embedding_compute(V3, Workload(H800, Recipe(), 4096, 4096))
     assert embedding["F"].busy_s == pytest.approx(4 * 7168 * 4096 / 3.01e12)
     assert embedding["I"].busy_s == 0
-
-
-def test_optimizer_step_reads_its_states_at_memory_bandwidth() -> None:
-    assert optimizer_step_s(3.01e9, H800) == pytest.approx(1e-3)
 
 
 def test_other_time_scales_with_width_and_with_experts_a_token() -> None:

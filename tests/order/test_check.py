@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.order.check import Finding, check_order, check_schedule
 from dualpipe_sim.order.placement import PlacementName
-from dualpipe_sim.simulation import play
 
 
 class Sample(NamedTuple):

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dualpipe_sim import build
-from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis import metrics, occupancy
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, exposed_alltoall_s
-from dualpipe_sim.analysis.occupancy import Held, activations_held
+from dualpipe_sim.analysis.occupancy import Occupancy
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import Costs, Phase
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -379,7 +379,7 @@ def test_activations_of_1f1b_fall_from_rank_to_rank_and_of_gpipe_they_do_not() -
 
 def test_activations_are_steps_from_the_start_of_f_to_the_end_of_b() -> None:
     # 0F0 0-1, 0F1 1-2, 0B0 2-4, 0B1 4-6 (1F1B on one rank is F B F B; GPipe is F F B B)
-    (held,) = activations_held(timeline("gpipe", 1, 2))
+    (held,) = occupancy.activations_over_time(timeline("gpipe", 1, 2))
     at = {time: float(amount) for time, amount in zip(held.at_s.tolist(), held.total.tolist(), strict=True)}
     assert at == {0.0: 1, 1.0: 2, 2.0: 2, 4.0: 1, 6.0: 0}
 
@@ -387,14 +387,14 @@ def test_activations_are_steps_from_the_start_of_f_to_the_end_of_b() -> None:
 @pytest.mark.parametrize("name", ["1f1b", "dualpipe", "zb-h1", "interleaved-1f1b"])
 def test_the_most_that_is_held_is_the_peak_that_metrics_count(name: str) -> None:
     played = timeline(name, 4, 8, UniformCosts(2, 3, 1, transfer_s=0.5))
-    peaks = [one.total.max() for one in activations_held(played)]
+    peaks = [one.total.max() for one in occupancy.activations_over_time(played)]
     assert peaks == pytest.approx(metrics.peak_activations_by_rank(played))
-    assert [one.total[-1] for one in activations_held(played)] == [0] * 4
+    assert [one.total[-1] for one in occupancy.activations_over_time(played)] == [0] * 4
 
 
-def two_kinds(highest: float) -> list[Held]:
+def two_kinds(highest: float) -> list[Occupancy]:
     at_s = np.array([0.0, 1.0, 3.0])
-    return [Held(at_s, {"weights": np.full(3, 30e9), "activations": np.array([0.0, highest - 30e9, 0.0])})]
+    return [Occupancy(at_s, {"weights": np.full(3, 30e9), "activations": np.array([0.0, highest - 30e9, 0.0])})]
 
 
 def test_bytes_stack_by_kind_to_one_scale_below_the_limit() -> None:

@@ -67,7 +67,7 @@ def version_in(file: str) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("file", ["CITATION.cff", "dualpipe_sim/__init__.py"])
+@pytest.mark.parametrize("file", ["CITATION.cff", "dualpipe_sim/version.py"])
 def test_every_file_names_the_same_version(file: str) -> None:
     assert version_in(file) == version_in("pyproject.toml")
 

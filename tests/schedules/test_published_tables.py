@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from dualpipe_sim import ScheduleError, Timeline, build
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.schedules.registry import schedules
 from dualpipe_sim.schedules.theory import FORMULAS, closed_form
-from dualpipe_sim.simulation import play
 
 
 class Times(NamedTuple):

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 
-from dualpipe_sim.analysis.occupancy import Held, activations_held
+from dualpipe_sim.analysis import occupancy
+from dualpipe_sim.analysis.occupancy import Occupancy
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
@@ -50,12 +51,12 @@ def activations_over_time(timeline: Timeline, ax: Axes | None = None, *, theme: 
 
     """
     title = f"{timeline.graph.schedule.name or 'schedule'}: activations of a rank's share of the model in flight"
-    held = activations_held(timeline)
-    return memory_over_time(held, timeline.makespan_s, ax, in_bytes=False, title=title, theme=theme)
+    occupancies = occupancy.activations_over_time(timeline)
+    return memory_over_time(occupancies, timeline.makespan_s, ax, in_bytes=False, title=title, theme=theme)
 
 
 def memory_over_time(
-    held: Sequence[Held],
+    occupancies: Sequence[Occupancy],
     until_s: float,
     ax: Axes | None = None,
     *,
@@ -67,7 +68,7 @@ def memory_over_time(
     """Draw what each rank holds over time, stacked by kind, all rows to one scale, with each rank's peak.
 
     Args:
-        held: what each rank holds, rank 0 first, all of the same kinds.
+        occupancies: what each rank holds, rank 0 first, all of the same kinds.
         until_s: end of the time axis.
         ax: where to draw it; a new figure of a fitting size if there is none.
         limit: what there is for each rank: a line in every row.
@@ -79,31 +80,31 @@ def memory_over_time(
         UserError: no ranks, or another word for ``theme``.
 
     """
-    if not held:
+    if not occupancies:
         raise UserError("there is no rank whose memory to draw; give at least one")
     colours = theme_named(theme)
-    peaks = [float(one.total.max(initial=0.0)) for one in held]
+    peaks = [float(one.total.max(initial=0.0)) for one in occupancies]
     scale = _Scale(max(*peaks, limit or 0.0) or 1.0, limit, format_bytes if in_bytes else format_amount)
-    size = figure_size(_WIDTH_IN, len(held), 1, _ROW_IN, 0.2)
+    size = figure_size(_WIDTH_IN, len(occupancies), 1, _ROW_IN, 0.2)
     with style_around(ax, colours):
         if ax is None:
             ax = Chart(figsize=size[:2], layout="constrained").add_subplot(axes_class=ChartAxes)
         time_axis(ax, 0.0, until_s, colours)
-        row_axis(ax, [f"rank {rank}" for rank in range(len(held))], colours)
+        row_axis(ax, [f"rank {rank}" for rank in range(len(occupancies))], colours)
         ax.set_title(title, loc="left", color=colours.ink)
-        _draw_areas(ax, held, until_s, scale, colours)
+        _draw_areas(ax, occupancies, until_s, scale, colours)
         _write_peaks(ax, peaks, scale, colours)
-        samples = list(_samples(list(held[0].amounts), scale, colours))
+        samples = list(_samples(list(occupancies[0].amounts), scale, colours))
         if len(samples) > 1:
             add_legend(ax, samples, _WIDTH_IN - 1, colours)
     return ax
 
 
-def _draw_areas(ax: Axes, held: Sequence[Held], until_s: float, scale: _Scale, theme: Theme) -> None:
-    kinds = list(held[0].amounts)
-    crowded = sum(len(one.at_s) * len(kinds) for one in held) > _MOST_VECTOR_MOMENTS
+def _draw_areas(ax: Axes, occupancies: Sequence[Occupancy], until_s: float, scale: _Scale, theme: Theme) -> None:
+    kinds = list(occupancies[0].amounts)
+    crowded = sum(len(one.at_s) * len(kinds) for one in occupancies) > _MOST_VECTOR_MOMENTS
     for place, kind in enumerate(kinds):
-        areas: Any = [_area(one, kinds[: place + 1], until_s, rank, scale) for rank, one in enumerate(held)]
+        areas: Any = [_area(one, kinds[: place + 1], until_s, rank, scale) for rank, one in enumerate(occupancies)]
         colour = _colour(place, kinds, theme)
         # Neighbours share an edge: drawn over each other from the highest down, nothing shines through between them.
         ax.add_collection(
@@ -113,18 +114,18 @@ def _draw_areas(ax: Axes, held: Sequence[Held], until_s: float, scale: _Scale, t
             autolim=False,
         )
     if scale.limit is not None:
-        levels = [float(scale.place(rank, scale.limit)) for rank in range(len(held))]
+        levels = [float(scale.place(rank, scale.limit)) for rank in range(len(occupancies))]
         ax.hlines(levels, 0, until_s, colors=theme.limit, linewidths=_LIMIT_PT, linestyles=_LIMIT_STYLE, label="limit")
 
 
-def _area(held: Held, kinds: Sequence[str], until_s: float, rank: int, scale: _Scale) -> FloatArray:
+def _area(one: Occupancy, kinds: Sequence[str], until_s: float, rank: int, scale: _Scale) -> FloatArray:
     """Corners of the steps that some kinds together make on a rank's row, shape ``(corners, 2)``."""
-    level = scale.place(rank, np.sum([held.amounts[kind] for kind in kinds], axis=0))
-    ends_s = np.append(held.at_s[1:], until_s)
-    x = np.stack([held.at_s, ends_s], axis=1).ravel()
+    level = scale.place(rank, np.sum([one.amounts[kind] for kind in kinds], axis=0))
+    ends_s = np.append(one.at_s[1:], until_s)
+    x = np.stack([one.at_s, ends_s], axis=1).ravel()
     floor = float(scale.place(rank, 0.0))
     steps = np.stack([x, np.repeat(level, 2)], axis=1)
-    return np.concatenate([[[held.at_s[0], floor]], steps, [[until_s, floor]]]) if len(x) else np.empty((0, 2))
+    return np.concatenate([[[one.at_s[0], floor]], steps, [[until_s, floor]]]) if len(x) else np.empty((0, 2))
 
 
 def _write_peaks(ax: Axes, peaks: Sequence[float], scale: _Scale, theme: Theme) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, has_alltoall
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
-from dualpipe_sim.analysis.occupancy import Held, activations_held, bytes_held
+from dualpipe_sim.analysis.occupancy import Occupancy, activations_over_time, bytes_over_time
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
@@ -53,8 +53,12 @@ def run_data(run: Run) -> Json:
     schedule = timeline.graph.schedule
     shade = shade_of_stage(schedule.placement)
     shades = int(shade.max()) + 1
-    held = activations_held(timeline) if run.memory is None else bytes_held(run.memory)
-    columns = {**_op_columns(timeline), **_transfer_columns(timeline), **_held_columns(held, timeline.makespan_s)}
+    occupancies = activations_over_time(timeline) if run.memory is None else bytes_over_time(run.memory)
+    columns = {
+        **_op_columns(timeline),
+        **_transfer_columns(timeline),
+        **_occupancy_columns(occupancies, timeline.makespan_s),
+    }
     lanes = has_alltoall(timeline)
     if lanes:
         columns |= _phase_columns(timeline)
@@ -69,7 +73,7 @@ def run_data(run: Run) -> Json:
         "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in Kind],
         "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
         "looks": _looks(timeline.graph) if lanes else [],
-        "kinds": list(held[0].amounts),
+        "kinds": list(occupancies[0].amounts),
         "in_bytes": run.memory is not None,
         "limit": None if run.memory is None else run.memory.gpu_bytes,
         **_packed(columns),
@@ -123,11 +127,11 @@ def _phase_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
     }
 
 
-def _held_columns(held: Sequence[Held], makespan_s: float) -> dict[str, NDArray[Any]]:
-    at = np.concatenate([_scaled(one.at_s, makespan_s) for one in held])
-    amounts = [np.concatenate([one.amounts[kind] for one in held]) for kind in held[0].amounts]
+def _occupancy_columns(occupancies: Sequence[Occupancy], makespan_s: float) -> dict[str, NDArray[Any]]:
+    at = np.concatenate([_scaled(one.at_s, makespan_s) for one in occupancies])
+    amounts = [np.concatenate([one.amounts[kind] for one in occupancies]) for kind in occupancies[0].amounts]
     return {
-        "moments_of_rank": np.array([len(one.at_s) for one in held], dtype=np.int32),
+        "moments_of_rank": np.array([len(one.at_s) for one in occupancies], dtype=np.int32),
         "moment": np.diff(at, prepend=0).astype(np.int32),
         "held": np.concatenate(amounts).astype(np.float32),
     }

@@ -1,29 +1,15 @@
-"""Bytes on a GPU: cached activations of a layer item by item, static state, and communication buffers."""
+"""Bytes that a micro-batch leaves on a GPU: the activations that a layer caches, item by item."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from dualpipe_sim.costs.alltoall import ExpertGroup
-from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model, Parameters
+from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES
 
 ROUTED_INDEX_BYTES = 12
 """Of each of a token's experts: its weight in FP32 and its index in 64 bits (PyTorch's top-k)."""
-
-GRADIENT_BYTES = 4.0
-"""Gradients in FP32 (DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, section 3.3.3)."""
-
-MASTER_BYTES = 4.0
-MOMENTS_BYTES = 4.0
-"""AdamW's two moments in BF16 (same section)."""
-
-BUFFERED_NVLINK_TOKENS = 288
-BUFFERED_INFINIBAND_TOKENS = 128
-"""Tokens that DeepEP V1's default for 64 GPUs buffers for each channel and peer
-(https://github.com/deepseek-ai/DeepEP)."""
 
 
 def layer_activations(
@@ -53,7 +39,7 @@ def layer_activations(
 
     """
     items = {"norm inputs": 2 * tokens * model.hidden * BF16_BYTES}
-    if not recipe.recompute_norms:
+    if not recipe.recompute.norms:
         items["norm outputs"] = 2 * tokens * model.hidden * recipe.activation_bytes
     items |= _attention_items(model, recipe, tokens, sequence_length)
     if kind == "moe" and model.experts is not None:
@@ -122,113 +108,13 @@ def mtp_activations(model: Model, tokens: int) -> dict[str, float]:
     }
 
 
-def boundary_bytes(model: Model, tokens: int) -> float:
-    """Return the bytes of a stage boundary's activation or gradient, in BF16."""
-    return tokens * model.hidden * BF16_BYTES
-
-
-@dataclass(frozen=True)
-class Hosted:
-    """Parameters on one GPU.
-
-    Attributes:
-        non_expert: parameters that every GPU of the expert-parallel group holds.
-        expert: parameters of the routed experts that lie here.
-        high_precision: parameters, counted in ``non_expert``, whose weights stay in BF16 in FP8 training.
-
-    """
-
-    non_expert: float = 0.0
-    expert: float = 0.0
-    high_precision: float = 0.0
-
-    def __add__(self, other: Hosted) -> Hosted:
-        return Hosted(
-            self.non_expert + other.non_expert, self.expert + other.expert, self.high_precision + other.high_precision
-        )
-
-    @property
-    def total(self) -> float:
-        """All parameters on the GPU."""
-        return self.non_expert + self.expert
-
-
-@dataclass(frozen=True)
-class StaticBytes:
-    """State that stays for the whole step.
-
-    Attributes:
-        weights: resident weights.
-        gradients: gradients, whole.
-        optimizer: this GPU's share of master weights and moments.
-
-    """
-
-    weights: float
-    gradients: float
-    optimizer: float
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer
-
-
-def hosted(parameters: Parameters, expert_parallel: int = 1) -> Hosted:
-    """Return what one GPU holds of some layers' parameters; the routed experts are spread over the group."""
-    return Hosted(parameters.non_expert, parameters.expert / expert_parallel, parameters.high_precision)
-
-
-def hosted_layers(model: Model, kinds: Sequence[LayerKind], expert_parallel: int = 1) -> Hosted:
-    """Return what one GPU holds of a run of layers."""
-    return hosted(sum((model.layer_parameters(kind) for kind in kinds), start=Parameters()), expert_parallel)
-
-
-def static_bytes(
-    held: Hosted, recipe: Recipe, *, data_parallel: int, expert_parallel: int = 1, copies: int = 1
-) -> StaticBytes:
-    """Return weights, gradients and the sharded optimizer states of one GPU.
-
-    Master weights and moments are sharded (ZeRO-1) over everyone that holds the same parameter: the
-    ``data_parallel`` GPUs of a pipeline rank for non-expert ones, one in ``expert_parallel`` of them for
-    experts, times ``copies`` of each stage (2 in a bidirectional schedule).
-    """
-    low = held.total - held.high_precision
-    shards = data_parallel * copies
-    return StaticBytes(
-        weights=low * recipe.weight_bytes + held.high_precision * BF16_BYTES,
-        gradients=held.total * GRADIENT_BYTES,
-        optimizer=(MASTER_BYTES + MOMENTS_BYTES) * (held.non_expert / shards + held.expert * expert_parallel / shards),
-    )
-
-
-def reduced_gradient_bytes(held: Hosted, *, data_parallel: int, expert_parallel: int = 1, copies: int = 1) -> float:
-    """Return the bytes of gradients that a GPU reduces with others: 4 a parameter, none where nobody else holds it."""
-    shards = data_parallel * copies
-    non_expert = held.non_expert if shards > 1 else 0.0
-    return GRADIENT_BYTES * (non_expert + (held.expert if shards > expert_parallel else 0.0))
-
-
-def alltoall_buffer_bytes(group: ExpertGroup, hidden: int, channels: int) -> float:
-    """Return the bytes of the all-to-all's buffers, sized for BF16 tokens as DeepEP's are.
-
-    For each channel: one for each GPU of the node, and, over several nodes, one each way for each node.
-    """
-    if group.gpus == 1:
-        return 0.0
-    tokens = group.gpus_per_node * BUFFERED_NVLINK_TOKENS
-    if group.nodes > 1:
-        tokens += 2 * group.nodes * BUFFERED_INFINIBAND_TOKENS
-    return channels * tokens * hidden * BF16_BYTES
-
-
 def _attention_items(model: Model, recipe: Recipe, tokens: int, sequence_length: int) -> dict[str, float]:
     a = model.attention
     latent = a.q_lora + a.kv_lora
     items = {"latents": tokens * (latent + a.rope_head) * BF16_BYTES if a.kv_lora else 0.0}
-    if not recipe.recompute_norms:
+    if not recipe.recompute.norms:
         items["latent norm outputs"] = tokens * latent * recipe.activation_bytes
-    redone = recipe.recompute_up_projections
+    redone = recipe.recompute.up_projections
     if not (redone and a.q_lora):
         items["queries"] = tokens * a.query_outputs * BF16_BYTES
     if not (redone and a.kv_lora):
@@ -257,7 +143,7 @@ def _moe_items(
 def _ffn_items(model: Model, recipe: Recipe, name: str, rows: float, width: int) -> dict[str, float]:
     inputs = 2 * width if model.activation == "swiglu" else width
     items = {f"{name} {model.activation} inputs": rows * inputs * recipe.activation_bytes}
-    if not recipe.recompute_activation:
+    if not recipe.recompute.activation:
         items[f"{name} {model.activation} outputs"] = rows * width * recipe.activation_bytes
     return items
 

@@ -1,0 +1,118 @@
+"""What the kernels of collectives achieve on a cluster's links, whoever calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.records import build, need_positive
+
+AllToAllStep: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
+"""The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""
+
+ALLTOALL_STEPS: tuple[AllToAllStep, ...] = ("dispatch F", "combine F", "combine I", "dispatch I")
+
+
+@dataclass(frozen=True)
+class PerStep:
+    """A number for each of the four all-to-alls of a layer.
+
+    Attributes:
+        dispatch_forward: tokens to their experts.
+        combine_forward: results back.
+        combine_gradient: gradients to the experts.
+        dispatch_gradient: gradients back.
+
+    """
+
+    dispatch_forward: float
+    combine_forward: float
+    combine_gradient: float
+    dispatch_gradient: float
+
+    def __post_init__(self) -> None:
+        need_positive(self, "cluster.alltoall", zero=tuple(vars(self)))
+
+    def of(self, step: AllToAllStep) -> float:
+        """Return the number of one step."""
+        return (self.dispatch_forward, self.combine_forward, self.combine_gradient, self.dispatch_gradient)[
+            ALLTOALL_STEPS.index(step)
+        ]
+
+
+@dataclass(frozen=True)
+class Overlapped:
+    """How much slower an all-to-all runs while compute kernels share the GPU.
+
+    Attributes:
+        slowdown: time of the data kernels over the formula's for an idle GPU.
+        wait_s: further time for peers and casts, for ``tokens`` tokens of ``hidden`` width.
+        tokens: tokens a GPU of that measurement.
+        hidden: width of that measurement.
+
+    """
+
+    slowdown: PerStep
+    wait_s: PerStep
+    tokens: int
+    hidden: int
+
+    def __post_init__(self) -> None:
+        need_positive(self, "cluster.alltoall.overlapped")
+
+
+@dataclass(frozen=True)
+class AllToAllKernel:
+    """What the all-to-all kernels achieve on a cluster's links.
+
+    Attributes:
+        nvlink_efficiency: share of NVLink's bandwidth.
+        infiniband_efficiency: share of the NIC's bandwidth.
+        launch_s: from the launch to the first byte.
+        sms_per_channel: SMs of one channel; channels carry equal shares of the tokens side by side.
+        saturating_sms: SMs that keep both tiers busy; fewer carry proportionally less.
+        chunk_s: work of a channel for each chunk beside moving its bytes.
+        overlapped: slowdown under overlap, or None for none.
+
+    """
+
+    nvlink_efficiency: float
+    infiniband_efficiency: float
+    launch_s: float
+    sms_per_channel: int
+    saturating_sms: int
+    chunk_s: float
+    overlapped: Overlapped | None = None
+
+    def __post_init__(self) -> None:
+        need_positive(self, "cluster.alltoall", zero=("launch_s", "chunk_s"))
+        for key in ("nvlink_efficiency", "infiniband_efficiency"):
+            if getattr(self, key) > 1:
+                raise UserError(f"cluster.alltoall.{key}: must be at most 1, not {getattr(self, key)}")
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, object], where: str = "cluster.alltoall") -> AllToAllKernel:
+        """Build the constants from the ``alltoall`` mapping of a cluster preset.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value does not fit.
+
+        """
+        return build(cls, given, where)
+
+    def channels(self, sms: int) -> int:
+        """Return how many channels fit on ``sms`` SMs.
+
+        Raises:
+            UserError: not even one fits.
+
+        """
+        if sms < self.sms_per_channel:
+            raise UserError(f"{sms} SMs for communication: one channel of the all-to-all takes {self.sms_per_channel}")
+        return sms // self.sms_per_channel
+
+    def link_share(self, sms: int) -> float:
+        """Return the share of the achieved bandwidth that ``sms`` SMs can drive."""
+        return min(1.0, self.channels(sms) * self.sms_per_channel / self.saturating_sms)

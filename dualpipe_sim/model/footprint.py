@@ -1,0 +1,166 @@
+"""What a job leaves on the GPUs of a placement: state for the whole step, and what each unit keeps a micro-batch.
+
+A unit is what memory comes and goes with: a layer (those of multi-token prediction follow the model's), the
+embedding, the head. Bytes are whole numbers, rounded up, so that what comes and goes sums to nothing exactly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.model.activations import (
+    head_activations,
+    high_precision_weight_gradient_inputs,
+    layer_activations,
+    logits_bytes,
+    mtp_activations,
+    weight_gradient_inputs,
+)
+from dualpipe_sim.model.architecture import LayerKind, Parameters
+from dualpipe_sim.model.job import Job
+from dualpipe_sim.model.layout import StageLayers
+from dualpipe_sim.model.state import local_parameters, state_bytes
+from dualpipe_sim.order.placement import Placement
+
+RankParameters: TypeAlias = dict[tuple[object, ...], Parameters]
+"""Parameters on a rank, each once, by what tells them from others: a stage's depth in its pipe and a unit."""
+
+_EMBEDDING = ("embedding",)
+
+
+class UnitBytes(NamedTuple):
+    """Bytes that a unit keeps for one micro-batch.
+
+    Attributes:
+        activations: from the start of its F to the end of its I or B.
+        weight_gradient_inputs: from the end of its I to the end of its W, where the backward is split.
+        while_forward: only while its F runs.
+
+    """
+
+    activations: int = 0
+    weight_gradient_inputs: int = 0
+    while_forward: int = 0
+
+
+class State(NamedTuple):
+    """Bytes on a rank's GPU for the whole step, each of shape ``(ranks,)``.
+
+    Attributes:
+        weights: resident weights.
+        gradients: gradients, whole.
+        optimizer: the GPU's share of master weights and moments.
+        buffers: the all-to-all's buffers.
+
+    """
+
+    weights: IntArray
+    gradients: IntArray
+    optimizer: IntArray
+    buffers: IntArray
+
+
+def bytes_by_unit(job: Job) -> Mapping[int | str, UnitBytes]:
+    """Return what each unit keeps for one micro-batch, by a layer's number or the name of its phase."""
+    model, tokens = job.model, job.tokens
+    kinds = model.layer_kinds()
+    of_kind = {kind: _layer(job, kind) for kind in set(kinds)}
+    units: dict[int | str, UnitBytes] = {layer: of_kind[kind] for layer, kind in enumerate(kinds)}
+    projection = high_precision_weight_gradient_inputs(model.mtp_linears(), tokens)
+    module = _plus(of_kind[kinds[-1]], mtp_activations(model, tokens), projection)
+    units |= {model.layers + number: module for number in range(model.mtp_depth)}
+    deferred = high_precision_weight_gradient_inputs(model.head_linears(), tokens)
+    head = _plus(UnitBytes(), head_activations(model, tokens), deferred)
+    logits = ceil(logits_bytes(model, tokens))  # of one pass through the head, even where several follow each other
+    return units | {
+        # The embedding keeps no more than token numbers; its deferred W needs the gradient of its output.
+        "embedding": UnitBytes(weight_gradient_inputs=ceil(job.boundary_bytes)),
+        "head": head._replace(while_forward=logits),
+        "mtp head": UnitBytes(*(size * model.mtp_depth for size in head))._replace(while_forward=logits),
+    }
+
+
+def state_by_rank(job: Job, stage_layers: Sequence[StageLayers], placement: Placement, buffer_bytes: int = 0) -> State:
+    """Return the state on each rank's GPU.
+
+    What several stages of a rank hold of the same parameters is there once. Optimizer states are sharded over everyone
+    that holds the same parameters, so that a second copy of a stage halves them.
+
+    Args:
+        job: what is trained.
+        stage_layers: what each stage holds.
+        placement: where the stages are.
+        buffer_bytes: the all-to-all's buffers on a GPU with experts.
+
+    """
+    ranks = [rank_parameters(job, stage_layers, placement, rank) for rank in range(placement.ranks)]
+    holders = Counter(key for parameters in ranks for key in parameters)
+    rows = [_state(job, parameters, holders, buffer_bytes) for parameters in ranks]
+    return State(*np.array(rows, dtype=np.int64).T)
+
+
+def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Placement, rank: int) -> RankParameters:
+    """Return the parameters on a rank.
+
+    Multi-token prediction looks tokens up in the model's embedding and a tied head is the embedding's matrix: where the
+    first stage is on the same rank they share it, elsewhere they need a copy.
+    """
+    model = job.model
+    found: RankParameters = {}
+    for stage in placement.stages_of_rank(rank):
+        here = stage_layers[stage]
+        depth = int(placement.depth_of_stage[stage])
+        for unit, parameters in job.parameters(here).items():
+            found[_EMBEDDING if unit == "embedding" else (depth, unit)] = parameters
+        if here.mtp or (here.head and model.tied_embedding):
+            found[_EMBEDDING] = model.embedding_parameters()
+    return found
+
+
+def _state(
+    job: Job, on_rank: RankParameters, holders: Mapping[tuple[object, ...], int], buffer_bytes: int
+) -> list[int]:
+    states = [
+        state_bytes(
+            local_parameters(parameters, job.expert_parallel),
+            job.recipe,
+            data_parallel=job.data_parallel,
+            expert_parallel=job.expert_parallel,
+            copies=holders[key],
+        )
+        for key, parameters in on_rank.items()
+    ]
+    sums = (sum(getattr(state, part) for state in states) for part in ("weights", "gradients", "optimizer"))
+    has_experts = any(parameters.expert for parameters in on_rank.values())
+    return [*map(ceil, sums), buffer_bytes if has_experts else 0]
+
+
+def _layer(job: Job, kind: LayerKind) -> UnitBytes:
+    received = job.received_tokens
+    skew = 1.0 if received is None else job.routing_skew
+    activations = layer_activations(
+        job.model,
+        kind,
+        job.recipe,
+        tokens=job.tokens,
+        sequence_length=job.sequence_length,
+        received_tokens=received,
+        routing_skew=skew,
+    )
+    deferred = weight_gradient_inputs(
+        job.model, kind, job.recipe, tokens=job.tokens, received_tokens=received, routing_skew=skew
+    )
+    return _plus(UnitBytes(), activations, deferred)
+
+
+def _plus(unit: UnitBytes, activations: Mapping[str, float], deferred: Mapping[str, float]) -> UnitBytes:
+    return unit._replace(
+        activations=unit.activations + ceil(sum(activations.values())),
+        weight_gradient_inputs=unit.weight_gradient_inputs + ceil(sum(deferred.values())),
+    )

@@ -1,0 +1,123 @@
+"""A job: what is trained and how it is cut over GPUs. It knows sizes, and no seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.model.architecture import Model, Parameters
+from dualpipe_sim.model.layout import BALANCED, EVEN, LayoutChoice, StageLayers, explicit
+from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.routing import ExpertGroup, expected_distinct, expert_group
+from dualpipe_sim.precision import BF16_BYTES
+
+Reduction: TypeAlias = Literal["overlapped", "after", "none"]
+
+Unit: TypeAlias = int | Literal["embedding", "head"]
+"""A layer by number (those of multi-token prediction follow the model's), the embedding, or the head."""
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """What a step does beside its pipeline.
+
+    Attributes:
+        reduction: when gradients are reduced: ``overlapped``: each layer's when its last one is there; ``after``: all
+            after a rank's last op; ``none``: not at all.
+        optimizer: whether the optimizer's step counts.
+
+    """
+
+    reduction: Reduction = "overlapped"
+    optimizer: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained and how it is cut.
+
+    Attributes:
+        model: the model.
+        recipe: precision and recompute.
+        sequence_length: tokens of a sequence.
+        micro_batch_size: sequences of a micro-batch on one GPU.
+        expert_parallel: GPUs that the routed experts are spread over.
+        data_parallel: GPUs of a pipeline rank; each runs its own micro-batches, and the expert groups lie in them.
+        layout: which stage holds which layers.
+        routing_skew: tokens that the busiest expert rank receives over the mean; it sets the pace.
+        causal: whether attention skips the masked half.
+        step_end: gradient reduction and the optimizer's step.
+
+    Raises:
+        UserError: settings that do not fit each other.
+
+    """
+
+    model: Model
+    recipe: Recipe
+    sequence_length: int
+    micro_batch_size: int = 1
+    expert_parallel: int = 1
+    data_parallel: int = 1
+    layout: LayoutChoice = EVEN
+    routing_skew: float = 1.0
+    causal: bool = True
+    step_end: StepEnd = StepEnd()
+
+    def __post_init__(self) -> None:
+        if self.data_parallel % self.expert_parallel:
+            raise UserError(
+                f"parallel.data: {self.data_parallel} GPUs a rank are not whole groups of {self.expert_parallel} "
+                "(parallel.expert)"
+            )
+        if self.expert_parallel > 1 and self.model.experts is None:
+            raise UserError(f"parallel.expert: model {self.model.name} has no experts to spread over GPUs; take 1")
+        if self.routing_skew < 1:
+            raise UserError(f"training.routing_skew: the busiest is at least the mean, 1, not {self.routing_skew}")
+        if self.layout not in (EVEN, BALANCED):
+            explicit(self.layout, self.model.layers, self.model.mtp_depth)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a micro-batch on one GPU."""
+        return self.sequence_length * self.micro_batch_size
+
+    @property
+    def boundary_bytes(self) -> float:
+        """Bytes of a stage boundary's activation or gradient, in BF16."""
+        return self.tokens * self.model.hidden * BF16_BYTES
+
+    @property
+    def received_tokens(self) -> float | None:
+        """Tokens that a GPU receives for its experts under even routing; None where experts are not spread.
+
+        A token that goes to several experts of a GPU arrives there once.
+        """
+        experts = self.model.experts
+        if experts is None or self.expert_parallel == 1:
+            return None
+        return self.tokens * expected_distinct(experts, self.expert_parallel)
+
+    def expert_group(self, gpus_per_node: int) -> ExpertGroup | None:
+        """Return how the expert-parallel group lies on nodes; None where experts are not spread.
+
+        Raises:
+            UserError: the group does not fill whole nodes, or the experts do not divide over it.
+
+        """
+        if self.model.experts is None or self.expert_parallel == 1:
+            return None
+        return expert_group(self.model.experts, self.expert_parallel, gpus_per_node)
+
+    def parameters(self, layers: StageLayers) -> dict[Unit, Parameters]:
+        """Return the parameters of a stage by unit, each of which gets its gradient at once."""
+        model = self.model
+        kinds = model.layer_kinds()
+        units: dict[Unit, Parameters] = {layer: model.layer_parameters(kinds[layer]) for layer in layers.layers}
+        units |= {model.layers + module: model.mtp_parameters() for module in range(layers.mtp)}
+        if layers.embedding:
+            units["embedding"] = model.embedding_parameters()
+        if layers.head:
+            units["head"] = model.head_parameters()
+        return units
