@@ -14,6 +14,7 @@ from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
@@ -25,6 +26,7 @@ from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 
+@register("layers")
 @dataclass(frozen=True)
 class LayerCosts:
     """Costs that come out of a model's shapes, a GPU's rates and a cluster's links.

@@ -14,6 +14,7 @@ import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
@@ -33,6 +34,7 @@ class OpTime(NamedTuple):
     launch_s: float = 0.0
 
 
+@register("measured")
 @dataclass(frozen=True)
 class MeasuredCosts:
     """Times of the stages of a run.

@@ -9,6 +9,7 @@ import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
@@ -37,6 +38,7 @@ class UniformTimes(NamedTuple):
     transfers: bool
 
 
+@register("uniform")
 @dataclass(frozen=True)
 class UniformCosts:
     """Times of one micro-batch through one rank's share of the model, that is 1/ranks of it.

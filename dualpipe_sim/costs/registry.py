@@ -1,0 +1,64 @@
+"""The cost models there are, by the kind that a configuration names: ``costs: {kind: uniform, …}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from dualpipe_sim.errors import UserError, did_you_mean
+
+CostModel = TypeVar("CostModel", bound=type[Any])
+
+_KINDS: dict[str, type[Any]] = {}
+
+
+def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostModel]:
+    """Add a cost model, a class with ``on(placement)``, under a kind.
+
+    Its fields are the keys that a configuration gives: ``costs: {kind: mine, forward_s: 2 ms}``.
+
+    Args:
+        kind: what configurations call it.
+        replace: whether it may take the place of another one.
+
+    Raises:
+        UserError: no class with ``on``, no kind, or one that is taken.
+
+    """
+
+    def add(model: CostModel) -> CostModel:
+        if not isinstance(model, type) or not callable(getattr(model, "on", None)):
+            raise UserError(f"costs {kind!r}: a cost model is a class with a method on(placement), not {model!r}")
+        if not isinstance(kind, str) or not kind.strip():
+            raise UserError(f"{model.__qualname__}: a kind of costs is a word, not {kind!r}")
+        known = _KINDS.get(kind)
+        if known is not None and not replace and _name(known) != _name(model):
+            raise UserError(
+                f"costs of kind '{kind}' are there already ({_name(known)}); take another word, or replace=True"
+            )
+        _KINDS[kind] = model
+        return model
+
+    return add
+
+
+def cost_models() -> Mapping[str, type[Any]]:
+    """Return all registered cost models by kind, in alphabetical order."""
+    return dict(sorted(_KINDS.items()))
+
+
+def cost_model(kind: str) -> type[Any]:
+    """Return a registered cost model, or say which kind may be meant.
+
+    Raises:
+        UserError: there is no such kind.
+
+    """
+    if kind not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
+        raise UserError(f"unknown kind of costs '{kind}'{did_you_mean(kind, _KINDS)} (known: {known})")
+    return _KINDS[kind]
+
+
+def _name(model: type[Any]) -> str:
+    return f"{model.__module__}.{model.__qualname__}"
