@@ -27,10 +27,7 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
     """
 
     def add(model: CostModel) -> CostModel:
-        if not isinstance(model, type) or not callable(getattr(model, "on", None)):
-            raise UserError(f"costs {kind!r}: a cost model is a class with a method on(placement), not {model!r}")
-        if not isinstance(kind, str) or not kind.strip():
-            raise UserError(f"{model.__qualname__}: a kind of costs is a word, not {kind!r}")
+        _check(kind, model)
         known = _KINDS.get(kind)
         if known is not None and not replace and _name(known) != _name(model):
             raise UserError(
@@ -58,6 +55,14 @@ def cost_model(kind: str) -> type[Any]:
         known = ", ".join(sorted(_KINDS))
         raise UserError(f"unknown kind of costs '{kind}'{did_you_mean(kind, _KINDS)} (known: {known})")
     return _KINDS[kind]
+
+
+def _check(kind: object, model: object) -> None:
+    """Refuse what annotations would, for callers that nobody checks."""
+    if not isinstance(model, type) or not callable(getattr(model, "on", None)):
+        raise UserError(f"costs {kind!r}: a cost model is a class with a method on(placement), not {model!r}")
+    if not isinstance(kind, str) or not kind.strip():
+        raise UserError(f"{model.__qualname__}: a kind of costs is a word, not {kind!r}")
 
 
 def _name(model: type[Any]) -> str:
