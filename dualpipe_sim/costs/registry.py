@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from dualpipe_sim.errors import UserError, did_you_mean
 
 CostModel = TypeVar("CostModel", bound=type[Any])
 
+_PACKAGE = "dualpipe_sim.costs"
 _KINDS: dict[str, type[Any]] = {}
 
 
@@ -28,6 +32,8 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
 
     def add(model: CostModel) -> CostModel:
         _check(kind, model)
+        if not model.__module__.startswith(f"{_PACKAGE}."):
+            _load_own()  # so that a clash with one of them is seen
         known = _KINDS.get(kind)
         if known is not None and not replace and _name(known) != _name(model):
             raise UserError(
@@ -41,6 +47,7 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
 
 def cost_models() -> Mapping[str, type[Any]]:
     """Return all registered cost models by kind, in alphabetical order."""
+    _load_own()
     return dict(sorted(_KINDS.items()))
 
 
@@ -51,10 +58,17 @@ def cost_model(kind: str) -> type[Any]:
         UserError: there is no such kind.
 
     """
+    _load_own()
     if kind not in _KINDS:
         known = ", ".join(sorted(_KINDS))
         raise UserError(f"unknown kind of costs '{kind}'{did_you_mean(kind, _KINDS)} (known: {known})")
     return _KINDS[kind]
+
+
+@lru_cache(maxsize=1)
+def _load_own() -> None:
+    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
+        importlib.import_module(f"{_PACKAGE}.{module.name}")
 
 
 def _check(kind: object, model: object) -> None:

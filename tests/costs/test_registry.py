@@ -36,7 +36,7 @@ def test_the_kinds_of_the_package_are_found_by_name() -> None:
         ("uniform", MeasuredCosts, r"costs of kind 'uniform' are there already \(dualpipe_sim.costs.uniform"),
     ],
 )
-def test_what_is_no_cost_model_is_refused(kind: Any, model: Any, message: str) -> None:
+def test_what_is_no_cost_model_is_refused(kind: str, model: type[Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         register(kind)(model)
 
