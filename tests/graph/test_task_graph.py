@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, cast
 
 import networkx as nx
 import numpy as np
@@ -22,7 +23,7 @@ from dualpipe_sim.order.ops import B, F, I, Kind, Op, TaskShape, W
 from dualpipe_sim.order.placement import Placement, loop, opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
-from dualpipe_sim.schedules.registry import schedules, spec
+from dualpipe_sim.schedules.registry import build, schedules, spec
 
 UNIT = UniformCosts(1.0, 1.0, 1.0, transfer_s=0.5)
 TWO_PIPES = Placement(2, ((0, 1), (0, 1)))
@@ -238,3 +239,34 @@ def test_ops_of_opposed_pipes_stand_on_their_own_ranks() -> None:
     rows = graph.op_of_node[: graph.first_transfer]
     assert (schedule.rank[rows] == graph.rank).all()
     assert (schedule.kind[rows[schedule.partner[rows] >= 0]] == F).all()
+
+
+@dataclass(frozen=True)
+class OnALane(UniformCosts):
+    """Costs whose phases run on a lane of choice, or that have none."""
+
+    lane: int | None = None
+
+    def on(self, placement: Placement) -> Any:  # noqa: ANN401, ARG002 - what a stranger may bring
+        lane = self.lane
+
+        class Stages:
+            transfer_s = 0.0
+            transfer_bytes = 0.0
+
+            def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+                return () if lane is None else (Phase(cast("Lane", lane), 1.0, task[0][0], "tensor"),)
+
+        return Stages()
+
+
+@pytest.mark.parametrize("lane", [2, 3, 4, -1])
+def test_a_lane_that_no_phase_runs_on_is_named_and_does_not_land_on_the_next_rank(lane: int) -> None:
+    message = rf"F of stage 0 has a phase 'tensor' on lane {lane}; phases run on compute \(0\) or alltoall \(1\)"
+    with pytest.raises(UserError, match=message):
+        lower(build("1f1b", 2, 2), OnALane(1, 1, 1, lane=lane))
+
+
+def test_a_task_without_phases_is_named() -> None:
+    with pytest.raises(UserError, match="the costs have no phases for F of stage 0; a task is one phase at least"):
+        lower(build("1f1b", 2, 2), OnALane(1, 1, 1))
