@@ -1,0 +1,80 @@
+"""Metrics of your own: functions of a result, shown in tables, sweeps and JSON by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from dualpipe_sim.errors import UserError
+
+Metric: TypeAlias = Callable[[Any], float | None]
+"""``(result) -> number``, or None where it says nothing of this result."""
+
+Registered = TypeVar("Registered", bound=Metric)
+
+_METRICS: dict[str, Metric] = {}
+
+
+def register(name: str, *, replace: bool = False) -> Callable[[Registered], Registered]:
+    """Add a metric, a function of a :class:`~dualpipe_sim.Result`, under a name.
+
+    It is asked of every run that was not refused; what it returns is a column of tables and sweeps and a key of JSON.
+
+    Args:
+        name: what it is called, such as ``joules_per_token``.
+        replace: whether it may take the place of another one.
+
+    Raises:
+        UserError: no function, no name, or one that is taken.
+
+    """
+
+    def add(metric: Registered) -> Registered:
+        _check(name, metric)
+        known = _METRICS.get(name)
+        if known is not None and not replace and _where(known) != _where(metric):
+            raise UserError(f"metric '{name}' is there already ({_where(known)}); take another name, or replace=True")
+        _METRICS[name] = metric
+        return metric
+
+    return add
+
+
+def metrics() -> Mapping[str, Metric]:
+    """Return all registered metrics by name, in the order in which they were registered."""
+    return dict(_METRICS)
+
+
+def measure(result: object) -> dict[str, float | None]:
+    """Return what every registered metric says of a result, by name.
+
+    Raises:
+        UserError: a metric that fails, or that returns no number.
+
+    """
+    return {name: _number(name, metric, result) for name, metric in _METRICS.items()}
+
+
+def _number(name: str, metric: Metric, result: object) -> float | None:
+    try:
+        number = metric(result)
+    except Exception as error:
+        raise UserError(f"metric '{name}' fails: {type(error).__name__}: {error}") from error
+    if number is None:
+        return None
+    try:
+        return number if isinstance(number, int) and not isinstance(number, bool) else float(number)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"metric '{name}' must return a number or None, got {number!r}") from error
+
+
+def _check(name: object, metric: object) -> None:
+    """Refuse what annotations would, for callers that nobody checks."""
+    if not callable(metric):
+        raise UserError(f"metric {name!r}: must be a function of a result, not {metric!r}")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(f"metric {name!r}: a name is one word of letters, digits and _, such as joules_per_token")
+
+
+def _where(metric: Metric) -> str:
+    return f"{getattr(metric, '__module__', '?')}.{getattr(metric, '__qualname__', repr(metric))}"
