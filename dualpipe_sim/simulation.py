@@ -191,7 +191,7 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         return result
     training_step = step.step(timeline, costs)
     stage, seconds = step.slowest_stage(costs)
-    memory = memory_of(timeline)
+    memory, exchanged = memory_of(timeline), alltoall.alltoall_time(timeline)
     return replace(
         result,
         step_time_s=training_step.time_s,
@@ -199,8 +199,8 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         mfu=step.mfu(training_step, costs),
         mfu_noncausal=step.mfu(training_step, costs, causal=False),
         gpu_hours_per_trillion_tokens=training_step.gpu_hours_per_trillion_tokens,
-        alltoall_hidden_ratio=alltoall.alltoall_hidden_ratio(timeline),
-        exposed_alltoall_s_by_rank=_floats(alltoall.exposed_alltoall_s(timeline)),
+        alltoall_hidden_ratio=exchanged.hidden_ratio,
+        exposed_alltoall_s_by_rank=_floats(exchanged.exposed_s),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),
         over_memory=[one._asdict() for one in memory.over],
         memory=memory,

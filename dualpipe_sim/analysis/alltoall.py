@@ -47,15 +47,34 @@ def alltoall_pieces(timeline: Timeline) -> AllToAllPieces:
     return AllToAllPieces(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
-def exposed_alltoall_s(timeline: Timeline) -> FloatArray:
-    """Seconds in which an all-to-all runs and the compute lane is empty, on each rank, shape ``(ranks,)``."""
-    return _sum_by_rank(timeline, exposed_only=True)
+class AllToAllTime(NamedTuple):
+    """Seconds of all-to-all on each rank, shape ``(ranks,)`` each.
+
+    Attributes:
+        total_s: all of it.
+        exposed_s: that in which the rank's compute lane is empty.
+
+    """
+
+    total_s: FloatArray
+    exposed_s: FloatArray
+
+    @property
+    def hidden_ratio(self) -> float | None:
+        """Share of the time beside which compute runs, over all ranks; None where there is no all-to-all."""
+        total_s = float(self.total_s.sum())
+        return 1 - float(self.exposed_s.sum()) / total_s if total_s else None
 
 
-def alltoall_hidden_ratio(timeline: Timeline) -> float | None:
-    """Share of the all-to-alls' time beside which compute runs, over all ranks; None where there is none."""
-    total_s = float(_sum_by_rank(timeline).sum())
-    return 1 - float(exposed_alltoall_s(timeline).sum()) / total_s if total_s else None
+def alltoall_time(timeline: Timeline) -> AllToAllTime:
+    """Return the seconds of all-to-all on each rank, and of those that are exposed."""
+    pieces = alltoall_pieces(timeline)
+    seconds, rank = pieces.end_s - pieces.begin_s, timeline.graph.rank[pieces.node]
+    total_s, exposed_s = (
+        np.bincount(rank, weights=seconds * counts, minlength=timeline.ranks).astype(np.float64)
+        for counts in (np.ones(len(rank)), pieces.exposed)
+    )
+    return AllToAllTime(total_s, exposed_s)
 
 
 def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
@@ -73,13 +92,6 @@ def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
         f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
         for number, (forward, backward) in enumerate(found.tolist())
     }
-
-
-def _sum_by_rank(timeline: Timeline, *, exposed_only: bool = False) -> FloatArray:
-    pieces = alltoall_pieces(timeline)
-    counts = pieces.exposed if exposed_only else np.ones_like(pieces.exposed)
-    seconds = np.where(counts, pieces.end_s - pieces.begin_s, 0.0)
-    return np.bincount(timeline.graph.rank[pieces.node], weights=seconds, minlength=timeline.ranks).astype(np.float64)
 
 
 def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -> AllToAllPieces:

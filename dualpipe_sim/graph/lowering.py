@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import permutations
+from math import inf
 from typing import TypeAlias
 
 import numpy as np
@@ -143,11 +144,11 @@ def _check_template(task: TaskShape, template: tuple[Phase, ...]) -> None:
         what = " and ".join(f"{Kind(kind)} of stage {stage}" for kind, stage in task)
         raise UserError(f"the costs have no phases for {what}; a task is one phase at least")
     for one in template:
-        what = f"{Kind(one.kind)} of stage {task[one.half][1]}"
         if one.lane not in PHASE_LANES:
             known = " or ".join(f"{lane} ({lane.value})" for lane in PHASE_LANES)
-            raise UserError(f"{what} has a phase '{one.name}' on lane {one.lane!r}; phases run on {known}")
-        _check_seconds(what, one.duration_s)
+            raise UserError(f"{_what(task, one)} has a phase '{one.name}' on lane {one.lane!r}; phases run on {known}")
+        if not 0 <= one.duration_s < inf:
+            raise UserError(f"{_what(task, one)} takes {one.duration_s} s; {_FINITE}")
 
 
 def _in_use(phases: tuple[Phase, ...]) -> list[Lane]:
@@ -155,9 +156,11 @@ def _in_use(phases: tuple[Phase, ...]) -> list[Lane]:
     return [lane for lane in PHASE_LANES if lane in used]
 
 
-def _check_seconds(what: str, seconds: float) -> None:
-    if not 0 <= seconds < float("inf"):
-        raise UserError(f"{what} takes {seconds} s; times must be finite and 0 or more")
+_FINITE = "times must be finite and 0 or more"
+
+
+def _what(task: TaskShape, phase: Phase) -> str:
+    return f"{Kind(phase.kind)} of stage {task[phase.half][1]}"
 
 
 def _transfers(
@@ -165,19 +168,14 @@ def _transfers(
 ) -> Transfers:
     """Return the transfers; one whose time is given carries no bytes, and that time is its latency."""
     given = costs.transfer_s
-    _check_seconds("a transfer", given or 0.0)
-
-    def latency_s(source: int, target: int) -> float:
-        if given is not None or topology is None:
-            return given or 0.0
-        return topology.route(source, target).latency_s
-
-    return Transfers(
-        producer=producer,
-        consumer=consumer,
-        size_bytes=np.broadcast_to(costs.transfer_bytes if given is None else 0.0, len(producer)),
-        latency_s=_by_hop(schedule, producer, consumer, latency_s),
-    )
+    if not 0 <= (given or 0.0) < inf:
+        raise UserError(f"a transfer takes {given} s; {_FINITE}")
+    if given is not None or topology is None:
+        latency_s: FloatArray = np.broadcast_to(given or 0.0, len(producer))
+    else:
+        latency_s = _by_hop(schedule, producer, consumer, lambda *hop: topology.route(*hop).latency_s)
+    size_bytes = np.broadcast_to(costs.transfer_bytes if given is None else 0.0, len(producer))
+    return Transfers(producer, consumer, size_bytes, latency_s)
 
 
 def _phase_s(phases: tuple[Phase, ...], phase: IntArray) -> FloatArray:
@@ -187,6 +185,8 @@ def _phase_s(phases: tuple[Phase, ...], phase: IntArray) -> FloatArray:
 
 def _alone_s(schedule: Schedule, transfers: Transfers, costs: StageCosts, topology: Topology | None) -> FloatArray:
     """Seconds of each transfer where no other shares its links, shape ``(transfers,)``."""
+    if costs.transfer_s is not None:
+        return transfers.latency_s
     return _by_hop(schedule, transfers.producer, transfers.consumer, partial(hop_s, costs, topology))
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.arrays import IntArray
-from dualpipe_sim.order.messages import Message, Tensor, program_of
+from dualpipe_sim.order.messages import Message, messages_in_order
 from dualpipe_sim.order.ops import F
 from dualpipe_sim.order.schedule import Schedule
 
@@ -49,10 +49,10 @@ def issued(schedule: Schedule, consumer: IntArray) -> Issued:
         ScheduleError: an order that cannot run.
 
     """
-    _, messages = program_of(schedule)
+    messages = messages_in_order(schedule)
     columns = (column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch))
-    transfer_of = {
-        Tensor("F" if kind == F else "B", stage, micro_batch): transfer
+    transfer_of = {  # by what equals the tensor
+        ("F" if kind == F else "B", stage, micro_batch): transfer
         for transfer, (kind, stage, micro_batch) in enumerate(zip(*columns, strict=True))
     }
     order = np.array([transfer_of[message.tensor] for message in messages], dtype=np.int64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
@@ -235,6 +236,10 @@ class Model:
 
     def layer_kinds(self) -> tuple[LayerKind, ...]:
         """Return the kind of each layer, shallowest first."""
+        return self._layer_kinds
+
+    @cached_property
+    def _layer_kinds(self) -> tuple[LayerKind, ...]:
         dense = self.layers if self.experts is None else self.dense_layers
         return tuple("dense" if layer < dense else "moe" for layer in range(self.layers))
 

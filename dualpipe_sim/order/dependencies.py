@@ -46,7 +46,7 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     _check_complete(schedule, forward_of, backward_of, weight_of)
 
     forward = np.flatnonzero((kind == F) & ~placement.is_first[stage])
-    backward = np.flatnonzero((kind == B) | (kind == I))
+    backward = np.flatnonzero(schedule.of_kinds(B, I))
     upstream = backward[~placement.is_last[stage[backward]]]
     weight = np.flatnonzero(kind == W)
     waits = [
@@ -61,7 +61,7 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
 def _each_once(schedule: Schedule, *kinds: Kind) -> IntArray:
     """Return :meth:`Schedule.rows_of` some kinds, of which a (stage, micro-batch) has one at most."""
     table = schedule.rows_of(*kinds)
-    rows = np.flatnonzero(np.isin(schedule.kind, kinds))
+    rows = np.flatnonzero(schedule.of_kinds(*kinds))
     doubled = rows[table[schedule.stage[rows], schedule.micro_batch[rows]] != rows]
     if len(doubled):
         row = int(doubled[0])

@@ -6,6 +6,7 @@ Sends and receives carry no tag: what a rank receives from another is matched by
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
@@ -94,8 +95,8 @@ def tensors_between_ranks(schedule: Schedule) -> dict[Tensor, tuple[int, int]]:
     return {tensor: ranks for tensor, ranks in between if ranks[0] != ranks[1]}
 
 
-def program_of(schedule: Schedule) -> tuple[list[list[Action]], list[Message]]:
-    """Return each rank's tasks with its sends, receives and reductions, and all messages in the order they are issued.
+def program_of(schedule: Schedule) -> list[list[Action]]:
+    """Return each rank's tasks with its sends, receives and reductions.
 
     Ranks take turns, a task each, as in torch's own lowering: a task whose inputs are there is written down, what it
     sends is written down after it, and the receive at the end of the receiver's row so far. So two ranks agree on
@@ -105,9 +106,25 @@ def program_of(schedule: Schedule) -> tuple[list[list[Action]], list[Message]]:
         ScheduleError: an order that cannot run; the message says why.
 
     """
-    turns = _Turns(schedule)
-    turns.take()
-    return turns.rows, turns.messages
+    rows: list[list[Action]] = [[] for _ in range(schedule.ranks)]
+    for turn in _Turns(schedule).take():
+        if isinstance(turn, Message):
+            rows[turn.source].append(Send(turn.tensor))
+            rows[turn.target].append(Receive(turn.tensor))
+        else:
+            rank, action = turn
+            rows[rank].append(action)
+    return rows
+
+
+def messages_in_order(schedule: Schedule) -> list[Message]:
+    """Return all that passes between ranks, in the one order that the rows of :func:`program_of` agree on.
+
+    Raises:
+        ScheduleError: an order that cannot run; the message says why.
+
+    """
+    return [turn for turn in _Turns(schedule).take() if isinstance(turn, Message)]
 
 
 class _Pipes:
@@ -133,35 +150,36 @@ class _Pipes:
 
 
 class _Turns:
-    """The rows while they are written down."""
+    """What ranks write down, turn by turn."""
 
     def __init__(self, schedule: Schedule) -> None:
-        self.rows: list[list[Action]] = [[] for _ in range(schedule.ranks)]
-        self.messages: list[Message] = []
         self._schedule = schedule
         self._pipes = _Pipes(schedule.placement)
         self._made: set[Tensor] = set()
         self._tasks_written = [0] * schedule.ranks
 
-    def take(self) -> None:
+    def take(self) -> Iterator[tuple[int, Task | Reduce] | Message]:
+        """Yield each action with its rank, and after it the messages that it makes."""
         waiting = [deque(_with_reductions(self._schedule, rank)) for rank in range(self._schedule.ranks)]
+        inputs = [self._inputs(row[0]) if row else () for row in waiting]  # of each row's head
         while any(waiting):
             progress = False
             for rank, row in enumerate(waiting):
-                if row and self._is_ready(row[0]):
-                    self._write(rank, row.popleft())
+                if row and self._made.issuperset(inputs[rank]):
+                    action = row.popleft()
+                    yield rank, action
+                    self._tasks_written[rank] += isinstance(action, (Op, Pair))
+                    yield from self._messages(action)
+                    inputs[rank] = self._inputs(row[0]) if row else ()
                     progress = True
             if not progress:
                 raise ScheduleError(f"{self._schedule.name}: {check_schedule(self._schedule)[0]}")
 
-    def _is_ready(self, action: Task | Reduce) -> bool:
-        needed = (self._pipes.input_of(op) for op in _ops(action))
-        return all(tensor is None or tensor in self._made for tensor in needed)
+    def _inputs(self, action: Task | Reduce) -> tuple[Tensor, ...]:
+        return tuple(tensor for op in _ops(action) if (tensor := self._pipes.input_of(op)) is not None)
 
-    def _write(self, rank: int, action: Task | Reduce) -> None:
-        """Write an action down and give its output to the stage that needs it, on another rank by a message."""
-        self.rows[rank].append(action)
-        self._tasks_written[rank] += isinstance(action, (Op, Pair))
+    def _messages(self, action: Task | Reduce) -> Iterator[Message]:
+        """Give an action's outputs to the stages that need them, those on other ranks by messages."""
         for op in _ops(action):
             tensor = self._pipes.output_of(op)
             if tensor is None:
@@ -169,10 +187,8 @@ class _Turns:
             self._made.add(tensor)
             source, target = self._pipes.ranks_of(tensor)
             if source != target:
-                self.rows[source].append(Send(tensor))
-                self.rows[target].append(Receive(tensor))
                 issued = self._tasks_written
-                self.messages.append(Message(tensor, source, target, issued[source], issued[target]))
+                yield Message(tensor, source, target, issued[source], issued[target])
 
 
 def _ops(action: Task | Reduce) -> tuple[Op, ...]:

@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray, distinct
+from dualpipe_sim.arrays import BoolArray, IntArray, distinct
 from dualpipe_sim.order.ops import B, Kind, Op, Pair, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
+
+_KINDS = tuple(Kind)  # by number, which is faster than Kind(number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +91,24 @@ class Schedule:
             shapes.append((alone,) if backward == stages else (alone, (B, backward)))
         return shapes, shape_of_task
 
+    def of_kinds(self, *kinds: Kind) -> BoolArray:
+        """Which ops are of one of these kinds, shape ``(ops,)``."""
+        chosen: BoolArray = np.logical_or.reduce([self.kind == kind for kind in kinds])
+        return chosen
+
     def rows_of(self, *kinds: Kind) -> IntArray:
         """Row of the op of these kinds of each (stage, micro-batch), or -1; shape ``(stages, most micro-batches)``.
 
         Of several the last one counts.
         """
         table = np.full((self.placement.stages, max(self.micro_batches_of_pipe)), -1)
-        rows = np.flatnonzero(np.isin(self.kind, kinds))
+        rows = np.flatnonzero(self.of_kinds(*kinds))
         table[self.stage[rows], self.micro_batch[rows]] = rows
         return table
 
     def op(self, row: int) -> Op:
         """Return the op in a row."""
-        return Op(Kind(self.kind[row]), int(self.stage[row]), int(self.micro_batch[row]))
+        return Op(_KINDS[self.kind[row]], int(self.stage[row]), int(self.micro_batch[row]))
 
     def task(self, index: int) -> Task:
         """Return the op or pair that a task stands for."""

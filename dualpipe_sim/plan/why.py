@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from dualpipe_sim.analysis import alltoall, metrics
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.alltoall import alltoall_time
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.timeline import Timeline
@@ -109,7 +110,7 @@ def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
     ``end of step`` is what is left of gradient reduction after the pipeline, and the optimizer.
     """
     timeline = result.played
-    busy_s, exposed_s = metrics.busy_s(timeline), float(alltoall.exposed_alltoall_s(timeline).mean())
+    busy_s, exposed_s = metrics.busy_s(timeline), float(alltoall_time(timeline).exposed_s.mean())
     mean_s, busiest_s = float(busy_s.mean()), float(busy_s.max())
     redone_s = _recompute_s(experiment)
     return {

@@ -34,8 +34,7 @@ def format_program(schedule: Schedule) -> str:
         ScheduleError: an order that cannot run; the message says why.
 
     """
-    rows, _ = program_of(schedule)
-    return "".join(",".join(map(str, row)) + "\n" for row in rows)
+    return "".join(",".join(map(str, row)) + "\n" for row in program_of(schedule))
 
 
 def has_messages(text: str) -> bool:

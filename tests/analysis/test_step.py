@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dualpipe_sim import Result, build, simulate
-from dualpipe_sim.analysis.alltoall import alltoall_hidden_ratio, exposed_alltoall_s, overlapped_pair_s
+from dualpipe_sim.analysis.alltoall import alltoall_time, overlapped_pair_s
 from dualpipe_sim.analysis.memory import COMPONENTS
 from dualpipe_sim.analysis.step import optimizer_s_by_rank
 from dualpipe_sim.config import load_experiment
@@ -71,8 +71,8 @@ def test_alltoall_is_hidden_where_compute_runs_beside_it() -> None:
     """
     timeline = longest_path.play(lower(build("1f1b-overlap", 1, 2), ByHand()))
     assert timeline.makespan_s == 3.0 + 5.0 + 3.0
-    assert exposed_alltoall_s(timeline).tolist() == [2.0 + 1.0]
-    assert alltoall_hidden_ratio(timeline) == pytest.approx(2 / 5)
+    assert alltoall_time(timeline).exposed_s.tolist() == [2.0 + 1.0]
+    assert alltoall_time(timeline).hidden_ratio == pytest.approx(2 / 5)
     assert overlapped_pair_s(timeline) == {"0F;0B": 5.0}
 
 

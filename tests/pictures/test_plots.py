@@ -18,7 +18,7 @@ from PIL import Image
 
 from dualpipe_sim import build
 from dualpipe_sim.analysis import metrics, occupancy
-from dualpipe_sim.analysis.alltoall import alltoall_pieces, exposed_alltoall_s
+from dualpipe_sim.analysis.alltoall import alltoall_pieces, alltoall_time
 from dualpipe_sim.analysis.occupancy import Occupancy
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import Costs, Phase
@@ -164,12 +164,12 @@ def test_pieces_are_all_of_the_all_to_all_and_exposed_as_training_counts_it(laye
     assert np.bincount(pieces.node, weights=pieces.end_s - pieces.begin_s)[alltoall] == pytest.approx(whole)
     rank = layered.rank[graph.task[pieces.node]]
     exposed = np.bincount(rank, weights=np.where(pieces.exposed, pieces.end_s - pieces.begin_s, 0.0))
-    assert exposed == pytest.approx(exposed_alltoall_s(layered))
+    assert exposed == pytest.approx(alltoall_time(layered).exposed_s)
 
 
 def test_lanes_show_below_the_ops_where_there_is_all_to_all(layered: Timeline) -> None:
     ax = gantt(layered)
-    exposed = exposed_alltoall_s(layered).tolist()
+    exposed = alltoall_time(layered).exposed_s.tolist()
     assert seconds_by_row(ax, "exposed all-to-all") == pytest.approx(dict(enumerate(exposed)))
     # every op computes 5 s, a pair 10 s, and 4 pairs of ranks' micro-batches pass each rank forward and backward
     assert seconds_by_row(ax, "compute ") == pytest.approx({0: 8 * 10, 1: 8 * 10})

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dualpipe_sim import compare, simulate
-from dualpipe_sim.analysis import alltoall, metrics
+from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.alltoall import alltoall_time
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
@@ -106,7 +107,7 @@ def test_a_page_holds_what_happened_to_a_tick(layered: Timeline) -> None:
     assert end[last] == pytest.approx(layered.task_end_s, abs=tick_s)
     start, end = times_s(run, "exposed")
     exposed_s = np.bincount(columns["exposed_rank"], weights=end - start)
-    assert exposed_s == pytest.approx(alltoall.exposed_alltoall_s(layered), abs=1000 * tick_s)
+    assert exposed_s == pytest.approx(alltoall_time(layered).exposed_s, abs=1000 * tick_s)
     looks = [run["looks"][look] for look in columns["look"]]
     assert looks == [
         [one.name, one.kind, one.layer, one.lane, one.half] for one in map(graph.phases.__getitem__, graph.phase)
