@@ -112,7 +112,7 @@ def _row(spec: ScheduleSpec) -> str:
 def _section(spec: ScheduleSpec) -> str:
     text, arguments = _docstring(spec)
     formula = FORMULAS.get(spec.name)
-    lines = [f"## {spec.name}\n", f"{text}\n", f"- Sizes: {spec.needs or 'any'}."]
+    lines = [f"## {spec.name}\n", f"{text}\n", f"- Sizes: {spec.requires or 'any'}."]
     if spec.adapts_to_times:
         lines.append("- The order adapts to the times of F, I, W and of a transfer, in a run to those of its costs.")
     lines += [_option(name, option, arguments.get(name) or _TIMES[name]) for name, option in spec.options.items()]

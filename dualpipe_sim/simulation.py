@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from dualpipe_sim.analysis import alltoall, metrics, step
@@ -93,11 +94,8 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
     """Return the order of a choice; a schedule that adapts to times is given those of the experiment."""
     if choice.order is not None:
         return choice.order
-    chosen = spec(choice.name)
-    options = dict(choice.options)
-    if chosen.adapts_to_times and not options.keys() & chosen.time_options:
-        options["times"] = _op_times(experiment, chosen.placement(choice.ranks, options))
-    return chosen.build(choice.ranks, choice.micro_batches, options)
+    times_on = partial(_op_times, experiment)
+    return spec(choice.name).build(choice.ranks, choice.micro_batches, choice.options, times_on)
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:

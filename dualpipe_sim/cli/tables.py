@@ -56,7 +56,7 @@ def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
     for name, spec in specs.items():
         options = ", ".join(f"{option}={parameter.default}" for option, parameter in spec.options.items())
         console.print(f"[bold]{name}[/bold]", highlight=False)
-        for label, text in (("", spec.source), ("needs ", spec.needs), ("options: ", options)):
+        for label, text in (("", spec.source), ("needs ", spec.requires), ("options: ", options)):
             if text:
                 console.print(Padding(f"{label}{escape(text)}", (0, 0, 0, 4)), highlight=False)
 

@@ -19,7 +19,7 @@ def micro_batches_of_block(ranks: int, concatenation: Concatenation) -> int:
 
 @register(
     "chimera",
-    needs="an even number of ranks and micro-batches that are a multiple of ranks "
+    requires="an even number of ranks and micro-batches that are a multiple of ranks "
     "(of 2 × ranks with forward-doubling or backward-halving)",
     accepts=lambda ranks, micro_batches, concatenation="direct": (
         ranks % 2 == 0 and micro_batches % micro_batches_of_block(ranks, concatenation) == 0

@@ -61,7 +61,7 @@ def eight_steps(line: Line, zero: int, one: int, q: int, half: int, pairs: int) 
 
 @register(
     "dualpipe",
-    needs="an even number of ranks and an even number of micro-batches, at least 2 × ranks",
+    requires="an even number of ranks and an even number of micro-batches, at least 2 × ranks",
     accepts=lambda ranks, micro_batches: ranks % 2 == 0 and micro_batches % 2 == 0 and micro_batches >= 2 * ranks,
 )
 def dualpipe(ranks: int, micro_batches: int) -> Schedule:

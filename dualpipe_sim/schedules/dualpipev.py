@@ -9,7 +9,7 @@ from dualpipe_sim.schedules.registry import register
 
 @register(
     "dualpipev",
-    needs="at least 2 × ranks micro-batches",
+    requires="at least 2 × ranks micro-batches",
     accepts=lambda ranks, micro_batches: micro_batches >= 2 * ranks,
 )
 def dualpipev(ranks: int, micro_batches: int) -> Schedule:

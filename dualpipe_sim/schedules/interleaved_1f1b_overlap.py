@@ -7,7 +7,7 @@ from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_ran
 from dualpipe_sim.schedules.registry import register
 
 
-@register("interleaved-1f1b-overlap", needs=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
+@register("interleaved-1f1b-overlap", requires=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
 def interleaved_1f1b_overlap(
     ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None
 ) -> Schedule:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TypeVar, cast
 
 from dualpipe_sim.errors import ScheduleError, did_you_mean
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.options import check_annotated, describe, fitted, options_of, parse, taken_by
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 
 _SIZES = ("ranks", "micro_batches")
 _TIMES = {"forward": 1.0, "backward_input": 1.0, "backward_weight": 1.0, "transfer": 0.0}
 """Options of every schedule that adapts to times, with their defaults: seconds of a rank's share of the model."""
+_PACKAGE = "dualpipe_sim.schedules"
+_ENTRY_POINTS = "dualpipe_sim.schedules"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_QUOTE = 60
 _SEARCH_RANKS = 16  # how far from the asked size to look for one that works
 
 
@@ -40,7 +48,7 @@ class ScheduleSpec:
     Attributes:
         name: what users call it.
         generate: the function that writes the order down.
-        needs: the sizes it works at, in words that follow "needs", or an empty string.
+        requires: the sizes it works at, in words that follow "needs", or an empty string.
         accepts: whether it works at these sizes (and options).
         place: ``(ranks, **options) -> Placement`` of a schedule that adapts to times, else None.
         tries: values of options worth trying where the best is sought.
@@ -50,7 +58,7 @@ class ScheduleSpec:
 
     name: str
     generate: Callable[..., Schedule]
-    needs: str
+    requires: str
     accepts: Callable[..., bool]
     place: Callable[..., Placement] | None = None
     tries: Mapping[str, Sequence[object]] = field(default_factory=dict)
@@ -64,13 +72,7 @@ class ScheduleSpec:
     @cached_property
     def options(self) -> Mapping[str, inspect.Parameter]:
         """Options beside the sizes, by name, with their type and default."""
-        parameters = inspect.signature(self.generate).parameters
-        hints = get_type_hints(self.generate)
-        own = {
-            name: parameter.replace(annotation=hints[name])
-            for name, parameter in parameters.items()
-            if name not in (*_SIZES, "times")
-        }
+        own = options_of(self.name, self.generate, (*_SIZES, "times"))
         if not self.adapts_to_times:
             return own
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -81,11 +83,6 @@ class ScheduleSpec:
         """Whether the order depends on how long ops take, given as ``times`` or as uniform times by name."""
         return self.place is not None
 
-    @property
-    def time_options(self) -> frozenset[str]:
-        """Options by which a schedule that adapts to times is told them."""
-        return frozenset({"times", *_TIMES}) if self.adapts_to_times else frozenset()
-
     def placement(self, ranks: int, options: Mapping[str, object]) -> Placement:
         """Return where the stages of a schedule that adapts to times will be, so that their times can be found.
 
@@ -95,48 +92,84 @@ class ScheduleSpec:
         """
         if self.place is None:
             raise ScheduleError(f"{self.name} is the same for all times; its placement is that of the built schedule")
-        self.check_options(options)
-        return self.place(ranks, **_chosen(options, self.place))
+        return self.place(ranks, **taken_by(self.place, self.check_options(options)))
 
-    def build(self, ranks: int, micro_batches: int, options: Mapping[str, object]) -> Schedule:
-        """Return the schedule at these sizes, or say why not in a ScheduleError."""
+    def build(
+        self,
+        ranks: int,
+        micro_batches: int,
+        options: Mapping[str, object],
+        times_on: Callable[[Placement], OpTimes] | None = None,
+    ) -> Schedule:
+        """Return the schedule at these sizes.
+
+        Args:
+            ranks: pipeline ranks.
+            micro_batches: micro-batches of a step, all pipes together.
+            options: the schedule's own options.
+            times_on: gives the times of a placement's stages to a schedule that adapts to times, where no option does.
+
+        Raises:
+            ScheduleError: sizes or options that it cannot do, or a generator that returns something else.
+
+        """
         self._check_size("ranks", ranks, MOST_STAGES)
         self._check_size("micro_batches", micro_batches, MOST_MICRO_BATCHES)
-        self.check_options(options)
-        sizing = _chosen(options, self.accepts)
+        fitting = self.check_options(options)
+        missing = [name for name, one in self.options.items() if one.default is one.empty and name not in fitting]
+        if missing:
+            raise ScheduleError(f"{self.name}: option {missing[0]} is missing; it has no default")
+        sizing = taken_by(self.accepts, fitting)
         if not self.accepts(ranks, micro_batches, **sizing):
             raise ScheduleError(self._refusal(ranks, micro_batches, sizing))
-        return replace(self.generate(ranks, micro_batches, **self._with_times(ranks, options)), name=self.name)
+        generated = self.generate(ranks, micro_batches, **self._with_times(ranks, fitting, times_on))
+        return dataclasses.replace(self._checked(generated, ranks, micro_batches), name=self.name)
 
-    def check_options(self, options: Mapping[str, object]) -> None:
-        """Raise a ScheduleError for an option that the schedule does not have, or a value of the wrong type."""
-        for option, value in options.items():
-            self._check_option(option, value)
+    def check_options(self, options: Mapping[str, object]) -> dict[str, object]:
+        """Return the options as the generator takes them.
+
+        Raises:
+            ScheduleError: an option that the schedule does not have, one that is missing, or a value of another type.
+
+        """
+        return {option: self._fitted(option, value) for option, value in options.items()}
 
     def parse_option(self, option: str, text: str) -> object:
         """Read an option's value from text, by the option's type."""
         expected = self._type_of(option)
-        choices = [choice for choice in _choices(expected) if choice is not type(None)]
-        for choice in choices:
-            if isinstance(choice, type):
-                try:
-                    return _read(choice, text)
-                except ValueError:
-                    continue
-            elif text == choice:
-                return text
-        raise ScheduleError(f"{self.name}: option {option} must be {_describe(expected)}, got {text!r}")
+        try:
+            return parse(expected, text)
+        except ValueError:
+            raise ScheduleError(self._wrong(option, text)) from None
 
-    def _with_times(self, ranks: int, options: Mapping[str, object]) -> Mapping[str, object]:
-        """Return the options with uniform times by name made into ``times``."""
-        uniform = {name: value for name, value in options.items() if self.adapts_to_times and name in _TIMES}
-        if not uniform:
+    def _with_times(
+        self, ranks: int, options: Mapping[str, object], times_on: Callable[[Placement], OpTimes] | None
+    ) -> Mapping[str, object]:
+        """Return the options with uniform times by name, or those of ``times_on``, made into ``times``."""
+        if not self.adapts_to_times:
             return options
-        if "times" in options:
+        uniform = {name: value for name, value in options.items() if name in _TIMES}
+        if uniform and "times" in options:
             raise ScheduleError(f"{self.name}: give either times or {' and '.join(uniform)}, not both")
-        seconds = cast("dict[str, float]", _TIMES | uniform)
         others = {name: value for name, value in options.items() if name not in uniform}
-        return {**others, "times": OpTimes.uniform(self.placement(ranks, others), **seconds)}
+        if uniform:
+            seconds = cast("dict[str, float]", _TIMES | uniform)
+            return {**others, "times": OpTimes.uniform(self.placement(ranks, others), **seconds)}
+        if times_on is not None and "times" not in options:
+            return {**others, "times": times_on(self.placement(ranks, others))}
+        return options
+
+    def _checked(self, generated: object, ranks: int, micro_batches: int) -> Schedule:
+        """Refuse what is no schedule, or one of another size."""
+        if not isinstance(generated, Schedule):
+            hint = "; an order in text becomes one by parse_order" if isinstance(generated, str) else ""
+            raise ScheduleError(f"{self.name}: its generator must return a Schedule, got {_short(generated)}{hint}")
+        if (generated.ranks, generated.micro_batches) != (ranks, micro_batches):
+            raise ScheduleError(
+                f"{self.name}: its generator was asked for {ranks} ranks and {micro_batches} micro-batches, but returned a "
+                f"Schedule of {generated.ranks} and {generated.micro_batches}"
+            )
+        return generated
 
     def _type_of(self, option: str) -> object:
         if option == "times" and self.adapts_to_times:
@@ -152,15 +185,19 @@ class ScheduleSpec:
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size < most:
             raise ScheduleError(f"{self.name}: {what} must be a whole number from 1 to {most - 1}, got {size!r}")
 
-    def _check_option(self, option: str, value: object) -> None:
-        expected = self._type_of(option)
-        if not any(_fits(value, choice) for choice in _choices(expected)):
-            raise ScheduleError(f"{self.name}: option {option} must be {_describe(expected)}, got {value!r}")
+    def _fitted(self, option: str, value: object) -> object:
+        try:
+            return fitted(self._type_of(option), value)
+        except ValueError:
+            raise ScheduleError(self._wrong(option, value)) from None
+
+    def _wrong(self, option: str, value: object) -> str:
+        return f"{self.name}: option {option} must be {describe(self._type_of(option))}, got {value!r}"
 
     def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> str:
         near = list(self._nearest(ranks, micro_batches, sizing))
         way_out = f"; the nearest that work: {' or '.join(near)}" if near else ""
-        return f"{self.name} needs {self.needs}; got {ranks} ranks and {micro_batches} micro-batches{way_out}"
+        return f"{self.name} needs {self.requires}; got {ranks} ranks and {micro_batches} micro-batches{way_out}"
 
     def _nearest(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> Iterator[str]:
         reach = 4 * ranks + micro_batches
@@ -176,100 +213,114 @@ class ScheduleSpec:
                 return
 
 
-def _chosen(options: Mapping[str, object], function: Callable[..., object]) -> dict[str, Any]:
-    """Return those of the options that a function takes."""
-    taken = inspect.signature(function).parameters
-    return {name: value for name, value in options.items() if name in taken}
-
-
-def _choices(expected: object) -> list[object]:
-    if get_origin(expected) is Literal:
-        return list(get_args(expected))
-    if get_args(expected):
-        return [choice for part in get_args(expected) for choice in _choices(part)]
-    return [expected]
-
-
-def _fits(value: object, choice: object) -> bool:
-    if not isinstance(choice, type):
-        return bool(value == choice)
-    if isinstance(value, bool):
-        return choice in (bool, object)
-    return isinstance(value, (int, float) if choice is float else choice)
-
-
-_TYPE_NAMES: dict[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    bool: "true or false",
-    OpTimes: "an OpTimes",
-}
-
-
-def _describe(expected: object) -> str:
-    choices = [choice for choice in _choices(expected) if choice is not type(None)]
-    return " or ".join(_TYPE_NAMES.get(choice, f"'{choice}'") for choice in choices)
-
-
-def _read(expected: type, text: str) -> object:
-    if expected is bool:
-        return {"true": True, "false": False}[text] if text in ("true", "false") else _refuse(text)
-    return expected(text)
-
-
-def _refuse(text: str) -> object:
-    raise ValueError(text)
-
-
 _SPECS: dict[str, ScheduleSpec] = {}
 
 
 def register(
     name: str,
     *,
-    needs: str = "",
+    requires: str = "",
     accepts: Callable[..., bool] = _any_size,
     placement: Callable[..., Placement] | None = None,
     tries: Mapping[str, Sequence[object]] = MappingProxyType({}),
     within: Callable[[float], Mapping[str, object]] = _no_options,
+    replace: bool = False,
 ) -> Callable[[Generator], Generator]:
     """Add a generator ``(ranks, micro_batches, **options) -> Schedule`` under a name.
 
     Args:
         name: what users call the schedule.
-        needs: the sizes it works at, in words that complete "<name> needs …".
+        requires: the sizes it works at, in words that complete "<name> needs …".
         accepts: ``(ranks, micro_batches) -> bool``, the same as code; it may also take options by their names.
         placement: only for a generator with a parameter ``times`` (an OpTimes, or None for unit times):
             ``(ranks, **options) -> Placement``, where it will put its stages.
         tries: values of its options worth trying where the best is sought, by name.
         within: for a schedule that can be held within a limit of activations, the options that do so.
+        replace: whether it may take the place of another one; the same function may always be registered again.
+
+    Raises:
+        ScheduleError: no such function, no name, or one that is taken; an option without a type.
 
     """
+    replaces = replace
 
     def add(generate: Generator) -> Generator:
-        _SPECS[name] = ScheduleSpec(name, generate, needs, accepts, placement, tries, within)
+        _check_registration(name, generate, adapts=placement is not None)
+        if not getattr(generate, "__module__", "").startswith(f"{_PACKAGE}."):
+            _load_own()  # so that a clash with one of them is seen
+        known = _SPECS.get(name)
+        if known is not None and not replaces and _home(known.generate) != _home(generate):
+            raise ScheduleError(
+                f"schedule '{name}' is there already ({_home(known.generate)}); take another name, or replace=True"
+            )
+        _SPECS[name] = ScheduleSpec(name, generate, requires, accepts, placement, tries, within)
         return generate
 
     return add
 
 
+def _check_registration(name: object, generate: object, *, adapts: bool) -> None:
+    """Refuse what could only fail later, at first use."""
+    if not callable(generate) or isinstance(generate, type):
+        raise ScheduleError(
+            f"schedule {name!r}: must be a function (ranks, micro_batches, …) -> Schedule, not {generate!r}"
+        )
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ScheduleError(
+            f"schedule {name!r}: a name is one word of letters, digits, '-', '_' and '.', such as 'eager-1f1b'"
+        )
+    parameters = inspect.signature(generate).parameters
+    missing = [size for size in _SIZES if size not in parameters]
+    if missing:
+        raise ScheduleError(
+            f"schedule '{name}': its function must take {' and '.join(_SIZES)}; {missing[0]} is missing"
+        )
+    if adapts != ("times" in parameters):
+        raise ScheduleError(
+            f"schedule '{name}': placement= and a parameter times go together: a schedule that adapts to times says "
+            "where its stages will be, so that their times can be found"
+        )
+    check_annotated(name, generate, (*_SIZES, "times"))
+
+
+def _home(generate: Callable[..., object]) -> str:
+    return f"{generate.__module__}.{getattr(generate, '__qualname__', generate)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
+
+
 @lru_cache(maxsize=1)
-def _load_schedules() -> None:
-    package = importlib.import_module("dualpipe_sim.schedules")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+def _load_own() -> None:
+    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
+        importlib.import_module(f"{_PACKAGE}.{module.name}")
+
+
+@lru_cache(maxsize=1)
+def _load_others() -> None:
+    """Import what other packages registered under the entry points ``dualpipe_sim.schedules``."""
+    for entry in entry_points(group=_ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            where = f"entry point '{entry.name} = {entry.value}' of {_ENTRY_POINTS}"
+            raise ScheduleError(f"{where} does not load: {type(error).__name__}: {error}") from error
 
 
 def schedules() -> Mapping[str, ScheduleSpec]:
     """Return all registered schedules by name, in alphabetical order."""
-    _load_schedules()
+    _load_own()
+    _load_others()
     return dict(sorted(_SPECS.items()))
 
 
 def spec(name: str) -> ScheduleSpec:
     """Return a registered schedule, or say which name may be meant."""
-    _load_schedules()
+    _load_own()
+    if name not in _SPECS:
+        _load_others()  # a broken one does no harm to those of the package
     if name not in _SPECS:
         raise ScheduleError(
             f"unknown schedule '{name}'{did_you_mean(name, _SPECS)} (known: {', '.join(sorted(_SPECS))})"

@@ -1,0 +1,149 @@
+"""Options of schedules: their types are those that a generator's parameters are annotated with.
+
+An option is a word, a number, true or false, one of a few words (``Literal``), none of these (``| None``), or a
+sequence of one of them (``tuple[int, ...]``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.op_times import OpTimes
+
+_NAMES: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+    OpTimes: "an OpTimes",
+}
+_PLURALS: dict[object, str] = {int: "whole numbers", float: "numbers", str: "words", bool: "true or false"}
+_SEQUENCES = (tuple, list, Sequence)
+
+
+def check_annotated(name: str, generate: Callable[..., object], sizes: Sequence[str]) -> None:
+    """Refuse a generator that does not say what its options are; ``sizes`` are parameters that are none.
+
+    Raises:
+        ScheduleError: a parameter without annotation, or one that stands for any number of them.
+
+    """
+    for key, one in inspect.signature(generate).parameters.items():
+        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            stars = "*" if one.kind == one.VAR_POSITIONAL else "**"
+            raise ScheduleError(f"schedule '{name}': {stars}{key} says nothing of its options; name each one")
+        if key not in sizes and one.annotation is one.empty:
+            raise ScheduleError(
+                f"schedule '{name}': option {key} needs a type, like {key}: int; without one no YAML can be read for it"
+            )
+
+
+def options_of(name: str, generate: Callable[..., object], sizes: Sequence[str]) -> dict[str, inspect.Parameter]:
+    """Return the options of a generator by name, each with its type; ``sizes`` are parameters that are none.
+
+    Raises:
+        ScheduleError: a type that is not known where the generator stands.
+
+    """
+    try:
+        types = get_type_hints(generate)
+    except NameError as error:
+        raise ScheduleError(f"schedule '{name}': the type of an option is not known: {error}") from error
+    parameters = inspect.signature(generate).parameters
+    return {key: one.replace(annotation=types[key]) for key, one in parameters.items() if key not in sizes}
+
+
+def taken_by(function: Callable[..., object], options: Mapping[str, object]) -> dict[str, Any]:
+    """Return those of the options that a function takes."""
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in parameters}
+
+
+def fitted(expected: object, value: object) -> object:
+    """Return a value as an option of this type takes it: a sequence as a tuple or list, anything else as it is.
+
+    Raises:
+        ValueError: it does not fit.
+
+    """
+    for choice in _choices(expected):
+        item = _item_of(choice)
+        if item is not None:
+            if isinstance(value, (list, tuple)):
+                values = [fitted(item, one) for one in value]
+                return values if get_origin(choice) is list else tuple(values)
+        elif _is(value, choice):
+            return value
+    raise ValueError(value)
+
+
+def parse(expected: object, text: str) -> object:
+    """Read an option's value from text: ``4``, ``0.5``, ``true``, a word, or ``1,2,3``.
+
+    Raises:
+        ValueError: it is no such value.
+
+    """
+    for choice in _choices(expected):
+        try:
+            return _parse_one(choice, text)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def describe(expected: object) -> str:
+    """Return what values an option of this type takes, in words that follow "must be"."""
+    return " or ".join(_words(choice) for choice in _choices(expected) if choice is not type(None))
+
+
+def _parse_one(choice: object, text: str) -> object:
+    item = _item_of(choice)
+    if item is not None:
+        return fitted(choice, [parse(item, part.strip()) for part in text.split(",")])
+    if choice is bool and text in ("true", "false"):
+        return text == "true"
+    if choice in (int, float, str):
+        return choice(text)
+    if isinstance(choice, str) and text == choice:
+        return text
+    raise ValueError(text)
+
+
+def _choices(expected: object) -> Iterator[object]:
+    """Yield what a type lets choose from: types, sequences and words."""
+    if get_origin(expected) is Literal:
+        yield from get_args(expected)
+    elif get_origin(expected) in (Union, UnionType):
+        for part in get_args(expected):
+            yield from _choices(part)
+    else:
+        yield expected
+
+
+def _item_of(choice: object) -> object:
+    """Return the type of a sequence's items, or None where a type is no sequence."""
+    origin, items = get_origin(choice), [one for one in get_args(choice) if one is not ...]
+    return items[0] if origin in _SEQUENCES and items else None
+
+
+def _is(value: object, choice: object) -> bool:
+    if not isinstance(choice, type):
+        return bool(value == choice)
+    if isinstance(value, bool):
+        return choice in (bool, object)
+    return isinstance(value, (int, float) if choice is float else choice)
+
+
+def _words(choice: object) -> str:
+    item = _item_of(choice)
+    if item is None:
+        return _NAMES.get(
+            choice, f"'{choice}'" if isinstance(choice, str) else f"a {getattr(choice, '__name__', choice)}"
+        )
+    inner = [_PLURALS.get(one, f"'{one}'") for one in _choices(item)]
+    return f"a list of {' or '.join(inner)}"
