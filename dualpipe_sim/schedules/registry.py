@@ -166,8 +166,8 @@ class ScheduleSpec:
             raise ScheduleError(f"{self.name}: its generator must return a Schedule, got {_short(generated)}{hint}")
         if (generated.ranks, generated.micro_batches) != (ranks, micro_batches):
             raise ScheduleError(
-                f"{self.name}: its generator was asked for {ranks} ranks and {micro_batches} micro-batches, but returned a "
-                f"Schedule of {generated.ranks} and {generated.micro_batches}"
+                f"{self.name}: its generator was asked for {ranks} ranks and {micro_batches} micro-batches, "
+                f"but returned a Schedule of {generated.ranks} and {generated.micro_batches}"
             )
         return generated
 
