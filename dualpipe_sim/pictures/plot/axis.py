@@ -52,8 +52,7 @@ def row_axis(ax: Axes, labels: Sequence[str], theme: Theme) -> None:
     ax.tick_params(axis="y", length=0, colors=theme.ink)
     between = np.arange(1, rows) - 0.5
     ax.hlines(between, 0, 1, transform=ax.get_yaxis_transform(), colors=theme.row_line, linewidths=0.5, zorder=0.7)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(theme.faint_ink)
 
 

@@ -34,6 +34,11 @@ class ChartAxes(Axes):
         return rendered(self.figure, ".png")
 
 
+def new_axes(size_in: tuple[float, float]) -> Axes:
+    """Return the only Axes of a new chart, whose width and height are in inches."""
+    return Chart(figsize=size_in, layout="constrained").add_subplot(axes_class=ChartAxes)
+
+
 def save(figure: Figure | SubFigure, path: str | Path) -> None:
     """Write a figure to a ``.png``, ``.svg`` or ``.pdf`` file, whole or not at all.
 

@@ -20,7 +20,7 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import ThemeName
 from dualpipe_sim.pictures.plot.axis import FigureSize, figure_size
 from dualpipe_sim.pictures.plot.chart import Content, Look, Numbers, content_of, draw_chart, legend_handles
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
 from dualpipe_sim.pictures.plot.units import format_time
@@ -71,8 +71,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     size = _size([content], look)
     room_in = _legend_in(size) if ax is None else ax.bbox.width / ax.figure.dpi
     with style_around(ax, look.theme, size.text_scale):
-        if ax is None:
-            ax = _figure(size).add_subplot(axes_class=ChartAxes)
+        ax = ax or new_axes((size.width_in, size.height_in))
         draw_chart(ax, content, look)
         add_legend(ax, list(legend_handles([content], look)), room_in, look.theme)
     return ax
@@ -118,7 +117,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     contents = _on_one_axis(timelines, memories or {}, zoom, look)
     size = _size(contents, look)
     with style(look.theme, size.text_scale):
-        figure = _figure(size)
+        figure = Chart(figsize=(size.width_in, size.height_in), layout="constrained")
         axes = _stacked(figure, [len(content.window.ranks) for content in contents])
         for ax, content in zip(axes, contents, strict=True):
             draw_chart(ax, content, look)
@@ -181,10 +180,6 @@ def _size(contents: Sequence[Content], look: Look) -> FigureSize:
 def _legend_in(size: FigureSize) -> float:
     """Width that the legend may take: that of the time axis, which stands right of the ranks' labels."""
     return size.width_in - size.text_scale
-
-
-def _figure(size: FigureSize) -> Figure:
-    return Chart(figsize=(size.width_in, size.height_in), layout="constrained")
 
 
 def _stacked(figure: Figure, heights: Sequence[int]) -> list[Axes]:

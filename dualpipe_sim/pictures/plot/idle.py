@@ -12,7 +12,7 @@ from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, SERIES, CauseStyle, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import figure_size, row_axis
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import Swatch, add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
 from dualpipe_sim.pictures.plot.units import TimeUnit, fitting_unit
@@ -39,8 +39,7 @@ def idle_by_cause(timeline: Timeline, ax: Axes | None = None, *, theme: ThemeNam
     total_s = idle_s(timeline)
     size = figure_size(1, timeline.ranks, 1, _ROW_IN, 1)
     with style_around(ax, colours):
-        if ax is None:
-            ax = Chart(figsize=(_WIDTH_IN, size.height_in), layout="constrained").add_subplot(axes_class=ChartAxes)
+        ax = ax or new_axes((_WIDTH_IN, size.height_in))
         _amount_axis(ax, float(total_s.max()), colours)
         row_axis(ax, [f"rank {rank}" for rank in range(timeline.ranks)], colours)
         ax.set_title(f"{timeline.graph.schedule.name or 'schedule'}: idle time by cause", loc="left", color=colours.ink)

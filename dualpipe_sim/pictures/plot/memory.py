@@ -18,7 +18,7 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, SERIES, Colour, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import figure_size, row_axis, time_axis
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import Swatch, add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
 from dualpipe_sim.pictures.plot.units import format_amount, format_bytes
@@ -87,8 +87,7 @@ def memory_over_time(
     scale = _Scale(max(*peaks, limit or 0.0) or 1.0, limit, format_bytes if in_bytes else format_amount)
     size = figure_size(_WIDTH_IN, len(occupancies), 1, _ROW_IN, 0.2)
     with style_around(ax, colours):
-        if ax is None:
-            ax = Chart(figsize=size[:2], layout="constrained").add_subplot(axes_class=ChartAxes)
+        ax = ax or new_axes(size[:2])
         time_axis(ax, 0.0, until_s, colours)
         row_axis(ax, [f"rank {rank}" for rank in range(len(occupancies))], colours)
         ax.set_title(title, loc="left", color=colours.ink)

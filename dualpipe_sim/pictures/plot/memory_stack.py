@@ -11,7 +11,7 @@ from dualpipe_sim.analysis.memory import COMPONENTS, Memory, in_gb
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import time_axis
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
 from dualpipe_sim.pictures.plot.units import format_time
@@ -42,8 +42,7 @@ def memory_stack(
     time_s, size_bytes = memory.over_time(rank)
     time_s, size_bytes = np.append(time_s, memory.makespan_s), np.append(size_bytes, size_bytes[-1:], axis=0)
     with style_around(ax, colours):
-        if ax is None:
-            ax = Chart(figsize=_SIZE_IN, layout="constrained").add_subplot(axes_class=ChartAxes)
+        ax = ax or new_axes(_SIZE_IN)
         levels = np.cumsum(size_bytes / _GB, axis=1)
         below = np.zeros(len(levels))
         for name, level in zip(COMPONENTS, levels.T, strict=True):
@@ -55,8 +54,7 @@ def memory_stack(
         ax.set_ylabel("memory (GB)")
         ax.set_ylim(0, _ROOM_ABOVE * max(float(below.max()), memory.gpu_bytes / _GB))
         ax.set_title(f"{title}{': ' if title else ''}rank {rank}, {_left(memory, rank)}", loc="left")
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        ax.spines[["top", "right"]].set_visible(False)
         samples = [Patch(facecolor=MEMORY_FILLS[name], label=name) for name in COMPONENTS]
         limit = Line2D([], [], color=colours.limit, linestyle="--", label=f"GPU, {in_gb(memory.gpu_bytes)} GB")
         add_legend(ax, [*samples[::-1], limit], _SIZE_IN[0] - 1, colours)

@@ -27,7 +27,7 @@ from dualpipe_sim.pictures.plot import legend
 from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.pictures.plot.axis import row_axis, time_axis
 from dualpipe_sim.pictures.plot.cells import Band, Boxes
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.style import BORDER_PT, style_around, theme_named
 from dualpipe_sim.pictures.plot.units import format_time
 
@@ -95,8 +95,7 @@ def pair_figure(
     rows = _ROWS[: 3 if len(inside.transfers.row) else 2]
     end_s = max(inside.length_s, float(inside.transfers.end_s.max(initial=0.0)))
     with style_around(ax, colours):
-        if ax is None:
-            ax = Chart(figsize=_SIZE_IN, layout="constrained").add_subplot(axes_class=ChartAxes)
+        ax = ax or new_axes(_SIZE_IN)
         time_axis(ax, 0.0, end_s, colours)
         ax.set_xlabel(ax.get_xlabel().replace("time", "time since the start of the task"), color=colours.ink)
         row_axis(ax, rows, colours)

@@ -8,12 +8,12 @@ from typing import Protocol, cast
 from matplotlib.axes import Axes
 
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.pictures.palette import SERIES, ThemeName
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.palette import ThemeName
+from dualpipe_sim.pictures.plot.files import new_axes
+from dualpipe_sim.pictures.plot.series import Spot, draw_front, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
 
 _SIZE_IN = (8.5, 4.8)
-_MARKERS = "osD^vP*X<>hp"
 
 
 class Planned(Protocol):
@@ -55,26 +55,16 @@ def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "lig
         raise UserError("there is nothing to draw: no candidate fits")
     colours = theme_named(theme)
     with style_around(ax, colours):
-        axes = ax or Chart(figsize=_SIZE_IN, layout="constrained").add_subplot(axes_class=ChartAxes)
+        axes = ax or new_axes(_SIZE_IN)
         axes.set_facecolor(colours.ground)
-        by_schedule: dict[str, list[tuple[float, float]]] = {}
+        by_schedule: dict[str, list[Spot]] = {}
         for row in rows:
-            by_schedule.setdefault(str(row["schedule"]), []).append(_point(row))
-        points = [_point(row) for row in rows]
-        axes.step(*zip(*_front(points), strict=True), where="post", color=colours.faint_ink, linewidth=1, zorder=1)
+            by_schedule.setdefault(str(row["schedule"]), []).append(_spot(row))
+        draw_front(axes, [_spot(row) for row in rows], colours)
         for place, (schedule, of_it) in enumerate(sorted(by_schedule.items())):
-            axes.plot(
-                *zip(*of_it, strict=True),
-                linestyle="none",
-                label=schedule,
-                marker=_MARKERS[place % len(_MARKERS)],
-                color=SERIES[place % len(SERIES)],
-                markeredgecolor=colours.ink,
-                markeredgewidth=0.5,
-                markersize=6,
-                zorder=3,
-            )
-        chosen = _point(plan.ranked[0])
+            look = marker(place, colours) | {"markersize": 6, "markeredgewidth": 0.5}
+            axes.plot(*zip(*of_it, strict=True), linestyle="none", label=schedule, **look)
+        chosen = _spot(plan.ranked[0])
         axes.plot(
             *([value] for value in chosen),
             linestyle="none",
@@ -97,23 +87,9 @@ def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "lig
             f"{len(rows)} candidates that fit" + (f"; {unseen} more are surely slower" if unseen else ""),
             loc="left", fontsize="medium", color=colours.ink,
         )  # fmt: skip
-        axes.grid(color=colours.row_line)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=colours.ink)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelcolor=colours.ink)
+        finish(axes, colours)
     return axes
 
 
-def _point(row: Mapping[str, object]) -> tuple[float, float]:
+def _spot(row: Mapping[str, object]) -> Spot:
     return cast("float", row["peak_memory_bytes"]) / 1e9, cast("float", row["step_time_s"])
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that no other beats in both, from the least memory on."""
-    front: list[tuple[float, float]] = []
-    for memory_gb, step_s in sorted(points):
-        if not front or step_s < front[-1][1]:
-            front.append((memory_gb, step_s))
-    return front

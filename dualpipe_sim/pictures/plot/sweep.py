@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from dualpipe_sim.errors import UserError, did_you_mean
-from dualpipe_sim.pictures.palette import SERIES, Theme, ThemeName, ink_on
-from dualpipe_sim.pictures.plot.files import Chart, ChartAxes
+from dualpipe_sim.pictures.palette import Theme, ThemeName, ink_on
+from dualpipe_sim.pictures.plot.files import new_axes
+from dualpipe_sim.pictures.plot.series import Spot, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
 
 Row: TypeAlias = Mapping[str, object]
@@ -19,7 +20,6 @@ Row: TypeAlias = Mapping[str, object]
 _RUN_AXES = {"pipeline.ranks": "ranks", "pipeline.micro_batches": "micro_batches"}
 """Axes of a sweep that a key of every run says too."""
 _WORDS = {"ranks": "pipeline ranks", "micro_batches": "micro-batches of a step", "schedule": "schedule"}
-_MARKERS = "osD^vP*X<>hp"
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 _COLOUR_MAP = "cividis_r"  # pale to dark, the same order for all eyes
 _CURVES_SIZE_IN = (8.5, 4.5)
@@ -58,7 +58,8 @@ def bubble_heatmap(
         first[cell] = row
         percent[cell] = _percent(row)
     with style_around(ax, colours):
-        axes = _axes(ax, (min(3.0 + 0.6 * len(columns), 14.0), min(1.2 + 0.35 * len(lines), 9.0)), colours)
+        axes = ax or new_axes((min(3.0 + 0.6 * len(columns), 14.0), min(1.2 + 0.35 * len(lines), 9.0)))
+        axes.set_facecolor(colours.ground)
         _draw_cells(axes, percent, colours)
         _cross_out(axes, [cell for cell in first if np.isnan(percent[cell])], colours)
         axes.set_xticks(range(len(columns)), [str(value) for value in columns])
@@ -91,7 +92,7 @@ def bubble_curves(
     places = _values(rows, x)
     to_scale = _are_numbers(places)
     others = [key for key in _axes_of(rows) if key != _RUN_AXES.get(x, x)] or ["schedule"]
-    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    curves: dict[tuple[str, str], list[Spot]] = {}
     for row in rows:
         if row["bubble_ratio"] is not None:
             place: Any = _value(row, x) if to_scale else places.index(_value(row, x))
@@ -99,7 +100,8 @@ def bubble_curves(
     if not curves:
         raise UserError("every point of the sweep failed, so there is no bubble to draw")
     with style_around(ax, colours):
-        axes = _axes(ax, _CURVES_SIZE_IN, colours)
+        axes = ax or new_axes(_CURVES_SIZE_IN)
+        axes.set_facecolor(colours.ground)
         hues, dashes = (list(dict.fromkeys(labels)) for labels in zip(*curves, strict=True))
         for (hue, dash), points in curves.items():
             look = _line(hues.index(hue), dashes.index(dash), colours)
@@ -107,7 +109,8 @@ def bubble_curves(
         if not to_scale:
             axes.set_xticks(range(len(places)), [str(place) for place in places])
         axes.set(xlabel=_words(x), ylabel="bubble (%)")
-        _finish(axes, colours)
+        axes.set_ylim(bottom=0)
+        finish(axes, colours)
     return axes
 
 
@@ -168,13 +171,6 @@ def _twice(one: Row, other: Row, x: str, y: str) -> str:
     return f"several points have {where}: {way_out}"
 
 
-def _axes(ax: Axes | None, size_in: tuple[float, float], theme: Theme) -> Axes:
-    if ax is None:
-        ax = Chart(figsize=size_in, layout="constrained").add_subplot(axes_class=ChartAxes)
-    ax.set_facecolor(theme.ground)
-    return ax
-
-
 def _draw_cells(ax: Axes, percent: np.ndarray[Any, np.dtype[np.float64]], theme: Theme) -> None:
     lines, columns = percent.shape
     mesh = ax.pcolormesh(
@@ -202,22 +198,10 @@ def _cross_out(ax: Axes, cells: Sequence[tuple[int, int]], theme: Theme) -> None
 
 
 def _line(hue: int, dash: int, theme: Theme) -> dict[str, Any]:
-    return {
-        "color": SERIES[hue % len(SERIES)],
-        "marker": _MARKERS[hue % len(_MARKERS)],
+    return marker(hue, theme) | {
         "linestyle": _DASHES[dash % len(_DASHES)],
         "linewidth": 1.5,
         "markersize": 6,
-        "markeredgecolor": theme.ink,
         "markeredgewidth": 0.6,
         "clip_on": False,
-        "zorder": 3,
     }
-
-
-def _finish(ax: Axes, theme: Theme) -> None:
-    ax.set_ylim(bottom=0)
-    ax.grid(color=theme.row_line)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, labelcolor=theme.ink)
