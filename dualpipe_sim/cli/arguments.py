@@ -15,6 +15,16 @@ Settings: TypeAlias = Annotated[
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output: TypeAlias = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")]
+Rows: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Append rows to this .csv, .jsonl or .parquet file."),
+]
+Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with the rows that are in the file.")]
+Workers: TypeAlias = Annotated[int, typer.Option("--workers", "-j", metavar="N", help="Processes on this machine.")]
+Dask: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--dask", metavar="ADDRESS", help="Use this Dask scheduler's workers, e.g. tcp://host:8786."),
+]
 Maps: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from dualpipe_sim.cli.app import app
-from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 from dualpipe_sim.errors import UserError
 
@@ -36,16 +36,10 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     chart: Annotated[
         str | None, typer.Option("--chart", metavar="FILE", help="Draw step time against memory (png, svg, pdf).")
     ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Append rows to this .csv, .jsonl or .parquet file."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows that are in the file.")] = False,
-    workers: Annotated[int, typer.Option("--workers", "-j", metavar="N", help="Processes on this machine.")] = 1,
-    dask: Annotated[
-        str | None,
-        typer.Option("--dask", metavar="ADDRESS", help="Use this Dask scheduler's workers, e.g. tcp://host:8786."),
-    ] = None,
+    output: Rows = None,
+    resume: Resume = False,
+    workers: Workers = 1,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Find the fastest way to cut and schedule a model on its GPUs, of those that the `plan:` section leaves open."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dualpipe_sim.cli.app import app
-from dualpipe_sim.cli.arguments import Config, Settings
+from dualpipe_sim.cli.arguments import Config, Dask, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 
 if TYPE_CHECKING:
@@ -22,16 +22,10 @@ def sweep(
         typer.Option("--over", metavar="KEY=V,V,…", help="An axis, e.g. pipeline.micro_batches=16,32 (repeatable)."),
     ] = None,
     settings: Settings = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Append rows to this .csv, .jsonl or .parquet file."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows that are in the file.")] = False,
-    workers: Annotated[int, typer.Option("--workers", "-j", metavar="N", help="Processes on this machine.")] = 1,
-    dask: Annotated[
-        str | None,
-        typer.Option("--dask", metavar="ADDRESS", help="Use this Dask scheduler's workers, e.g. tcp://host:8786."),
-    ] = None,
+    output: Rows = None,
+    resume: Resume = False,
+    workers: Workers = 1,
+    dask: Dask = None,
 ) -> None:
     """Run a configuration at many points, those of its `sweep:` section and of --over; a row a point."""
     from dualpipe_sim.batch.study import collect
