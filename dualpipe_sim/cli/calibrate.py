@@ -39,25 +39,19 @@ def calibrate(
 
 def _print_calibration(measured: Calibration) -> None:
     """Print a row for each stage and kind, and below it transfers and what was left out."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+    from dualpipe_sim.cli.tables import print_table
     from dualpipe_sim.result import format_seconds
 
-    console = Console()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("op", "median", "p5", "p95", "launch", "samples"):
-        table.add_column(heading, justify="left" if heading == "op" else "right")
     timed = {f"{stage}{kind}": one for stage, kinds in measured.ops.items() for kind, one in kinds.items()}
     timed |= {f"{forward}F;{backward}B": one for (forward, backward), one in measured.pairs.items()}
+    rows = []
     for name, (time, launch_s) in timed.items():
         seconds = (time.median_s, time.p5_s, time.p95_s, launch_s)
-        table.add_row(name, *map(format_seconds, seconds), f"{time.samples}")
+        rows.append([name, *map(format_seconds, seconds), f"{time.samples}"])
     if measured.transfer is not None:
         median_s, p5_s, p95_s, samples = measured.transfer
-        table.add_row("transfer", *map(format_seconds, (median_s, p5_s, p95_s)), "", f"{samples}")
-    console.print(table)
-    console.print(f"transfer: {measured.transfer_rule}", highlight=False, soft_wrap=True)
+        rows.append(["transfer", *map(format_seconds, (median_s, p5_s, p95_s)), "", f"{samples}"])
+    print_table(("op", "median", "p5", "p95", "launch", "samples"), rows, words=("op",))
+    typer.echo(f"transfer: {measured.transfer_rule}")
     for what, count in sorted(measured.left_out.items()):
-        console.print(f"left out: {count} {what}", highlight=False, markup=False, soft_wrap=True)
+        typer.echo(f"left out: {count} {what}")

@@ -12,8 +12,6 @@ from dualpipe_sim.cli.app import app
 from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dualpipe_sim.calibration.compare_run import Both, RunComparison
 
 
@@ -54,53 +52,40 @@ def compare_run(
 
 def _print(compared: RunComparison, worst: int) -> None:
     """Print the makespans, then a row a rank, a kind and a worst op."""
-    from rich.console import Console
-
     from dualpipe_sim.result import format_seconds
 
-    console = Console()
     makespan = compared.makespan_s
     schedule = compared.measured.graph.schedule
     steps = len(compared.steps_s)
     shortest, longest = format_seconds(min(compared.steps_s)), format_seconds(max(compared.steps_s))
     of_steps = f", the median of {steps} steps from {shortest} to {longest}" if steps > 1 else ""
-    console.print(
-        f"{schedule.name}, {schedule.ranks} × {schedule.micro_batches} (ranks × micro-batches)", highlight=False
-    )
-    console.print(
+    typer.echo(f"{schedule.name}, {schedule.ranks} × {schedule.micro_batches} (ranks × micro-batches)")
+    typer.echo(
         f"makespan: simulated {format_seconds(makespan.simulated)} ({_error(makespan)}), "
-        f"measured {format_seconds(makespan.measured)}{of_steps}",
-        highlight=False,
-        soft_wrap=True,
+        f"measured {format_seconds(makespan.measured)}{of_steps}"
     )
     ranks = enumerate(zip(compared.busy_s, compared.idle_s, strict=True))
     rows = ([f"{rank}", *_with_error(busy), *_texts(idle)] for rank, (busy, idle) in ranks)
-    console.print(_table(("rank", *_headings("busy"), "error", *_headings("idle")), rows))
+    _print_table(("rank", *_headings("busy"), "error", *_headings("idle")), rows)
     kinds = compared.kinds.items()
     rows = ([kind, f"{one.ops}", *_with_error(one.median_s)] for kind, one in kinds)
-    console.print(_table(("kind", "ops", *_headings("median"), "error"), rows))
+    _print_table(("kind", "ops", *_headings("median"), "error"), rows)
     if worst:
         rows = (
             [one.label, f"{one.rank}", *_with_error(one.length_s), *_texts(one.start_s)]
             for one in compared.worst(worst)
         )
-        console.print(_table(("worst", "rank", *_headings("length"), "error", *_headings("start")), rows))
+        _print_table(("worst", "rank", *_headings("length"), "error", *_headings("start")), rows)
+
+
+def _print_table(headings: tuple[str, ...], rows: Iterable[Iterable[str]]) -> None:
+    from dualpipe_sim.cli.tables import print_table
+
+    print_table(headings, rows, words=headings[:1], folds="numbers")
 
 
 def _headings(number: str) -> tuple[str, str]:
     return f"{number}, simulated", "measured"
-
-
-def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for position, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if position else "left", no_wrap=not position)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _texts(both: Both) -> tuple[str, str]:

@@ -12,8 +12,6 @@ from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dualpipe_sim.analysis.memory import Memory
     from dualpipe_sim.result import Result
 
@@ -55,31 +53,20 @@ def memory(
         _print(result, result.memory)
 
 
-def _to_dict(result: Result, held: Memory) -> dict[str, object]:
+def _to_dict(result: Result, memory: Memory) -> dict[str, object]:
     keys = ("schedule", "ranks", "micro_batches", "options")
-    return {key: getattr(result, key) for key in keys} | held.to_dict()
+    return {key: getattr(result, key) for key in keys} | memory.to_dict()
 
 
-def _print(result: Result, held: Memory) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(_by_rank(result, held))
-    console.print(held.verdict(), highlight=False, soft_wrap=True)
-
-
-def _by_rank(result: Result, held: Memory) -> Table:
-    from rich import box
-    from rich.table import Table
-
+def _print(result: Result, memory: Memory) -> None:
     from dualpipe_sim.analysis.memory import in_gb
+    from dualpipe_sim.cli.tables import print_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", title_style="")
-    table.title = f"{result.label}, {result.size} (ranks × micro-batches): GB at each rank's peak"
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="right")
-    for rank, moment in enumerate(held.peak_by_rank.tolist()):
-        parts = held.size_bytes[moment].tolist()
+    rows = []
+    for rank, moment in enumerate(memory.peak_by_rank.tolist()):
+        parts = memory.size_bytes[moment].tolist()
         peak_bytes = sum(parts)
-        table.add_row(str(rank), *map(in_gb, (*parts, peak_bytes, held.gpu_bytes - peak_bytes)))
-    return table
+        rows.append([f"{rank}", *map(in_gb, (*parts, peak_bytes, memory.gpu_bytes - peak_bytes))])
+    title = f"{result.label}, {result.size} (ranks × micro-batches): GB at each rank's peak"
+    print_table(_HEADINGS, rows, folds="numbers", title=title)
+    typer.echo(memory.verdict())

@@ -83,67 +83,45 @@ def _setting(text: str) -> str:
 
 def _print(found: Plan) -> None:
     """Print the ranking, then how many are ruled out for which reason."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+    from dualpipe_sim.cli.tables import print_table
     from dualpipe_sim.plan.outcome import HEADINGS, REASONS
 
-    console = Console()
     if not found.ranking:
-        console.print(found.closest(), highlight=False, markup=False, soft_wrap=True)
+        typer.echo(found.closest())
     else:
         same, table = found.table()
-        console.print(
-            f"{found.gpus} GPUs; all: {same}" if same else f"{found.gpus} GPUs", highlight=False, markup=False
-        )
-        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        shown.add_column("", justify="right")
-        shown.add_column("plan", overflow="fold")
-        for heading in HEADINGS:
-            shown.add_column(heading, justify="right", no_wrap=True)
-        for place, texts in enumerate(table, start=1):
-            shown.add_row(f"{place}", *texts)
-        console.print(shown)
-        console.print(found.confirmation(), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{len(found.rows)} candidates, {found.runs} run; ruled out:", highlight=False)
+        typer.echo(f"{found.gpus} GPUs; all: {same}" if same else f"{found.gpus} GPUs")
+        rows = ([f"{place}", *texts] for place, texts in enumerate(table, start=1))
+        print_table(("", "plan", *HEADINGS), rows, words=("plan",))
+        typer.echo(found.confirmation())
+    typer.echo(f"{len(found.rows)} candidates, {found.runs} run; ruled out:")
     for reason, count in found.reasons.items():
-        console.print(f"{count:>7} {reason}: {REASONS[reason]}", highlight=False, markup=False, soft_wrap=True)
+        typer.echo(f"{count:>7} {reason}: {REASONS[reason]}")
 
 
 def _print_why(reason: Why) -> None:
     """Print the step by cause, what holds it up, and what changes would buy."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+    from dualpipe_sim.cli.tables import print_table
     from dualpipe_sim.result import format_seconds
 
-    console = Console()
-    console.print(f"\n1: {reason.first}", highlight=False, markup=False, soft_wrap=True)
+    typer.echo(f"\n1: {reason.first}")
     if reason.second:
-        console.print(f"2: {reason.second}", highlight=False, markup=False, soft_wrap=True)
-    causes = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("step by cause", "1", *(["2", "difference"] if reason.second else [])):
-        causes.add_column(heading, justify="left" if heading == "step by cause" else "right")
+        typer.echo(f"2: {reason.second}")
+    rows = []
     for cause, seconds in reason.causes_s.items():
         more = [format_seconds(seconds[1] - seconds[0])] if reason.second else []
-        causes.add_row(cause, *map(format_seconds, seconds), *more)
-    console.print(causes)
+        rows.append([cause, *map(format_seconds, seconds), *more])
+    headings = ("step by cause", "1", *(["2", "difference"] if reason.second else []))
+    print_table(headings, rows, words=("step by cause",))
     stage, seconds_alone = (reason.slowest_stage[key] for key in ("stage", "seconds"))
-    console.print(f"slowest stage: {stage:g}, F and B alone take {format_seconds(seconds_alone)}", highlight=False)
+    typer.echo(f"slowest stage: {stage:g}, F and B alone take {format_seconds(seconds_alone)}")
     spent = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in reason.critical_s.items())
-    console.print(f"binding: {reason.binding} (longest chain of waits: {spent})", highlight=False, soft_wrap=True)
-    changes = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    changes.add_column("change to 1")
-    for heading in ("step", "tok/s/GPU", "gain", "GB"):
-        changes.add_column(heading, justify="right", no_wrap=True)
-    for change in reason.changes:
-        changes.add_row(change.what, *_change(change))
-    console.print(changes)
+    typer.echo(f"binding: {reason.binding} (longest chain of waits: {spent})")
+    rows = [[change.what, *_change(change)] for change in reason.changes]
+    print_table(("change to 1", "step", "tok/s/GPU", "gain", "GB"), rows, words=("change to 1",))
     for change in reason.changes:
         if change.error is not None:
-            console.print(f"{change.what}: {change.error}", highlight=False, markup=False, soft_wrap=True)
+            typer.echo(f"{change.what}: {change.error}")
 
 
 def _change(change: Change) -> list[str]:

@@ -45,24 +45,17 @@ def sweep(
 
 def _print(table: SweepTable) -> None:
     """Print a table: a row a point, and below it why others failed."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from dualpipe_sim.cli.tables import print_table
 
-    console = Console()
     headings, texts = table.summary()
-    numbers = headings.index("size")
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    kept = [position for position, heading in enumerate(headings) if heading != "paper"]
-    for position in kept:
-        shown.add_column(headings[position], justify="right" if position >= numbers else "left", overflow="fold")
-    for text, row in zip(texts, table, strict=True):
-        if row["error"] is None:
-            shown.add_row(*(text[position] for position in kept))
-    console.print(shown)
+    words = headings[: headings.index("size")]
+    shown = [place for place, heading in enumerate(headings) if heading != "paper"]
+    done = (text for text, row in zip(texts, table, strict=True) if row["error"] is None)
+    rows = ([text[place] for place in shown] for text in done)
+    print_table([headings[place] for place in shown], rows, words=words, folds="all", pad_edge=True)
     for text, row in zip(texts, table, strict=True):
         if row["error"] is not None:
-            console.print(f"{', '.join(text)}: {row['error']}", highlight=False, markup=False, soft_wrap=True)
+            typer.echo(f"{', '.join(text)}: {row['error']}")
 
 
 def _print_place(table: SweepTable, output: str) -> None:

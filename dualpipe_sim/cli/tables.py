@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, TypeAlias
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -14,40 +16,78 @@ from rich.table import Table
 from dualpipe_sim.result import Comparison, Result, format_seconds, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
 
+Folds: TypeAlias = Literal["words", "numbers", "all"]
+"""Which columns of a table give way where a terminal is narrow."""
+
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
+
+
+def print_table(
+    headings: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    *,
+    words: Collection[str] = (),
+    folds: Folds = "words",
+    title: str = "",
+    least: int = 0,
+    pad_edge: bool = False,
+) -> None:
+    """Print rows below headings: words stand at the left of their columns, all else, numbers, at the right.
+
+    Args:
+        headings: what stands above the columns.
+        rows: the cells' texts.
+        words: the headings of columns of words.
+        folds: which columns may be narrower than their texts.
+        title: what stands above the table.
+        least: characters that a column of words has at least.
+        pad_edge: whether a space follows the last column.
+
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=pad_edge, title_justify="left", title_style="")
+    table.title = title or None
+    for heading in headings:
+        kind = "words" if heading in words else "numbers"
+        whole = folds not in {kind, "all"}
+        table.add_column(
+            heading,
+            justify="left" if kind == "words" else "right",
+            min_width=least if kind == "words" else None,
+            no_wrap=whole,
+            overflow="ellipsis" if whole else "fold",
+        )
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def print_run(result: Result) -> None:
     """Print one run: its main numbers, then a row a rank."""
-    console = Console()
-    console.print(_runs([result]))
+    _print_runs([result])
     if result.theory:
-        console.print(f"formula: {result.theory['source']}", highlight=False, soft_wrap=True)
+        typer.echo(f"formula: {result.theory['source']}")
     for line in _training(result):
-        console.print(line, highlight=False, soft_wrap=True)
+        typer.echo(line)
     if result.noise is not None:
         low, middle, high = (format_seconds(result.noise[key]) for key in ("p5_s", "median_s", "p95_s"))
-        console.print(
-            f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}", highlight=False
-        )
-    console.print(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine", highlight=False)
-    console.print(_by_rank(result))
+        typer.echo(f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}")
+    typer.echo(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine")
+    _print_ranks(result)
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a row a schedule, and below it why others were refused."""
-    console = Console()
     done = [run for run in comparison if run.error is None]
     if done:
-        console.print(_runs(done))
+        _print_runs(done)
     if any((run.theory or {}).get("over") == "span" for run in done):
-        console.print("* over the span from a rank's first op to its last, as its paper counts", highlight=False)
+        typer.echo("* over the span from a rank's first op to its last, as its paper counts")
     for run in done:
         if run.memory is not None and run.over_memory:
-            console.print(f"{escape(run.label)} {run.memory.verdict()}", highlight=False, soft_wrap=True)
+            typer.echo(f"{run.label} {run.memory.verdict()}")
     for run in comparison:
         if run.error is not None:
-            console.print(f"refused: {run.error}", highlight=False, soft_wrap=True)
+            typer.echo(f"refused: {run.error}")
 
 
 def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
@@ -61,18 +101,14 @@ def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
                 console.print(Padding(f"{label}{escape(text)}", (0, 0, 0, 4)), highlight=False)
 
 
-def _runs(runs: list[Result]) -> Table:
+def _print_runs(runs: list[Result]) -> None:
     # The size that most have stands above the table; a schedule with its own says so in its row.
     usual = Counter(run.size for run in runs).most_common(1)[0][0]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="")
-    table.title = f"{usual} (ranks × micro-batches)"
-    table.add_column("schedule", overflow="fold", min_width=20)
+    labels = [run.label if run.size == usual else f"{run.label}, {run.size}" for run in runs]
     headings, summaries = summaries_of(runs)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for run, summary in zip(runs, summaries, strict=True):
-        table.add_row(run.label if run.size == usual else f"{run.label}, {run.size}", *summary)
-    return table
+    rows = ([label, *summary] for label, summary in zip(labels, summaries, strict=True))
+    title = f"{usual} (ranks × micro-batches)"
+    print_table(("schedule", *headings), rows, words=("schedule",), title=title, least=20, pad_edge=True)
 
 
 def _training(result: Result) -> list[str]:
@@ -102,8 +138,8 @@ def _training(result: Result) -> list[str]:
     return lines
 
 
-def _by_rank(result: Result) -> Table:
-    """Return a row a rank: bubble, idle seconds by cause, all-to-all exposed inside ops, what is in flight."""
+def _print_ranks(result: Result) -> None:
+    """Print a row a rank: bubble, idle seconds by cause, all-to-all exposed inside ops, what is in flight."""
     seconds = {_HEADINGS.get(cause, cause): idle_s for cause, idle_s in (result.idle_s_by_cause or {}).items()}
     exchanges = result.alltoall_hidden_ratio is not None
     if exchanges:
@@ -111,9 +147,7 @@ def _by_rank(result: Result) -> Table:
     else:
         seconds.pop("all-to-all", None)
     digits = 3 if exchanges else 4  # all columns fit 80 characters
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("rank", "bubble", *seconds, *([] if exchanges else ["in flight"]), "act."):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("rank", "bubble", *seconds, *([] if exchanges else ["in flight"]), "act.")
     columns = zip(
         result.bubble_ratio_by_rank or (),
         zip(*seconds.values(), strict=True),
@@ -121,8 +155,9 @@ def _by_rank(result: Result) -> Table:
         result.peak_activations_by_rank or (),
         strict=True,
     )
+    rows = []
     for rank, (bubble, times_s, in_flight, activations) in enumerate(columns):
         times = [format_seconds(time_s, digits) for time_s in times_s]
         live = [] if exchanges else [f"{in_flight}"]
-        table.add_row(f"{rank}", f"{bubble:.1%}", *times, *live, f"{activations:.4g}")
-    return table
+        rows.append([f"{rank}", f"{bubble:.1%}", *times, *live, f"{activations:.4g}"])
+    print_table(headings, rows)
