@@ -1,4 +1,9 @@
-"""Why an order cannot be played: the ranks that wait for each other in a circle, in words."""
+"""Why an order cannot be played: the ranks that wait for each other in a circle, in words.
+
+A *circle* here is a list of nodes, each of which waits for the next one, and the last one for the first. A node waits
+for another either in its rank's order (its turn comes after that one) or for that one's tensor. The message leaves the
+first kind out: it says for each rank which task the others wait for and which task of the rank waits, and for what.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +30,12 @@ def explain(graph: TaskGraph, done: BoolArray) -> DeadlockError:
 
 
 def _circle(graph: TaskGraph, done: BoolArray) -> list[int]:
-    """Follow unfinished predecessors from an unfinished node until one comes round again."""
+    """Follow unfinished predecessors from an unfinished node until one comes round again.
+
+    The first nodes may only lead to the circle and not be on it; they are cut off.
+    """
     node = int(np.flatnonzero(~done)[0])
-    path: dict[int, None] = {}
+    path: dict[int, None] = {}  # a set that keeps its order
     while node not in path:
         path[node] = None
         node = _blocker(graph, done, node)
@@ -36,6 +44,7 @@ def _circle(graph: TaskGraph, done: BoolArray) -> list[int]:
 
 
 def _blocker(graph: TaskGraph, done: BoolArray, node: int) -> int:
+    """Return what an unfinished node waits for: the node before it on its lane, or else one of its edges."""
     previous = int(graph.previous_on_lane[node])
     if previous >= 0 and not done[previous]:
         return previous
@@ -45,23 +54,39 @@ def _blocker(graph: TaskGraph, done: BoolArray, node: int) -> int:
 
 
 def _links(graph: TaskGraph, circle: list[int]) -> Iterator[str]:
-    """Say each rank's part: from what another waits for, back through its order to what itself waits."""
+    """Say each rank's part: from what another waits for, back through its order to what itself waits.
+
+    The circle is cut behind each node that waits for a tensor. A piece between two cuts is one rank's: its first node
+    would make what the piece before it waits for, and its last one waits for the next piece.
+    """
     needed_by = circle[1:] + circle[:1]
     waits = [at for at, (node, needs) in enumerate(zip(circle, needed_by, strict=True)) if _waits(graph, node, needs)]
-    around = circle + circle
+    around = circle + circle  # so that the piece across the end of the list is a slice too
     for before, at in zip(waits, [*waits[1:], waits[0] + len(circle)], strict=True):
         part = [node for node in around[before + 1 : at + 1] if node < graph.first_transfer]
         yield _link(graph, part[0], part[-1], around[(at + 1) % len(circle)])
 
 
 def _waits(graph: TaskGraph, node: int, needs: int) -> bool:
-    """Whether a node waits for a tensor, not for its turn."""
+    """Whether a node waits for a tensor, not for its turn.
+
+    What stands later in its rank's order cannot be its turn: then a rank needs an output of its own that comes after.
+    """
     if needs >= graph.first_transfer:
         return True
     return node < graph.first_transfer and (needs == node or graph.task[needs] > graph.task[node])
 
 
 def _link(graph: TaskGraph, needed: int, waiting: int, needs: int) -> str:
+    """Say one rank's part in words.
+
+    Args:
+        graph: what was played.
+        needed: phase that another rank waits for.
+        waiting: phase of the same rank that waits, the same one or one before it.
+        needs: node that it waits for.
+
+    """
     schedule = graph.schedule
     last, first = (schedule.task(int(graph.task[node])) for node in (needed, waiting))
     rank = schedule.rank_of_task[graph.task[waiting]]

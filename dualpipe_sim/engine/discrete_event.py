@@ -2,8 +2,12 @@
 
 A rank is a process for each of its lanes. A lane takes its phases in order: it sleeps until all that the phase
 waits for is there, holds the lane for the phase's duration, and tells those who wait for it. A transfer leaves
-when all that it waits for is done, and never blocks a lane; one that waits for its producer only and takes no time is
-there at once, without an event.
+when all that it waits for is done, and never blocks a lane.
+
+Each node knows how many of its edges are still open (``_missing``, from the graph's in-degrees) and which nodes wait
+for it (``_successors``). The order of a lane needs no edge, since its process takes one phase after the other. What
+costs time is events, so there are as few as can be: about one for each phase and each transfer. A lane sleeps only if
+something is missing, and a transfer that takes no time is left out of the play: what waits for it waits for its sender.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ def play(graph: TaskGraph) -> Timeline:
     play.env.run()
     start_s, end_s = np.array(play.start_s), np.array(play.end_s)
     if not graph.rendezvous:
+        # Transfers that take no time were not played; they start and end when their sender ends.
         leaves_s = start_s[graph.first_transfer :] = end_s[graph.sender]
         sent_at_once = graph.duration_s[graph.first_transfer :] == 0
         end_s[graph.first_transfer :][sent_at_once] = leaves_s[sent_at_once]
@@ -66,6 +71,7 @@ class _Play:
         env, missing, lasts = self.env, self._missing, self._lasts
         for phase in phases:
             if missing[phase]:
+                # Whoever brings the last missing input takes this event out of ``_asleep`` and fires it.
                 self._asleep[phase] = event = simpy.Event(env)
                 yield event
             self.start_s[phase] = env.now
@@ -73,6 +79,7 @@ class _Play:
             self._finish(phase)
 
     def _finish(self, node: int) -> None:
+        """Note the end of a node and tell all that wait for it: phases may start, transfers may leave."""
         self.end_s[node] = self.env.now
         for successor in self._successors[self._successor_start[node] : self._successor_start[node + 1]]:
             if successor < self._first_transfer:
@@ -113,23 +120,28 @@ def _lasting(env: simpy.Environment, graph: TaskGraph) -> Callable[[int], simpy.
 def _successors(graph: TaskGraph) -> tuple[IntArray, IntArray]:
     """Return what waits for each node: where it begins, shape ``(nodes + 1,)``, and the nodes.
 
-    What waits for a transfer that takes no time waits for its sender instead, unless the transfer itself may wait.
+    Node n's are ``nodes[begins[n] : begins[n + 1]]``. What waits for a transfer that takes no time waits for its sender
+    instead, unless the transfer itself may wait (rendezvous). Edges 0 → 4 → 2 with such a transfer 4 become 0 → 2.
     """
     sender = np.arange(graph.nodes)
     at_once = graph.first_transfer + np.flatnonzero(graph.duration_s[graph.first_transfer :] == 0)
     at_once = at_once[:0] if graph.rendezvous else at_once
     sender[at_once] = graph.sender[at_once - graph.first_transfer]
     source, target = sender[graph.edges[0]], graph.edges[1]
+    # The edge into a transfer that is left out goes too.
     takes_time = sender[target] == target
     source, target = source[takes_time], target[takes_time]
+    # The graph has edges by the node that waits; here they go by the node that is waited for.
     by_source = np.argsort(source, kind="stable")
     return np.searchsorted(source[by_source], np.arange(graph.nodes + 1)), target[by_source]
 
 
 def _integers(values: IntArray) -> array[int]:
+    """Return the values as a plain array: what is read one by one is read faster than from numpy's."""
     return array("q", values.tobytes())
 
 
 def _phases_of_lanes(graph: TaskGraph) -> list[array[int]]:
+    """Return the phases of each lane of each rank, in the order they run."""
     by_lane, begins = graph.lanes.in_order()
     return [_integers(phases) for phases in np.split(by_lane, np.flatnonzero(begins)[1:])]

@@ -1,8 +1,11 @@
 """Shared links: flows under way at the same time share bandwidth by max-min fairness.
 
-Max-min fair rates are those at which no flow can gain without one that has no more losing (Bertsekas and Gallager,
-Data Networks, 1992, section 6.5.2). They are
-computed anew at each instant in which a flow starts or ends, but only for the flows that its links connect it with.
+Rates are max-min fair if no flow can have more without taking from one that has no more than itself (Bertsekas and
+Gallager, Data Networks, 1992, section 6.5.2). :func:`fair_rates` finds them for flows that stand still.
+
+:class:`FairShare` plays them in time. Between two changes each flow runs at one rate, so the moment of its end is known
+and is an event. When a flow starts or ends, the flows on its links get new rates, and their ends move. Rates can only
+change for flows that links connect with it, directly or over others, so only those are computed anew.
 """
 
 from __future__ import annotations
@@ -20,10 +23,22 @@ def fair_rates(
 ) -> list[float]:
     """Return the max-min fair rate of each flow in bytes a second, by progressive filling.
 
-    All rates rise together; a flow stops at its own cap, or where one of its links is full.
+    All rates rise together from 0. A flow stops rising at its own cap, or when one of its links is full. The others
+    rise on, until all have stopped.
+
+    Three flows, two links of 10 and 4: flow 0 passes link 0, flow 1 both, flow 2 link 1. At 2 link 1 is full, so flows
+    1 and 2 stop there; flow 0 alone rises on to the 8 that link 0 has left:
+
+    >>> fair_rates([(0,), (0, 1), (1,)], [inf, inf, inf], [10.0, 4.0])
+    [8.0, 2.0, 2.0]
+
+    If flow 2 can take 1 at most, it stops at 1, and link 1 has 3 for flow 1:
+
+    >>> fair_rates([(0,), (0, 1), (1,)], [inf, inf, 1.0], [10.0, 4.0])
+    [7.0, 3.0, 1.0]
 
     Args:
-        links: the links that each flow passes.
+        links: the links that each flow passes, as numbers.
         cap_bytes_per_s: what each flow can take at most, infinite where its links alone limit it.
         capacity_bytes_per_s: bandwidth of each link.
 
@@ -32,13 +47,15 @@ def fair_rates(
     for flow, passed in enumerate(links):
         for link in passed:
             on_link.setdefault(link, []).append(flow)
+    # Of each link, the bandwidth that flows which have stopped leave, and how many flows still rise on it.
     left = {link: capacity_bytes_per_s[link] for link in on_link}
     sharers = {link: len(flows) for link, flows in on_link.items()}
-    rates = list(cap_bytes_per_s)
+    rates = list(cap_bytes_per_s)  # the cap of a flow that rises, the rate of one that has stopped
     rising = dict.fromkeys(range(len(links)))
     while rising:
         level, tightest = min(((left[link] / count, link) for link, count in sharers.items()), default=(inf, -1))
-        # A flow that wants no more than the tightest link's share leaves the others more, so it can stop first.
+        # ``level`` is where the first link would be full. Flows whose caps lie below it stop before that and leave more
+        # for the others, so they go first, and the level is found anew.
         stops = [flow for flow in rising if rates[flow] <= level]
         for flow in stops or [flow for flow in on_link[tightest] if flow in rising]:
             rates[flow] = min(rates[flow], level)
@@ -52,7 +69,7 @@ def fair_rates(
 
 
 class _Flow:
-    """A flow under way. Between ``since_s`` and ``due`` it runs at one rate."""
+    """A flow under way: ``left_bytes`` were left at ``since_s``, and until the event ``due`` it runs at one rate."""
 
     __slots__ = ("cap", "due", "left_bytes", "links", "node", "rate", "since_s")
 
@@ -65,6 +82,8 @@ class _Flow:
 
 class FairShare:
     """The network of one run.
+
+    A node may put several flows on the links, one for each tier of an all-to-all; it is done when the last one is.
 
     Args:
         env: the run's clock.
@@ -100,6 +119,7 @@ class FairShare:
         return done
 
     def _begin(self, node: int) -> None:
+        """Put a node's flows on their links, once its latency is over."""
         rows = range(self._first[node], self._first[node + 1])
         self._under_way[node] = len(rows)
         for row in rows:
@@ -109,6 +129,7 @@ class FairShare:
             self._unsettle((flow,))
 
     def _end(self, flow: _Flow) -> None:
+        """Take a flow off its links, which leaves more for the others; fire its node's event if it was the last one."""
         self._unsettled.pop(flow, None)
         for link in flow.links:
             del self._on_link[link][flow]
@@ -119,13 +140,18 @@ class FairShare:
             self._done.pop(flow.node).succeed(flow.node)
 
     def _unsettle(self, flows: Iterable[_Flow]) -> None:
-        # What starts and ends in one instant is settled once: ranks in step start many flows together.
+        """Note flows whose rates may have changed.
+
+        Ranks in step start and end many flows in one instant, and all are settled at once: an event that is due now
+        fires after those that are due now already.
+        """
         first = not self._unsettled
         self._unsettled.update(dict.fromkeys(flows))
         if first and self._unsettled:
             simpy.Timeout(self._env, 0.0).callbacks.append(self._settle)
 
     def _settle(self, _: simpy.Event) -> None:
+        """Give new rates to all that were noted and to all that links connect with them, each such group once."""
         settled: set[_Flow] = set()
         for flow in self._unsettled:
             if flow not in settled:
@@ -138,7 +164,7 @@ class FairShare:
         """Return a flow and all that share a link with it, or with one that does, and so on."""
         found = {flow: None}
         walked = [flow]
-        for one in walked:
+        for one in walked:  # the list grows while it is walked: a search in breadth
             for link in one.links:
                 new = [other for other in self._on_link[link] if other not in found]
                 found.update(dict.fromkeys(new))
@@ -146,12 +172,14 @@ class FairShare:
         return walked
 
     def _share(self, flows: list[_Flow]) -> None:
+        """Give each of some connected flows its fair rate; one whose rate stays keeps its event."""
         rates = fair_rates([flow.links for flow in flows], [flow.cap for flow in flows], self._capacity)
         for flow, rate in zip(flows, rates, strict=True):
             if rate != flow.rate:
                 self._change(flow, rate)
 
     def _change(self, flow: _Flow, rate: float) -> None:
+        """Count what a flow has carried at its old rate, and set its end by the new one."""
         now_s = self._env.now
         flow.left_bytes = max(0.0, flow.left_bytes - flow.rate * (now_s - flow.since_s))
         flow.rate, flow.since_s = rate, now_s

@@ -1,4 +1,11 @@
-"""What a task graph puts on the network: the bytes of its phases and transfers, as flows over directed links."""
+"""What a task graph puts on the network: the bytes of its phases and transfers, as flows over directed links.
+
+A *flow* is bytes from one node of the graph over one route. A transfer is one flow from its sender's GPU to its
+receiver's. An all-to-all is one flow for each tier that it uses, over the rank's own links of that tier. A *route* is a
+row of links; only links of limited bandwidth are numbered, since only they can be shared. Routes are numbered too:
+first, for each rank and each tier, the rank's own links (number rank x tiers + tier), then one for each pair of ranks
+that some transfer joins.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +28,12 @@ class Flows:
     """Flows, one row each, in the order of the nodes that they belong to.
 
     Attributes:
-        first: where each node's flows begin, shape ``(nodes + 1,)``.
+        first: where each node's flows begin, shape ``(nodes + 1,)``; node n's are the rows ``first[n]`` to
+            ``first[n + 1]``, without the last.
         size_bytes: bytes that a flow carries, shape ``(flows,)``.
         cap_bytes_per_s: most that it can take of a link, shape ``(flows,)``.
-        route: its route, shape ``(flows,)``.
-        routes: the links of each route.
+        route: number of its route, shape ``(flows,)``.
+        routes: the numbers of the links of each route.
         latency_s: seconds from each node's start to that of its flows, shape ``(nodes,)``.
         links: the places that each link joins.
         capacity_bytes_per_s: bandwidth of each link, shape ``(links,)``.
@@ -45,13 +53,15 @@ class Flows:
 def flows_of(graph: TaskGraph, topology: Topology) -> Flows:
     """Return the flows of a graph.
 
-    What a node lasts alone beyond its slowest flow is its latency. A node whose duration is not the one that its costs
-    gave (jitter, a slow rank) has its bytes and its latency scaled alike.
+    A node starts with its latency and then puts all its flows on the links. The latency is what the node lasts alone
+    beyond its slowest flow. A node whose duration is not the one that its costs gave (jitter, a slow rank) has its
+    bytes and its latency scaled alike, so that alone on its links it lasts just its duration.
 
     Raises:
         UserError: a phase whose flows, alone on their links, take longer than the phase.
 
     """
+    # Flows of phases, then flows of transfers: nodes are in that order too, so ``node`` ascends.
     node, tier_of_rank, size_bytes, cap_bytes_per_s = _of_phases(graph)
     hop, paths = _paths(graph, topology)
     sent = np.flatnonzero(graph.transfers.size_bytes)
@@ -62,11 +72,12 @@ def flows_of(graph: TaskGraph, topology: Topology) -> Flows:
 
     links, capacity, routes = _number_links(paths, topology)
     widest = np.array([min((capacity[link] for link in links_of), default=np.inf) for links_of in routes])
+    # A route is as wide as its narrowest link, infinitely wide without links that limit it.
     alone_s = size_bytes / np.minimum(cap_bytes_per_s, widest[route])
     slowest_s = np.zeros(graph.nodes)
-    np.maximum.at(slowest_s, node, alone_s)
+    np.maximum.at(slowest_s, node, alone_s)  # ``at``, since a node with several flows is there several times
     scale = _scale(graph, slowest_s)
-    there = alone_s > 0
+    there = alone_s > 0  # what takes no time, for want of bytes or of limits, is no flow
     node = node[there]
     return Flows(
         first=np.searchsorted(node, np.arange(graph.nodes + 1)),
@@ -81,12 +92,19 @@ def flows_of(graph: TaskGraph, topology: Topology) -> Flows:
 
 
 def _of_phases(graph: TaskGraph) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-    """Return node, rank x TIERS + tier, bytes and cap of each flow of a phase, in the order of nodes."""
+    """Return node, rank x tiers + tier, bytes and cap of each flow of a phase, by node, shape ``(flows,)`` each.
+
+    Flows are listed once for each phase in the templates; ``row`` says which of them each flow of the graph is. If
+    the templates are A with two flows (rows 0 and 1) and B with one (row 2), and the graph's nodes 0 and 1 are a B and
+    an A, then ``node = [0, 1, 1]`` and ``row = [2, 0, 1]``.
+    """
     templates = list(chain.from_iterable(phase.flows for phase in graph.phases))
     counts = np.array([len(phase.flows) for phase in graph.phases])
     first_of_node = (np.cumsum(counts) - counts)[graph.phase]
     counts = counts[graph.phase]
     node = np.repeat(np.arange(graph.first_transfer), counts)
+    # A flow's place among its node's flows, its own place less that of the node's first, counts on from the template's
+    # first.
     row = np.arange(len(node)) + (first_of_node - np.cumsum(counts) + counts)[node]
     tier = np.array([TIERS.index(flow.tier) for flow in templates], dtype=np.int64)[row]
     size_bytes = np.array([flow.size_bytes for flow in templates])[row]
@@ -95,7 +113,10 @@ def _of_phases(graph: TaskGraph) -> tuple[IntArray, IntArray, FloatArray, FloatA
 
 
 def _paths(graph: TaskGraph, topology: Topology) -> tuple[IntArray, list[tuple[Hop, ...]]]:
-    """Return the path of each transfer, and the hops of all paths: first each rank's own on each tier."""
+    """Return the number of each transfer's route, and the hops of all routes: first each rank's own on each tier.
+
+    Many transfers go from the same rank to the same other; the topology is asked once for each two ranks.
+    """
     rank, ranks = graph.schedule.rank, graph.schedule.ranks
     own = [topology.own_links(one, tier) for one in range(ranks) for tier in TIERS]
     hop = rank[graph.transfers.producer] * ranks + rank[graph.transfers.consumer]
@@ -106,7 +127,10 @@ def _paths(graph: TaskGraph, topology: Topology) -> tuple[IntArray, list[tuple[H
 def _number_links(
     paths: list[tuple[Hop, ...]], topology: Topology
 ) -> tuple[tuple[Hop, ...], list[float], tuple[tuple[int, ...], ...]]:
-    """Return the links that limit some path, their bandwidths, and of each path the numbers of such links."""
+    """Return the links that limit some path, their bandwidths, and of each path the numbers of such links.
+
+    Links are numbered in the order in which they first appear, so that the same graph gives the same numbers.
+    """
     bandwidth = topology.bytes_per_s
     limited = [[link for link in path if bandwidth(link) < np.inf] for path in paths]
     number = {link: position for position, link in enumerate(dict.fromkeys(chain.from_iterable(limited)))}
@@ -118,7 +142,10 @@ def _number_links(
 
 
 def _scale(graph: TaskGraph, slowest_s: FloatArray) -> FloatArray:
-    """Return each node's duration over the one that its costs gave, shape ``(nodes,)``."""
+    """Return each node's duration over the one that its costs gave, shape ``(nodes,)``.
+
+    1 where nothing was changed, 1.2 for a node made 20 % longer, and 1 where the costs gave no time at all.
+    """
     given_s = np.array([phase.duration_s for phase in graph.phases])[graph.phase]
     late = np.flatnonzero(slowest_s[: graph.first_transfer] > given_s * (1 + 1e-9))
     if len(late):

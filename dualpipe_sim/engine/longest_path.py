@@ -1,8 +1,21 @@
 """The longest-path engine: what the discrete-event engine finds by playing, computed where nothing shares a link.
 
 In a fixed order a phase starts when the last of all it waits for is there, so its end is the longest path to it.
-All lanes walk their phases in step: one vectorised turn ends every lane's next phase. An end that is not known yet
-is infinite, and so is all that waits for it; a lane whose phase came out infinite stays where it is for another turn.
+All lanes walk their phases in step: in one turn, a few array operations compute the end of every lane's next phase.
+An end that is not known yet is infinite, and a sum or a maximum with infinity stays infinite. So a lane whose phase
+came out infinite asked too early; it stays where it is and asks again in the next turn. No count of what is still
+missing is kept, and a circle shows as lanes that all stay where they are.
+
+The arrays, from the graph to the answer:
+
+- *places* number the phases lane by lane, so that "the next phase of this lane" is the next place.
+- ``before[slot, place]`` is what a place waits for. It waits for as many places as it has slots; slot 0 is the order
+  of its own lane, the others are the graph's edges into it.
+- ``via[slot, place]`` is the transfer in between, whose duration is added on the way.
+- ``end_s[place]`` is the answer, filled turn by turn.
+
+:func:`play` walks once. :func:`play_many` first notes the turn in which each place can be computed, and then computes
+all scenarios turn by turn, side by side.
 """
 
 from __future__ import annotations
@@ -22,7 +35,7 @@ from dualpipe_sim.lanes import Lane
 
 NAME = "longest-path"
 _START = 0  # the place that stands for the start of time
-_BLOCK_CELLS = 1 << 21  # scenarios x nodes that are played side by side
+_BLOCK_CELLS = 1 << 21  # scenarios x nodes that are played side by side: 16 MB for each array of floats
 
 
 def play(graph: TaskGraph) -> Timeline:
@@ -37,6 +50,7 @@ def play(graph: TaskGraph) -> Timeline:
     _check_all_ended(graph, end_s)
     if graph.rendezvous:
         return Timeline(graph, start_s, end_s, NAME)
+    # Without rendezvous a transfer waits for its sender only, so it needs no place: its times follow from the phases'.
     leaves_s = end_s[graph.sender]
     arrives_s = leaves_s + graph.duration_s[graph.first_transfer :]
     return Timeline(graph, np.append(start_s, leaves_s), np.append(end_s, arrives_s), NAME)
@@ -78,8 +92,9 @@ def makespans_s(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> FloatArr
 class _Lanes:
     """What each phase waits for, as tables of places.
 
-    Phases have a place each, lane by lane in the order they run. Behind the last of a lane is a stop that never ends,
-    and place 0 is the start of time, the lane predecessor of every first phase.
+    Each phase has a place, lane by lane in the order they run. Behind the last phase of each lane is one more place, a
+    stop that never ends: a lane that is done stays there without a test for it. Place 0 is the start of time; every
+    lane's first phase waits for it, and so does every slot that is not needed.
 
     Attributes:
         place: place of each phase, shape ``(phases,)``; with rendezvous transfers are played like phases.
@@ -87,6 +102,23 @@ class _Lanes:
         before: places that each place waits for, padded with the start of time, shape ``(slots, places)``; slot 0 is
             the lane's order.
         via: node of the transfer that it waits for them by, or ``nodes`` for none, shape ``(slots, places)``.
+
+    Two ranks with a stage each, and one micro-batch: rank 0 runs 0F0 and 0B0 at places 1 and 2, with its stop at 3;
+    rank 1 runs 1F0 and 1B0 at places 4 and 5, with its stop at 6. Beside the order of the lanes (slot 0), 0B0 waits for
+    1B0 and 1F0 for 0F0 (slot 1), by the transfers 5 and 4; node 6 would be the seventh of six and stands for none.
+
+    >>> from dualpipe_sim import build
+    >>> from dualpipe_sim.costs.uniform import UniformCosts
+    >>> from dualpipe_sim.graph.lowering import lower
+    >>> lanes = _lanes(lower(build("gpipe", ranks=2, micro_batches=1), UniformCosts(1.0, 1.0, 1.0)))
+    >>> lanes.place, lanes.first
+    (array([1, 2, 4, 5]), array([1, 4]))
+    >>> lanes.before
+    array([[0, 0, 1, 2, 0, 4, 5],
+           [0, 0, 5, 0, 1, 0, 0]])
+    >>> lanes.via
+    array([[6, 6, 6, 6, 6, 6, 6],
+           [6, 6, 5, 6, 4, 6, 6]])
 
     """
 
@@ -97,22 +129,27 @@ class _Lanes:
 
 
 def _lanes(graph: TaskGraph) -> _Lanes:
+    """Number the places and fill the tables; :class:`_Lanes` has an example."""
     on = graph.lanes
     if graph.rendezvous:  # what a rank receives, in order, is a lane of its own
         on = on.and_on(Lane.RECV, graph.schedule.rank[graph.transfers.consumer])
     by_lane, begins = on.in_order()
     phases = len(by_lane)
     place = np.empty(phases, dtype=np.int64)
+    # One more for the start of time, and one more for the stop of every lane before: as many as lanes have begun.
     place[by_lane] = np.arange(phases) + np.cumsum(begins)
     first = place[by_lane[begins]]
     places = _START + 1 + phases + len(first)
 
+    # Edges are sorted by the node that waits, so those into phases come first, and an edge's place among the edges of
+    # its node is its slot. Slot 0 is the lane's order.
     source, target = graph.edges[:, : graph.predecessor_start[phases]]
     slot = 1 + np.arange(len(target)) - graph.predecessor_start[target]
     shape = (1 + int(slot.max(initial=0)), places)
     before, via = np.full(shape, _START), np.full(shape, graph.nodes)
     before[0, 1:] = np.arange(places - 1)
     before[0, first] = _START
+    # A phase that waits for a transfer waits, by way of it, for the phase that the transfer leaves.
     crosses = source >= phases
     via[slot[crosses], place[target[crosses]]] = source[crosses]
     sender = np.arange(graph.nodes)
@@ -122,13 +159,26 @@ def _lanes(graph: TaskGraph) -> _Lanes:
 
 
 def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return start and end of each phase, shape ``(phases,)`` each; infinite where a circle is in the way."""
+    """Return start and end of each phase, shape ``(phases,)`` each; infinite where a circle is in the way.
+
+    In the example of :class:`_Lanes`, with F = 1 and B = 2 and transfers that take no time, ``end_s`` of the places 0
+    to 6 fills up like this; both lanes ask in every turn, and a lane stays where the answer is infinite::
+
+        turn  lanes ask for  end_s
+        1     1 and 4        0  1  inf  inf  inf  inf  inf   lane 1 stays: the end of place 1 came in this turn
+        2     2 and 4        0  1  inf  inf  2    inf  inf   lane 0 stays
+        3     2 and 5        0  1  inf  inf  2    4    inf   lane 0 stays
+        4     2 and 6        0  1  6    inf  2    4    inf   lane 1 is at its stop
+        5     3 and 6        both are at their stops: the end
+    """
     slots, places = lanes.before.shape
-    phase_s = np.full(places, np.inf)
+    phase_s = np.full(places, np.inf)  # what no phase stands on, the stops, lasts for ever
     phase_s[lanes.place] = duration_s[: len(lanes.place)]
     delay_s = np.append(duration_s, 0.0)[lanes.via]
     end_s = np.full(places, np.inf)
     end_s[_START] = 0.0
+    # One flat index into (slot, place) serves both tables: here[slot, lane] is slot x places + the lane's place, and a
+    # lane moves on by adding 1 to all of its slots. ``take`` on flat arrays is the fastest look-up that numpy has.
     before, delay_by_slot_s = lanes.before.ravel(), delay_s.ravel()
     here = lanes.first + places * np.arange(slots)[:, None]
     moves = np.ones(len(lanes.first), dtype=bool)
@@ -137,9 +187,10 @@ def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray
         arrival_s += delay_by_slot_s.take(here)
         ends_s = np.maximum.reduce(arrival_s)
         ends_s += phase_s.take(here[0])
-        end_s[here[0]] = ends_s
+        end_s[here[0]] = ends_s  # slot 0 has no offset, so here[0] is the lanes' places
         moves = np.isfinite(ends_s)
         here += moves
+    # Starts once, at the end: cheaper than to write them down in every turn.
     start_s = (end_s[lanes.before] + delay_s).max(axis=0)
     return start_s[lanes.place], end_s[lanes.place]
 
@@ -151,16 +202,23 @@ def _check_all_ended(graph: TaskGraph, end_s: FloatArray) -> None:
 
 
 def _turns(graph: TaskGraph, lanes: _Lanes) -> list[IntArray]:
-    """Places of the phases that each turn can compute, once the turns before it are done."""
+    """Places of the phases that each turn can compute, once the turns before it are done.
+
+    Where every phase takes one turn and transfers none, a phase ends in the turn that can compute it. In the example
+    of :class:`_Lanes`, whose phases all wait for each other, that is one place a turn: 1, 4, 5, 2.
+    """
     every_phase_one_turn = np.where(np.arange(graph.nodes) < len(lanes.place), 1.0, 0.0)
     _, turn = _walk(lanes, every_phase_one_turn)
     _check_all_ended(graph, turn)
-    by_turn = np.argsort(turn, kind="stable")
+    by_turn = np.argsort(turn, kind="stable")  # stable, so that a turn reads and writes memory from front to back
     return np.split(lanes.place[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1)
 
 
 def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[FloatArray]:
-    """Yield the scenarios' durations a block at a time, shape ``(scenarios, nodes)`` each."""
+    """Yield the scenarios' durations a block at a time, shape ``(scenarios, nodes)`` each.
+
+    A block holds as many scenarios as ``_BLOCK_CELLS`` allows, one at least.
+    """
     scenarios = iter(durations_s)
     played = 0
     while rows := list(islice(scenarios, max(1, _BLOCK_CELLS // graph.nodes))):
@@ -179,13 +237,18 @@ def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[Flo
 def _walk_block(
     graph: TaskGraph, lanes: _Lanes, turns: list[IntArray], durations_s: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return start and end of each node in each scenario, shape ``(scenarios, nodes)`` each."""
+    """Return start and end of each node in each scenario, shape ``(scenarios, nodes)`` each.
+
+    Within a turn no phase waits for another, so one array operation for each slot computes the whole turn in all
+    scenarios. In here the axes are the other way round, ``(places, scenarios)``.
+    """
     scenarios = len(durations_s)
     # Scenarios stand side by side in memory, so that a turn reads and writes whole rows.
+    # The last row, node number ``nodes``, is what ``via`` names where no transfer is in between: no delay.
     delay_s = np.append(durations_s.T, np.zeros((1, scenarios)), axis=0)
     end_s = np.zeros((lanes.before.shape[1], scenarios))
     start_s = np.zeros_like(end_s)
-    end_s[lanes.place] = delay_s[: len(lanes.place)]
+    end_s[lanes.place] = delay_s[: len(lanes.place)]  # durations at first; a turn adds the starts
     for places in turns:
         ready_s = end_s[lanes.before[0, places]]
         for before, via in zip(lanes.before[1:], lanes.via[1:], strict=True):

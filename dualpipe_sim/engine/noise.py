@@ -1,4 +1,8 @@
-"""Noise and stragglers: the same order under durations that vary, drawn reproducibly."""
+"""Noise and stragglers: the same order under durations that vary, drawn reproducibly.
+
+A slow rank is slow all the time, so it changes the graph once. Jitter differs from run to run: a draw is a duration for
+each node, and a run plays the graph with one draw. What is left of many runs is the spread of their makespans.
+"""
 
 from __future__ import annotations
 
@@ -71,15 +75,23 @@ def slowed(graph: TaskGraph, noise: Noise) -> TaskGraph:
 
 
 def draws_s(graph: TaskGraph, noise: Noise) -> Iterator[FloatArray]:
-    """Yield the durations of each run, of shape ``(nodes,)``; they do not depend on how many runs there are."""
+    """Yield the durations of each run, of shape ``(nodes,)``.
+
+    Every node's duration is multiplied with a factor of its own: the exponential of a normal variable with standard
+    deviation ``sigma`` and mean -sigma²/2. Such a factor has mean 1, so that jitter alone makes no op slower on
+    average, and the standard deviation sqrt(exp(sigma²) - 1), which is the jitter.
+    """
     sigma = np.sqrt(np.log1p(noise.jitter**2))
     for run in range(noise.runs):
+        # A generator for each run: its draws do not depend on how many runs there are.
         factors = np.random.default_rng([noise.seed, run]).normal(-(sigma**2) / 2, sigma, graph.nodes)
         yield graph.duration_s * np.exp(factors)
 
 
 def spread(graph: TaskGraph, noise: Noise) -> Spread:
-    """Draw and play the graph many times; where nothing shares links or SMs, all draws at once on the longest path.
+    """Draw and play the graph many times, and return the spread of the makespans.
+
+    Where nothing shares links or SMs, the longest-path engine plays many draws side by side.
 
     Args:
         graph: what is played, slow ranks already slowed.

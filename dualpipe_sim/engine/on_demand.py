@@ -1,4 +1,10 @@
-"""SMs shared on demand: compute has all of them while no all-to-all runs on its rank."""
+"""SMs shared on demand: compute has all of them while no all-to-all runs on its rank.
+
+A compute phase has two durations: ``alone_s`` with all SMs, and the longer ``beside_s`` with those that an all-to-all
+leaves. While it runs, the all-to-all lane of its rank turns on and off, and the phase goes on at the speed of the
+moment. What counts is the part of it that is left: a phase that would take 3 s alone and 4 s beside an all-to-all, and
+runs 1 s alone, has 2/3 left; if an all-to-all then runs for the rest, that takes 2/3 x 4 s.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ from dualpipe_sim.lanes import Lane
 
 
 class _Work:
-    """A compute phase in progress; since ``since_s``, the whole of it would take ``whole_s``."""
+    """A compute phase in progress: ``left`` of it, 1 to 0, was left at ``since_s``; all of it takes ``whole_s``."""
 
     __slots__ = ("alone_s", "beside_s", "done", "due", "left", "node", "since_s", "whole_s")
 
@@ -43,7 +49,7 @@ class OnDemandSms:
         self._computing: dict[int, _Work] = {}
 
     def lasts(self, node: int) -> simpy.Event:
-        """Start a node; the event fires when it is done."""
+        """Start a node; the event fires, with the node as its value, when it is done."""
         if node >= self._phases:
             return self._otherwise(node)
         rank = self._rank[node]
@@ -57,21 +63,25 @@ class OnDemandSms:
         return work.done
 
     def _exchange(self, node: int, rank: int) -> simpy.Event:
+        """Start an all-to-all; compute of its rank is slower until it ends."""
         self._turn(rank, True)
         exchange = self._otherwise(node)
+        # This stands before the lane's own callback, so an all-to-all that follows at once turns it on again after it.
         exchange.callbacks.append(lambda _: self._turn(rank, False))
         return exchange
 
     def _turn(self, rank: int, exchanging: bool) -> None:
+        """Turn a rank's all-to-all on or off, and change the speed of what it computes."""
         self._exchanging[rank] = exchanging
         if rank in self._computing:
             self._change(self._computing[rank], rank)
 
     def _change(self, work: _Work, rank: int) -> None:
+        """Count what is done at the old speed, and set the end by the new one."""
         now_s = self._env.now
         if work.due is not None:
             work.left = max(0.0, work.left - (now_s - work.since_s) / work.whole_s)
-            work.due.callbacks.clear()
+            work.due.callbacks.clear()  # SimPy cannot take an event back, so the old end fires and nobody listens
         work.since_s = now_s
         work.whole_s = work.beside_s if self._exchanging[rank] else work.alone_s
         work.due = simpy.Timeout(self._env, work.left * work.whole_s)
@@ -83,7 +93,11 @@ class OnDemandSms:
 
 
 def _alone_s(graph: TaskGraph) -> list[float]:
-    """Seconds of each phase with all SMs; where a node's duration was scaled, scaled alike."""
+    """Seconds of each phase with all SMs, one for each phase of the graph.
+
+    The templates say how much shorter a phase is alone; a node whose duration was scaled (jitter, a slow rank) gains
+    as large a part.
+    """
     gain = [
         1.0 if phase.alone_s is None or not phase.duration_s else phase.alone_s / phase.duration_s
         for phase in graph.phases
