@@ -1,4 +1,8 @@
-"""Which of a timeline's all-to-all is hidden behind compute of its own rank, and what overlapped pairs take."""
+"""Which of a timeline's all-to-all is hidden behind compute of its own rank, and what overlapped pairs take.
+
+An all-to-all is hidden while its rank computes and exposed while it does not. One phase may be both in turn, so phases
+are cut into *pieces* that are wholly one or the other; sums and pictures are made of pieces.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ class AllToAllPieces(NamedTuple):
     """All-to-all phases, cut where compute beside them starts or ends; shape ``(pieces,)`` each.
 
     Attributes:
-        node: the phase that a piece is of.
+        node: the phase that a piece is of; one that is cut has several rows.
         begin_s: where it begins.
         end_s: where it ends.
         exposed: whether the rank's compute lane is empty meanwhile.
@@ -80,7 +84,7 @@ def alltoall_time(timeline: Timeline) -> AllToAllTime:
 def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
     """Return the seconds of each distinct overlapped pair, by its stages: ``0F;7B``.
 
-    Where links are shared not every pair of the same stages takes as long; it is the median.
+    Where links are shared, pairs of the same stages need not all take as long; then it is their median.
     """
     schedule = timeline.graph.schedule
     first = schedule.first_op
@@ -89,21 +93,31 @@ def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
     seconds = (timeline.task_end_s - timeline.task_start_s)[pairs]
     found, which = np.unique(stages, axis=0, return_inverse=True)
     return {
+        # (raveled, since numpy 2.0 gives ``which`` a second axis)
         f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
         for number, (forward, backward) in enumerate(found.tolist())
     }
 
 
 def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -> AllToAllPieces:
-    """Cut the time of one rank at every edge of a phase; between two edges nothing starts or ends.
+    """Cut the time of one rank at every start and end of a phase, and keep the pieces in which an all-to-all runs.
 
-    So the middle of such a piece tells which all-to-all runs in it, if any, and whether a block of compute does: both
-    are the last one that began before it, if that has not ended.
+    Between two such edges nothing starts or ends, so what runs at the middle of a piece runs in all of it. The phases
+    of a lane neither overlap nor change their order, so only one can run at a moment: the last that began before it,
+    if it has not ended. All-to-all from 0 to 4 and compute from 1 to 3 have the edges 0, 1, 3, 4 and the middles 0.5,
+    2, 3.5: three pieces of the all-to-all, of which the second is hidden.
+
+    Args:
+        timeline: what ran.
+        alltoall: all-to-all phases of the rank, ascending, so in the order they run.
+        compute: its compute phases, likewise.
+
     """
     begin_s, end_s = timeline.start_s[alltoall], timeline.end_s[alltoall]
     busy_from_s, busy_to_s = _joined(timeline.start_s[compute], timeline.end_s[compute])
-    edges_s = np.unique(np.concatenate([begin_s, end_s, busy_from_s, busy_to_s]))
+    edges_s = np.unique(np.concatenate([begin_s, end_s, busy_from_s, busy_to_s]))  # sorted
     middle_s = (edges_s[:-1] + edges_s[1:]) / 2
+    # -1 is before the first one; it must not be looked up, hence the maximum beside the test for it.
     phase = np.searchsorted(begin_s, middle_s, side="right") - 1
     inside = np.flatnonzero((phase >= 0) & (middle_s < end_s[np.maximum(phase, 0)])) if len(begin_s) else phase[:0]
     block = np.searchsorted(busy_from_s, middle_s[inside], side="right") - 1
@@ -112,6 +126,10 @@ def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -
 
 
 def _joined(begin_s: FloatArray, end_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Join intervals, given in order, that touch."""
+    """Join intervals, given in order, that touch.
+
+    >>> _joined(np.array([0.0, 1.0, 5.0]), np.array([1.0, 3.0, 6.0]))
+    (array([0., 5.]), array([3., 6.]))
+    """
     apart = begin_s[1:] > end_s[:-1]
     return begin_s[np.append(True, apart)], end_s[np.append(apart, True)]

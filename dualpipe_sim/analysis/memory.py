@@ -1,7 +1,12 @@
 """Memory of every rank over time: state, activations, deferred weight-gradient inputs, communication buffers.
 
-Layer by layer: a layer's activations are there from the start of its F to the end of its backward for the input, what
-its deferred W needs from then to the end of that. What a kernel needs only while it runs is not counted.
+It is counted layer by layer. A layer's activations are there from the start of its F to the end of its backward for the
+input; what its deferred W needs is there from then to the end of the W. What a kernel needs only while it runs is not
+counted.
+
+Everything that comes or goes is a row of :class:`_Changes`: a rank, a moment and bytes by component, more or less. They
+are collected from phases and from the tensors between stages, sorted by rank and moment, and summed up from the first
+on. The sum after a moment's changes is what is there until the next moment.
 """
 
 from __future__ import annotations
@@ -63,7 +68,8 @@ class Memory:
         gpu_bytes: memory of a GPU.
         makespan_s: seconds until the last op ends.
         rank: rank of each moment, shape ``(moments,)``, ascending; each rank's first moment is at time 0.
-        time_s: the moments, ascending on each rank; from the last one on all activations are gone.
+        time_s: the moments, ascending on each rank, shape ``(moments,)``; from a rank's last one on all its activations
+            are gone.
         size_bytes: bytes of each of ``COMPONENTS``, shape ``(moments, components)``.
 
     """
@@ -148,6 +154,7 @@ class Memory:
 
     @cached_property
     def _spans(self) -> list[tuple[int, int]]:
+        """Each rank's first moment and, past its last one, the next rank's first."""
         bounds = np.searchsorted(self.rank, np.arange(self.ranks + 1)).tolist()
         return list(pairwise(bounds))
 
@@ -170,7 +177,8 @@ def memory_of(timeline: Timeline) -> Memory:
     placement = timeline.graph.schedule.placement
     state = state_by_rank(costs.job, costs.stage_layers, placement, costs.buffer_bytes)
     fixed = np.zeros((timeline.ranks, len(COMPONENTS)), dtype=np.int64)
-    fixed[:, : len(state)] = np.stack(state, axis=1)
+    fixed[:, : len(state)] = np.stack(state, axis=1)  # the state's parts are the first of COMPONENTS
+    # A change of nothing at time 0 gives every rank a first moment there, with its state alone.
     beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
     changes = [beginning, *_of_phases(timeline, costs.job), *_of_boundaries(timeline, costs.job)]
     rank, time_s, live = _summed(changes, timeline.makespan_s)
@@ -178,7 +186,14 @@ def memory_of(timeline: Timeline) -> Memory:
 
 
 class _Changes(NamedTuple):
-    """Bytes that come or go: when, on which rank, and of what, shape ``(changes, components)``."""
+    """Bytes that come or go: on which rank, when, and how many of each component; one row a change.
+
+    Attributes:
+        rank: rank of each change, shape ``(changes,)``.
+        time_s: when it happens, same shape.
+        size_bytes: bytes that come, or with a minus go, of each of ``COMPONENTS``, shape ``(changes, components)``.
+
+    """
 
     rank: IntArray
     time_s: FloatArray
@@ -186,18 +201,28 @@ class _Changes(NamedTuple):
 
 
 def _summed(changes: list[_Changes], makespan_s: float) -> tuple[IntArray, FloatArray, IntArray]:
-    """Return rank, time and bytes of each moment at which anything comes or goes."""
+    """Return rank, time and bytes of each moment at which anything comes or goes, one row a moment.
+
+    Moments are whole ticks while they are compared. Two ops that touch end and start at one moment, and rounding must
+    not put a peak between them: what the first frees and what the second takes are one sum.
+    """
     rank, time_s, size_bytes = (np.concatenate(column) for column in zip(*changes, strict=True))
     tick = np.rint(time_s / (makespan_s * _TICK or 1.0)).astype(np.int64)
+    # By rank, then by tick: lexsort sorts by the last key first.
     by_time = np.lexsort((tick, rank))
     rank, tick, time_s = rank[by_time], tick[by_time], time_s[by_time]
     new = np.flatnonzero((np.diff(rank, prepend=-1) != 0) | (np.diff(tick, prepend=-1) != 0))
-    # Whatever comes goes again, so the running sum may pass from one rank to the next.
+    # ``reduceat`` sums the changes of each moment. Whatever comes goes again, so every rank's changes sum to 0, and one
+    # running sum may pass over all ranks.
     return rank[new], time_s[new], np.cumsum(np.add.reduceat(size_bytes[by_time], new, axis=0), axis=0)
 
 
 def _of_phases(timeline: Timeline, job: Job) -> Iterator[_Changes]:
-    """Yield what units keep, as their phases start and end."""
+    """Yield what units keep, as their phases start and end.
+
+    What a phase changes depends on its row in the templates only; few rows change anything, and only nodes of those
+    are taken.
+    """
     graph = timeline.graph
     phases = graph.first_transfer
     for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, job), strict=True):
@@ -207,7 +232,12 @@ def _of_phases(timeline: Timeline, job: Job) -> Iterator[_Changes]:
 
 
 def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
-    """Bytes that come or go at the start and at the end of each of the graph's phases, shape (phases, components)."""
+    """Bytes that come or go at the start and at the end of each phase in the templates, shape ``(phases, components)``.
+
+    A unit (a layer, the embedding, the head) has several phases in an op; what it keeps comes with the first of them
+    and goes with the last. F brings activations, and for its own length what ``while_forward`` says (the head's
+    logits). B or I frees the activations. An I leaves the inputs of the weight gradients, and the W frees them.
+    """
     units = bytes_by_unit(job)
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
@@ -224,7 +254,11 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
 
 
 def _unit_spans(graph: TaskGraph) -> Iterator[tuple[int, int | str, int, int]]:
-    """Yield kind, unit, and first and last phase of each unit that an op works on, for tasks of each shape."""
+    """Yield kind, unit, and first and last phase of each unit that an op works on, for tasks of each shape.
+
+    Phases are rows in the templates, of which each shape has a block. A block begins at the first phase of any task of
+    the shape, and one such task says which kind its ops are.
+    """
     schedule, phases = graph.schedule, graph.phases
     begins, shown_by = np.unique(graph.phase[graph.first_phase_of_task], return_index=True)
     ends = np.append(begins[1:], len(phases))
@@ -241,7 +275,7 @@ def _of_boundaries(timeline: Timeline, job: Job) -> Iterator[_Changes]:
     """Yield stage boundaries' tensors, from the end of the op that makes them to the start of the op that takes them.
 
     On its way to another rank a tensor is in two buffers: the sender's until the transfer ends, the receiver's from
-    when it starts.
+    when it starts. Between two stages of one rank it is in one buffer, and no transfer stands for it.
     """
     graph, schedule = timeline.graph, timeline.graph.schedule
     size_bytes = ceil(job.boundary_bytes)
@@ -255,6 +289,7 @@ def _of_boundaries(timeline: Timeline, job: Job) -> Iterator[_Changes]:
 
 
 def _buffered(rank: IntArray, from_s: FloatArray, to_s: FloatArray, size_bytes: int) -> Iterator[_Changes]:
+    """Yield buffers of one size that are there from one moment to another: all that come, then all that go."""
     change = np.zeros((len(rank), len(COMPONENTS)), dtype=np.int64)
     change[:, _COMMUNICATION] = size_bytes
     yield _Changes(rank, from_s, change)
@@ -267,13 +302,16 @@ def _op_times(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
     phases, ops = graph.first_transfer, len(graph.schedule.rank)
     op = graph.op_of_node[:phases]
     start_s, end_s = np.full(ops, np.inf), np.zeros(ops)
-    np.minimum.at(start_s, op, timeline.start_s[:phases])
+    np.minimum.at(start_s, op, timeline.start_s[:phases])  # ``at``, since an op of many phases is there many times
     np.maximum.at(end_s, op, timeline.end_s[:phases])
     return start_s, end_s
 
 
 def _handed_over(schedule: Schedule) -> tuple[IntArray, IntArray]:
-    """Return (producer row, consumer row) of the boundaries between stages of one rank."""
+    """Return (producer row, consumer row) of the boundaries between stages of one rank.
+
+    A backward that waits for the F of its own stage, or a W for its I, is a dependency too, but hands no tensor on.
+    """
     producer, consumer = dependencies(schedule)
     between_stages = schedule.stage[producer] != schedule.stage[consumer]
     here = between_stages & (schedule.rank[producer] == schedule.rank[consumer])

@@ -1,4 +1,9 @@
-"""What a timeline says: bubbles and their causes, what is in flight, the critical path. Pure functions."""
+"""What a timeline says: bubbles and their causes, what is in flight, the critical path. Pure functions.
+
+Most of them work on columns of tasks, shape ``(tasks,)``. Tasks stand rank after rank in the order they run, so a sum
+for each rank is one ``bincount`` by the tasks' ranks, a maximum for each rank one ``reduceat`` from the ranks' first
+tasks, and the gap before a task is its start less the end of the row before it.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +61,16 @@ def compute_idle_ratio(timeline: Timeline) -> float:
 def idle_s_by_cause(timeline: Timeline) -> dict[str, FloatArray]:
     """Idle seconds of each rank by cause, each of shape ``(ranks,)``; they sum to :func:`idle_s`.
 
-    A gap between two ops follows the latest tensor that the later op waits for: as much of the gap as that tensor
-    was under way is exposed transfer; as much of what is left as the all-to-all took that the tensor came out of, if it
-    came out of one, is exposed all-to-all; the rest is waiting for the op that made it.
+    Idle time before a rank's first op is warm-up, after its last op drain. A gap between two ops is explained by the
+    latest tensor that the later op waits for, backwards in time. As much of the gap as that tensor was under way is
+    exposed transfer. If it came out of an all-to-all, as much of what is left as that took is exposed all-to-all. The
+    rest is waiting for the op that made it. A gap of 5 s behind a transfer of 1 s out of an all-to-all of 2 s is 1 s
+    exposed transfer, 2 s exposed all-to-all and 2 s waiting.
     """
     first = timeline.first_task_of_rank
     gap = np.empty(len(timeline.rank))
     gap[1:] = timeline.task_start_s[1:] - timeline.task_end_s[:-1]
-    gap[first[:-1]] = 0.0
+    gap[first[:-1]] = 0.0  # what stands before a rank's first task is another rank's last one
     transfer_s, alltoall_s = _latest_input_s(timeline)
     under_way = np.minimum(gap, transfer_s)
     exchanged = np.minimum(gap - under_way, alltoall_s)
@@ -97,7 +104,8 @@ def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
 def critical_path(timeline: Timeline) -> list[int]:
     """Nodes of a longest chain of waits, from time 0 to the makespan.
 
-    Without contention their durations sum to the makespan.
+    From the phase that ends last it goes back, each time to what was there last of all that the node waited for: its
+    edges and the phase before it on its lane. Without contention the nodes' durations sum to the makespan.
     """
     graph = timeline.graph
     node = int(timeline.end_s[: graph.first_transfer].argmax())
@@ -117,7 +125,8 @@ def critical_path(timeline: Timeline) -> list[int]:
 def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
     """How long the transfer that reached each task last was under way, and the all-to-all that it came out of took.
 
-    Both of shape ``(tasks,)``, 0 where there is none.
+    Both of shape ``(tasks,)``, 0 where there is none. Transfers are sorted by the task that they reach and then by
+    arrival; of several writes to one task the last one stays, which is that of the latest.
     """
     graph = timeline.graph
     seconds = timeline.end_s - timeline.start_s
@@ -131,11 +140,13 @@ def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
 
 
 def _peak_by_rank(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray:
+    """Most that is live at once on each rank, where a pair weighs what its stage does, shape ``(ranks,)``."""
     during, _ = live_by_task(schedule, weight_of_stage)
     return np.maximum.reduceat(during, schedule.first_task_of_rank[:-1])
 
 
 def _sum_by_rank(timeline: Timeline, of_task: FloatArray) -> FloatArray:
+    """Sum of what tasks have, of shape ``(tasks,)``, on each rank, shape ``(ranks,)``."""
     return np.bincount(timeline.rank, weights=of_task, minlength=timeline.ranks).astype(np.float64)
 
 

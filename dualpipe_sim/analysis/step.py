@@ -1,6 +1,7 @@
 """What a timeline means for training, where a model is known: step time, throughput, MFU, hidden all-to-all.
 
-The pipeline's timeline ends with its last op. A step goes on: gradients are reduced, then the optimizer steps.
+The pipeline's timeline ends with its last op. A step goes on: gradients are reduced over the GPUs that hold the same
+parameters, then the optimizer steps. Only what the reduction takes beyond the last op makes the step longer.
 """
 
 from __future__ import annotations
@@ -111,6 +112,9 @@ def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     A gradient is 4 bytes a parameter. Those of a layer (or embedding, or head) are there when its last W ends; with
     ``overlapped`` they leave in that order, one after the other, else all after the rank's last op. All-to-alls and
     transfers that use the same links are not in their way.
+
+    The reduction of a rank is a queue of one server: each piece starts when it is there and the one before it is
+    through. Pieces of 2 s that are there at 1 s and at 2 s are through at 3 s and at 5 s.
     """
     ends_s: FloatArray = np.maximum.reduceat(timeline.task_end_s, timeline.first_task_of_rank[:-1])
     reduction = costs.job.step_end.reduction
@@ -135,7 +139,11 @@ def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
 
 
 def _gradient_ready_s(timeline: Timeline) -> dict[tuple[int, Unit], float]:
-    """Return when the last W of each (stage, unit) ends."""
+    """Return when the last W of each (stage, unit) ends.
+
+    A table ``last_s`` of shape ``(stages, units)`` takes the latest end over all W phases at once; -1 is where a stage
+    has no such unit. The W part of a full backward is a phase of kind W too.
+    """
     graph = timeline.graph
     units = [_owner(phase.unit) for phase in graph.phases]
     numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
@@ -143,7 +151,7 @@ def _gradient_ready_s(timeline: Timeline) -> dict[tuple[int, Unit], float]:
     stage = graph.schedule.stage[graph.op_of_node[weights]]
     number = np.array([numbers[unit] for unit in units])[graph.phase[weights]]
     last_s = np.full((graph.schedule.placement.stages, len(numbers)), -1.0)
-    np.maximum.at(last_s, (stage, number), timeline.end_s[weights])
+    np.maximum.at(last_s, (stage, number), timeline.end_s[weights])  # ``at``: a place is there for each micro-batch
     return {
         (int(stage), unit): float(last_s[stage, number])
         for unit, number in numbers.items()
@@ -153,7 +161,7 @@ def _gradient_ready_s(timeline: Timeline) -> dict[tuple[int, Unit], float]:
 
 
 def _owner(unit: int | str) -> Unit | None:
-    """Return whose weights a unit's phases work on; multi-token prediction shares the head."""
+    """Return whose weights a unit's phases work on, None for no weights; multi-token prediction shares the head."""
     if isinstance(unit, int):
         return unit
     owners: dict[str, Unit] = {"embedding": "embedding", "head": "head", "mtp head": "head"}
@@ -170,7 +178,11 @@ def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:
 
 
 def _reduction_bytes_per_s(ranks: int, copies: int, costs: JobStageCosts) -> float:
-    """Return the bandwidth of the slowest links among those that hold the same parameters."""
+    """Return the bandwidth of the slowest links among the GPUs that hold the same parameters.
+
+    These are a rank's data-parallel group. Where several pipes hold a copy of the model each, a stage's copies are on
+    different ranks, and the group reaches over all ranks.
+    """
     gpus = costs.job.data_parallel * (ranks if copies > 1 else 1)
     cluster = costs.cluster
     return (cluster.nvlink if gpus <= cluster.gpus_per_node else cluster.infiniband).bytes_per_s
