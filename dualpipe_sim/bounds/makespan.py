@@ -1,8 +1,13 @@
 """Proved lower bounds: no simulated makespan is shorter.
 
-Tasks of a rank run one after the other, and one that waits for nothing inside always takes the same time. So what a
-rank has to do, after the earliest moment at which its first input can be there and before what others still have to do
-with its last output, is a bound; where links or SMs are shared, tasks only last longer.
+Tasks of a rank run one after the other, so a rank is busy for the sum of its tasks at least. Nothing can start before
+the first micro-batch has come down to the rank (the *head*), and when the rank is done with its last backward, the
+gradient still has to go up to the pipe's first stage (the *tail*). Head, work and tail of any rank are a bound. A task
+counts with its least time, all inputs there; where links or SMs are shared, tasks only last longer.
+
+:func:`order_bound_s` knows the order and takes its very tasks. :func:`placement_bound_s` knows only where the stages
+are; it takes the least work over all orders, and a memory limit, if there is one, gives a third bound. Times of stages
+are arrays of shape ``(stages,)``; :class:`Least` and :class:`Reach` hold those that both need.
 """
 
 from __future__ import annotations
@@ -43,10 +48,17 @@ class TaskTime(NamedTuple):
 
 
 def task_time(phases: Sequence[Phase]) -> TaskTime:
-    """Return the least seconds of a task of these phases."""
+    """Return the least seconds of a task of these phases.
+
+    It plays the one task: each phase starts when its lane is free and what it waits for inside the task has ended. A
+    pair of an F of 2 s and a B of 3 s on one lane:
+
+    >>> task_time([Phase(Lane.COMPUTE, 2.0, F), Phase(Lane.COMPUTE, 3.0, B, half=1)])
+    TaskTime(whole_s=5.0, forward_s=2.0, backward_s=5.0)
+    """
     free_s = dict.fromkeys(Lane, 0.0)
     ends_s: list[float] = []
-    output_s: dict[int, float] = {}
+    output_s: dict[int, float] = {}  # the end of each half's last phase, since phases of a half stand in order
     for phase in phases:
         seconds = phase.duration_s if phase.alone_s is None else min(phase.duration_s, phase.alone_s)
         start_s = max(free_s[phase.lane], *(ends_s[local] for local in phase.after), 0.0)
@@ -104,7 +116,16 @@ class Least(NamedTuple):
 
 
 def reach(placement: Placement, least: Least, hop_s: FloatArray) -> Reach:
-    """Return the reach of each stage; ``hop_s`` are seconds of each stage's transfer to the next, ``(stages,)``."""
+    """Return the reach of each stage; ``hop_s`` are seconds of each stage's transfer to the next, ``(stages,)``.
+
+    Each pipe is walked down once and up twice, adding up what one micro-batch alone would take. Two stages with F = 1,
+    B = 2 and a transfer of 0.5: the second starts F at 1.5 and B at 2.5, the first starts B at 5; after the second's
+    last B, 0.5 + 2 are still to come.
+
+    >>> from dualpipe_sim.order.placement import linear
+    >>> reach(linear(2), Least(np.array([1.0, 1.0]), np.array([2.0, 2.0]), np.zeros(2)), np.array([0.5, 0.0]))
+    Reach(forward_s=array([0. , 1.5]), backward_s=array([5. , 2.5]), onward_s=array([0. , 2.5]))
+    """
     forward_s, backward_s, onward_s = (np.zeros(placement.stages) for _ in range(3))
     begin = 0
     for pipe in placement.pipes:
@@ -153,12 +174,28 @@ def busiest_rank_s(schedule: Schedule, costs: StageCosts) -> float:
 
 
 def _tasks_by_rank(schedule: Schedule) -> Iterable[slice]:
+    """Return the rows of each rank's tasks; a rank without tasks is left out."""
     bounds = schedule.first_task_of_rank.tolist()
     return (slice(begin, end) for begin, end in pairwise(bounds) if begin < end)
 
 
 def _rank_bound_s(whole_s: FloatArray, arrives_s: FloatArray, leaves_s: FloatArray) -> float:
-    """Return the most that any first task's arrival, the work from it to a last task, and what follows sum to."""
+    """Return the most that any first task's arrival, the work from it to a last task, and what follows sum to.
+
+    For every two tasks i <= j of the rank, ``arrives_s[i]``, the work of i to j and ``leaves_s[j]`` are a bound. The
+    work is a difference of running sums, ``done_s[j] - (done_s[i] - whole_s[i])``, so the best i for each j is a
+    running maximum, and one pass over the tasks finds the best of all i and j. Below it is 10 + 3 + 4, from the second
+    task to itself:
+
+    >>> _rank_bound_s(np.array([2.0, 3.0]), np.array([1.0, 10.0]), np.array([0.0, 4.0]))
+    17.0
+
+    Args:
+        whole_s: least seconds of each of the rank's tasks in their order, shape ``(tasks,)``.
+        arrives_s: earliest moment at which a task's inputs can be there, same shape.
+        leaves_s: least seconds from a task's end to the step's, same shape.
+
+    """
     done_s = np.cumsum(whole_s)
     latest_s = np.maximum.accumulate(arrives_s - (done_s - whole_s))  # of all that start up to here
     return float((latest_s + done_s + leaves_s).max())
@@ -171,7 +208,10 @@ def _arrives_s(shape: TaskShape, reached: Reach) -> float:
 
 
 def _leaves_s(shape: TaskShape, time: TaskTime, reached: Reach) -> float:
-    """Return the least seconds from a task's end to the step's; its output may have been ready before."""
+    """Return the least seconds from a task's end to the step's.
+
+    They count from the backward's output, which a pair may have ready before it ends; that part is taken off.
+    """
     kind, stage = shape[-1]
     if kind not in _BACKWARD:
         return 0.0
@@ -179,7 +219,10 @@ def _leaves_s(shape: TaskShape, time: TaskTime, reached: Reach) -> float:
 
 
 def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
-    """Return the least seconds of each stage's ops among tasks of some shapes."""
+    """Return the least seconds of each stage's ops among tasks of some shapes.
+
+    Whether alone or in a pair, an op takes at least what it takes in the shape where it is fastest.
+    """
     forward_s, backward_s, weight_s = (np.full(placement.stages, inf) for _ in range(3))
     whole_backward_s = np.full(placement.stages, inf)
     for shape, time in times.items():
@@ -225,6 +268,9 @@ def placement_bound_s(
 ) -> float:
     """Return seconds that no order's makespan is below, whatever its kinds of ops and pairs; infinite where none fits.
 
+    It is the largest of these: one micro-batch's way down a pipe and back; of any rank, head and all work; head, the
+    work up to the last backward's output, and tail; and what a memory limit says.
+
     Args:
         placement: where the stages are.
         micro_batches_of_pipe: micro-batches that enter each pipe.
@@ -237,6 +283,7 @@ def placement_bound_s(
     work = _Work(placement, np.array(micro_batches_of_pipe)[placement.pipe_of_stage], costs)
     least = _least(placement, work.times)
     reached = reach(placement, least, hops_s(placement, costs, topology))
+    # A pipe's first stage runs the last backward of a micro-batch; when that and its W are through, the way back ends.
     through_s = reached.backward_s + least.backward_s + least.weight_s
     bound_s = float(through_s[placement.is_first].max())
     for rank in range(placement.ranks):
@@ -253,7 +300,12 @@ def placement_bound_s(
 def _memory_bound_s(
     limit: MemoryLimit, rank: int, stages: list[int], micro_batches: IntArray, reached: Reach, least: Least
 ) -> float:
-    """Return the seconds that a rank must hold something, so that no more than the limit is there at any time."""
+    """Return the seconds that a rank must hold something, so that no more than the limit is there at any time.
+
+    A micro-batch keeps its activations at a stage for at least as long as it is on its way to the pipe's end and back
+    (``turn_s``). Activations x seconds, summed over all micro-batches, are an area, and below the limit it needs so
+    much time: 8 micro-batches that each hold 1 activation for 6 s need 48 / 4 = 12 s where 4 activations fit.
+    """
     kept, most = limit.activations[stages], float(limit.most[rank])
     if kept.max() > most:
         return inf
@@ -268,7 +320,7 @@ class _Work:
 
     def __init__(self, placement: Placement, micro_batches: IntArray, costs: StageCosts) -> None:
         self.micro_batches = micro_batches
-        shapes: list[TaskShape] = []
+        shapes: list[TaskShape] = []  # all that an order on this placement could be made of
         for rank in range(placement.ranks):
             stages = placement.stages_of_rank(rank)
             shapes += [((kind, stage),) for stage in stages for kind in (F, B, I, W)]
@@ -281,12 +333,26 @@ class _Work:
         return self._sum_s(stages, backward_s, lambda pair: pair.whole_s)
 
     def until_last_backward_s(self, stages: list[int]) -> float:
-        """Seconds of a rank's ops until the output of its last B or I is ready, all W left for later."""
+        """Seconds of a rank's ops until the output of its last B or I is ready, all W left for later.
+
+        Of a backward only the way to its output counts, and that may be faster in a B or in an I.
+        """
         backward_s = {stage: min(self.times[((kind, stage),)].forward_s for kind in (B, I)) for stage in stages}
         return self._sum_s(stages, backward_s, lambda pair: pair.backward_s)
 
     def _sum_s(self, stages: list[int], backward_s: Mapping[int, float], pair_s: Callable[[TaskTime], float]) -> float:
-        """Return the seconds of ops alone, less the most that pairs can save: each op is in one pair at most."""
+        """Return the seconds of ops alone, less the most that pairs can save: each op is in one pair at most.
+
+        ``saved_s[a, b]`` is what a pair of the a-th stage's F and the b-th stage's B takes less than both alone. If
+        every F had its best partner, pairs would save the sum of the rows' maxima, each as often as there are
+        micro-batches; if every B had, that of the columns' maxima. No choice of pairs saves more than either.
+
+        Args:
+            stages: the rank's stages.
+            backward_s: seconds of each stage's backward alone, as far as it counts.
+            pair_s: what counts of a pair.
+
+        """
         forward_s = {stage: self._s(F, stage) for stage in stages}
         saved_s = np.array(
             [

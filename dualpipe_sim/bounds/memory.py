@@ -1,4 +1,8 @@
-"""What a rank surely holds, from an order and a job alone: no simulated peak is lower."""
+"""What a rank surely holds, from an order and a job alone: no simulated peak is lower.
+
+No times are needed: a rank runs its tasks in order, so what is there between two tasks is what the ops so far have
+brought and freed. A running sum over the columns of the schedule says it for all ranks at once.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,7 @@ def stage_bytes(costs: JobStageCosts, state: IntArray) -> StageBytes:
         names += (["head", "mtp head"] if model.mtp_depth else ["head"]) * stage.head
         kept = [units[name] for name in names]
         activations, deferred = (sum(getattr(one, key) for one in kept) for key in UnitBytes._fields[:2])
+        # The logits of the head and of multi-token prediction are there one after the other, so the most counts.
         rows.append((activations, deferred, max((one.while_forward for one in kept), default=0)))
     return StageBytes(state, *np.array(rows, dtype=np.int64).T)
 
@@ -47,14 +52,16 @@ def stage_bytes(costs: JobStageCosts, state: IntArray) -> StageBytes:
 def least_memory_bytes(schedule: Schedule, of_stage: StageBytes) -> IntArray:
     """Return bytes that no rank's peak is below when it runs this order, shape ``(ranks,)``.
 
-    State, and what is there between two tasks, or at the end of a lone F: the order alone says it. What comes and goes
-    within a task and stage boundaries' tensors are left out.
+    It counts state, and what is there between two tasks or at the end of a lone F, which the order alone says. What
+    comes and goes within a task is left out, and so are the tensors between stages. With activations of 10 at a stage,
+    0F0, 0F1, 0B0, 0B1 leave 10, 20, 10, 0: at least 20.
     """
     kind, stage = schedule.kind, schedule.stage
     kept, deferred = of_stage.activations[stage], of_stage.deferred[stage]
     change = np.select([kind == F, kind == B, kind == I, kind == W], [kept, -kept, deferred - kept, -deferred])
     # Ranks begin and end with nothing, so the running sum may pass from one to the next.
     after_op = np.cumsum(change)
+    # Between the two ops of a pair nothing is sure, so only the last op of each task counts.
     last_op = np.append(schedule.first_op[1:], len(kind)) - 1
     logits = np.where(kind[last_op] == F, of_stage.while_forward[stage[last_op]], 0)
     most = np.maximum.reduceat(after_op[last_op] + logits, schedule.first_task_of_rank[:-1])
