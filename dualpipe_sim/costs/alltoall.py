@@ -1,8 +1,12 @@
 """The all-to-all of expert parallelism over two tiers: bytes on each, and seconds alone on an idle network.
 
 A token crosses InfiniBand once for each other node that holds one of its experts, to the GPU of the same place
-there, and goes on over NVLink to each GPU that does (DeepSeek-V3 report, https://arxiv.org/abs/2412.19437,
-section 3.2.2). The two tiers work at the same time on chunks of tokens, and the slower one sets the pace.
+there, and goes on over NVLink to each GPU of that node that holds one (DeepSeek-V3 report,
+https://arxiv.org/abs/2412.19437, section 3.2.2). The two tiers work at the same time on chunks of tokens, and the
+slower one sets the pace.
+
+With even routing a token's experts are on ``distinct_nodes`` nodes on average, its own node among them as often as any
+other. Of N nodes, (N - 1) / N of those are other nodes, and the token crosses for each of them.
 """
 
 from __future__ import annotations
@@ -104,6 +108,7 @@ class AllToAll:
         kernel, group = self.kernel, self.group
         sms = kernel.saturating_sms if sms is None else sms
         share = kernel.link_share(sms)
+        # Tokens over the NIC and tokens over NVLink, each counted once for every time that it is sent.
         crossing = tokens * group.distinct_nodes * (group.nodes - 1) / group.nodes * skew
         forwarded = tokens * group.distinct_gpus * (group.gpus_per_node - 1) / group.gpus_per_node * skew
         alone = Exchange(
@@ -114,7 +119,7 @@ class AllToAll:
             latency_s=kernel.launch_s if group.gpus > 1 else 0.0,
         )
         if not (crossing and forwarded):
-            return alone
+            return alone  # one tier alone has nothing to be pipelined with
         chunk, excess_s = _chunking(alone, kernel.chunk_s, crossing / kernel.channels(sms), chunk_tokens)
         return replace(alone, latency_s=alone.latency_s + excess_s, chunk_tokens=chunk)
 
@@ -140,7 +145,12 @@ class AllToAll:
 def pipelined_s(first_s: float, second_s: float, chunks: int, chunk_s: float) -> float:
     """Return the time of two tiers in a row that work on ``chunks`` equal chunks at the same time.
 
-    The second tier starts a chunk when the first is done with it; each spends ``chunk_s`` a chunk on top.
+    The second tier starts a chunk when the first is done with it; each spends ``chunk_s`` a chunk on top. The first
+    chunk passes both tiers, and each further one ends as much later as the slower tier takes. Tiers of 8 s and 4 s with
+    two chunks and 1 s a chunk on top take 5 s and 3 s a chunk, so 5 + 3 + 5:
+
+    >>> pipelined_s(8.0, 4.0, chunks=2, chunk_s=1.0)
+    13.0
     """
     first, second = first_s / chunks + chunk_s, second_s / chunks + chunk_s
     return first + second + (chunks - 1) * max(first, second)
@@ -149,7 +159,11 @@ def pipelined_s(first_s: float, second_s: float, chunks: int, chunk_s: float) ->
 def best_chunks(first_s: float, second_s: float, chunk_s: float, most: int) -> int:
     """Return the number of chunks, 1 to ``most``, that makes two pipelined tiers fastest.
 
-    Their time is max + min / n + (n + 1) x chunk_s, least at n = sqrt(min / chunk_s).
+    Their time is max + min / n + (n + 1) x chunk_s, least at n = sqrt(min / chunk_s). The best whole number is one of
+    the two beside that.
+
+    >>> best_chunks(8.0, 4.0, chunk_s=1.0, most=10)
+    2
     """
     if chunk_s == 0:
         return most

@@ -2,6 +2,10 @@
 
 A run whose pipes have as many stages as the measured ones takes their times as they are. Cut into another number of
 stages, each stage takes its share: the measured stages' times, each weighted with how much of it lies in the new one.
+
+That is one table, ``shares``, of shape ``(stages, measured stages)``. Two measured stages of 3 s and 5 s, cut into
+four: ``[[0.5, 0], [0.5, 0], [0, 0.5], [0, 0.5]]``, and so 1.5, 1.5, 2.5 and 2.5 s. NaN stands for what was not
+measured, and spreads to all stages that need it; the error comes when somebody asks for one of these.
 """
 
 from __future__ import annotations
@@ -85,7 +89,8 @@ class MeasuredCosts:
     def _shares(self, placement: Placement) -> FloatArray:
         """How much of each measured stage lies in each stage of a placement, shape ``(stages, measured stages)``.
 
-        A pipe beyond the measured ones takes those from the first on again: all pipes hold the same model.
+        A pipe beyond the measured ones takes those from the first on again: all pipes hold the same model. Columns are
+        the measured stages of all measured pipes; a row fills those of its own pipe, and 0 stands elsewhere.
         """
         shares = np.zeros((placement.stages, self.stages * self.pipes))
         columns = (placement.pipe_of_stage % self.pipes * self.stages)[:, None] + np.arange(self.stages)
@@ -93,7 +98,10 @@ class MeasuredCosts:
         return shares
 
     def _by_stage(self) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
-        """Return times and launches of all measured stages by kind, NaN where there is none."""
+        """Return times and launches of all measured stages by kind, NaN where there is none.
+
+        Each is of shape ``(measured stages,)``. A full backward that was not measured is I and W, launched once.
+        """
         times: dict[int, FloatArray] = {}
         launches: dict[int, FloatArray] = {}
         unknown = OpTime(np.nan, np.nan)
@@ -106,13 +114,14 @@ class MeasuredCosts:
         return times, launches
 
     def _gain(self, time_s: dict[int, FloatArray]) -> float:
-        """Return how long measured pairs last over their F + B; 1 where that is not known."""
+        """Return how long measured pairs last over their F + B, in sum; 1 where that is not known."""
         apart_s = {pair: time_s[F][pair[0]] + time_s[B][pair[1]] for pair in self.pairs}
-        known = [pair for pair, seconds in apart_s.items() if seconds > 0]
+        known = [pair for pair, seconds in apart_s.items() if seconds > 0]  # NaN is not
         return sum(self.pairs[pair].time_s for pair in known) / sum(apart_s[pair] for pair in known) if known else 1.0
 
     def _pairs_on(self, placement: Placement) -> dict[tuple[int, int], OpTime]:
         """Return what pairs of a placement's stages took, of those that are cut as the measured ones."""
+        # (stage, the measured stage that it is) of all stages that are cut as the measured ones.
         stages = [
             (stage, pipe % self.pipes * self.stages + depth)
             for stage, (pipe, depth) in enumerate(
@@ -206,7 +215,7 @@ class MeasuredStageCosts:
 
 
 class _Known(Mapping[int, FloatArray]):
-    """Seconds by kind code, of measured ops."""
+    """Seconds by kind code, of measured ops: each computed when it is asked for, so that only what is needed raises."""
 
     def __init__(self, costs: MeasuredStageCosts) -> None:
         self._costs = costs
@@ -224,6 +233,12 @@ class _Known(Mapping[int, FloatArray]):
 
 
 def _weighted(weights: FloatArray, seconds: FloatArray) -> FloatArray:
-    """Return weighted sums, NaN only where something that counts is NaN; shape ``(stages,)``."""
+    """Return weighted sums, NaN only where something that counts is NaN; shape ``(stages,)``.
+
+    A matrix product would not do: there 0 x NaN is NaN.
+
+    >>> _weighted(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([2.0, np.nan]))
+    array([ 2., nan])
+    """
     counted: FloatArray = np.where(weights > 0, weights * seconds, 0.0).sum(axis=1)
     return counted

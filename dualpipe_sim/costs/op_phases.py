@@ -6,8 +6,12 @@ the backward, in the order of DeepSeek's published training trace (https://githu
     compute     attn F     mlp I       mlp W        mlp F  attn I   attn W
     alltoall    combine I  dispatch F  dispatch I          combine F
 
-The forward's first layer meets the backward's last, and so on; layers left over, embedding, head and multi-token
-prediction run as they do alone. A dense layer leaves its all-to-alls out.
+The forward's first layer meets the backward's last, and so on; one such meeting is a *slot*. Layers left over,
+embedding, head and multi-token prediction run as they do alone. A dense layer leaves its all-to-alls out.
+
+A phase names those that it waits for by their place in the list of phases (``after``), and only where they are on the
+other lane: on each lane, phases run in the order listed. So the order in which parts are appended is the schedule of
+the two lanes.
 """
 
 from __future__ import annotations
@@ -78,7 +82,10 @@ def layer_backward(parts: Parts, layer: int) -> LayerBackward:
 
 
 def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
-    """Return the phases of an op that runs alone."""
+    """Return the phases of an op that runs alone, all of them in half 0.
+
+    A backward goes through the stage the other way: from what is after the layers, over the last layer to the first.
+    """
     works = WORKS[kind]
     begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
     score = _Score()
@@ -89,7 +96,11 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
 
 
 def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tuple[Phase, ...]:
-    """Return the phases of an overlapped pair of two stages' ops."""
+    """Return the phases of an overlapped pair of two stages' ops.
+
+    First comes what each half does before its layers, then the slots, then the layers that one half has more than the
+    other, then what each does behind its layers.
+    """
     down, up = forward.layers, backward.layers[::-1]
     met = min(len(down), len(up))
     score = _Score(on_demand=parts.overlap.sharing == "on-demand")
@@ -105,7 +116,8 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
 
 
 def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
-    """Yield what is before a stage's layers in F: the embedding."""
+    """Yield what is before a stage's layers in F, and so behind them in a backward: the embedding."""
+    # An op is one phase at least; in a stage that holds nothing it passes its tensor on in no time.
     if stage.empty and "F" in works:
         yield _pass_on(works)
     if stage.embedding:
@@ -124,29 +136,36 @@ def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Pl
 
 
 def _module(parts: Parts, layer: int, works: Works) -> list[Placed]:
+    """Return what a multi-token prediction module does: in F its projection, then its layer."""
     projection = [(parts.mtp[work], layer) for work in works]
     block = list(_layers(parts, (layer,), works))
     return projection + block if "F" in works else block + projection
 
 
 def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Placed]:
+    """Yield the parts of layers, one layer after the other; of a backward only those of its works, I or W or both."""
     for layer in layers:
         row = layer_forward(parts, layer) if "F" in works else layer_backward(parts, layer)
         yield from ((part, layer) for part in row if part is not None and str(Kind(part.kind)) in works)
 
 
 def _pass_on(works: Works) -> Placed:
+    """Return the part of a stage that holds nothing: it takes no time."""
     return Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0), NO_LAYER
 
 
 class _Score:
-    """Phases while they are written down."""
+    """Phases while they are written down.
+
+    Each half of a pair is a chain: its next part waits for its last one. Only the weights' parts (``mlp W`` and
+    ``attn W``) are not on the way, since the next layer's backward needs no more than the gradient from ``attn I``.
+    """
 
     def __init__(self, *, on_demand: bool = False) -> None:
         self.phases: list[Phase] = []
         self._on_demand = on_demand
         self._ended = [_NOTHING, _NOTHING]  # of each half, its last phase so far
-        self._gradient = _NOTHING  # what the next slot's backward waits for
+        self._gradient = _NOTHING  # what the next slot's backward waits for: the last part that made its gradient
 
     def chain(self, steps: Iterable[Placed], half: int) -> None:
         """Append parts that run one after the other, with the GPU to themselves."""
@@ -155,14 +174,18 @@ class _Score:
         self._gradient = self._ended[BACKWARD]
 
     def slot(self, forward: LayerForward, layer: int, backward: LayerBackward, other: int) -> None:
-        """Append a layer of the forward and one of the backward, overlapped."""
+        """Append a layer of the forward and one of the backward, overlapped.
+
+        Where neither layer has an all-to-all, all parts take as long as they do alone.
+        """
         beside = forward.dispatch is not None or backward.combine is not None
 
         def play(part: Part | None, half: int, after: int) -> int:
             if part is None:
-                return after
+                return after  # without this part, what follows waits for what is before
             return self._append(part, (layer, other)[half], half, after, beside=beside)
 
+        # Left to right as in the table above: on each lane this is the order in which phases run.
         combined = play(backward.combine, BACKWARD, self._gradient)
         attended = play(forward.attn, FORWARD, self._ended[FORWARD])
         dispatched = play(forward.dispatch, FORWARD, attended)

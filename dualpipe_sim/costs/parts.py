@@ -1,6 +1,9 @@
 """The parts that ops are made of, each with its time alone and beside what shares its GPU.
 
-A part is one phase to be: a block of a layer for one kind of work, an all-to-all, the embedding, the head.
+A part is one phase to be: a block of a layer for one kind of work, an all-to-all, the embedding, the head. It has two
+times, since an overlapped pair divides the GPU: ``alone_s`` with all SMs (or idle links) and ``beside_s`` while the
+other lane is busy. Formulas give both. A measured time takes the place of ``beside_s``, which is what traces of pairs
+show; for compute, ``alone_s`` is then computed back from it.
 """
 
 from __future__ import annotations
@@ -136,6 +139,7 @@ class Parts:
         return _always("mtp", joined)
 
     def _kind(self, layer: int) -> LayerKind:
+        """Return a layer's kind; one of multi-token prediction, numbered on, is as the model's last."""
         return self.model.layer_kinds()[min(layer, self.model.layers - 1)]
 
     @cached_property
@@ -149,6 +153,7 @@ class Parts:
         return {kind: self._layer(kind) for kind in set(self.model.layer_kinds())}
 
     def _layer(self, kind: LayerKind) -> dict[tuple[Block, Work], Part]:
+        """Return the compute parts of a kind of layer, measured ones in place of the formulas'."""
         alone = layer_compute(self.model, kind, self.load)
         beside = layer_compute(self.model, kind, self.beside)
         for (block, work), kernels in self.measured.compute.items():
@@ -164,6 +169,7 @@ class Parts:
         }
 
     def _exchange(self, alltoall: AllToAll, step: AllToAllStep) -> Part:
+        """Return the part of one all-to-all; a backward's (``combine I``) is of kind I, since W has none."""
         tokens, hidden = self.load.tokens, self.model.hidden
         alone = alltoall.exchange(
             tokens,
@@ -193,18 +199,27 @@ def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:
 
 
 def _sum(one: Compute, other: Compute) -> Compute:
+    """Return two pieces of compute as one, each kind of seconds added."""
     return Compute(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 def _with_sms(beside: Compute, share: float) -> Compute:
-    """Return a phase that ran on a share of the SMs as it runs on all of them."""
+    """Return a phase that ran on a share of the SMs as it runs on all of them.
+
+    GEMMs and attention take time in inverse proportion to SMs; what memory bounds takes the same, and the gaps between
+    kernels stay the same part of the time in kernels.
+    """
     gap = beside.gap_s / beside.busy_s if beside.busy_s else 0.0
     alone = beside._replace(gemm_s=beside.gemm_s * share, attention_s=beside.attention_s * share)
     return alone._replace(gap_s=alone.busy_s * gap)
 
 
 def _lasting(exchange: Exchange, seconds: float) -> Exchange:
-    """Return an exchange that lasts so long: slower links and latency, or, if it was shorter, fewer bytes and less."""
+    """Return an exchange that lasts so long.
+
+    Bytes cannot grow, so one that is to last longer has slower links and more latency. One that is to be shorter has
+    fewer bytes at the same bandwidth, and less latency.
+    """
     stretch = seconds / exchange.duration_s
     fewer = min(1.0, stretch)
     return replace(
@@ -218,7 +233,11 @@ def _lasting(exchange: Exchange, seconds: float) -> Exchange:
 
 
 def _flows(exchange: Exchange, alltoall: AllToAll) -> tuple[Flow, ...]:
-    """Return what an exchange puts on the links; a kernel that achieves a share of one occupies it whole."""
+    """Return what an exchange puts on the links; a kernel that achieves a share of one occupies it whole.
+
+    A kernel that achieves 80 % of a link leaves nothing for others while it runs alone. So its flow has 1/0.8 of the
+    bytes at 1/0.8 of the rate: as long as before, and the link is full.
+    """
     kernel = alltoall.kernel
     tiers: tuple[tuple[Tier, float, float, float], ...] = (
         ("infiniband", exchange.infiniband_bytes, exchange.infiniband_bytes_per_s, kernel.infiniband_efficiency),

@@ -36,7 +36,7 @@ class Phase(NamedTuple):
     """A part of an op that occupies one lane of its rank.
 
     Attributes:
-        lane: ``Lane.Lane.COMPUTE`` or ``Lane.Lane.ALLTOALL``.
+        lane: ``Lane.COMPUTE`` or ``Lane.ALLTOALL``.
         duration_s: seconds that it occupies the lane.
         kind: kind code of the work (a full backward's phases may be ``I`` and ``W``).
         name: what it does: ``op`` for a whole op, else ``attn``, ``dispatch``, ``mlp``, ``combine``, ….

@@ -1,4 +1,9 @@
-"""Stage layouts: which layers of a model each stage of a pipe holds, and where embedding, head and MTP sit."""
+"""Stage layouts: which layers of a model each stage of a pipe holds, and where embedding, head and MTP sit.
+
+Stages hold layers in order, so a split is a row of cuts: cut s is the number of layers before stage s. ``balanced``
+finds the best cuts by two dynamic programs over (stages so far, layers so far), one after the other: the first finds
+how fast the slowest stage can be, the second, among all splits that are that fast, the most even one.
+"""
 
 from __future__ import annotations
 
@@ -111,14 +116,22 @@ def explicit(choice: LayoutChoice, layers: int, mtp: int) -> tuple[StageLayers, 
 
 
 def even(layers: int, stages: int) -> tuple[int, ...]:
-    """Return equal numbers of layers; where they do not divide, the rest is spread over the depth."""
+    """Return equal numbers of layers; where they do not divide, the rest is spread over the depth.
+
+    >>> even(7, 3)
+    (2, 2, 3)
+    """
     return tuple(end - begin for begin, end in pairwise(stage * layers // stages for stage in range(stages + 1)))
 
 
 def balanced(times: DepthTimes, stages: int) -> tuple[int, ...]:
     """Return the numbers of layers that make the slowest stage fastest, exactly.
 
-    Among all such splits it is one with the least sum of squared stage times, so that the others are even too.
+    Among all such splits it is one with the least sum of squared stage times, so that the others are even too. Below,
+    the embedding takes as long as two layers:
+
+    >>> balanced(DepthTimes(layers_s=(1.0, 1.0, 1.0, 1.0), before_s=2.0), stages=2)
+    (1, 3)
     """
     ends_s = [times.before_s, *[0.0] * (stages - 2), times.after_s]
     if stages == 1:
@@ -161,6 +174,11 @@ def megatron(text: str) -> tuple[StageLayers, ...]:
 
 
 def _unroll(text: str) -> str:
+    """Return the letters of a layout with all repeats written out.
+
+    >>> _unroll("Et*3|(tt|)*2,m|L")
+    'Ettt|tt|tt|m|L'
+    """
     letters = re.sub(r"[\s,]", "", text)
     for pattern in (_GROUP, _LETTER):
         letters = pattern.sub(lambda found: found[1] * min(int(found[2]), _MOST_CHARACTERS), letters)
@@ -179,7 +197,9 @@ def _unroll(text: str) -> str:
 def _slowest_s(layers_s: Sequence[float], ends_s: Sequence[float]) -> float:
     """Return the least time that the slowest stage can have.
 
-    ``best[n]`` is that of the stages so far with the first n layers; each further stage tries all its numbers.
+    ``best[n]``, of shape ``(layers + 1,)``, is the least time of the slowest of the stages so far, if they hold the
+    first n layers. One more stage that begins at layer b and ends at n makes it the larger of ``best[b]`` and the
+    stage's own time; the best b is the least of a column in the table of all (b, n). A stage costs layers² steps.
     """
     best = _spans_s(layers_s, ends_s[0])[0]
     for end_s in ends_s[1:]:
@@ -188,7 +208,12 @@ def _slowest_s(layers_s: Sequence[float], ends_s: Sequence[float]) -> float:
 
 
 def _most_even(layers_s: Sequence[float], ends_s: Sequence[float], slowest_s: float) -> tuple[int, ...]:
-    """Return the numbers of layers with the least sum of squared stage times, no stage above ``slowest_s``."""
+    """Return the numbers of layers with the least sum of squared stage times, no stage above ``slowest_s``.
+
+    The same walk as in :func:`_slowest_s`, with a sum instead of a maximum: ``best[n]`` is now the least sum of
+    squares. Stages that take too long are infinitely bad. Each stage's table also says which beginning b was best for
+    each end n; followed back from the last layer, these are the cuts.
+    """
 
     def squared(end_s: float) -> FloatArray:
         spans_s = _spans_s(layers_s, end_s)
@@ -207,7 +232,16 @@ def _most_even(layers_s: Sequence[float], ends_s: Sequence[float], slowest_s: fl
 
 
 def _spans_s(layers_s: Sequence[float], end_s: float) -> FloatArray:
-    """Return the time of a stage with the layers from each number to each other, infinite for less than none."""
+    """Return the time of a stage with the layers from b up to n, for all b and n, shape ``(layers + 1, layers + 1)``.
+
+    It is a difference of running sums, and infinite below the diagonal, where the end is before the beginning. Layers
+    of 1 s and 2 s, and 0.5 s for what the stage has beside layers:
+
+    >>> _spans_s([1.0, 2.0], 0.5)
+    array([[0.5, 1.5, 3.5],
+           [inf, 0.5, 2.5],
+           [inf, inf, 0.5]])
+    """
     sums_s = np.array([0.0, *accumulate(layers_s)])
     spans_s = sums_s[None, :] - sums_s[:, None] + end_s
     return np.where(np.tri(len(sums_s), k=-1, dtype=bool), inf, spans_s)
