@@ -5,6 +5,10 @@ stream, sends and receives to one communication stream (NCCL's), which runs them
 waits for all compute that was issued before it: NCCL's stream waits for the stream that it is called from
 (https://docs.pytorch.org/docs/stable/distributed.html). It moves data once its peer is there as well, and holds both
 sides' streams until then. An op waits for the tensors it receives, so also for all that was issued before them.
+
+Here each message, a send and its receive, is one transfer of the graph. What it waits for is two lists of edges: the
+last task that either side issued before it, and the message before it on either side's stream. The order of messages
+comes from :func:`~dualpipe_sim.order.messages.messages_in_order`; all ranks agree on it, so that no circle can arise.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ def issued(schedule: Schedule, consumer: IntArray) -> Issued:
 
     """
     messages = messages_in_order(schedule)
+    # The graph knows a transfer by the op that needs it, a message by its tensor: the same three numbers.
     columns = (column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch))
     transfer_of = {  # by what equals the tensor
         ("F" if kind == F else "B", stage, micro_batch): transfer
@@ -60,16 +65,25 @@ def issued(schedule: Schedule, consumer: IntArray) -> Issued:
 
 
 def _after_task(schedule: Schedule, messages: list[Message]) -> Waits:
-    """What a rank issued before a message is a count of its tasks; the last of them is the one to wait for."""
+    """Return (task, message) for both sides of every message.
+
+    A program says how many of its tasks a rank issues before a message; the last of these is the one to wait for. A
+    rank's tasks have consecutive numbers, so that is its first task's number + the count - 1. Where the count is 0
+    there is nothing to wait for.
+    """
     sides = [(message.source, message.tasks_before_send) for message in messages]
     sides += [(message.target, message.tasks_before_receive) for message in messages]
-    rank, before = np.array(sides, dtype=np.int64).reshape(-1, 2).T
+    rank, before = np.array(sides, dtype=np.int64).reshape(-1, 2).T  # (reshaped for the case of no messages)
     task = schedule.first_task_of_rank[rank] + before - 1
     message = np.tile(np.arange(len(messages)), 2)
     return task[before > 0], message[before > 0]
 
 
 def _after_message(messages: list[Message], ranks: int) -> Waits:
+    """Return (message, message): neighbours on a rank's stream, which holds what it sends and what it receives.
+
+    Two messages between the same two ranks can be neighbours on both; that is one edge.
+    """
     of_rank: list[list[int]] = [[] for _ in range(ranks)]
     for number, message in enumerate(messages):
         of_rank[message.source].append(number)

@@ -1,4 +1,8 @@
-"""A timeline: when every phase and transfer of a task graph ran. Only this object holds times."""
+"""A timeline: when every phase and transfer of a task graph ran. Only this object holds times.
+
+Times are columns beside the graph's: ``start_s[node]`` and ``end_s[node]``, phases first and then transfers. A task's
+phases are neighbours, so the start and end of tasks are one ``reduceat`` over the phases.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +71,7 @@ class Timeline:
         """
         graph, schedule = self.graph, self.graph.schedule
         starts, ends = self.start_s.tolist(), self.end_s.tolist()
+        # In the order of what they are sorted by: rank, lane, start.
         shown: list[tuple[int, Lane, float, str, float]] = []
         for node, (rank, lane) in enumerate(zip(graph.rank.tolist(), graph.lane.tolist(), strict=True)):
             shown.append((rank, Lane(lane), starts[node], graph.label(node), ends[node]))

@@ -1,4 +1,9 @@
-"""What every op of an order waits for: the forward before it, the backward behind it, its own other half."""
+"""What every op of an order waits for.
+
+An F waits for the F of the stage before it; a B or I for the F of its own stage and for the B or I of the stage after
+it; a W for the I of its own stage. :func:`producers` says so of one op, :func:`dependencies` of all ops at once.
+Whether the output comes from another rank makes no difference here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,12 @@ _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-
 
 
 def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
-    """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I."""
+    """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I.
+
+    >>> from dualpipe_sim.order.placement import linear
+    >>> [[str(op) for op in either] for either in producers(Op(I, 0, 3), linear(2))]
+    [['0F3'], ['1B3', '1I3']]
+    """
     _, stage, micro_batch = op
     if op.kind == W:
         yield (Op(I, stage, micro_batch),)
@@ -33,8 +43,9 @@ def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
 def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     """Return (producer row, consumer row) of everything that an op waits for, shape ``(dependencies,)`` each.
 
-    A table of rows by (stage, micro-batch) for each kind makes it a look-up: the F of stage s waits for
-    ``forward_of[s - 1, micro-batch]``, and so on.
+    A table of rows by (stage, micro-batch) for each kind makes it a look-up for all ops of a kind at once: the F of
+    stage s waits for ``forward_of[s - 1, micro-batch]``, and so on. Stage numbers go on from one pipe to the next, so
+    the first stages of pipes, where s - 1 would be another pipe's, are left out.
 
     Raises:
         ScheduleError: an op that is missing, doubled, or on a rank that does not hold its stage.
@@ -59,7 +70,10 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
 
 
 def _each_once(schedule: Schedule, *kinds: Kind) -> IntArray:
-    """Return :meth:`Schedule.rows_of` some kinds, of which a (stage, micro-batch) has one at most."""
+    """Return :meth:`Schedule.rows_of` some kinds, of which a (stage, micro-batch) has one at most.
+
+    Of several the table has the last, so an op that does not find itself there is doubled.
+    """
     table = schedule.rows_of(*kinds)
     rows = np.flatnonzero(schedule.of_kinds(*kinds))
     doubled = rows[table[schedule.stage[rows], schedule.micro_batch[rows]] != rows]
@@ -81,12 +95,14 @@ def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntAr
             f"{_where(schedule, row)} is on the wrong rank: stage {schedule.stage[row]} sits on rank "
             f"{placement.rank_of_stage[schedule.stage[row]]}"
         )
+    # Tables of (stage, micro-batch) that should have an F and a backward, and that should have a W. The columns are as
+    # many as the pipe with the most micro-batches has.
     expected = (
         np.arange(forward_of.shape[1]) < np.array(schedule.micro_batches_of_pipe)[placement.pipe_of_stage][:, None]
     )
     split = np.zeros_like(expected)
     split[expected] = schedule.kind[backward_of[expected]] == I
-    split &= backward_of >= 0
+    split &= backward_of >= 0  # where no backward is, -1 has looked up the last row
     for kind, present, wanted in (
         ("F", forward_of >= 0, expected),
         ("B", backward_of >= 0, expected),
