@@ -1,4 +1,9 @@
-"""An order of F and I for any limit from 1 up: whatever has arrived runs, backwards first, as memory allows."""
+"""An order of F and I for any limit from 1 up: whatever has arrived runs, backwards first, as memory allows.
+
+Other orders are written down and then timed; this one is found by playing. Events are (time, rank): at its time, a rank
+looks at what has arrived and takes one op, or comes back when the next input arrives. W are played too, as they take
+time and free memory, but only F and I are handed on.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +27,11 @@ def as_they_come(problem: Problem) -> Lines:
         now_s, rank = heapq.heappop(events)
         writer, queue = writers[rank], queues[rank]
         if now_s < writer.clock_s - ROUNDING:
-            continue
+            continue  # still busy; it has an event of its own for when it is done
         arrivals = queue.arrivals()
         code = next((code for arrival_s, code in arrivals if arrival_s <= now_s + ROUNDING), None)
         if code is None:
+            # Nothing is here: come back when each of what is on its way arrives. What is not made yet wakes the rank.
             for arrival_s, _ in arrivals:
                 heapq.heappush(events, (arrival_s, rank))
             continue
@@ -41,7 +47,10 @@ def as_they_come(problem: Problem) -> Lines:
 
 
 class _Queue:
-    """The next F and I of each of a rank's stages, backwards first and deeper stages first."""
+    """The next F and I of each of a rank's stages, backwards first and deeper stages first.
+
+    Micro-batches of a (kind, stage) run in order, so each has one next op; dictionaries keep the order of preference.
+    """
 
     def __init__(self, problem: Problem, rank: int, end_s: list[float]) -> None:
         self._problem = problem

@@ -1,9 +1,13 @@
 """Orders made from a building block: one micro-batch's ops in slots, repeated, then squeezed.
 
-Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362. A block lays the four ops that pass tensors
-on, F down and up the V and I back up and down, into slots of one stage's op each. Every six slots the next micro-batch
-does the same, so a rank's six ops of a micro-batch fill its slots exactly, and how long a block keeps its activations
-says how many are held in the steady state.
+Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362. Time is cut into slots of one stage's op each. A block lays
+the four ops that pass a micro-batch's tensors on into slots of each rank: F down the V and up again, I back down and up
+the V. Every six slots the next micro-batch does the same. A rank has six ops of a micro-batch, F, I and W of two
+stages, so if no two of them are in the same slot modulo 6, the repeated blocks fill its slots exactly. How long a block
+keeps its activations says how many are held in the steady state.
+
+The blocks' first and last micro-batches leave slots empty. :func:`squeezed` pulls ops into them, as far as each rank
+holds no more than before.
 """
 
 from __future__ import annotations
@@ -25,7 +29,11 @@ Row: TypeAlias = dict[int, int]
 
 
 class Block(NamedTuple):
-    """Slots of the first micro-batch on one rank; down and up are the rank's first and second stage."""
+    """Slots of the first micro-batch on one rank; down and up are the rank's first and second stage.
+
+    The micro-batch passes them in this order: through all ranks' first stages, back through their second ones, and as a
+    gradient through the second ones and the first ones.
+    """
 
     forward_down: int
     forward_up: int
@@ -65,6 +73,7 @@ def _repeated(problem: Problem, rank: int, block: Block) -> Row:
     start = {(kind, stage): slot for (kind, stage), slot in zip(kinds, block, strict=True)}
     taken = {slot % _PERIOD for slot in block}
     for stage in (up, down):
+        # One of six slots in a row is free, since at most five of the rank's six ops have theirs.
         free = next(slot for slot in range(start[I, stage], start[I, stage] + _PERIOD) if slot % _PERIOD not in taken)
         taken.add(free % _PERIOD)
         start[W, stage] = free
@@ -78,6 +87,9 @@ def _repeated(problem: Problem, rank: int, block: Block) -> Row:
 def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
     """Pull each op, in the order of slots, into an earlier free one while its rank's peak does not grow.
 
+    An op stays after the op that it needs, and after the same op of the micro-batch before. If an F is pulled from slot
+    s to slot t, its pair is held in the slots t to s - 1 as well; if a W is, its pair is no longer held there.
+
     Returns:
         The most pairs that each rank holds.
 
@@ -90,7 +102,7 @@ def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
         ready = max(_slot_before(problem, slot_of, code), _slot_of_previous(problem, slot_of, code)) + 1
         target = slot
         if problem.kind(code) == F:
-            # from its slot on backwards, as far as there is room for its activation
+            # From its slot on backwards, as far as there is room for its activation in every slot on the way.
             earlier = slot - 1
             while earlier >= ready and levels[earlier] < peaks[rank]:
                 target = target if earlier in row else earlier
@@ -107,15 +119,17 @@ def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
 
 
 def _held(problem: Problem, row: Row, slots: int) -> list[int]:
-    """Pairs that a rank holds in each slot; a pair stays until its W."""
+    """(Stage, micro-batch) pairs that a rank holds in each slot, from 0 on; a pair stays until its W."""
     change = {slot: (1, 0, -1)[problem.kind(code)] for slot, code in row.items()}
     return list(accumulate(change.get(slot, 0) for slot in range(slots)))
 
 
 def _slot_before(problem: Problem, slot_of: dict[int, int], code: int) -> int:
+    """Return the slot of the op that an op needs, or -1."""
     need = problem.needs[code]
     return NOTHING if need == NOTHING else slot_of[need]
 
 
 def _slot_of_previous(problem: Problem, slot_of: dict[int, int], code: int) -> int:
+    """Return the slot of the same kind and stage's op of the micro-batch before, or -1."""
     return NOTHING if code % problem.micro_batches == 0 else slot_of[code - 1]

@@ -1,4 +1,10 @@
-"""Improve an order along its critical path: move ops that its end waits for, keep what helps."""
+"""Improve an order along its critical path: move ops that its end waits for, keep what helps.
+
+The critical path of an order is a chain of ops without a gap that leads to its end. It crosses ranks; its part on one
+rank is a block. Only a change of the chain can bring the end forward, so only moves at blocks are tried: a W out of the
+chain or into a gap before it, and an exchange of neighbours at either end of a block. A search like this is known from
+job-shop scheduling. The first move that makes the order better is kept, and the search begins anew.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +55,10 @@ def improve(problem: Problem, trial: Trial, tries: int) -> Trial:
 
 
 def moves(problem: Problem, trial: Trial) -> Iterator[Move]:
-    """Yield moves that may shorten the longest span, or else the makespan, those nearest to the end first."""
+    """Yield moves that may shorten the longest span, or else the makespan, those nearest to the end first.
+
+    The last block (number 0) ends the line, so to change the order at its end would not end the line any earlier.
+    """
     ends = [trial.end_s[line[-1]] for line in trial.lines]
     spans = [end - _start_s(problem, trial, line[0]) for end, line in zip(ends, trial.lines, strict=True)]
     for rank in dict.fromkeys((spans.index(max(spans)), ends.index(max(ends)))):
@@ -62,7 +71,12 @@ def moves(problem: Problem, trial: Trial) -> Iterator[Move]:
 
 
 def critical_blocks(problem: Problem, trial: Trial, rank: int) -> list[Block]:
-    """Return the chain of ops without a gap that ends a rank's line, rank by rank, the last block first."""
+    """Return the chain of ops without a gap that ends a rank's line, rank by rank, the last block first.
+
+    It walks back from the line's last op. If an op starts the moment its input arrives from another rank, the block
+    begins here and the chain goes on at the op that made the input; else it goes on at the op before it on the rank, if
+    that ends when this one starts; else the chain begins here.
+    """
     lines, end_s = trial.lines, trial.end_s
     place = {code: index for line in lines for index, code in enumerate(line)}
     blocks = []
@@ -82,7 +96,10 @@ def critical_blocks(problem: Problem, trial: Trial, rank: int) -> list[Block]:
 
 
 def _weight_later(problem: Problem, trial: Trial, block: Block) -> Iterator[Move]:
-    """Yield moves of a block's last W behind the block, into the next gap that holds it, and to the end."""
+    """Yield moves of a block's last W behind the block, into the next gap that holds it, and to the end.
+
+    Taken out of the block, it lets the ops behind it in the block start earlier.
+    """
     line = trial.lines[block.rank]
     source = next((k for k in range(block.last, block.first - 1, -1) if problem.kind(line[k]) == W), None)
     if source is None:
@@ -90,15 +107,20 @@ def _weight_later(problem: Problem, trial: Trial, block: Block) -> Iterator[Move
     duration_s = problem.duration_s[line[source]] - ROUNDING
     later = range(block.last + 1, len(line))
     gap = next((k for k in later if _wait_s(problem, trial, block.rank, k) >= duration_s), len(line))
+    # (targets count in the line without the W, so what stood at ``gap`` is then at ``gap - 1``)
     for target in sorted({block.last, gap - 1, len(line) - 1}):
         yield Move(block.rank, source, target)
 
 
 def _weight_earlier(problem: Problem, trial: Trial, block: Block, gaps: int) -> Iterator[Move]:
-    """Yield moves of a block's first W that is ready into the longest gaps before it."""
+    """Yield moves of a block's first W that is ready into the longest gaps before it.
+
+    A W is ready in a gap if its I stands before the gap.
+    """
     line = trial.lines[block.rank]
     place = {code: index for index, code in enumerate(line)}
     weights = [k for k in range(block.first, block.last + 1) if problem.kind(line[k]) == W]
+    # Negative, so that the longest gap sorts first.
     waits = [(-_wait_s(problem, trial, block.rank, k), k) for k in range(1, block.first + 1)]
     for _, gap in sorted(wait for wait in waits if wait[0] < -ROUNDING)[:gaps]:
         source = next((k for k in weights if place[problem.needs[line[k]]] < gap), None)

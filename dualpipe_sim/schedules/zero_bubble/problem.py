@@ -1,7 +1,16 @@
 """What an adaptive schedule is asked for, and what an order for it takes.
 
-Inside this package an op is one number, its code: ``(kind x stages + stage) x micro-batches + micro-batch`` with the
-kinds F, I and W as 0, 1 and 2. A line is one rank's ops in the order they run; lines are those of all ranks.
+Inside this package an op is one number, its *code*: ``(kind x stages + stage) x micro-batches + micro-batch`` with the
+kinds F, I and W as 0, 1 and 2. So codes count through all F, stage by stage, then all I, then all W, and what is known
+of each op is a list by code. With 2 stages and 3 micro-batches::
+
+    code  0   1   2   3   4   5   6   7   8   9   10  11  12  13  14  15  16  17
+    op    0F0 0F1 0F2 1F0 1F1 1F2 0I0 0I1 0I2 1I0 1I1 1I2 0W0 0W1 0W2 1W0 1W1 1W2
+
+``code // micro_batches`` is the op's *(kind, stage)*, also one number; ``code // of_kind`` its kind; ``code + of_kind``
+the W of an I. A *line* is one rank's ops in the order they run; *lines* are those of all ranks.
+
+These are plain lists and not arrays, since searches read them one op at a time, millions of times.
 """
 
 from __future__ import annotations
@@ -90,7 +99,7 @@ class Problem:
 
     @cached_property
     def stage_s(self) -> list[list[float]]:
-        """Seconds of each stage, by kind."""
+        """Seconds of each stage's ops, by kind: ``stage_s[kind][stage]``."""
         times = self.times
         return [times.forward_s.tolist(), times.backward_input_s.tolist(), times.backward_weight_s.tolist()]
 
@@ -106,7 +115,13 @@ class Problem:
 
     @cached_property
     def needs(self) -> list[int]:
-        """The op whose output each op waits for, by code, or NOTHING."""
+        """The op whose output each op waits for, by code, or NOTHING.
+
+        One is enough: F waits for F of the stage before, I for I of the stage after (on the last stage for its own F),
+        W for its own I. That an I also needs its own F follows, since the I of the stage after needs that as well.
+        With 2 stages and 3 micro-batches, code by code: nothing for 0F, 0 to 2 for 1F, 9 to 11 for 0I, 3 to 5 for 1I,
+        6 to 11 for W.
+        """
         batch, first, last = self.micro_batches, self.of_kind - self.micro_batches, 2 * self.of_kind
         forwards = [*[NOTHING] * batch, *range(first)]
         inputs = [*range(self.of_kind + batch, last), *range(first, self.of_kind)]
@@ -114,7 +129,7 @@ class Problem:
 
     @cached_property
     def feeds(self) -> list[int]:
-        """The F or I that waits for the output of each F and I, by code, or NOTHING."""
+        """The F or I that waits for the output of each F and I, by code, or NOTHING: ``needs`` the other way round."""
         fed = [NOTHING] * (2 * self.of_kind)
         for code, need in enumerate(self.needs[: 2 * self.of_kind]):
             if need != NOTHING:
@@ -123,22 +138,31 @@ class Problem:
 
     @cached_property
     def delay_s(self) -> list[float]:
-        """Seconds that what an op waits for is under way, by code."""
+        """Seconds that what an op waits for is under way, by code.
+
+        By stage, an F has the hop before its stage, an I the hop after it, and a W none.
+        """
         return self._by_code([0.0, *self.hop_s, *self.hop_s, 0.0, *[0.0] * self.stages])
 
     @cached_property
     def tells(self) -> list[int]:
-        """The other rank that waits for an op of (kind, stage), by kind x stages + stage, or NOTHING."""
+        """The other rank that waits for an op of (kind, stage), by kind x stages + stage, or NOTHING.
+
+        An F's output goes to the rank of the stage after, an I's to that of the stage before. Who is told wakes up.
+        """
         return [*self._after, NOTHING, NOTHING, *self._before, *[NOTHING] * self.stages]
 
     @cached_property
     def asks(self) -> list[int]:
-        """The other rank that an F or I of (kind, stage) waits for, by kind x stages + stage, or NOTHING."""
+        """The other rank that an F or I of (kind, stage) waits for, by kind x stages + stage, or NOTHING.
+
+        It is ``tells`` the other way round, for walks from the end of a line to its beginning.
+        """
         return [NOTHING, *self._before, *self._after, NOTHING]
 
     @cached_property
     def first_start_s(self) -> list[float]:
-        """When each rank can start its first op."""
+        """When each rank can start its first op: once the first micro-batch has come down the ranks before it."""
         seconds = [0.0]
         for forward_s, hop_s in zip(self.stage_s[F][: self.ranks - 1], self.hop_s, strict=False):
             seconds.append(seconds[-1] + forward_s + hop_s)
@@ -167,11 +191,12 @@ class Problem:
 
     @cached_property
     def activations(self) -> tuple[float, float, float]:
-        """What an F, an I and a W add to their rank's activations, counted as the papers do."""
+        """What an F, an I and a W add to their rank's activations, counted as the papers do; together nothing."""
         return self.share, self.share * (self.held_for_weight - 1), -self.share * self.held_for_weight
 
     def fits(self, line: list[int]) -> bool:
         """Whether a rank that runs this line never holds more than the limit."""
+        # What an op brings is there from its start, what it frees until its end: the sums after ops are all there is.
         change = np.array(self.activations)[np.array(line) // self.of_kind]
         return bool(change.cumsum().max() <= self.limit + ROUNDING)
 
@@ -199,22 +224,30 @@ class Problem:
 
     @property
     def _after(self) -> list[int]:
+        """Of each stage but the last, the rank of the stage after it, or NOTHING where that is the same rank."""
         return [NOTHING if after == rank else after for rank, after in pairwise(self.rank_of_stage)]
 
     @property
     def _before(self) -> list[int]:
+        """Of each stage but the first, the rank of the stage before it, or NOTHING where that is the same rank."""
         return [NOTHING if before == rank else before for before, rank in pairwise(self.rank_of_stage)]
 
     def _by_code(self, by_stage: list[float]) -> list[float]:
+        """Return what ops of each (kind, stage) have, as what each op has: once for every micro-batch."""
         return [second for second in by_stage for _ in range(self.micro_batches)]
 
 
 def play(problem: Problem, lines: Lines) -> Trial | None:
-    """Return an order with its times, each op as early as it can, or None where ranks wait for each other."""
+    """Return an order with its times, each op as early as it can, or None where ranks wait for each other.
+
+    This is the engines' work in little. A rank runs on until an op's input is not there yet, and sleeps; an op whose
+    output another rank waits for wakes that rank. ``awake`` may hold a rank several times, and a rank that still cannot
+    go on just goes back to sleep. When nobody is awake, all lines are done or ranks wait for each other.
+    """
     needs, delay_s, duration_s, tells = problem.needs, problem.delay_s, problem.duration_s, problem.tells
     batch = problem.micro_batches
     end_s = [NOT_YET] * len(needs)
-    done, clock_s = [0] * problem.ranks, [0.0] * problem.ranks
+    done, clock_s = [0] * problem.ranks, [0.0] * problem.ranks  # how far each rank has come in its line, and when
     awake = list(range(problem.ranks))
     while awake:
         rank = awake.pop()

@@ -1,4 +1,10 @@
-"""Where the backwards for the weights go in an order of F and I, once times are known."""
+"""Where the backwards for the weights go in an order of F and I, once times are known.
+
+A W has to wait for its own I only, and nothing waits for it but memory. So the order of F and I is kept, and W fill
+what is left. :func:`place_weights` plays the order with a :class:`Writer` for each rank that decides when to run the
+oldest W it has put off. Whether an op may start later for a W in front of it is a list of latest starts, which
+:func:`latest_starts` finds backwards from an end that is aimed at; :func:`better_weights` tries ever earlier ends.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +23,8 @@ def better_weights(problem: Problem, lines: Lines, best: Trial) -> Trial:
     Args:
         problem: times and limit.
         lines: F and I of each rank in the order they run.
-        best: the same with no op waiting for a W. First the aim is to idle as long as it does, then ever shorter.
+        best: the same with no op waiting for a W. Its idle time, the longest span less the work of the busiest rank,
+            is the first aim; smaller and smaller parts of it are the next ones.
 
     """
     for part in _AIMS:
@@ -40,6 +47,7 @@ def place_weights(problem: Problem, lines: Lines, latest_s: Sequence[float] = ()
         latest_s: how late each F and I may start without harm, by code; by default none may wait for a W.
 
     """
+    # The same walk as in :func:`~dualpipe_sim.schedules.zero_bubble.problem.play`, with W put in between.
     end_s = [NOT_YET] * (3 * problem.of_kind)
     writers = [Writer(problem, end_s) for _ in lines]
     done = [0] * problem.ranks
@@ -112,19 +120,24 @@ class Writer:
         self._end_s[code] = self.clock_s
         self._held += self._adds[code // self._of_kind]
         self.order.append(code)
-        if self._of_kind <= code < 2 * self._of_kind:
+        if self._of_kind <= code < 2 * self._of_kind:  # an I, which leaves a W to do
             self.deferred.append(code + self._of_kind)
 
 
 def latest_starts(problem: Problem, lines: Lines, idle_s: float) -> list[float]:
     """Return how late each F and I may start if no rank is to idle longer than ``idle_s`` in its span, by code.
 
-    Found backwards from the end of each rank's span: an op must leave time for those behind it on its rank, for the
-    W of each I among them, and for what becomes of its output on other ranks.
+    Found backwards from the end of each rank's span, by the same walk as in ``play`` from the lines' ends: a rank goes
+    back until the op that its output feeds has no latest start yet. Three things limit an op:
+
+    - ``follow_s``: it must end before the latest start of the op behind it on its rank.
+    - ``latest_s[fed] - delay_s[fed]``: its output must arrive before the latest start of the op that needs it.
+    - ``work_s``: from its start on, its rank must have time for all of the line's ops from it on, each I with its W.
     """
     feeds, delay_s, duration_s, asks = problem.feeds, problem.delay_s, problem.duration_s, problem.asks
     batch, of_kind = problem.micro_batches, problem.of_kind
     latest_s = [math.nan] * (2 * of_kind)
+    # The end of each rank's span: its first possible start, all its work, and as long as it may idle.
     follow_s = [start + busy + idle_s for start, busy in zip(problem.first_start_s, problem.busy_s, strict=True)]
     work_s = list(follow_s)
     left = [len(line) for line in lines]
