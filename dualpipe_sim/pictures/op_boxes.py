@@ -1,4 +1,8 @@
-"""Ops as pictures show them: the halves of an overlapped pair side by side, stages of a rank in shades."""
+"""Ops as pictures show them: the halves of an overlapped pair side by side, stages of a rank in shades.
+
+The two ops of a pair run at once, which one row of a chart cannot show, so the pair's box is split in two. Colours tell
+kinds apart; the shades of a colour tell the stages of one rank apart.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from dualpipe_sim.order.schedule import Schedule
 def op_boxes_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
     """Return where each op's box begins and ends, shape ``(ops,)`` each, in the schedule's order.
 
-    The two ops of a pair run at once; the box of the forward comes first and takes as much of the pair as F lasts
-    beside B where they run alone.
+    The two ops of a pair run at once. The box of the forward comes first and takes the share of the pair that F has of
+    F + B where they run alone: a pair of 6 s of an F of 2 s and a B of 4 s is drawn as 2 s and 4 s.
     """
     schedule = timeline.graph.schedule
     task = schedule.task_of_op
-    begin_s, end_s = timeline.task_start_s[task], timeline.task_end_s[task]
+    begin_s, end_s = timeline.task_start_s[task], timeline.task_end_s[task]  # (copies, so they may be written to)
     forward = forward_of_pairs(schedule)
     split_s = begin_s[forward] + _forward_share(timeline) * (end_s - begin_s)[forward]
     end_s[forward] = begin_s[forward + 1] = split_s
@@ -29,7 +33,12 @@ def op_boxes_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
 def shade_of_stage(placement: Placement) -> IntArray:
     """Return the place of each stage among the stages of its rank, from 0, shape ``(stages,)``.
 
-    It tells opposed pipes apart, and the turns of one pipe that passes over the ranks more than once.
+    It tells opposed pipes apart, and the turns of one pipe that passes over the ranks more than once. Stages sorted by
+    rank (stably, so lowest first) stand at 0, 1, 2, …; less where their rank begins, that is their place on the rank.
+
+    >>> from dualpipe_sim.order.placement import v_shape
+    >>> shade_of_stage(v_shape(2))
+    array([0, 0, 1, 1])
     """
     by_rank = np.argsort(placement.rank_of_stage, kind="stable")
     rank = placement.rank_of_stage[by_rank]
@@ -44,7 +53,7 @@ def forward_of_pairs(schedule: Schedule) -> IntArray:
 
 
 def _forward_share(timeline: Timeline) -> FloatArray:
-    """Return the forward's share of each pair: as the two ops last on their own, or half where that is not known."""
+    """Return the forward's share of each pair, shape ``(pairs,)``: half where no op runs alone to tell."""
     schedule = timeline.graph.schedule
     forward = forward_of_pairs(schedule)
     alone_s = _alone_s(timeline)
@@ -58,7 +67,8 @@ def _forward_share(timeline: Timeline) -> FloatArray:
 def _alone_s(timeline: Timeline) -> FloatArray:
     """Mean seconds of each kind and stage outside pairs, NaN where none is, shape ``(kinds, stages)``.
 
-    Where a stage runs no full backward outside pairs, it is I and W together.
+    Where a stage runs no full backward outside pairs, it is I and W together. Kind and stage are one number, kind x
+    stages + stage, so that one ``bincount`` sums all of them; it is reshaped into a table at the end.
     """
     schedule = timeline.graph.schedule
     alone = schedule.partner < 0

@@ -1,6 +1,8 @@
 """Artists that look at the size they are drawn at: borders thin out and labels vanish where cells are crowded.
 
-They measure when they draw, so zooming, resizing and saving at another resolution need no redrawing of the chart.
+They measure when they draw, so zooming, resizing and saving at another resolution need no redrawing of the chart. The
+measure is how many printer's points a second and a row take (:func:`drawn_size`); a cell's width in points is then its
+seconds times the first, so that all cells are judged by one array operation.
 """
 
 from __future__ import annotations
@@ -125,13 +127,19 @@ class CellLabels(Artist):
         self.set_in_layout(False)
 
     def shown(self, renderer: RendererBase) -> tuple[IntArray, float]:
-        """Return which boxes have their label drawn at the size they are drawn now, and its size in points."""
+        """Return which boxes have their label drawn at the size they are drawn now, and its size in points.
+
+        ``filling_pt`` is the size of text that would just fill each box: its width in points over the width of its
+        label in ems. The size taken is the 5th percentile, so that it fits 95 % of the boxes in view, within what one
+        can read and what a row's height allows.
+        """
         nothing = np.empty(0, dtype=np.int64), SMALLEST_NUMBER_PT
         points, seen = drawn_size(self.axes), self._in_view()
         lines = max(text.count("\n") + 1 for text in self.labels.texts) if len(self.labels.texts) else 1
         tallest_pt = min(LARGEST_NUMBER_PT, points.row * self._band.height * _NUMBER_HEIGHT_SHARE / lines)
         if tallest_pt < SMALLEST_NUMBER_PT or not seen.any():
             return nothing
+        # Numbers are to look alike, so each has the room of the widest; else 9 would be shown where 10 is not.
         width_em = self._widths_em(renderer)
         needed_em = width_em[seen].max() if self._alike else width_em
         filling_pt = self._in_view_s().width_s() * points.second * _NUMBER_SHARE / needed_em
@@ -159,12 +167,16 @@ class CellLabels(Artist):
         return Boxes(self.boxes.row, self.boxes.begin_s.clip(left, right), self.boxes.end_s.clip(left, right))
 
     def _in_view(self) -> BoolArray:
+        """Which boxes can be seen now, shape ``(boxes,)``."""
         top, bottom = sorted(self.axes.get_ylim()) if self.axes else (0.0, 0.0)
         seen: BoolArray = (self._in_view_s().width_s() > 0) & (top <= self.boxes.row) & (self.boxes.row <= bottom)
         return seen
 
     def _widths_em(self, renderer: RendererBase) -> FloatArray:
-        """Width of each box's label in units of the font's size."""
+        """Width of each box's label in units of the font's size (ems), shape ``(boxes,)``.
+
+        Measuring is slow, and few texts differ in width: each is measured once, and numbers once for each length.
+        """
         patterns = [_DIGIT.sub("0", text) for text in self.labels.texts]  # digits are equally wide
         width_em = {pattern: _width_em(pattern, renderer) for pattern in set(patterns)}
         widths: FloatArray = np.array([width_em[pattern] for pattern in patterns])[self.labels.text]
@@ -218,7 +230,7 @@ class BandLocator(Locator):
 
 
 def _corners(boxes: Boxes, band: Band) -> FloatArray:
-    """Corners of boxes in a band of their rows, shape ``(boxes, 4, 2)``."""
+    """Corners of boxes in a band of their rows, shape ``(boxes, 4, 2)``: four corners, each (time, row)."""
     middle = boxes.row + band.middle
     upper, lower = middle - band.height / 2, middle + band.height / 2
     x = np.stack([boxes.begin_s, boxes.end_s, boxes.end_s, boxes.begin_s], axis=1)

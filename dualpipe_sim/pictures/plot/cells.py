@@ -1,4 +1,9 @@
-"""What a Gantt chart shows, as columns: a cell for each op, a box around each overlapped pair. No drawing here."""
+"""What a Gantt chart shows, as columns: a cell for each op, a box around each overlapped pair. No drawing here.
+
+A *box* is a rectangle: a row and a span of time. A *cell* is a box with what decides its look. Rows are those of the
+window, so a rank that is not shown has row -1, and what has no row, or lies outside the time shown, is left out here
+and never drawn.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ class Boxes(NamedTuple):
     end_s: FloatArray
 
     def where(self, chosen: BoolArray | IntArray) -> Boxes:
-        """Return some of the boxes."""
+        """Return some of the boxes, by a mask or by their places."""
         return Boxes(self.row[chosen], self.begin_s[chosen], self.end_s[chosen])
 
     def width_s(self) -> FloatArray:
@@ -41,6 +46,8 @@ class Boxes(NamedTuple):
 
 class Band(NamedTuple):
     """The part of a row of height 1 that boxes fill.
+
+    A row's middle is at its number, and the axis counts downward, as rank 0 is on top.
 
     Attributes:
         middle: below the middle of the row by so much.
@@ -61,7 +68,7 @@ class Cells(NamedTuple):
         shade: place of the op's stage among the stages of its rank, from 0.
         pipe: pipe of the op's stage.
         micro_batch: its micro-batch, counted in its pipe.
-        paired: whether the border is that of an overlapped pair around it.
+        paired: whether the op is half of an overlapped pair, so that the border is the pair's.
         in_colour: whether its micro-batch keeps its colour.
 
     """
@@ -100,7 +107,7 @@ def op_cells(timeline: Timeline, window: Window) -> Cells:
 
 
 def phase_cells(timeline: Timeline, window: Window, node: IntArray) -> Cells:
-    """Return a cell for each of some phases, on the row of its rank."""
+    """Return a cell for each of some phases, given as nodes, on the row of its rank; none has a pair's border."""
     graph = timeline.graph
     kind = np.array([phase.kind for phase in graph.phases])[graph.phase[node]]
     boxes = Boxes(window.row_of_rank[timeline.rank[graph.task[node]]], timeline.start_s[node], timeline.end_s[node])
@@ -124,6 +131,7 @@ def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
 
 
 def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:
+    """Return cells for boxes, each of which is the op in a row of the schedule, or a part of it."""
     schedule = timeline.graph.schedule
     placement, stage, micro_batch = schedule.placement, schedule.stage[op], schedule.micro_batch[op]
     return Cells(

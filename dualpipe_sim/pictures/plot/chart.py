@@ -1,4 +1,10 @@
-"""One chart: cells on rows, pairs in their borders, labels, transfers and the legend they ask for."""
+"""One chart: cells on rows, pairs in their borders, labels, transfers and the legend they ask for.
+
+A chart may have tens of thousands of cells, too many for an artist each. Cells of one look (kind, shade, in a pair or
+not) are a :class:`Group` and one collection of polygons. The same cells are there once more as strips of mean colour;
+polygons draw themselves where cells are wide enough, strips where they are not, and which it is they find out when they
+are drawn, at any zoom.
+"""
 
 from __future__ import annotations
 
@@ -179,7 +185,11 @@ def _kinds_in_colour(contents: Sequence[Content]) -> set[int]:
 
 
 def _groups(cells: Cells, shades: int, theme: Theme) -> Iterator[Group]:
-    """Yield the cells of each look: by kind and shade, with a border of their own or within that of a pair."""
+    """Yield the cells of each look: by kind and shade, with a border of their own or within that of a pair.
+
+    A look is one number, (kind x shades + shade) x 2 + paired, so that one ``unique`` finds those that there are; they
+    are taken apart again by ``divmod``. Cells of micro-batches that do not keep their colour are one group more.
+    """
     look = (cells.kind * shades + cells.shade) * 2 + cells.paired
     for code in np.unique(look[cells.in_colour]).tolist():
         of_kind, paired = divmod(code, 2)
@@ -213,6 +223,7 @@ def _draw_groups(ax: Axes, groups: Sequence[Group], band: Band, narrow_s: float)
 
 
 def _draw_lanes(ax: Axes, lanes: LaneCells, shades: int, look: Look) -> None:
+    """Draw the compute lane and the all-to-all lane of each rank, below its ops."""
     theme, bands = look.theme, look.bands
     narrow_s = _narrow_s([lanes.compute.boxes])
     phases = [group._replace(label=f"compute {group.label}") for group in _groups(lanes.compute, shades, theme)]
@@ -229,6 +240,7 @@ def _draw_lanes(ax: Axes, lanes: LaneCells, shades: int, look: Look) -> None:
 
 
 def _phase_names(lanes: LaneCells, shades: int, band: Band) -> CellLabels:
+    """Return the names of compute phases that keep their colour."""
     shown, inks = lanes.compute.in_colour, _InkTable(shades)
     cells = lanes.compute.where(shown)
     labels = Labels(lanes.names, lanes.compute_name[shown], inks.inks, inks.of(cells))
@@ -236,6 +248,7 @@ def _phase_names(lanes: LaneCells, shades: int, band: Band) -> CellLabels:
 
 
 def _alltoall_names(lanes: LaneCells, band: Band, theme: Theme) -> CellLabels:
+    """Return the names of all-to-alls, one for each phase, on its longest piece; inks are (hidden, exposed)."""
     named = lanes.in_colour & (lanes.alltoall_name >= 0)
     inks = ink_on(theme.hidden), ink_on(theme.exposed)
     labels = Labels(lanes.names, lanes.alltoall_name[named], inks, lanes.exposed[named].astype(np.int64))
@@ -243,6 +256,7 @@ def _alltoall_names(lanes: LaneCells, band: Band, theme: Theme) -> CellLabels:
 
 
 def _numbers(content: Content, look: Look) -> CellLabels:
+    """Return the micro-batches' numbers on their cells."""
     cells = content.cells.where(_numbered(content.cells, look.numbers) & content.cells.in_colour)
     inks = _InkTable(content.shades)
     texts = [str(number) for number in range(int(cells.micro_batch.max(initial=-1)) + 1)]
@@ -251,7 +265,7 @@ def _numbers(content: Content, look: Look) -> CellLabels:
 
 
 class _InkTable:
-    """The ink that shows on each kind and shade."""
+    """The ink that shows on each kind and shade, in a list by kind x shades + shade."""
 
     def __init__(self, shades: int) -> None:
         self._shades = shades
@@ -267,7 +281,11 @@ def _numbered(cells: Cells, numbers: Numbers) -> BoolArray:
 
 
 def _transfer_lines(content: Content, look: Look) -> Iterator[LineCollection]:
-    """Yield the activations' lines, then the gradients': from the edge of the sender's cell to the receiver's."""
+    """Yield the activations' lines, then the gradients': from the edge of the sender's cell to the receiver's.
+
+    ``lines`` is of shape ``(transfers, 2, 2)``: two ends, each (time, row). A line begins and ends at the edge of the
+    cells that faces the other rank, ``reach`` below the middle of a row (+) or above it (-).
+    """
     graph, window = content.timeline.graph, content.window
     schedule, transfers = graph.schedule, graph.transfers
     sender = window.row_of_rank[schedule.rank[transfers.producer]]
@@ -298,5 +316,6 @@ def _shade_after_end(ax: Axes, makespan_s: float, until_s: float, theme: Theme) 
 
 
 def _narrow_s(boxes: Sequence[Boxes]) -> float:
+    """Return how long a narrow box lasts: a quarter of them are narrower."""
     widths_s = np.concatenate([one.width_s() for one in boxes])
     return float(np.percentile(widths_s, _NARROW_PERCENTILE)) if len(widths_s) else 1.0

@@ -3,6 +3,9 @@
 Drawn as figure 4 of the DeepSeek-V3 report (https://arxiv.org/abs/2412.19437): a row for computation and one for
 communication, forward orange, backward for the input green, backward for the weights blue, pipeline communication
 purple, barriers red.
+
+Everything is in times of the task, from its start on, and phases are numbered inside the task, as the costs' templates
+number them: ``local`` is a phase's place in the task.
 """
 
 from __future__ import annotations
@@ -111,6 +114,7 @@ def pair_figure(
 
 
 def _find(timeline: Timeline, task: Pair | Op | str | None) -> int:
+    """Return the number of the task that is meant."""
     schedule = timeline.graph.schedule
     if task is None:
         pairs = np.flatnonzero(schedule.partner[schedule.first_op] >= 0)
@@ -125,6 +129,12 @@ def _find(timeline: Timeline, task: Pair | Op | str | None) -> int:
 
 
 def _inside(timeline: Timeline, task: int) -> _Inside:
+    """Return what one task does.
+
+    Raises:
+        UserError: a task of one phase, of which there is no inside to show.
+
+    """
     graph = timeline.graph
     node = np.flatnonzero(graph.task == task)
     if len(node) == 1:
@@ -132,7 +142,7 @@ def _inside(timeline: Timeline, task: int) -> _Inside:
             f"pair: {graph.schedule.task(task)} is not cut into phases; costs of the kind layers cut ops into them"
         )
     begin_s = float(timeline.task_start_s[task])
-    lane = graph.lane[node]
+    lane = graph.lane[node]  # compute is 0 and all-to-all 1, which are the rows too
     boxes = Boxes(lane, timeline.start_s[node] - begin_s, timeline.end_s[node] - begin_s)
     sent = graph.first_transfer + np.flatnonzero(graph.schedule.task_of_op[graph.transfers.producer] == task)
     sent = sent[timeline.end_s[sent] > timeline.start_s[sent]]
@@ -211,7 +221,10 @@ def _towards(boxes: Boxes, one: int, other: int) -> float:
 
 
 def _held_up(boxes: Boxes, local: int) -> bool:
-    """Say whether a phase's lane stood still before it."""
+    """Say whether a phase's lane stood still before it.
+
+    The phase before it on its lane is the last one with a lower number on the same row; a lane is free from 0 on.
+    """
     before = np.flatnonzero(boxes.row[:local] == boxes.row[local])
     free_s = float(boxes.end_s[before[-1]]) if len(before) else 0.0
     return bool(boxes.begin_s[local] - free_s > _SAME_MOMENT * float(boxes.end_s.max()))

@@ -1,4 +1,8 @@
-"""What part of a timeline a chart shows: some ranks, a span of time, some micro-batches."""
+"""What part of a timeline a chart shows: some ranks, a span of time, some micro-batches.
+
+A :class:`Zoom` is what a caller asks for. A :class:`Window` is what that means for one timeline, as tables to look up:
+the row of a rank, and whether a micro-batch keeps its colour. Other micro-batches are drawn faded, not left out.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +94,7 @@ def window_on(timeline: Timeline, zoom: Zoom, until_s: float | None = None) -> W
     in_colour[micro_batches] = True
     begin_s, end_s = 0.0, timeline.makespan_s if until_s is None else until_s
     if zoom.micro_batches is not None:
+        # From the first start to the last end of the chosen micro-batches' ops on the ranks shown.
         task = schedule.task_of_op[in_colour[schedule.micro_batch] & (row_of_rank[schedule.rank] >= 0)]
         begin_s, end_s = float(timeline.task_start_s[task].min()), float(timeline.task_end_s[task].max())
     begin_s, end_s = _span(zoom, begin_s, end_s, timeline.makespan_s if until_s is None else until_s)
@@ -97,6 +102,7 @@ def window_on(timeline: Timeline, zoom: Zoom, until_s: float | None = None) -> W
 
 
 def _chosen(chosen: tuple[int, ...] | None, count: int, what: str, where: str) -> IntArray:
+    """Return what was chosen of the numbers below ``count``, each once and ascending, or all of them for None."""
     if chosen is None:
         return np.arange(count)
     numbers = sorted(set(chosen))
@@ -109,6 +115,7 @@ def _chosen(chosen: tuple[int, ...] | None, count: int, what: str, where: str) -
 
 
 def _span(zoom: Zoom, begin_s: float, end_s: float, until_s: float) -> tuple[float, float]:
+    """Return where the time axis begins and ends: what the zoom names, else what is given."""
     begin_s = begin_s if zoom.from_s is None else zoom.from_s
     end_s = end_s if zoom.to_s is None else zoom.to_s
     if begin_s < 0:

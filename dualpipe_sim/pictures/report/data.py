@@ -1,7 +1,11 @@
 """A timeline as bytes for a browser: columns of integers, deflated.
 
-Times are whole ticks, 2^30 of them to the makespan. Starts are told by the distance to the one before, which repeats
-and so deflates well.
+Times are whole ticks, 2^30 of them to the makespan, so that any moment and any distance fits into 32 bits. Starts are
+told by the distance to the one before: 5, 8, 11, 14 is 5, 3, 3, 3. In a schedule distances repeat from micro-batch to
+micro-batch, and what repeats deflates well. The browser adds them up again.
+
+All columns are packed one after the other into one piece of bytes. ``columns`` says of each its type, the offset of its
+first byte and its length; every column begins at a multiple of 4, as a browser's typed arrays demand.
 """
 
 from __future__ import annotations
@@ -99,6 +103,7 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
 
 
 def _transfer_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
+    """Transfers, by the rows of the ops that make and need them."""
     graph = timeline.graph
     start, end = (_ticks(timeline, times[graph.first_transfer :]) for times in (timeline.start_s, timeline.end_s))
     return {
@@ -117,6 +122,7 @@ def _phase_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
     pieces = alltoall_pieces(timeline)
     begin, until = _ticks(timeline, pieces.begin_s)[pieces.exposed], _ticks(timeline, pieces.end_s)[pieces.exposed]
     return {
+        # As many phases as each task has, not a task for each phase: tasks of a shape have the same, so it repeats.
         "phases_of_task": np.bincount(graph.task, minlength=len(timeline.rank)).astype(np.uint16),
         "look": _look_of_phase(graph)[graph.phase].astype(np.uint16),
         "phase_start": np.diff(start, prepend=0).astype(np.int32),
@@ -128,6 +134,7 @@ def _phase_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
 
 
 def _occupancy_columns(occupancies: Sequence[Occupancy], makespan_s: float) -> dict[str, NDArray[Any]]:
+    """Moments rank after rank, and what is held from each on: all moments of the first kind, then of the next."""
     at = np.concatenate([_scaled(one.at_s, makespan_s) for one in occupancies])
     amounts = [np.concatenate([one.amounts[kind] for one in occupancies]) for kind in occupancies[0].amounts]
     return {
@@ -143,6 +150,7 @@ def _looks(graph: TaskGraph) -> list[list[object]]:
 
 
 def _look_of_phase(graph: TaskGraph) -> IntArray:
+    """Return the place of each phase's look in :func:`_looks`, by row of the templates."""
     places = {tuple(look): place for place, look in enumerate(_looks(graph))}
     return np.array([places[_look(graph, row)] for row in range(len(graph.phases))])
 
