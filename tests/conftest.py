@@ -1,4 +1,4 @@
-"""What every test shares: hypothesis profiles.
+"""What every test shares: hypothesis profiles and the command line.
 
 `dev` (the default) draws new examples on each run and prints how to repeat a failure; `ci` draws the same
 ones every time. Neither has a deadline: a slow machine is not a wrong answer.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import settings
@@ -21,19 +22,74 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+WaitFor: TypeAlias = Callable[[Callable[[], bool]], None]
+
+PATIENCE_S = 60.0
+"""How long the busiest machine may take for what a quiet one does at once."""
 
 
 @pytest.fixture
-def command_line() -> CommandLine:
-    """Return a function that runs ``dualpipe-sim`` with arguments, on a terminal of 80 columns."""
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Return a function that runs ``dualpipe-sim`` with arguments, on a terminal of 80 columns.
+
+    It runs here, as the program itself begins: what is no mistake of the user's fails the test with its traceback.
+    """
+    from dualpipe_sim.cli import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which Typer replaces
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from dualpipe_sim.cli import main; main()", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
-        )
+        words = ["dualpipe-sim", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(words, ended.value.code, *capsys.readouterr())  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def program() -> list[str]:
+    """The words that start ``dualpipe-sim`` in a process of its own."""
+    return [sys.executable, "-m", "dualpipe_sim"]
+
+
+@pytest.fixture
+def process(program: list[str]) -> CommandLine:
+    """Return a function that runs ``dualpipe-sim`` as `command_line` does, but in a process of its own.
+
+    It costs the time of every import; it is for what only processes do: to end by a signal, to run out of disk, to
+    start cold.
+    """
+
+    def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+        environment = {**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+        command = [*program, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> WaitFor:
+    """Return a function that returns when something has happened in another process."""
+
+    def wait(happened: Callable[[], bool]) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while not happened():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def unit_config() -> dict[str, object]:
+    """Return a small configuration: 1F1B of two ranks and two micro-batches; F, I and W take a second each."""
+    return {
+        "pipeline": {"ranks": 2, "micro_batches": 2},
+        "schedule": "1f1b",
+        "costs": {"forward": "1 s", "backward_input": "1 s", "backward_weight": "1 s"},
+    }

@@ -1,0 +1,86 @@
+"""The commands that run a configuration: run, compare, gantt, timeline."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
+
+RUN_KEYS = {
+    "schedule",
+    "ranks",
+    "micro_batches",
+    "makespan_s",
+    "bubble_ratio",
+    "bubble_ratio_by_rank",
+    "span_bubble_ratio",
+    "micro_batches_per_s",
+    "idle_s_by_cause",
+    "peak_in_flight_by_rank",
+    "peak_activations_by_rank",
+    "theory",
+    "error",
+}
+
+
+def test_run_prints_every_key_as_json(command_line: CommandLine) -> None:
+    done = command_line("run", "figure5", "--json")
+    run = json.loads(done.stdout)
+    assert set(run) >= RUN_KEYS
+    assert (run["makespan_s"], run["error"]) == (66.0, None)
+    assert [sum(rank) for rank in zip(*run["idle_s_by_cause"].values(), strict=True)] == [6.0] * 8
+
+
+def test_compare_sorts_by_throughput_and_puts_refusals_last(command_line: CommandLine) -> None:
+    setting = "compare=[chimera, gpipe, dualpipe, {name: chimera, micro_batches: 24}]"
+    runs = json.loads(command_line("compare", "figure5", "--set", setting, "--json").stdout)["runs"]
+    assert [run["schedule"] for run in runs] == ["dualpipe", "chimera", "gpipe", "chimera"]
+    assert all(set(run) >= RUN_KEYS for run in runs)
+    assert [run["error"] is None for run in runs] == [True, True, True, False]
+    assert "16 micro-batches or 24 micro-batches" in runs[-1]["error"]
+
+
+def test_tables_fit_a_terminal_of_80_columns(command_line: CommandLine) -> None:
+    for command in ("run", "compare"):
+        done = command_line(command, "deepseek_v3")
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert "dualpipe" in done.stdout
+        assert max(map(len, lines)) <= 80
+        assert "…" not in done.stdout
+
+
+def test_a_timeline_is_a_csv_of_every_op_and_transfer(command_line: CommandLine, tmp_path: Path) -> None:
+    """Two ranks, one micro-batch, unit costs, a transfer of one second: worked out by hand."""
+    file = tmp_path / "timeline.csv"
+    settings = ("pipeline.ranks=2", "pipeline.micro_batches=1", "schedule=1f1b", "costs.transfer=1")
+    done = command_line("timeline", "figure5", "-o", file, *(word for one in settings for word in ("--set", one)))
+    assert done.returncode == 0, done.stderr
+    with file.open(newline="") as lines:
+        rows = list(csv.reader(lines))
+    assert rows == [
+        ["rank", "lane", "task", "start_s", "end_s"],
+        ["0", "compute", "0F0", "0.0", "1.0"],
+        ["0", "compute", "0B0", "6.0", "8.0"],
+        ["0", "send", "0SEND_F0", "1.0", "2.0"],
+        ["0", "recv", "0RECV_B0", "5.0", "6.0"],
+        ["1", "compute", "1F0", "2.0", "3.0"],
+        ["1", "compute", "1B0", "3.0", "5.0"],
+        ["1", "send", "1SEND_B0", "5.0", "6.0"],
+        ["1", "recv", "1RECV_F0", "1.0", "2.0"],
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_gantt_writes_the_format_its_name_says(command_line: CommandLine, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"chart.{suffix}"
+    done = command_line("gantt", "figure5", "-o", file)
+    assert done.returncode == 0, done.stderr
+    begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
+    assert file.read_bytes().startswith(begins)
