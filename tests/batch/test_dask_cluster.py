@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dualpipe_sim import UserError, sweep
 from dualpipe_sim.batch import dask_cluster
-from dualpipe_sim.batch.points import Row
+from dualpipe_sim.batch.points import Evaluate, Row
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.sweeps import read_table
+
+if TYPE_CHECKING:
+    from tests.conftest import WaitFor
 
 pytest.importorskip("distributed", reason="Dask is not installed, so nothing here is tested: install the dev extra")
 
@@ -39,7 +42,7 @@ def evaluate(point):
 class Cluster:
     """A scheduler and its workers, each a process of its own, which find modules in their folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wait_for: WaitFor) -> None:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
         contact = folder / "scheduler.json"
@@ -52,7 +55,7 @@ class Cluster:
 
         self.workers = [self._launch("worker", self.address, "--no-nanny", "--nthreads", "1") for _ in range(count)]
         with Client(self.address) as client:  # type: ignore[no-untyped-call]
-            client.wait_for_workers(count, timeout=30)
+            client.wait_for_workers(count, timeout=60)
         return self.workers
 
     def stop(self) -> None:
@@ -67,31 +70,24 @@ class Cluster:
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, wait_for: WaitFor) -> Iterator[Cluster]:
     folder = tmp_path / "cluster"
     folder.mkdir()
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, wait_for)
     yield cluster
     cluster.stop()
 
 
 @pytest.fixture
-def evaluate(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, object]], Row]:
+def evaluate(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     """An evaluation that workers can import."""
     (cluster.folder / "evaluations_on_dask.py").write_text(EVALUATIONS)
     monkeypatch.syspath_prepend(cluster.folder)
     monkeypatch.delitem(sys.modules, "evaluations_on_dask", raising=False)
     import evaluations_on_dask  # type: ignore[import-not-found]
 
-    found: Callable[[Mapping[str, object]], Row] = evaluations_on_dask.evaluate
+    found: Evaluate = evaluations_on_dask.evaluate
     return found
 
 
@@ -108,7 +104,7 @@ def test_a_sweep_on_a_cluster_is_the_sweep_here_though_a_worker_is_killed_on_the
 
     there, here = tmp_path / "there.csv", tmp_path / "here.csv"
     table = sweep(CONFIG, OVER, dask=cluster.address, output=there, progress=kill_one)
-    assert victim.wait(5) != 0
+    assert victim.wait(60) != 0
     assert told == list(range(61))
     assert table.rows == sweep(CONFIG, OVER, output=here).rows
     assert there.read_bytes() == here.read_bytes()
@@ -123,9 +119,7 @@ def test_a_row_that_dask_takes_for_an_error_is_fetched_again() -> None:
     assert dask_cluster._row(taken_for_an_error, lambda: fetched, "tcp://nowhere:1") == {"made": 1}
 
 
-def test_what_a_killed_worker_had_is_done_by_the_other(
-    cluster: Cluster, evaluate: Callable[[Mapping[str, object]], Row]
-) -> None:
+def test_what_a_killed_worker_had_is_done_by_the_other(cluster: Cluster, evaluate: Evaluate) -> None:
     """The victim is stopped before it is killed, so it dies with a point begun and with results not yet fetched."""
     victim, survivor = cluster.start_workers(2)
     done: list[tuple[int, object]] = []
@@ -146,9 +140,7 @@ def one_death_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_death_is_enough")
-def test_a_point_that_kills_its_workers_is_a_row_with_the_reason(
-    cluster: Cluster, evaluate: Callable[[Mapping[str, object]], Row]
-) -> None:
+def test_a_point_that_kills_its_workers_is_a_row_with_the_reason(cluster: Cluster, evaluate: Evaluate) -> None:
     workers = cluster.start_workers(3)
     rows = dict(evaluate_all([{"dies": x == 3} for x in range(20)], evaluate, dask=cluster.address))
     assert rows.pop(3) == {"error": "the Dask workers that had it died, perhaps for want of memory"}

@@ -1,0 +1,84 @@
+"""Worker processes: they change nothing but the time, and die alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dualpipe_sim import UserError
+from dualpipe_sim.batch.points import Evaluate
+from dualpipe_sim.batch.runner import evaluate_all
+from dualpipe_sim.sweeps import sweep
+
+EVALUATIONS = """
+import os, signal, time
+def square(point):
+    time.sleep(point.get("sleeps", 0))
+    print("not a row")
+    if point["x"] == point.get("raises"):
+        raise ZeroDivisionError("oh")
+    if point["x"] == point.get("dies"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"square": point["x"] ** 2, "process": os.getpid()}
+"""
+
+
+@pytest.fixture
+def square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """An evaluation that worker processes can import."""
+    (tmp_path / "evaluations.py").write_text(EVALUATIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "evaluations", raising=False)
+    import evaluations  # type: ignore[import-not-found]
+
+    found: Evaluate = evaluations.square
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_points_failure_is_not_the_others(workers: int, square: Evaluate) -> None:
+    """On one's own process a death is the death of all; on others it costs the point that causes it."""
+    dies = 7 if workers > 1 else None
+    points: list[dict[str, object]] = [{"x": x, "raises": 3, "dies": dies} for x in range(12)]
+    rows = dict(evaluate_all(points, square, workers=workers))
+    assert rows.pop(3) == {"error": "ZeroDivisionError: oh"}
+    if workers > 1:
+        assert rows.pop(7) == {"error": "its worker process died, perhaps for want of memory"}
+    assert {x: row["square"] for x, row in rows.items()} == {x: x * x for x in rows}
+    assert len(rows) == (10 if workers > 1 else 11)
+    assert (os.getpid() in {row["process"] for row in rows.values()}) == (workers == 1)
+
+
+def test_workers_change_nothing_but_the_time(unit_config: dict[str, object], tmp_path: Path) -> None:
+    over = {"schedules": ["1f1b", "dualpipe", "zb-h1"], "ranks": [2, 4], "micro_batches": [4, 8, 12]}
+    tables = [sweep(unit_config, over, workers=workers, output=tmp_path / f"{workers}.csv") for workers in (1, 2)]
+    assert tables[0].rows == tables[1].rows
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_scripts_need_no_guard_and_may_come_from_stdin(unit_config: dict[str, object]) -> None:
+    script = f"from dualpipe_sim import sweep\nprint(len(sweep({unit_config}, {{'ranks': [2, 3]}}, workers=2)))\n"
+    done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_workers_that_cannot_evaluate_say_why(
+    square: Evaluate, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evaluations.py").write_text("raise RuntimeError('not here')")
+    with pytest.raises(UserError, match="worker processes do not start; what they say of it stands above"):
+        dict(evaluate_all([{"x": 1}, {"x": 2}], square, workers=2))
+    assert "RuntimeError: not here" in capfd.readouterr().err
+
+
+def test_a_long_point_does_not_outlive_its_sweep(square: Evaluate) -> None:
+    rows = evaluate_all([{"x": 0}, {"x": 1, "sleeps": 600}], square, workers=2)
+    assert next(rows)[0] == 0
+    workers = psutil.Process().children()
+    rows.close()
+    assert not psutil.wait_procs(workers, timeout=60)[1]
