@@ -1,4 +1,4 @@
-"""What every test shares: hypothesis profiles and the command line.
+"""What tests of several folders share: hypothesis profiles, the command line, the count of work.
 
 `dev` (the default) draws new examples on each run and prints how to repeat a failure; `ci` draws the same
 ones every time. Neither has a deadline: a slow machine is not a wrong answer.
@@ -6,12 +6,15 @@ ones every time. Neither has a deadline: a slow machine is not a wrong answer.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 import pytest
@@ -22,6 +25,7 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+Calls: TypeAlias = Callable[[Callable[[], object]], int]
 WaitFor: TypeAlias = Callable[[Callable[[], bool]], None]
 
 PATIENCE_S = 60.0
@@ -83,6 +87,31 @@ def wait_for() -> WaitFor:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def calls() -> Calls:
+    """Return a function that says how many functions, Python's and C's, are called while some work is done.
+
+    It is what tests measure work by: it is the same on every machine, however busy.
+    """
+
+    def count(work: Callable[[], object]) -> int:
+        counted = Counter[str]()
+
+        def note(frame: FrameType, event: str, arg: object) -> None:
+            counted[event] += 1
+
+        gc.disable()  # a collection calls whoever listens to it
+        sys.setprofile(note)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+        return counted["call"] + counted["c_call"]
+
+    return count
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """How work grows, counted and not timed: what is vectorised stays so, what is linear stays so, memory is bounded."""
 
-import gc
-import sys
+from __future__ import annotations
+
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.schedules.registry import build
+
+if TYPE_CHECKING:
+    from tests.conftest import Calls
 
 COSTS = UniformCosts(0.0587, 0.0779, 0.0253, 0.1243, transfer_s=0.0012)
 NAMES = ("dualpipe", "1f1b", "zb-h1")
@@ -37,23 +40,6 @@ def all_metrics(timeline: Timeline) -> None:
     metrics.peak_activations_by_rank(timeline)
 
 
-def calls(work: Callable[[], object]) -> int:
-    """How many functions, Python's and C's, are called while some work is done."""
-    counted = Counter[str]()
-
-    def count(frame: FrameType, event: str, arg: object) -> None:
-        counted[event] += 1
-
-    gc.disable()  # a collection calls whoever listens to it
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    return counted["call"] + counted["c_call"]
-
-
 def peak_bytes(work: Callable[[], object]) -> int:
     tracemalloc.start()
     try:
@@ -64,7 +50,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_lowering_and_metrics_touch_no_task_one_by_one(name: str) -> None:
+def test_lowering_and_metrics_touch_no_task_one_by_one(calls: Calls, name: str) -> None:
     lowered, measured = [], []
     for micro_batches in (32, 32, 320):  # the first time warms up
         schedule = build(name, 8, micro_batches)
@@ -75,7 +61,7 @@ def test_lowering_and_metrics_touch_no_task_one_by_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_longest_path_takes_all_ranks_at_once(name: str) -> None:
+def test_the_longest_path_takes_all_ranks_at_once(calls: Calls, name: str) -> None:
     few, many = graph_of(name, 8, 160), graph_of(name, 32, 160)
     longest_path.play(few)
     growth = calls(partial(longest_path.play, many)) / calls(partial(longest_path.play, few))
@@ -84,7 +70,7 @@ def test_the_longest_path_takes_all_ranks_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_generating_and_playing_take_as_many_calls_a_task_at_any_length(name: str) -> None:
+def test_generating_and_playing_take_as_many_calls_a_task_at_any_length(calls: Calls, name: str) -> None:
     def build_and_play(micro_batches: int) -> None:
         longest_path.play(graph_of(name, 8, micro_batches))
 
