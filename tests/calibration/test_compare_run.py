@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from dualpipe_sim import Timeline, UserError, simulate
+from dualpipe_sim import UserError, simulate
 from dualpipe_sim.calibration import calibrate, write_costs
 from dualpipe_sim.calibration.compare_run import RunComparison, compare_run
 from dualpipe_sim.config import load_experiment
 
-CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+if TYPE_CHECKING:
+    from tests.calibration.conftest import RunFile
+    from tests.conftest import CommandLine
+
+Compared: TypeAlias = Callable[[Mapping[str, object], "str | Iterable[tuple[object, ...]]"], RunComparison]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-HEADER = "rank,lane,task,start_s,end_s\n"
 SMALL: dict[str, object] = {
     "pipeline": {"ranks": 2, "micro_batches": 1},
     "schedule": "1f1b",
@@ -36,20 +37,15 @@ MEASURED = """\
 """
 
 
-def compared(folder: Path, config: Mapping[str, object], rows: str) -> RunComparison:
-    (folder / "run.csv").write_text(HEADER + rows)
-    return compare_run(load_experiment(config), [folder / "run.csv"])
+@pytest.fixture
+def compared(run_file: RunFile) -> Compared:
+    """Return a function that compares a configuration with a run of these rows."""
+    return lambda config, rows: compare_run(load_experiment(config), [run_file(rows)])
 
 
-def timeline_text(timeline: Timeline) -> str:
-    file = io.StringIO()
-    csv.writer(file).writerows(timeline.rows())
-    return file.getvalue()
-
-
-def test_a_run_worked_out_by_hand(tmp_path: Path) -> None:
+def test_a_run_worked_out_by_hand(compared: Compared) -> None:
     """Simulated: F at 0 and 12 ms, B at 22 and 44 ms, done at 64 ms."""
-    run = compared(tmp_path, SMALL, MEASURED)
+    run = compared(SMALL, MEASURED)
     assert run.makespan_s == pytest.approx((0.064, 0.072))
     assert run.makespan_s.error == pytest.approx(-8 / 72)
     assert run.busy_s == [pytest.approx((0.030, 0.032))] * 2
@@ -63,33 +59,33 @@ def test_a_run_worked_out_by_hand(tmp_path: Path) -> None:
     assert worst[1].start_s == pytest.approx((0.012, 0.013))
 
 
-def test_a_simulated_run_is_itself(tmp_path: Path) -> None:
+def test_a_simulated_run_is_itself(compared: Compared) -> None:
     for schedule in ("dualpipe", "zb-h1"):
         config = {**SMALL, "pipeline": {"ranks": 4, "micro_batches": 8}, "schedule": schedule}
-        run = compared(tmp_path, config, timeline_text(simulate(config).played))
+        run = compared(config, simulate(config).played.rows())
         assert run.makespan_s.error == pytest.approx(0.0)
         assert run.simulated.task_start_s == pytest.approx(run.measured.task_start_s)
         assert run.simulated.end_s == pytest.approx(run.measured.end_s)
         assert all(abs(one.length_s.difference) < 1e-12 for one in run.worst(1000))
 
 
-def test_of_several_steps_the_one_in_the_middle_counts(tmp_path: Path) -> None:
+def test_of_several_steps_the_one_in_the_middle_counts(compared: Compared) -> None:
     """Steps of 72, 70 and 75 ms; the last of four lacks an op."""
     second = MEASURED.replace("100.0", "200.0").replace("200.072", "200.070")
     third = MEASURED.replace("100.0", "300.0").replace("300.072", "300.075")
     cut = "0,compute,0F0,400,401\n"
-    run = compared(tmp_path, SMALL, MEASURED + second + third + cut)
+    run = compared(SMALL, MEASURED + second + third + cut)
     assert run.steps_s == pytest.approx((0.072, 0.070, 0.075))
     assert run.makespan_s.measured == pytest.approx(0.072)
 
 
-def test_launches_are_idle_on_both_sides(tmp_path: Path) -> None:
+def test_launches_are_idle_on_both_sides(compared: Compared, tmp_path: Path) -> None:
     """1B0 is launched 1 ms after 1F0: its own time is 20 ms and the makespan has the launch."""
     (tmp_path / "costs.yaml").write_text(
         "{transfer: 2 ms, stages: {0: {F: 10 ms, B: 20 ms}, 1: {F: 10 ms, B: {time: 20 ms, launch: 1 ms}}}}"
     )
     costs = {"kind": "measured", "file": str(tmp_path / "costs.yaml")}
-    run = compared(tmp_path, {**SMALL, "costs": costs}, MEASURED)
+    run = compared({**SMALL, "costs": costs}, MEASURED)
     assert run.makespan_s.simulated == pytest.approx(0.065)
     assert run.busy_s[1].simulated == pytest.approx(0.030)
     assert run.kinds["B"].median_s.simulated == pytest.approx(0.020)
@@ -97,16 +93,14 @@ def test_launches_are_idle_on_both_sides(tmp_path: Path) -> None:
     assert task.start_s.simulated == pytest.approx(0.023)
 
 
-def test_the_halves_of_a_pair_may_be_measured_one_by_one(tmp_path: Path) -> None:
+def test_the_halves_of_a_pair_may_be_measured_one_by_one(compared: Compared) -> None:
     config = {**SMALL, "pipeline": {"ranks": 2, "micro_batches": 4}, "schedule": "dualpipe"}
     rows = []
     for rank, lane, task, start, end in simulate(config).played.rows():
         halves = task.removesuffix("OVERLAP_F_B").strip("()").split(";")
         cuts = [start + (end - start) * part / len(halves) for part in range(len(halves) + 1)]
         rows += [(rank, lane, *half) for half in zip(halves, cuts, cuts[1:], strict=False)]
-    file = io.StringIO()
-    csv.writer(file).writerows(rows)
-    run = compared(tmp_path, config, file.getvalue())
+    run = compared(config, rows)
     assert "pair" in run.kinds
     assert run.makespan_s.error == pytest.approx(0.0)
     assert run.measured.task_start_s == pytest.approx(run.simulated.task_start_s)
@@ -123,19 +117,18 @@ def test_the_halves_of_a_pair_may_be_measured_one_by_one(tmp_path: Path) -> None
         (MEASURED.replace("1,compute,1F0,", "1,compute,(1F0;1B0)OVERLAP_F_B,"), "ran as a pair, but the schedule has"),
     ],
 )
-def test_a_run_of_something_else_is_one_clear_line(tmp_path: Path, rows: str, said: str) -> None:
+def test_a_run_of_something_else_is_one_clear_line(compared: Compared, tmp_path: Path, rows: str, said: str) -> None:
     rows = rows.replace("0100.0261,100.025", "100.0261,100.027")
     with pytest.raises(UserError) as refused:
-        compared(tmp_path, SMALL, rows)
+        compared(SMALL, rows)
     assert str(refused.value).startswith(f"{tmp_path / 'run.csv'}: ")
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_command_prints_draws_and_gives_json(command_line: CommandLine, tmp_path: Path) -> None:
-    (tmp_path / "run.csv").write_text(HEADER + MEASURED)
+def test_the_command_prints_draws_and_gives_json(command_line: CommandLine, run_file: RunFile, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(json.dumps(SMALL))
-    arguments = ("compare-run", tmp_path / "mine.yaml", tmp_path / "run.csv")
+    arguments = ("compare-run", tmp_path / "mine.yaml", run_file(MEASURED))
     done = command_line(*arguments, "--plot", tmp_path / "both.svg")
     assert (done.returncode, done.stderr) == (0, "")
     assert "makespan: simulated 64 ms (-11.1%), measured 72 ms\n" in done.stdout

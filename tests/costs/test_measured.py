@@ -1,0 +1,70 @@
+"""Measured costs on stages: whole, cut in other ways, in pipes and in pairs that were not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dualpipe_sim import ScheduleError
+from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import linear, loop, opposed, v_shape
+
+
+def four_stages(**changes: object) -> MeasuredCosts:
+    """Stages whose F takes 1, 2, 3 and 4 seconds, B 10 times that, with launches of 0.1 s."""
+    ops = {
+        (kind, stage): OpTime(factor * (stage + 1.0), 0.1) for kind, factor in ((F, 1), (B, 10)) for stage in range(4)
+    }
+    values: dict[str, Any] = {"source": "costs.yaml", "stages": 4, "pipes": 1, "ops": ops, **changes}
+    return MeasuredCosts(**values)
+
+
+def test_measured_stages_take_their_time_and_their_launch() -> None:
+    costs = four_stages().on(linear(4))
+    assert [costs.phases(((F, stage),))[0].duration_s for stage in range(4)] == pytest.approx([1.1, 2.1, 3.1, 4.1])
+    assert costs.stage_s[B].tolist() == pytest.approx([10.1, 20.1, 30.1, 40.1])
+    assert four_stages(launch=False).on(linear(4)).stage_s[F].tolist() == [1, 2, 3, 4]
+
+
+def test_other_cuts_take_their_share_and_one_launch() -> None:
+    """Two stages hold two measured ones each, eight half of one each, three 4/3 each; the model takes 10 s in all."""
+    assert four_stages().on(linear(2)).stage_s[F].tolist() == pytest.approx([3.1, 7.1])
+    assert four_stages().on(loop(4, 2)).stage_s[F].tolist() == pytest.approx([0.6, 0.6, 1.1, 1.1, 1.6, 1.6, 2.1, 2.1])
+    thirds = [1 + 2 / 3 + 0.1, 2 * 2 / 3 + 3 * 2 / 3 + 0.1, 3 / 3 + 4 + 0.1]
+    assert four_stages().on(linear(3)).stage_s[F].tolist() == pytest.approx(thirds)
+
+
+def test_a_second_pipe_takes_its_own_times_or_those_of_the_first() -> None:
+    assert four_stages().on(opposed(4)).stage_s[F].tolist() == pytest.approx([1.1, 2.1, 3.1, 4.1] * 2)
+    own = {(F, stage): OpTime(float(stage)) for stage in range(8)}
+    two = four_stages(pipes=2, ops=own)
+    assert two.on(opposed(4)).stage_s[F].tolist() == list(range(8))
+    assert two.on(linear(4)).stage_s[F].tolist() == [0, 1, 2, 3]
+    assert two.on(opposed(2)).stage_s[F].tolist() == [1, 5, 9, 13]
+
+
+def test_a_backward_is_its_halves_and_halves_are_no_backward() -> None:
+    split = {
+        (kind, stage): OpTime(seconds, 0.1) for kind, seconds in ((F, 1.0), (I, 2.0), (W, 3.0)) for stage in range(4)
+    }
+    assert four_stages(ops=split).on(linear(4)).stage_s[B].tolist() == pytest.approx([5.1] * 4)
+    with pytest.raises(ScheduleError, match=r"costs\.yaml has no time for I of stage 0, only for F, B; calibrate with"):
+        four_stages().on(linear(4)).phases(((I, 0),))
+    with pytest.raises(
+        ScheduleError, match=r"costs\.yaml has no time for stage 2; calibrate with the traces of all ranks"
+    ):
+        MeasuredCosts("costs.yaml", 4, 1, {(F, 3): OpTime(1.0)}).on(linear(4)).phases(((F, 2),))
+
+
+def test_pairs_that_were_not_measured_gain_what_the_others_do() -> None:
+    """0F;3B takes 33 s where F and B take 41 s, 3F;0B 10.1 s where they take 14 s: together 43.1/55."""
+    pairs = {(0, 3): OpTime(33.0, 0.5), (3, 0): OpTime(10.1)}
+    costs = four_stages(pairs=pairs)
+    on_v = costs.on(linear(4))
+    assert on_v.phases(((F, 0), (B, 3)))[0].duration_s == 33.5
+    assert on_v.phases(((F, 1), (B, 1)))[0].duration_s == pytest.approx(22 * 43.1 / 55 + 0.1)
+    halves = costs.on(v_shape(4))
+    assert halves.phases(((F, 0), (B, 7)))[0].duration_s == pytest.approx(20.5 * 43.1 / 55 + 0.1)
+    assert four_stages().on(linear(4)).phases(((F, 0), (B, 3)))[0].duration_s == pytest.approx(41.1)
