@@ -113,16 +113,20 @@ def test_transfers_lie_between_the_op_that_sends_and_the_op_that_needs_them(runs
             )
 
 
+def task_shape(task: str) -> TaskShape:
+    """The kind and stage of each op that a task's text names."""
+    return tuple((Kind[kind], int(stage)) for stage, kind in re.findall(r"(\d+)([FBIW])\d", task))
+
+
 class Medians:
     """Costs of each stage and kind as measured in a run."""
 
     transfer_bytes = 0.0
 
     def __init__(self, rows: list[tuple[int, str, str, float, float]]) -> None:
-        seconds = defaultdict(list)
+        seconds: defaultdict[TaskShape | str, list[float]] = defaultdict(list)
         for _, lane, task, start, end in rows:
-            shape = tuple(re.findall(r"(\d+)([FBIW])\d", task)) if lane == "compute" else lane
-            seconds[shape].append(end - start)
+            seconds[task_shape(task) if lane == "compute" else lane].append(end - start)
         self.median_s = {shape: median(found) for shape, found in seconds.items()}
         self.transfer_s = self.median_s["recv"]
 
@@ -130,8 +134,7 @@ class Medians:
         return self
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        shape = tuple((f"{stage}", Kind(kind)) for kind, stage in task)
-        return (Phase(Lane.COMPUTE, self.median_s[shape], task[0][0]),)
+        return (Phase(Lane.COMPUTE, self.median_s[task], task[0][0]),)
 
 
 def makespans_s(folder: Path, name: str) -> list[float]:
