@@ -1,0 +1,61 @@
+"""Charts as files: their formats, and what cannot be saved."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from matplotlib.axes import Axes
+
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.pictures.plot import save
+
+if TYPE_CHECKING:
+    pass
+
+
+def test_drawing_and_saving_leave_pyplot_alone(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from dualpipe_sim import build
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.discrete_event import play
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.pictures.plot import gantt, save
+save(gantt(play(lower(build("1f1b", 2, 2), UniformCosts(1, 1, 1)))).figure, {str(tmp_path / "chart.png")!r})
+sys.exit("matplotlib.pyplot" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"), [("chart.png", b"\x89PNG\r\n"), ("chart.SVG", b"<?xml"), ("chart.pdf", b"%PDF-")]
+)
+def test_a_chart_is_saved_in_the_format_of_its_name_and_always_the_same(
+    figure5: Axes, tmp_path: Path, name: str, magic: bytes
+) -> None:
+    figure = figure5.figure
+    save(figure, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(magic)
+    save(figure, str(tmp_path / name))
+    assert (tmp_path / name).read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("chart.jpg", "'.jpg' is no format of a chart; use .png, .svg or .pdf"),
+        ("chart", "the name does not say its format; use .png, .svg or .pdf"),
+        ("no-such-folder/chart.png", "cannot be written: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_in_one_sentence(figure5: Axes, tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        save(figure5.figure, tmp_path / name)
+    assert str(refusal.value) == f"{tmp_path / name}: {reason}"
+    assert list(tmp_path.iterdir()) == []
