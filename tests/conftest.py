@@ -20,6 +20,9 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import settings
 
+from dualpipe_sim import simulate
+from dualpipe_sim.result import Result
+
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
@@ -122,3 +125,22 @@ def unit_config() -> dict[str, object]:
         "schedule": "1f1b",
         "costs": {"forward": "1 s", "backward_input": "1 s", "backward_weight": "1 s"},
     }
+
+
+@pytest.fixture(scope="session")
+def v3() -> Result:
+    """DeepSeek-V3 as the packaged configuration runs it: DualPipe on 16 ranks, layer by layer; only looked at."""
+    return unchangeable(simulate("deepseek_v3"))
+
+
+@pytest.fixture(scope="session")
+def short_v3() -> Result:
+    """The same with 32 micro-batches, not 120."""
+    return unchangeable(simulate("deepseek_v3", micro_batches=32))
+
+
+def unchangeable(result: Result) -> Result:
+    """Return a run that tests may share, since none of them can write to its times."""
+    for times_s in (result.played.start_s, result.played.end_s, result.played.graph.duration_s):
+        times_s.flags.writeable = False
+    return result

@@ -1,15 +1,20 @@
 """Chakra traces: decoded by protobuf itself, and replayed as a simulator does, which gives the same times."""
 
+from __future__ import annotations
+
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dualpipe_sim import UserError, simulate
 from dualpipe_sim.export import write_chakra
+from dualpipe_sim.result import Result
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
 
 COMP, SEND, RECV = 4, 5, 6
 LATENCY_US, BYTES_PER_US = 5.0, 1e4
@@ -161,17 +166,15 @@ def test_a_replay_of_the_files_alone_gives_the_simulated_times(ranks: list[list[
         assert end == pytest.approx(node["start_time_micros"] + node["duration_micros"], abs=1)
 
 
-def test_durations_of_layered_costs_are_those_of_whole_tasks(tmp_path: Path) -> None:
-    timeline = simulate("deepseek_v3", micro_batches=32).played
+def test_durations_of_layered_costs_are_those_of_whole_tasks(short_v3: Result, tmp_path: Path) -> None:
+    timeline = short_v3.played
     write_chakra(timeline, tmp_path / "v3")
     tasks = [node for node in read(tmp_path / "v3.5.et") if node["type"] == COMP]
     seconds = (timeline.task_end_s - timeline.task_start_s)[timeline.rank == 5]
     assert [node["duration_micros"] for node in tasks] == pytest.approx(1e6 * seconds, abs=1)
 
 
-def test_transfers_given_as_a_time_are_refused_with_a_way_out(
-    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_transfers_given_as_a_time_are_refused_with_a_way_out(command_line: CommandLine, tmp_path: Path) -> None:
     prefix = tmp_path / "trace"
     with pytest.raises(UserError, match="holds the bytes of every transfer"):
         write_chakra(simulate("figure5").played, prefix)
@@ -186,9 +189,7 @@ def test_transfers_given_as_a_time_are_refused_with_a_way_out(
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"trace.{rank}.et" for rank in range(4)]
 
 
-def test_a_folder_is_refused_since_names_begin_with_a_prefix(
-    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_a_folder_is_refused_since_names_begin_with_a_prefix(command_line: CommandLine, tmp_path: Path) -> None:
     done = command_line("trace", "small", "--format", "chakra", "-o", f"{tmp_path}/")
     assert done.returncode == 2
     assert done.stderr == (

@@ -1,13 +1,13 @@
 """Chrome traces, read the way Perfetto reads them: times by hand, nothing overlaps, every arrow ends in a slice."""
 
+from __future__ import annotations
+
 import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, given
@@ -19,7 +19,11 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.export import chrome, write_chrome
 from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import schedules
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
 
 Event = dict[str, Any]
 
@@ -142,8 +146,8 @@ def test_counters_rise_to_the_peak_and_fall_to_nothing(timeline: Timeline) -> No
     assert all(of_rank[-1] == 0 for of_rank in counts.values())
 
 
-def test_memory_counters_peak_where_the_ranks_memory_does() -> None:
-    result = simulate("deepseek_v3", micro_batches=32)
+def test_memory_counters_peak_where_the_ranks_memory_does(short_v3: Result) -> None:
+    result = short_v3
     assert result.memory is not None
     peaks: defaultdict[int, float] = defaultdict(float)
     for event in chrome.events(result.played, result.memory):
@@ -166,8 +170,8 @@ def test_transfers_under_way_at_once_get_rows_of_their_own() -> None:
     assert lanes == ["compute", "send", "send 2", "send 3", "recv", "recv 2"]
 
 
-def test_phases_stand_inside_their_op_and_keep_to_their_lane() -> None:
-    events = list(chrome.events(simulate("deepseek_v3", micro_batches=32).played))
+def test_phases_stand_inside_their_op_and_keep_to_their_lane(short_v3: Result) -> None:
+    events = list(chrome.events(short_v3.played))
     threads = threads_by_name(events)
     assert {lane for _, lane in threads} == {"op", "compute", "alltoall", "send", "recv"}
     found = slices(events)
@@ -204,7 +208,7 @@ def test_a_place_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> Non
         write_chrome(simulate(BY_HAND).played, tmp_path / "none" / "trace.json")
 
 
-def test_the_command_line_writes_it(command_line: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+def test_the_command_line_writes_it(command_line: CommandLine, tmp_path: Path) -> None:
     done = command_line("trace", "figure5", "--set", "pipeline.micro_batches=16", "-o", tmp_path / "trace.json")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]

@@ -1,16 +1,16 @@
 """Traces for Holistic Trace Analysis: its structure as HTA's reader needs it, and HTA itself where it is installed."""
 
+from __future__ import annotations
+
 import importlib
 import json
 import logging
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,10 @@ from dualpipe_sim import Timeline, UserError, simulate
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.export import write_hta
 from dualpipe_sim.lanes import Lane
+from dualpipe_sim.result import Result
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
 
 Event = dict[str, Any]
 
@@ -37,10 +41,10 @@ STAGE_LEVEL = {
 
 
 @pytest.fixture(params=["stage level", "layer level"])
-def timeline(request: pytest.FixtureRequest) -> Timeline:
+def timeline(request: pytest.FixtureRequest, short_v3: Result) -> Timeline:
     if request.param == "stage level":
         return simulate(STAGE_LEVEL).played
-    return simulate("deepseek_v3", micro_batches=32).played
+    return short_v3.played
 
 
 def read(folder: Path, rank: int) -> list[Event]:
@@ -163,9 +167,7 @@ def test_hta_finds_no_overlap_where_there_is_none_and_all_where_all_is_hidden(tm
     assert overlap["comp_comm_overlap_pctg"].tolist()[0] == pytest.approx(75.0, abs=0.1)
 
 
-def test_calibration_finds_in_the_traces_the_costs_that_went_in(
-    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_calibration_finds_in_the_traces_the_costs_that_went_in(command_line: CommandLine, tmp_path: Path) -> None:
     write_hta(simulate(STAGE_LEVEL).played, tmp_path / "traces")
     done = command_line("calibrate", *sorted((tmp_path / "traces").iterdir()), "-o", tmp_path / "costs.yaml")
     assert done.returncode == 0, done.stderr

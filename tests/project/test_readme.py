@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 
-CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
 
 README = Path(__file__).parents[2] / "README.md"
 

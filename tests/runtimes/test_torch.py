@@ -1,11 +1,12 @@
 """Orders with their communication: as torch lowers them, agreed between ranks, read back with every slip refused."""
 
+from __future__ import annotations
+
 import importlib
 import re
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import assume, given
@@ -15,6 +16,9 @@ from dualpipe_sim import Schedule, ScheduleError, UserError, build, format_order
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.runtimes.torch import format_program, has_messages, parse_program, without_messages
 from dualpipe_sim.schedules.registry import schedules
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
 
 NAMES = sorted(schedules())
 
@@ -173,9 +177,7 @@ def test_an_order_that_cannot_run_is_not_lowered() -> None:
         format_program(order)
 
 
-def test_the_command_line_prints_either_form(
-    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_the_command_line_prints_either_form(command_line: CommandLine, tmp_path: Path) -> None:
     sizes = ("--ranks", "2", "--micro-batches", "2")
     done = command_line("schedule", "1f1b", *sizes, "--format", "compute_comms")
     assert done.stdout == ONE_F_ONE_B
@@ -183,9 +185,7 @@ def test_the_command_line_prints_either_form(
     assert compute_only == command_line("schedule", "1f1b", *sizes).stdout == "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
 
 
-def test_check_reads_communication_and_finds_swapped_receives(
-    command_line: Callable[..., CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_check_reads_communication_and_finds_swapped_receives(command_line: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "order.csv"
     path.write_text(ONE_F_ONE_B)
     assert command_line("check", path).returncode == 0
