@@ -120,17 +120,19 @@ def test_a_row_that_dask_takes_for_an_error_is_fetched_again() -> None:
 
 
 def test_what_a_killed_worker_had_is_done_by_the_other(cluster: Cluster, evaluate: Evaluate) -> None:
-    """The victim is stopped before it is killed, so it dies with a point begun and with results not yet fetched."""
+    """The victim dies with a point begun and, perhaps, with results not yet fetched."""
     victim, survivor = cluster.start_workers(2)
-    done: list[tuple[int, object]] = []
+    places, processes = [], []
+    killed_after = 0
     for place, row in evaluate_all([{"x": x} for x in range(60)], evaluate, dask=cluster.address):
-        done.append((place, row.get("process")))
-        if len(done) == 20:
+        places.append(place)
+        processes.append(row.get("process"))
+        if not killed_after and len(places) >= 20 and len(set(processes)) == 2:
             victim.kill()
-    assert sorted(place for place, _ in done) == list(range(60))
-    processes = [process for _, process in done]
-    assert set(processes[:20]) == {victim.pid, survivor.pid}
-    assert set(processes[30:]) == {survivor.pid}
+            killed_after = len(places)
+    assert sorted(places) == list(range(60))
+    assert set(processes[:killed_after]) == {victim.pid, survivor.pid}
+    assert set(processes[killed_after + 10 :]) <= {survivor.pid}
 
 
 @pytest.fixture

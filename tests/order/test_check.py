@@ -1,8 +1,11 @@
 """`check`: what breaks a rule is named, what breaks none passes, and nothing crashes it."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -14,6 +17,9 @@ from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.order.check import Finding, check_order, check_schedule
 from dualpipe_sim.order.placement import PlacementName
+
+if TYPE_CHECKING:
+    from tests.conftest import Calls
 
 
 class Sample(NamedTuple):
@@ -364,5 +370,8 @@ def test_stages_that_no_placement_of_this_name_can_have() -> None:
     ]
 
 
-def test_it_is_fast_at_the_sizes_people_use() -> None:
-    assert check_schedule(build("dualpipe", 32, 256)) == []
+def test_it_takes_as_many_calls_an_op_at_the_sizes_people_use(calls: Calls) -> None:
+    for ranks, micro_batches in ((8, 32), (32, 256)):
+        schedule = build("dualpipe", ranks, micro_batches)
+        assert check_schedule(schedule) == []
+        assert calls(partial(check_schedule, schedule)) < 60 * len(schedule.kind)

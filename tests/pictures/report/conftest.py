@@ -135,7 +135,7 @@ class Browser:
         return image.convert("RGB").getpixel((round(x), round(y)))  # type: ignore[return-value]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if not CHROMIUM or not DRIVER:
         pytest.skip("NOT TESTED IN A BROWSER: apt-get install chromium chromium-driver, and run again")
