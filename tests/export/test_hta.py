@@ -125,6 +125,7 @@ def test_a_file_where_the_folder_should_be_is_said_in_a_line(tmp_path: Path) -> 
         write_hta(simulate(STAGE_LEVEL).played, tmp_path / "file")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_hta_itself_finds_the_idle_and_busy_times_of_every_rank(timeline: Timeline, tmp_path: Path) -> None:
     pytest.importorskip("hta.trace_analysis", reason="HolisticTraceAnalysis is not installed")
