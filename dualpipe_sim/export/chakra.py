@@ -3,6 +3,10 @@
 A file is a row of protobuf messages, each after its length as a varint: one GlobalMetadata, then a Node for each task,
 send and receive. The schema: https://github.com/mlcommons/chakra, ``schema/protobuf/et_def.proto``; the few fields used
 here are encoded by hand (https://protobuf.dev/programming-guides/encoding/), since chakra is no package on PyPI.
+
+In protobuf's encoding a field is a tag and a value. The tag is a number: the field's number in the schema shifted left
+by 3, with the kind of value in the low bits, 0 for a number (a varint) and 2 for bytes after their length. The numbers
+passed to the functions at the end of this file are the field numbers of the schema.
 """
 
 from __future__ import annotations
@@ -62,12 +66,17 @@ def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
 
 
 def _nodes(timeline: Timeline) -> list[list[_Node]]:
-    """Return each rank's nodes; a node's id is its place: tasks first, then sends and receives in their order."""
+    """Return each rank's nodes; a node's id is its place: tasks first, then sends and receives in their order.
+
+    Sends and receives of a rank are collected in one list, ordered by their starts, before the tasks are made: a task
+    names the receives that it waits for by their ids. Such an id is the number of tasks of the rank, plus the place in
+    that list.
+    """
     graph = timeline.graph
     first = timeline.first_task_of_rank
-    place_of_task = (range(len(timeline.rank)) - first[timeline.rank]).tolist()
+    place_of_task = (range(len(timeline.rank)) - first[timeline.rank]).tolist()  # on its rank, from 0
     sends: list[list[_Node]] = [[] for _ in range(timeline.ranks)]
-    received: defaultdict[int, list[int]] = defaultdict(list)
+    received: defaultdict[int, list[int]] = defaultdict(list)  # task → ids of the receives that it waits for
     producers, consumers = _task_of(timeline, graph.transfers.producer), _task_of(timeline, graph.transfers.consumer)
     by_start = sorted(enumerate(transfers(timeline)), key=lambda item: item[1][0].start_ns)
     for index, (send, receive) in by_start:
@@ -84,11 +93,13 @@ def _nodes(timeline: Timeline) -> list[list[_Node]]:
 
 
 def _task_of(timeline: Timeline, op_rows: IntArray) -> list[int]:
+    """Return the task that each of some ops is part of."""
     tasks_of_ops: list[int] = timeline.graph.schedule.task_of_op[op_rows].tolist()
     return tasks_of_ops
 
 
 def _encode(number: int, node: _Node) -> bytes:
+    """Encode a Node: id, name, type, dependencies, start and duration, attributes."""
     start_us, end_us = (ns // 1000 for ns in (node.span.start_ns + 500, node.span.end_ns + 500))
     return b"".join(
         (
@@ -105,6 +116,7 @@ def _encode(number: int, node: _Node) -> bytes:
 
 
 def _transfer_attributes(source: int, target: int, size_bytes: int, tag: int) -> bytes:
+    """Encode what a send and its receive have in common; the tag, a transfer's number, pairs them."""
     # int64 for the size and int32 for the rest: what chakra's feeder reads; ASTRA-sim's takes any integer
     return b"".join(
         (
@@ -118,10 +130,12 @@ def _transfer_attributes(source: int, target: int, size_bytes: int, tag: int) ->
 
 
 def _not_on_cpu() -> bytes:
+    """Encode that a node runs on the GPU: where this is missing, chakra's feeder takes it for a CPU's."""
     return _attribute("is_cpu_op", _integer(27, 0))
 
 
 def _attribute(name: str, value: bytes) -> bytes:
+    """Encode an AttributeProto: a name and one value, whose field number says its type."""
     return _bytes(10, _bytes(1, name.encode()) + value)
 
 
@@ -147,7 +161,11 @@ def _integers(field: int, values: tuple[int, ...]) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Encode a number of 0 or more in groups of seven bits, the lowest first."""
+    """Encode a number of 0 or more in groups of seven bits, the lowest first; a high bit says that more follow.
+
+    >>> _varint(300).hex()
+    'ac02'
+    """
     groups = bytearray()
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)

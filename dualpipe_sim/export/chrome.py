@@ -3,6 +3,10 @@
 A process is a rank, a thread is a lane; arrows (flow events) lead from the op that makes a tensor over its transfer to
 the op that needs it, counters say what is in flight. The format: "Trace Event Format",
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
+
+An event's ``ph`` says what it is: ``X`` a slice on a thread, ``M`` a name, ``s``, ``t`` and ``f`` the start, a step and
+the end of an arrow, ``C`` a value of a counter. A thread's id is made of rank, lane and row, so that no other thread of
+the trace has it: rank 2's second ``recv`` row is 34 001.
 """
 
 from __future__ import annotations
@@ -73,7 +77,11 @@ def events(timeline: Timeline, memory: Memory | None = None) -> Iterator[Event]:
 def us(ns: int) -> float:
     """Return nanoseconds as microseconds that read back as the same nanoseconds, even cut off and not rounded.
 
-    Perfetto multiplies by 1000 and cuts off (trace processor, ``json_utils.cc``): 1.001 would become 1000 ns.
+    Perfetto multiplies by 1000 and cuts off (trace processor, ``json_utils.cc``): 1.001 would become 1000 ns, so it is
+    written as the next larger number.
+
+    >>> us(1000), us(1001)
+    (1.0, 1.0010000000000001)
     """
     value = ns / 1000
     while int(value * 1000.0) < ns:
@@ -82,6 +90,7 @@ def us(ns: int) -> float:
 
 
 def _pid(rank: int) -> int:
+    """Return a rank's process id; they count from 1."""
     return rank + 1
 
 
@@ -117,6 +126,7 @@ def _arguments(span: Span) -> Event:
 
 
 def _names(timeline: Timeline, threads: list[tuple[int, str, int]]) -> Iterator[Event]:
+    """Yield the names of ranks and lanes, and the order that they stand in."""
     for rank in range(timeline.ranks):
         yield _meta(rank, 0, "process_name", {"name": f"rank {rank}"})
         yield _meta(rank, 0, "process_sort_index", {"sort_index": rank})
@@ -148,7 +158,11 @@ def _flows(timeline: Timeline, under_way: list[tuple[Span, Span]]) -> Iterator[E
 
 
 def _first_consumers(timeline: Timeline) -> IntArray:
-    """Return the phase that each transfer lets start, the earliest of several, shape ``(transfers,)``."""
+    """Return the phase that each transfer lets start, the earliest of several, shape ``(transfers,)``.
+
+    A transfer has an edge to the first phase on each lane of the task that needs it. The edges are sorted by transfer
+    and then by start; where the transfer changes, its earliest one stands.
+    """
     graph = timeline.graph
     source, target = graph.edges[:, (graph.edges[0] >= graph.first_transfer) & (graph.edges[1] < graph.first_transfer)]
     by_start = np.lexsort((timeline.start_s[target], source))
@@ -157,6 +171,7 @@ def _first_consumers(timeline: Timeline) -> IntArray:
 
 
 def _place(timeline: Timeline, node: int) -> Event:
+    """Return the process and thread of a phase."""
     lane = timeline.graph.lane_name(node)
     rank = int(timeline.rank[timeline.graph.task[node]])
     return {"pid": _pid(rank), "tid": _tid(rank, lane, 0)}
@@ -164,6 +179,7 @@ def _place(timeline: Timeline, node: int) -> Event:
 
 def _in_flight(live: Occupancy, rank: int) -> Iterator[Event]:
     """Yield how many (stage, micro-batch) pairs are live on a rank, whenever that changes."""
+    # Of several changes in one nanosecond only what is there after the last of them counts.
     at_ns, before = whole_ns(live.at_s), 0
     last_of_moment = np.append(np.diff(at_ns) > 0, True)
     for ns, count in zip(at_ns[last_of_moment].tolist(), live.total[last_of_moment].tolist(), strict=True):

@@ -3,6 +3,9 @@
 HTA is made for torch.profiler's traces of GPUs: here a lane is a CUDA stream, a phase a kernel, and each kernel has its
 launch on the CPU, where a range named as torch names it (``PP:0F7``) stands around what a task launches. Communication
 kernels are named as NCCL's are. HTA counts in whole microseconds.
+
+A launch and its kernel belong together by their ``correlation``, a number that both have and no other. Simulated ops
+have no launch, so one is made up for each: at the beginning of the range of its task.
 """
 
 from __future__ import annotations
@@ -110,10 +113,11 @@ def _kernels(timeline: Timeline, end_us: int) -> list[list[_Kernel]]:
     ]
     launches = [issued.start_us for of_rank in _ranges(timeline) for issued in of_rank]
     for task, span in zip(timeline.graph.task.tolist(), phases(timeline), strict=True):
+        # A phase is named by what it does, a whole task by stages and kinds; HTA adds up what has the same name.
         name = span.name if span.layer >= 0 else "+".join(f"{op.stage}{op.kind}" for op in span.ops)
         kernels[span.rank].append(_kernel(span, name, launches[task], _ISSUES_TASKS))
     for span in (span for both in transfers(timeline) for span in both):
-        # HTA adds up what has the same name, so micro-batches go unnamed.
+        # Likewise, ``0SEND_F7`` is named without its micro-batch.
         name = span.action.rstrip("0123456789")
         kernels[span.rank].append(_kernel(span, name, _us(span.start_ns), _ISSUES_TRANSFERS))
     return kernels
@@ -125,7 +129,7 @@ def _kernel(span: Span, name: str, launch_us: int, thread: int) -> _Kernel:
 
 
 def _events(ranges: list[_Range], kernels: list[_Kernel]) -> Iterator[Event]:
-    """Yield the CPU's ranges first (HTA takes the event at index 0 for none), then each kernel and its launch."""
+    """Yield the CPU's ranges first (HTA takes the event at index 0 for none), then each launch and its kernel."""
     for name, start, end in ranges:
         yield _event(name, "user_annotation", _CPU, _ISSUES_TASKS, start, end, {})
     for correlation, kernel in enumerate(kernels, start=_FIRST_CORRELATION):

@@ -1,7 +1,8 @@
 """What a timeline shows, as spans on the lanes of each rank, in whole nanoseconds.
 
-Trace viewers drop a span that overlaps another of its row by a rounding error. Here every moment is rounded once, so
-that what touches in seconds touches in nanoseconds, and what truly runs at the same time gets rows of its own.
+Trace viewers drop a span that overlaps another of its row by a rounding error. Here every moment is rounded once, and
+durations are differences of rounded moments, so that what touches in seconds touches in nanoseconds. What truly runs at
+the same time gets rows of its own.
 """
 
 from __future__ import annotations
@@ -99,14 +100,21 @@ def transfers(timeline: Timeline) -> list[tuple[Span, Span]]:
 
 
 def _rows_without_overlap(ranks: list[int], starts: list[int], ends: list[int]) -> list[int]:
-    """Deal spans out to as few rows of each rank as hold them without overlap, first come first."""
+    """Deal spans out to as few rows of each rank as hold them without overlap, first come first.
+
+    In the order of their starts, each span takes the lowest row that is free again, or a new one. Three spans of rank
+    0, of which the third begins when the first ends:
+
+    >>> _rows_without_overlap([0, 0, 0], starts=[0, 1, 2], ends=[2, 3, 4])
+    [0, 1, 0]
+    """
     rows = [0] * len(ranks)
     busy: dict[int, list[tuple[int, int]]] = {}  # rank → (busy until, row)
-    free: dict[int, list[int]] = {}
+    free: dict[int, list[int]] = {}  # rank → rows that are free again; both are heaps
     for i in sorted(range(len(ranks)), key=lambda i: (starts[i], ends[i])):
         running, idle = busy.setdefault(ranks[i], []), free.setdefault(ranks[i], [])
         while running and running[0][0] <= starts[i]:
             heappush(idle, heappop(running)[1])
-        rows[i] = heappop(idle) if idle else len(running)
+        rows[i] = heappop(idle) if idle else len(running)  # where none is free, all rows that there are run something
         heappush(running, (ends[i], rows[i]))
     return rows
