@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,12 +158,12 @@ class Result:
         theory = self.theory or {}
         return [
             format_seconds(self.makespan_s),
-            _number(self.micro_batches_per_s),
-            f"{self.bubble_ratio:.1%}",
+            format_number(self.micro_batches_per_s),
+            format_percent(self.bubble_ratio),
             format_seconds(max(idle_s, default=0.0)),
             format_seconds(theory.get("bubble_s")) + ("*" if theory.get("over") == "span" else ""),
-            _number(max(self.peak_activations_by_rank or [0.0])),
-            _number(theory.get("peak_activations")),
+            format_number(max(self.peak_activations_by_rank or [0.0])),
+            format_number(theory.get("peak_activations")),
         ]
 
     def training_summary(self) -> list[str]:
@@ -172,11 +173,11 @@ class Result:
         return [
             format_seconds(self.makespan_s),
             format_seconds(self.step_time_s),
-            _number(self.tokens_per_second_per_gpu),
-            _percent(self.mfu),
-            _percent(self.bubble_ratio),
-            _percent(self.alltoall_hidden_ratio),
-            _gigabytes(max(self.peak_memory_bytes_by_rank or [0])),
+            format_number(self.tokens_per_second_per_gpu),
+            format_percent(self.mfu),
+            format_percent(self.bubble_ratio),
+            format_percent(self.alltoall_hidden_ratio),
+            in_narrow_gb(max(self.peak_memory_bytes_by_rank or [0])),
         ]
 
     def _repr_html_(self) -> str:
@@ -264,27 +265,3 @@ def _html_cells(run: Result, summary: Sequence[str]) -> str:
     cells = "".join(f"<td>{escape(text)}</td>" for text in (run.label, run.size, *summary))
     refusal = f'<td colspan="{len(HEADINGS)}">{escape(run.error)}</td>' if run.error is not None else ""
     return cells + refusal
-
-
-def format_seconds(seconds: object, digits: int = 4) -> str:
-    """Return a time with a fitting unit, or a dash for None."""
-    if not isinstance(seconds, (int, float)):
-        return "–"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.{digits}g} {unit}"
-    return "0 s" if abs(seconds) < 1e-12 else f"{seconds / 1e-9:.{digits}g} ns"
-
-
-def _percent(value: object) -> str:
-    return f"{value:.1%}" if isinstance(value, (int, float)) else "–"
-
-
-def _gigabytes(size_bytes: float) -> str:
-    """Return bytes in GB in four characters, so that the table fits 80."""
-    size_gb = size_bytes / 1e9
-    return f"{size_gb:.1f}" if size_gb < 99.95 else f"{size_gb:.0f}"
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"

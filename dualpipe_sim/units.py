@@ -1,10 +1,11 @@
-"""Quantities as people write them: ``5 us``, ``160 GB/s``, ``80 GiB``; a bare number is in SI base units."""
+"""Quantities as people read and write them: ``5 us``, ``160 GB/s``, ``80 GiB``; a bare number is in SI base units."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 _NUMBER = re.compile(
     r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan))\s*(.*?)\s*", re.IGNORECASE
@@ -55,3 +56,78 @@ def _number_in(value: object, units: Mapping[str, float]) -> float | None:
         return None
     number = match[1].replace(".", "") if match[1][-1].isalpha() else match[1]  # YAML writes .inf and .nan
     return float(number) * units.get(match[2], 1.0)
+
+
+GB = 1e9
+"""Bytes of a gigabyte, as GPUs' memory is sold."""
+
+
+class TimeUnit(NamedTuple):
+    """A unit of time and how many seconds it has."""
+
+    name: str
+    seconds: float
+
+
+TIME_UNITS = (TimeUnit("s", 1.0), TimeUnit("ms", 1e-3), TimeUnit("µs", 1e-6), TimeUnit("ns", 1e-9))
+
+
+def fitting_unit(seconds: float) -> TimeUnit:
+    """Return the largest unit in which a time is at least 1 (the second for no time at all)."""
+    fitting = (unit for unit in TIME_UNITS if seconds >= unit.seconds)
+    return next(fitting, TIME_UNITS[-1]) if seconds else TIME_UNITS[0]
+
+
+def format_seconds(seconds: object, digits: int = 4) -> str:
+    """Return a time with a fitting unit as tables write it, or a dash for None; below a picosecond it is none.
+
+    >>> format_seconds(0.01832), format_seconds(-2e-6), format_seconds(None)
+    ('18.32 ms', '-2 µs', '–')
+    """
+    if not isinstance(seconds, (int, float)):
+        return "–"
+    if abs(seconds) < 1e-12:
+        return "0 s"
+    unit = fitting_unit(abs(seconds))
+    return f"{seconds / unit.seconds:.{digits}g} {unit.name}"
+
+
+def format_time(seconds: float) -> str:
+    """Return a time as charts write it, from 1,000 up in whole units.
+
+    >>> format_time(0.01832), format_time(12345.6)
+    ('18.32 ms', '12,346 s')
+    """
+    unit = fitting_unit(seconds)
+    amount = seconds / unit.seconds
+    return f"{amount:,.0f} {unit.name}" if amount >= 1000 else f"{amount:.4g} {unit.name}"
+
+
+def format_number(value: object) -> str:
+    """Return a number with at most four digits, or a dash for None: ``7.175``, ``2.118e+04``."""
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
+
+
+def format_amount(amount: float) -> str:
+    """Return a number with at most three digits, as charts write it: ``17``, ``8.25``."""
+    return f"{amount:.3g}"
+
+
+def format_percent(share: object) -> str:
+    """Return a share of 1 in percent, or a dash for None: ``42.8%``."""
+    return f"{share:.1%}" if isinstance(share, (int, float)) else "–"
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Return bytes in gigabytes with three digits and the unit: ``74.3 GB``."""
+    return f"{size_bytes / GB:.3g} GB"
+
+
+def in_gb(size_bytes: float, thousands: str = ",") -> str:
+    """Return bytes as a number of gigabytes with one decimal: ``1,234.5``; ``thousands`` parts its digits."""
+    return f"{size_bytes / GB:{thousands}.1f}"
+
+
+def in_narrow_gb(size_bytes: float) -> str:
+    """Return bytes as a number of gigabytes in four characters, for tables with many columns: ``62.4``, ``155``."""
+    return f"{size_bytes / GB:.1f}" if size_bytes / GB < 99.95 else f"{size_bytes / GB:.0f}"

@@ -30,6 +30,7 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.units import in_gb
 
 COMPONENTS = (
     "weights",
@@ -157,11 +158,6 @@ class Memory:
         """Each rank's first moment and, past its last one, the next rank's first."""
         bounds = np.searchsorted(self.rank, np.arange(self.ranks + 1)).tolist()
         return list(pairwise(bounds))
-
-
-def in_gb(size_bytes: float) -> str:
-    """Return bytes as text in GB (10^9), with one digit."""
-    return f"{size_bytes / 1e9:,.1f}"
 
 
 def memory_of(timeline: Timeline) -> Memory:

@@ -59,8 +59,8 @@ def _to_dict(result: Result, memory: Memory) -> dict[str, object]:
 
 
 def _print(result: Result, memory: Memory) -> None:
-    from dualpipe_sim.analysis.memory import in_gb
     from dualpipe_sim.cli.tables import print_table
+    from dualpipe_sim.units import in_gb
 
     rows = []
     for rank, moment in enumerate(memory.peak_by_rank.tolist()):

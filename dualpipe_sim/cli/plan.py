@@ -102,7 +102,7 @@ def _print(found: Plan) -> None:
 def _print_why(reason: Why) -> None:
     """Print the step by cause, what holds it up, and what changes would buy."""
     from dualpipe_sim.cli.tables import print_table
-    from dualpipe_sim.result import format_seconds
+    from dualpipe_sim.units import format_seconds
 
     typer.echo(f"\n1: {reason.first}")
     if reason.second:
@@ -125,14 +125,13 @@ def _print_why(reason: Why) -> None:
 
 
 def _change(change: Change) -> list[str]:
-    from dualpipe_sim.result import format_seconds
+    from dualpipe_sim.units import format_number, format_seconds, in_gb
 
     if change.error is not None:
         return ["–"] * 4
-    memory = cast("int", change.peak_memory_bytes) / 1e9
     return [
         format_seconds(change.step_time_s),
-        f"{change.tokens_per_second_per_gpu:.4g}",
+        format_number(change.tokens_per_second_per_gpu),
         f"{change.gain:+.1%}",
-        f"{memory:.1f}{'' if change.fits else ' too much'}",
+        in_gb(cast("int", change.peak_memory_bytes), "") + ("" if change.fits else " too much"),
     ]

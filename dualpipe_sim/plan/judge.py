@@ -21,6 +21,7 @@ from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
 from dualpipe_sim.schedules.registry import spec
+from dualpipe_sim.units import in_gb
 
 SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
     "sizes",
@@ -99,8 +100,8 @@ class _Placed:
         for reason, held, size_bytes in ((STATIC, "for state alone", self.keeps.state), (ACTIVATIONS, what, least)):
             rank = int(size_bytes.argmax())
             if size_bytes[rank] > self.costs.gpu.memory_bytes:
-                has_gb, needs_gb = self.costs.gpu.memory_bytes / 1e9, size_bytes[rank] / 1e9
-                detail = f"rank {rank} needs {needs_gb:.1f} GB {held}, its GPU has {has_gb:.1f}"
+                has_gb, needs_gb = in_gb(self.costs.gpu.memory_bytes, ""), in_gb(float(size_bytes[rank]), "")
+                detail = f"rank {rank} needs {needs_gb} GB {held}, its GPU has {has_gb}"
                 return Verdict(reason, detail, memory_bytes=int(least.max()))
         return None
 

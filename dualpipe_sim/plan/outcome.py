@@ -10,7 +10,7 @@ from dualpipe_sim.batch.points import Row
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.plan.space import Candidate
-from dualpipe_sim.result import format_seconds
+from dualpipe_sim.units import format_number, format_percent, format_seconds, in_gb
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,8 @@ class Plan:
         row, candidate = self.rows[self.leanest], self.candidates[self.leanest]
         needs = cast("float", row["peak_memory_bytes"])
         return (
-            f"nothing fits: the least that any candidate needs is {needs / 1e9:.1f} GB on rank {row['fullest_rank']}, "
-            f"{(needs - self.gpu_bytes) / 1e9:.1f} GB more than a GPU has; closest is {describe(candidate)}"
+            f"nothing fits: the least that any candidate needs is {in_gb(needs, '')} GB on rank {row['fullest_rank']}, "
+            f"{in_gb(needs - self.gpu_bytes, '')} GB more than a GPU has; closest is {describe(candidate)}"
         )
 
     def confirmation(self) -> str:
@@ -161,10 +161,10 @@ def _numbers(row: Row) -> list[str]:
     confirmed = row["confirmed_step_time_s"]
     return [
         format_seconds(row["step_time_s"]) if confirmed is None else f"{format_seconds(confirmed)}*",
-        f"{gap(row):.1%}",
-        f"{row['tokens_per_second_per_gpu']:.4g}",
-        f"{row['mfu']:.1%}",
-        f"{row['bubble_ratio']:.1%}",
+        format_percent(gap(row)),
+        format_number(row["tokens_per_second_per_gpu"]),
+        format_percent(row["mfu"]),
+        format_percent(row["bubble_ratio"]),
         format_seconds(row["exposed_s"], 3),
-        f"{cast('float', row['peak_memory_bytes']) / 1e9:.1f}",
+        in_gb(cast("float", row["peak_memory_bytes"]), ""),
     ]

@@ -23,6 +23,7 @@ from dualpipe_sim.plan.judge import FAILED, MEMORY, SIZES, Judge, Verdict, ruled
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
 from dualpipe_sim.plan.space import Candidate, candidates_of, gpus_of, layer_costs
+from dualpipe_sim.units import in_gb
 from dualpipe_sim.version import __version__
 
 _WAVE = 8  # candidates a worker runs before what they say rules others out; every wave is twice as long
@@ -254,8 +255,8 @@ class _Search:
         if row["error"] is not None:
             return replace(verdict, reason=FAILED, detail=str(row["error"]))
         if not self._fits(row):
-            needs = f"rank {row['fullest_rank']} needs {self._peak_bytes(place) / 1e9:.1f} GB"
-            return replace(verdict, reason=MEMORY, detail=f"{needs}, its GPU has {self._gpu_bytes / 1e9:.1f}")
+            needs = f"rank {row['fullest_rank']} needs {in_gb(self._peak_bytes(place), '')} GB"
+            return replace(verdict, reason=MEMORY, detail=f"{needs}, its GPU has {in_gb(self._gpu_bytes, '')}")
         return verdict
 
     def _cutoff_s(self) -> float:

@@ -15,7 +15,7 @@ from dualpipe_sim.pictures.plot.axis import figure_size, row_axis
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import Swatch, add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.pictures.plot.units import TimeUnit, fitting_unit
+from dualpipe_sim.units import TimeUnit, fitting_unit
 
 _BAR = 0.72
 _ROW_IN = (0.22, 0.42)

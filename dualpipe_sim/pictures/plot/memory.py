@@ -21,7 +21,7 @@ from dualpipe_sim.pictures.plot.axis import figure_size, row_axis, time_axis
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import Swatch, add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.pictures.plot.units import format_amount, format_bytes
+from dualpipe_sim.units import format_amount, format_bytes
 
 _HIGHEST = 0.9  # share of a row's height that the most that any rank holds takes
 _ROW_IN = (0.3, 1.0)

@@ -7,16 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dualpipe_sim.analysis.memory import COMPONENTS, Memory, in_gb
+from dualpipe_sim.analysis.memory import COMPONENTS, Memory
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import time_axis
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.pictures.plot.units import format_time
+from dualpipe_sim.units import GB, format_time, in_gb
 
-_GB = 1e9
 _ROOM_ABOVE = 1.12
 _SIZE_IN = (10.0, 5.0)
 
@@ -43,7 +42,7 @@ def memory_stack(
     time_s, size_bytes = np.append(time_s, memory.makespan_s), np.append(size_bytes, size_bytes[-1:], axis=0)
     with style_around(ax, colours):
         ax = ax or new_axes(_SIZE_IN)
-        levels = np.cumsum(size_bytes / _GB, axis=1)
+        levels = np.cumsum(size_bytes / GB, axis=1)
         below = np.zeros(len(levels))
         for name, level in zip(COMPONENTS, levels.T, strict=True):
             ax.fill_between(time_s, below, level, step="post", facecolor=MEMORY_FILLS[name], linewidth=0, label=name)
@@ -52,7 +51,7 @@ def memory_stack(
         _peak(ax, memory, rank, colours)
         time_axis(ax, 0.0, memory.makespan_s, colours)
         ax.set_ylabel("memory (GB)")
-        ax.set_ylim(0, _ROOM_ABOVE * max(float(below.max()), memory.gpu_bytes / _GB))
+        ax.set_ylim(0, _ROOM_ABOVE * max(float(below.max()), memory.gpu_bytes / GB))
         ax.set_title(f"{title}{': ' if title else ''}rank {rank}, {_left(memory, rank)}", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
         samples = [Patch(facecolor=MEMORY_FILLS[name], label=name) for name in COMPONENTS]
@@ -63,7 +62,7 @@ def memory_stack(
 
 def _limit(ax: Axes, memory: Memory, time_s: FloatArray, total_gb: FloatArray, colours: Theme) -> None:
     """Draw what the GPU has, and hatch what is beyond it."""
-    limit_gb = memory.gpu_bytes / _GB
+    limit_gb = memory.gpu_bytes / GB
     beyond = np.maximum(total_gb, limit_gb)
     if beyond.max() > limit_gb:
         area = ax.fill_between(time_s, limit_gb, beyond, step="post", facecolor="none", edgecolor=colours.limit)
@@ -73,7 +72,7 @@ def _limit(ax: Axes, memory: Memory, time_s: FloatArray, total_gb: FloatArray, c
 
 def _peak(ax: Axes, memory: Memory, rank: int, colours: Theme) -> None:
     moment = int(memory.peak_by_rank[rank])
-    at_s, peak_gb = float(memory.time_s[moment]), float(memory.peak_bytes_by_rank[rank]) / _GB
+    at_s, peak_gb = float(memory.time_s[moment]), float(memory.peak_bytes_by_rank[rank]) / GB
     ax.plot([at_s], [peak_gb], marker="v", color=colours.ink, markersize=5, linestyle="none")
     late = at_s > memory.makespan_s / 2
     ax.annotate(

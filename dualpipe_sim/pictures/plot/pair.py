@@ -32,7 +32,7 @@ from dualpipe_sim.pictures.plot.axis import row_axis, time_axis
 from dualpipe_sim.pictures.plot.cells import Band, Boxes
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.style import BORDER_PT, style_around, theme_named
-from dualpipe_sim.pictures.plot.units import format_time
+from dualpipe_sim.units import format_time
 
 _SIZE_IN = (14.0, 3.3)
 _BAND = Band(0.0, 0.74)

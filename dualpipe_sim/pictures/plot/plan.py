@@ -12,6 +12,7 @@ from dualpipe_sim.pictures.palette import ThemeName
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, draw_front, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
+from dualpipe_sim.units import GB
 
 _SIZE_IN = (8.5, 4.8)
 
@@ -76,9 +77,9 @@ def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "lig
             label="chosen",
             zorder=4,
         )
-        axes.axvline(plan.gpu_bytes / 1e9, color=colours.ink, linewidth=1, linestyle="--", zorder=2)
+        axes.axvline(plan.gpu_bytes / GB, color=colours.ink, linewidth=1, linestyle="--", zorder=2)
         axes.annotate(
-            "a GPU's memory", (plan.gpu_bytes / 1e9, 1), (-4, -4), ("data", "axes fraction"), "offset points",
+            "a GPU's memory", (plan.gpu_bytes / GB, 1), (-4, -4), ("data", "axes fraction"), "offset points",
             ha="right", va="top", rotation=90, color=colours.ink, fontsize="small",
         )  # fmt: skip
         axes.set(xlabel="peak memory of the fullest rank (GB)", ylabel="step time (s)")
@@ -92,4 +93,4 @@ def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "lig
 
 
 def _spot(row: Mapping[str, object]) -> Spot:
-    return cast("float", row["peak_memory_bytes"]) / 1e9, cast("float", row["step_time_s"])
+    return cast("float", row["peak_memory_bytes"]) / GB, cast("float", row["step_time_s"])
