@@ -85,6 +85,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
     return {key: draw(st.lists(st.sampled_from(FREE[key]), min_size=1, max_size=4, unique_by=str)) for key in keys}
 
 
+@pytest.mark.slow
 @given(spaces(), st.integers(1, 3), st.floats(4, 40))
 @settings(max_examples=25)
 def test_a_plan_is_what_brute_force_finds(free: dict[str, Any], top: int, gpu_gb: float) -> None:
