@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
+from dualpipe_sim.lazy import lazy_names
 from dualpipe_sim.order.ops import Op, Pair
 from dualpipe_sim.version import __version__
 
@@ -60,13 +60,4 @@ _HOME = {
 """Where names live that are loaded when first asked for, so that the command line starts without numpy."""
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'dualpipe_sim' has no attribute '{name}'")
-    value: object = getattr(import_module(f"dualpipe_sim.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -1,1 +1,41 @@
 """How long and how many bytes, never in what order across tasks: one cost model a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualpipe_sim.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from dualpipe_sim.costs.layers import LayerCosts as LayerCosts
+    from dualpipe_sim.costs.measured import MeasuredCosts as MeasuredCosts
+    from dualpipe_sim.costs.phases import Flow as Flow
+    from dualpipe_sim.costs.phases import Phase as Phase
+    from dualpipe_sim.costs.registry import cost_model as cost_model
+    from dualpipe_sim.costs.registry import cost_models as cost_models
+    from dualpipe_sim.costs.registry import register as register
+    from dualpipe_sim.costs.uniform import UniformCosts as UniformCosts
+
+_HOME = {
+    "Flow": "phases",
+    "LayerCosts": "layers",
+    "MeasuredCosts": "measured",
+    "Phase": "phases",
+    "UniformCosts": "uniform",
+    "cost_model": "registry",
+    "cost_models": "registry",
+    "register": "registry",
+}
+
+__all__ = [
+    "Flow",
+    "LayerCosts",
+    "MeasuredCosts",
+    "Phase",
+    "UniformCosts",
+    "cost_model",
+    "cost_models",
+    "register",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

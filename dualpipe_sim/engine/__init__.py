@@ -1,1 +1,23 @@
 """Engines: they play a task graph and return its timeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualpipe_sim.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from dualpipe_sim.engine.noise import Noise as Noise
+    from dualpipe_sim.engine.noise import Spread as Spread
+
+_HOME = {
+    "Noise": "noise",
+    "Spread": "noise",
+}
+
+__all__ = [
+    "Noise",
+    "Spread",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -1,1 +1,32 @@
 """One schedule a file; a file here registers itself and is then known everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualpipe_sim.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from dualpipe_sim.schedules.registry import ScheduleSpec as ScheduleSpec
+    from dualpipe_sim.schedules.registry import build as build
+    from dualpipe_sim.schedules.registry import register as register
+    from dualpipe_sim.schedules.registry import schedules as schedules
+    from dualpipe_sim.schedules.registry import spec as spec
+
+_HOME = {
+    "ScheduleSpec": "registry",
+    "build": "registry",
+    "register": "registry",
+    "schedules": "registry",
+    "spec": "registry",
+}
+
+__all__ = [
+    "ScheduleSpec",
+    "build",
+    "register",
+    "schedules",
+    "spec",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
