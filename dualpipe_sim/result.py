@@ -67,6 +67,7 @@ class Result:
         slowest_stage: the stage whose F and B take longest where they run alone, and their ``seconds``.
         noise: with jitter, how many ``runs`` were drawn, and their makespans' ``median_s``, ``p5_s`` and ``p95_s``.
         error: why the schedule cannot be run at these sizes, or None.
+        metrics: what the metrics that were registered say of it, by name; each is a key of ``to_dict`` too.
         timeline: when everything ran; None where refused.
         memory: the memory of every rank over time; None where no model is known.
 
@@ -100,6 +101,7 @@ class Result:
     slowest_stage: dict[str, float] | None = None
     noise: dict[str, float] | None = None
     error: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     timeline: Timeline | None = field(default=None, repr=False)
     memory: Memory | None = field(default=None, repr=False)
 
@@ -111,7 +113,7 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("timeline", "memory")}
+        return {name: getattr(self, name) for name in KEYS} | dict(self.metrics)
 
     def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
         """Draw the timeline; see :func:`dualpipe_sim.pictures.plot.gantt`.
@@ -182,6 +184,10 @@ class Result:
 
     def _repr_html_(self) -> str:
         return html_table([self])
+
+
+KEYS = tuple(one.name for one in fields(Result) if one.name not in ("metrics", "timeline", "memory"))
+"""The keys of every run in JSON and in sweeps, before those of registered metrics."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +262,12 @@ def html_table(runs: Sequence[Result]) -> str:
 
 def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the headings that fit some runs, and each run's main numbers below them."""
-    if any(run.step_time_s is not None for run in runs):
-        return TRAINING_HEADINGS, [run.training_summary() for run in runs]
-    return HEADINGS, [run.summary() for run in runs]
+    own = tuple(dict.fromkeys(name for run in runs for name in run.metrics))
+    model_known = any(run.step_time_s is not None for run in runs)
+    headings = TRAINING_HEADINGS if model_known else HEADINGS
+    summaries = [run.training_summary() if model_known else run.summary() for run in runs]
+    columns = [[format_number(run.metrics.get(name)) for name in own] if run.error is None else [] for run in runs]
+    return (*headings, *own), [[*summary, *more] for summary, more in zip(summaries, columns, strict=True)]
 
 
 def _html_cells(run: Result, summary: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
+from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
@@ -24,7 +25,7 @@ from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.result import Comparison, Result, Theory, by_throughput, refused
+from dualpipe_sim.result import KEYS, Comparison, Result, Theory, by_throughput, refused
 from dualpipe_sim.schedules import theory
 from dualpipe_sim.schedules.registry import spec
 
@@ -123,9 +124,9 @@ def _run(experiment: Experiment, choice: Choice) -> Result:
     graph = lower_choice(experiment, choice)
     timeline = play(graph, experiment.engine)
     result = _with_training(_result(choice, timeline, _theory(experiment, choice)), timeline)
-    if experiment.noise is None or not experiment.noise.jitter:
-        return result
-    return replace(result, noise=asdict(spread(graph, experiment.noise)))
+    if experiment.noise is not None and experiment.noise.jitter:
+        result = replace(result, noise=asdict(spread(graph, experiment.noise)))
+    return replace(result, metrics=measure(result, reserved=KEYS))
 
 
 def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, object]) -> Experiment:

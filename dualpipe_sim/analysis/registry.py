@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar
 
 from dualpipe_sim.errors import UserError
@@ -45,27 +47,29 @@ def metrics() -> Mapping[str, Metric]:
     return dict(_METRICS)
 
 
-def measure(result: object) -> dict[str, float | None]:
+def measure(result: object, reserved: Collection[str] = ()) -> dict[str, float | None]:
     """Return what every registered metric says of a result, by name.
 
     Raises:
-        UserError: a metric that fails, or that returns no number.
+        UserError: a metric that fails, that returns no number, or whose name is ``reserved`` for a run's own keys.
 
     """
+    for name in _METRICS:
+        if name in reserved:
+            raise UserError(f"metric '{name}': every run has a key of this name already; take another one")
     return {name: _number(name, metric, result) for name, metric in _METRICS.items()}
 
 
 def _number(name: str, metric: Metric, result: object) -> float | None:
     try:
-        number = metric(result)
+        number: object = metric(result)
     except Exception as error:
         raise UserError(f"metric '{name}' fails: {type(error).__name__}: {error}") from error
     if number is None:
         return None
-    try:
-        return number if isinstance(number, int) and not isinstance(number, bool) else float(number)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"metric '{name}' must return a number or None, got {number!r}") from error
+    if isinstance(number, bool) or not isinstance(number, Real) or not isfinite(number):
+        raise UserError(f"metric '{name}' must return a finite number or None, got {number!r}")
+    return int(number) if isinstance(number, Integral) else float(number)
 
 
 def _check(name: object, metric: object) -> None:

@@ -63,10 +63,11 @@ def study_of(
         ConfigError: nothing varies, or no point is a valid configuration.
 
     """
+    from dualpipe_sim.analysis.registry import metrics
     from dualpipe_sim.batch.study import Study
     from dualpipe_sim.config.axes import points_of, with_axes
     from dualpipe_sim.config.load import read_config, sweep_of
-    from dualpipe_sim.result import Result
+    from dualpipe_sim.result import KEYS
     from dualpipe_sim.version import __version__
 
     data, source = read_config(config, settings=settings)
@@ -80,7 +81,7 @@ def study_of(
     points = points_of(factors)
     runs = RunAt(base, source)
     runs.check_any(points)
-    return Study(points, runs, list(Result("", 0, 0).to_dict()), [__version__, base])
+    return Study(points, runs, [*KEYS, *metrics()], [__version__, base])
 
 
 @dataclass(frozen=True)

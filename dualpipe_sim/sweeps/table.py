@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -68,11 +68,12 @@ class SweepTable(Sequence[Row]):
 
     def summary(self) -> tuple[tuple[str, ...], list[list[str]]]:
         """Return headings and rows as text: what varies, schedule and size, then, where it ran, the main numbers."""
-        from dualpipe_sim.result import Result, summaries_of
+        from dualpipe_sim.analysis.registry import metrics
+        from dualpipe_sim.result import KEYS, summaries_of
 
         runs = [_run(row) for row in self.rows]
         headings, numbers = summaries_of(runs)
-        said = {field.name for field in fields(Result)} | {"pipeline.ranks", "pipeline.micro_batches", POINT}
+        said = {*KEYS, *metrics(), "pipeline.ranks", "pipeline.micro_batches", POINT}
         axes = [column for column in self.columns if column not in said]
         words = [
             [*(str(row[axis]) for axis in axes), run.label, run.size if run.ranks else "–"]
@@ -117,8 +118,9 @@ def read_table(path: str | Path) -> SweepTable:
 
 
 def _run(row: Row) -> Result:
-    from dualpipe_sim.result import Result
+    from dualpipe_sim.analysis.registry import metrics
+    from dualpipe_sim.result import KEYS, Result
 
-    keys = [field.name for field in fields(Result) if field.name in row]
-    known = {key: row[key] for key in keys} | {"options": row["options"] or {}}
+    known = {key: row[key] for key in KEYS if key in row} | {"options": row["options"] or {}}
+    known["metrics"] = {name: row[name] for name in metrics() if name in row}
     return Result(**cast("dict[str, Any]", known))
