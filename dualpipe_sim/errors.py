@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from reprlib import Repr
+
+_LONGEST_QUOTE = 60
+_QUOTER = Repr()  # looks at a part of a value only: what YAML repeats by reference may be endless written out
+_QUOTER.maxlevel = 4
+_QUOTER.maxdict = _QUOTER.maxlist = _QUOTER.maxtuple = 12
+_QUOTER.maxstring = _QUOTER.maxlong = _QUOTER.maxother = 4 * _LONGEST_QUOTE
 
 
 class UserError(ValueError):
@@ -27,3 +34,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def quoted(value: object) -> str:
+    """Return a value as Python writes it, on one line, cut short with "…" where that is long."""
+    try:
+        text = _QUOTER.repr(value)
+    except ValueError:  # Python writes out no numbers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
+
+
+def plain(key: object) -> str:
+    """Return a key for a message as it is, or quoted where that would not read as one: long, or not to be printed."""
+    return key if isinstance(key, str) and key.isprintable() and quoted(key) == repr(key) else quoted(key)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
 
 
 def read_text(path: str | Path) -> str:
@@ -24,6 +24,8 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"{quoted(str(path))}: cannot be read: {error}") from error
 
 
 @contextmanager

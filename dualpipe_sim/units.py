@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dualpipe_sim.errors import quoted
+
 _NUMBER = re.compile(
     r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan))\s*(.*?)\s*", re.IGNORECASE
 )
@@ -40,17 +42,25 @@ def quantity(value: object, units: Mapping[str, float], example: str) -> float:
     """
     number = _number_in(value, units)
     if number is None:
-        raise ValueError(f"must be {example}, got {value!r}")
+        raise ValueError(f"must be {example}, got {quoted(value)}")
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"must be {example}, finite and not negative, got {value!r}")
+        raise ValueError(f"must be {example}, finite and not negative, got {quoted(value)}")
     return number
+
+
+def as_float(number: float) -> float:
+    """Return a number as a float; infinity for a whole number beyond all floats."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _number_in(value: object, units: Mapping[str, float]) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        return float(value)
+        return as_float(value)
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if not match or (match[2] and match[2] not in units):
         return None

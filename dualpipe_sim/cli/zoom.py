@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
 
 Ranks: TypeAlias = Annotated[
     str | None, typer.Option("--ranks", metavar="RANGES", help="Show some ranks only, e.g. 0-3 or 0,2,5-7.")
@@ -66,4 +66,4 @@ def parse_time(text: str | None, option: str) -> float | None:
     try:
         return quantity(text, SECONDS, "a time like 1.2s or 1500 ms")
     except ValueError as error:
-        raise UserError(f"{option} {text}: {str(error).removesuffix(f', got {text!r}')}") from error
+        raise UserError(f"{option} {text}: {str(error).removesuffix(f', got {quoted(text)}')}") from error

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator
 
 from dualpipe_sim.config.yaml_text import parse_yaml
-from dualpipe_sim.errors import ConfigError, did_you_mean
+from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
 
 Point: TypeAlias = dict[str, object]
 """Values by dotted key, which replace those of a configuration."""
@@ -30,11 +30,11 @@ def factors_of(section: object) -> tuple[Factor, ...]:
     if section is None:
         return ()
     if not isinstance(section, Mapping):
-        raise ValueError(f"must be a mapping of {', '.join(_SECTIONS)}, got {section!r}")
+        raise ValueError(f"must be a mapping of {', '.join(_SECTIONS)}, got {quoted(section)}")
     for key in section:
         if key not in _SECTIONS:
-            hint = did_you_mean(str(key), _SECTIONS) or f" (known: {', '.join(_SECTIONS)})"
-            raise ValueError(f"{key}: unknown key{hint}")
+            hint = did_you_mean(plain(key), _SECTIONS) or f" (known: {', '.join(_SECTIONS)})"
+            raise ValueError(f"{plain(key)}: unknown key{hint}")
     schedules = {"schedule": section["schedules"]} if "schedules" in section else {}
     return (
         *_grid(schedules, "schedules"),
@@ -93,8 +93,10 @@ def parse_over(text: str) -> tuple[str, object]:
 
 def _grid(axes: object, where: str) -> Iterable[Factor]:
     if not isinstance(axes, Mapping):
-        raise ValueError(f"{where}: must be a mapping of dotted keys to lists of values, got {axes!r}")
-    return [tuple({str(key): value} for value in _values(values, f"{where}: {key}")) for key, values in axes.items()]
+        raise ValueError(f"{where}: must be a mapping of dotted keys to lists of values, got {quoted(axes)}")
+    return [
+        tuple({str(key): value} for value in _values(values, f"{where}: {plain(key)}")) for key, values in axes.items()
+    ]
 
 
 def _several(zips: object) -> Sequence[object]:
@@ -103,28 +105,28 @@ def _several(zips: object) -> Sequence[object]:
 
 def _zipped(together: object) -> Factor:
     if not isinstance(together, Mapping) or not together:
-        raise ValueError(f"zip: must be a mapping of dotted keys to lists of values, got {together!r}")
-    axes = {str(key): _values(values, f"zip: {key}") for key, values in together.items()}
+        raise ValueError(f"zip: must be a mapping of dotted keys to lists of values, got {quoted(together)}")
+    axes = {str(key): _values(values, f"zip: {plain(key)}") for key, values in together.items()}
     lengths = {len(values) for values in axes.values()}
     if len(lengths) > 1:
-        said = ", ".join(f"{key} has {len(values)}" for key, values in axes.items())
+        said = ", ".join(f"{plain(key)} has {len(values)}" for key, values in axes.items())
         raise ValueError(f"zip: lists that go together must be equally long; {said}")
     return tuple(dict(zip(axes, values, strict=True)) for values in zip(*axes.values(), strict=True))
 
 
 def _listed(points: object) -> Iterable[Factor]:
     if not isinstance(points, (list, tuple)):
-        raise ValueError(f"list: must be a list of mappings of dotted keys to values, got {points!r}")
+        raise ValueError(f"list: must be a list of mappings of dotted keys to values, got {quoted(points)}")
     for position, point in enumerate(points):
         if not isinstance(point, Mapping) or not point:
-            raise ValueError(f"list[{position}]: must be a mapping of dotted keys to values, got {point!r}")
+            raise ValueError(f"list[{position}]: must be a mapping of dotted keys to values, got {quoted(point)}")
     return [tuple({str(key): value for key, value in point.items()} for point in points)] if points else []
 
 
 def _values(values: object, where: str) -> list[object]:
     plain = values.tolist() if hasattr(values, "tolist") else values  # numpy and pandas
     if not isinstance(plain, Iterable) or isinstance(plain, (str, bytes, Mapping)):
-        raise ValueError(f"{where}: must be a list of values, got {values!r}")
+        raise ValueError(f"{where}: must be a list of values, got {quoted(values)}")
     listed = list(plain)
     if not listed:
         raise ValueError(f"{where}: must have at least one value, got none")

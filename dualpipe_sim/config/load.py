@@ -14,7 +14,7 @@ from dualpipe_sim.config.presets import with_presets, with_presets_named
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
-from dualpipe_sim.errors import ConfigError, did_you_mean
+from dualpipe_sim.errors import ConfigError, did_you_mean, quoted
 from dualpipe_sim.experiment import Experiment
 
 
@@ -84,7 +84,7 @@ def packaged_configs() -> dict[str, Path]:
 
 
 def _read(path: Path) -> tuple[Data, str]:
-    if not path.exists() and not path.suffix:
+    if not path.suffix and not _is_there(path):
         packaged = packaged_configs()
         if path.name not in packaged:
             raise ConfigError(
@@ -92,6 +92,13 @@ def _read(path: Path) -> tuple[Data, str]:
             )
         path = packaged[path.name]
     return read_yaml(path), str(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def _copy(config: Mapping[str, object]) -> Data:
@@ -129,7 +136,7 @@ def _step(place: object, part: str, path: str, source: str) -> object:
     else:
         inner = cast("Data", place).setdefault(part, {})
     if not isinstance(inner, (dict, list)):
-        raise ConfigError(f"{source}: {path} is {inner!r}, so nothing inside it can be set")
+        raise ConfigError(f"{source}: {path} is {quoted(inner)}, so nothing inside it can be set")
     return inner
 
 

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import yaml
 
-from dualpipe_sim.errors import ConfigError
+from dualpipe_sim.errors import ConfigError, UserError, quoted
+from dualpipe_sim.files import read_text
 
 Data: TypeAlias = dict[str, object]
 
@@ -29,9 +30,13 @@ class _PlainLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int)):
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is not a word", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {quoted(key)} is not a word", problem_mark=key_node.start_mark
+                )
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is there twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {quoted(key)} is there twice", problem_mark=key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -44,11 +49,9 @@ def read_yaml(path: Path) -> Data:
 
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        text = read_text(path)
+    except UserError as error:
+        raise ConfigError(str(error)) from error
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must be a mapping of keys like 'pipeline:' and 'schedule:', got {_kind_of(data)}")

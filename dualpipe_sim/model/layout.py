@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import ScheduleError, UserError, quoted
 
 EVEN, BALANCED = "even", "balanced"
 
@@ -164,7 +164,7 @@ def megatron(text: str) -> tuple[StageLayers, ...]:
     """
     letters = _unroll(text)
     if not re.fullmatch("E?t*m*L?", letters.replace("|", "")):
-        raise UserError(f"pipeline.layout: must go from one E over all t and all m to one L, not as in {text!r}")
+        raise UserError(f"pipeline.layout: must go from one E over all t and all m to one L, not as in {quoted(text)}")
     stages, begin = [], 0
     for stage in letters.split("|"):
         end = begin + stage.count("t")
@@ -183,13 +183,13 @@ def _unroll(text: str) -> str:
     for pattern in (_GROUP, _LETTER):
         letters = pattern.sub(lambda found: found[1] * min(int(found[2]), _MOST_CHARACTERS), letters)
         if len(letters) > _MOST_CHARACTERS:
-            raise UserError(f"pipeline.layout: {text!r} repeats too often")
+            raise UserError(f"pipeline.layout: {quoted(text)} repeats too often")
     strange = re.search(r"[^EtmL|]", letters)
     if strange or not letters:
-        at = f"'{strange[0]}'" if strange else "nothing"
+        at = quoted(strange[0]) if strange else "nothing"
         raise UserError(
             f"pipeline.layout: must be 'even', 'balanced', a list of numbers of layers, or stages of E, t, m and L "
-            f"such as 'Et*3|(tt|)*29,m|L'; got {at} in {text!r}"
+            f"such as 'Et*3|(tt|)*29,m|L'; got {at} in {quoted(text)}"
         )
     return letters
 

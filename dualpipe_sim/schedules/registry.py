@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from dualpipe_sim.errors import ScheduleError, did_you_mean
+from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
@@ -29,7 +29,6 @@ _TIMES = {"forward": 1.0, "backward_input": 1.0, "backward_weight": 1.0, "transf
 _PACKAGE = "dualpipe_sim.schedules"
 _ENTRY_POINTS = "dualpipe_sim.schedules"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LONGEST_QUOTE = 60
 _SEARCH_RANKS = 16  # how far from the asked size to look for one that works
 
 
@@ -163,7 +162,7 @@ class ScheduleSpec:
         """Refuse what is no schedule, or one of another size."""
         if not isinstance(generated, Schedule):
             hint = "; an order in text becomes one by parse_order" if isinstance(generated, str) else ""
-            raise ScheduleError(f"{self.name}: its generator must return a Schedule, got {_short(generated)}{hint}")
+            raise ScheduleError(f"{self.name}: its generator must return a Schedule, got {quoted(generated)}{hint}")
         if (generated.ranks, generated.micro_batches) != (ranks, micro_batches):
             raise ScheduleError(
                 f"{self.name}: its generator was asked for {ranks} ranks and {micro_batches} micro-batches, "
@@ -183,7 +182,7 @@ class ScheduleSpec:
 
     def _check_size(self, what: str, size: object, most: int) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size < most:
-            raise ScheduleError(f"{self.name}: {what} must be a whole number from 1 to {most - 1}, got {size!r}")
+            raise ScheduleError(f"{self.name}: {what} must be a whole number from 1 to {most - 1}, got {quoted(size)}")
 
     def _fitted(self, option: str, value: object) -> object:
         try:
@@ -192,7 +191,7 @@ class ScheduleSpec:
             raise ScheduleError(self._wrong(option, value)) from None
 
     def _wrong(self, option: str, value: object) -> str:
-        return f"{self.name}: option {option} must be {describe(self._type_of(option))}, got {value!r}"
+        return f"{self.name}: option {option} must be {describe(self._type_of(option))}, got {quoted(value)}"
 
     def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> str:
         near = list(self._nearest(ranks, micro_batches, sizing))
@@ -287,11 +286,6 @@ def _home(generate: Callable[..., object]) -> str:
     return f"{generate.__module__}.{getattr(generate, '__qualname__', generate)}"
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
-
-
 @lru_cache(maxsize=1)
 def _load_own() -> None:
     for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
@@ -323,7 +317,7 @@ def spec(name: str) -> ScheduleSpec:
         _load_others()  # a broken one does no harm to those of the package
     if name not in _SPECS:
         raise ScheduleError(
-            f"unknown schedule '{name}'{did_you_mean(name, _SPECS)} (known: {', '.join(sorted(_SPECS))})"
+            f"unknown schedule {quoted(name)}{did_you_mean(name, _SPECS)} (known: {', '.join(sorted(_SPECS))})"
         )
     return _SPECS[name]
 
