@@ -86,18 +86,15 @@ def check(
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.files import read_text
-    from dualpipe_sim.order.check import check_order
-    from dualpipe_sim.runtimes.torch import parse_either, without_messages
+    from dualpipe_sim.runtimes.torch import read_either
 
-    text = read_text(file)
     stages: PlacementName = placement.value
-    findings = check_order(without_messages(text), stages, micro_batches)
+    try:
+        findings = read_either(read_text(file), stages, micro_batches).findings
+    except ScheduleError as error:
+        raise ScheduleError(f"{file}: {error}") from None
     for finding in findings:
         typer.echo(f"{file}: {finding}", err=True)
     if findings:
         raise typer.Exit(2)
-    try:
-        parse_either(text, stages)
-    except ScheduleError as error:
-        raise ScheduleError(f"{file}: {error}") from None
     typer.echo(f"{file}: nothing is wrong")

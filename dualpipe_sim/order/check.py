@@ -6,18 +6,18 @@ simulation it tells all that is wrong, and unlike torch's own reader it sees dou
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.dependencies import producers
+from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement
 from dualpipe_sim.order.ops import F, Kind, Op
-from dualpipe_sim.order.placement import Placement, PlacementName, named, stages_to_fill
+from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.order.text import parse_cell, rows_of
+from dualpipe_sim.order.text import order_of, parse_cell, rows_of
 
 Rule: TypeAlias = Literal[
     "junk", "range", "placement", "wrong-rank", "double", "missing", "backward", "before", "cycle", "losses"
@@ -61,13 +61,34 @@ class Finding:
         return f"{', '.join(place)}: {self.what}" if place else self.what
 
 
+class Checked(NamedTuple):
+    """An order that was read and checked.
+
+    Attributes:
+        findings: all that is wrong with it.
+        schedule: the order itself, where nothing is wrong.
+
+    """
+
+    findings: list[Finding]
+    schedule: Schedule | None = None
+
+
 def check_order(text: str, placement: PlacementName = "explicit", micro_batches: int | None = None) -> list[Finding]:
-    """Say all that is wrong with an order in its text form; an empty list where nothing is.
+    """Say all that is wrong with an order in its text form; an empty list where nothing is. See :func:`read_order`."""
+    return read_order(text, placement, micro_batches).findings
+
+
+def read_order(
+    text: str, placement: PlacementName = "explicit", micro_batches: int | None = None, name: str = "file"
+) -> Checked:
+    """Read an order from its text form and say all that is wrong with it.
 
     Args:
         text: one line a rank, tasks separated by commas.
         placement: where the stages are and how they chain.
         micro_batches: micro-batches of the step, all pipes together; by default as many as the order has.
+        name: what to call the schedule.
 
     Raises:
         ScheduleError: ``micro_batches`` that cannot be dealt out to the placement's pipes.
@@ -75,16 +96,19 @@ def check_order(text: str, placement: PlacementName = "explicit", micro_batches:
     """
     rows, findings = _read(text)
     if not any(True for _ in _ops(rows)):
-        return findings
+        return Checked(findings)
     try:
-        held = _placement(rows, placement)
+        held = meant_placement(rows, placement)
     except ScheduleError as error:
-        return [*findings, Finding("placement", str(error))]
-    findings += _check(rows, held, _micro_batches_of_pipe(rows, held, micro_batches))
-    if findings and placement == "explicit" and not check_order(text, "bidirectional"):
+        return Checked([*findings, Finding("placement", str(error))])
+    of_pipe = meant_micro_batches(rows, held, micro_batches)
+    findings += _check(rows, held, of_pipe)
+    if not findings:
+        return Checked([], order_of(rows, held, of_pipe, name))
+    if placement == "explicit" and not check_order(text, "bidirectional"):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
         findings.insert(0, Finding("placement", hint))
-    return findings
+    return Checked(findings)
 
 
 def check_schedule(schedule: Schedule) -> list[Finding]:
@@ -92,8 +116,6 @@ def check_schedule(schedule: Schedule) -> list[Finding]:
     rows = [[task.ops for task in row] for row in schedule.order]
     return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe))
 
-
-_NOWHERE = -1
 
 _Row: TypeAlias = "list[tuple[Op, ...]]"
 """One rank's cells: each the ops of a task, or nothing where the cell is junk."""
@@ -139,39 +161,6 @@ def _ops(rows: list[_Row]) -> Iterator[tuple[Op, _Site]]:
         for position, cell in enumerate(row):
             for op in cell:
                 yield op, _Site(rank, position)
-
-
-def _placement(rows: list[_Row], name: PlacementName) -> Placement:
-    stages = stages_to_fill(name, len(rows), _numbers(Counter(op.stage for op, _ in _ops(rows))))
-    if name != "explicit":
-        return named(name, len(rows), stages)
-    ranks_of_stage: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    for op, site in _ops(rows):
-        ranks_of_stage[op.stage][site.rank] += 1
-    # A stage is where most of its ops are; one without any is reported as missing.
-    home = [ranks_of_stage[stage].most_common(1) for stage in range(stages)]
-    return Placement(len(rows), (tuple(ranks[0][0] if ranks else _NOWHERE for ranks in home),))
-
-
-def _numbers(uses: Mapping[int, int]) -> int:
-    """Return how many numbers from 0 on are meant: one far above the others, or used once, is a slip and not a size."""
-    used = sorted(uses)
-    full = [number + 1 for place, number in enumerate(used) if uses[number] > 1 and number <= 2 * place + 1]
-    return next(number for number in count(max(full, default=1)) if number not in uses)
-
-
-def _micro_batches_of_pipe(rows: list[_Row], placement: Placement, micro_batches: int | None) -> tuple[int, ...]:
-    pipes = len(placement.pipes)
-    if micro_batches is not None:
-        if micro_batches < 1 or micro_batches % pipes:
-            raise ScheduleError(f"micro-batches must be a positive multiple of the {pipes} pipes, got {micro_batches}")
-        return (micro_batches // pipes,) * pipes
-    pipe_of_stage = placement.pipe_of_stage.tolist()
-    uses: list[Counter[int]] = [Counter() for _ in range(pipes)]
-    for op, _ in _ops(rows):
-        if op.stage < placement.stages:
-            uses[pipe_of_stage[op.stage]][op.micro_batch] += 1
-    return tuple(_numbers(used) for used in uses)
 
 
 def _check(rows: list[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
@@ -226,7 +215,7 @@ def _incomplete(sites: _Sites, placement: Placement, micro_batches_of_pipe: tupl
         for stage in here:
             if stage not in stages:
                 rank = rank_of_stage[stage]
-                yield Finding("missing", f"stage {stage} has no op at all", None if rank == _NOWHERE else rank)
+                yield Finding("missing", f"stage {stage} has no op at all", None if rank == NOWHERE else rank)
         for begin, end in _gaps(micro_batches, micro_batches_of_pipe[pipe]):
             which = f"micro-batch {begin}{where} never runs"
             if end > begin + 1:

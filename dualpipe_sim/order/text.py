@@ -57,7 +57,14 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
         placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
         raise ScheduleError(f"{name}: {len(rows)} rows, but the placement has {placement.ranks} ranks; a row is a rank")
-    order = OrderBuilder(placement, _micro_batches_of_pipe(rows, placement))
+    return order_of(rows, placement, _micro_batches_of_pipe(rows, placement), name)
+
+
+def order_of(
+    rows: list[list[Cell]], placement: Placement, micro_batches_of_pipe: tuple[int, ...], name: str
+) -> Schedule:
+    """Return the schedule of cells that are read already, a row a rank."""
+    order = OrderBuilder(placement, micro_batches_of_pipe)
     for rank, row in enumerate(rows):
         line = order.rank(rank)
         for cell in row:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from typing import TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.check import Checked, read_order
 from dualpipe_sim.order.messages import Receive, Send, Tensor, program_of, tensors_between_ranks
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
@@ -65,16 +66,7 @@ def parse_program(text: str, placement: Placement | PlacementName = "explicit", 
 
     """
     schedule = parse_order(without_messages(text), placement, name)
-    rows = [[cell.strip() for cell in row.split(",")] for row in rows_of(text)]
-    where = _places(rows)
-    tensors = tensors_between_ranks(schedule)
-    for tensor, (source, target) in tensors.items():
-        _check_tensor(tensor, source, target, where)
-    known = {str(side(tensor)) for tensor in tensors for side in (Send, Receive)}
-    for cell, (rank, position) in where.items():
-        if _MESSAGE_CELL.fullmatch(cell) and cell not in known:
-            raise ScheduleError(f"row {rank}, cell {position}: {cell} is for no tensor that passes between ranks")
-    _check_order_of_tensors(tensors, where)
+    _check_messages(text, schedule)
     return schedule
 
 
@@ -86,6 +78,41 @@ def parse_either(text: str, placement: Placement | PlacementName = "explicit", n
 
     """
     return (parse_program if has_messages(text) else parse_order)(text, placement, name)
+
+
+def read_either(
+    text: str, placement: PlacementName = "explicit", micro_batches: int | None = None, name: str = "file"
+) -> Checked:
+    """Read a schedule from either of torch's forms, with its communication or without, and say all that is wrong.
+
+    Args:
+        text: one line a rank, cells separated by commas.
+        placement: where the stages are and how they chain.
+        micro_batches: micro-batches of the step, all pipes together; by default as many as the order has.
+        name: what to call the schedule.
+
+    Raises:
+        ScheduleError: an order with which nothing is wrong, but communication that does not fit it.
+
+    """
+    checked = read_order(without_messages(text), placement, micro_batches, name)
+    if checked.schedule is not None and has_messages(text):
+        _check_messages(text, checked.schedule)
+    return checked
+
+
+def _check_messages(text: str, schedule: Schedule) -> None:
+    """Refuse communication that does not fit the order it stands in."""
+    rows = [[cell.strip() for cell in row.split(",")] for row in rows_of(text)]
+    where = _places(rows)
+    tensors = tensors_between_ranks(schedule)
+    for tensor, (source, target) in tensors.items():
+        _check_tensor(tensor, source, target, where)
+    known = {str(side(tensor)) for tensor in tensors for side in (Send, Receive)}
+    for cell, (rank, position) in where.items():
+        if _MESSAGE_CELL.fullmatch(cell) and cell not in known:
+            raise ScheduleError(f"row {rank}, cell {position}: {cell} is for no tensor that passes between ranks")
+    _check_order_of_tensors(tensors, where)
 
 
 def _is_no_task(cell: str) -> bool:

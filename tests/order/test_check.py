@@ -15,7 +15,7 @@ from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_o
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.order.check import Finding, check_order, check_schedule
+from dualpipe_sim.order.check import Finding, check_order, check_schedule, read_order
 from dualpipe_sim.order.placement import PlacementName
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def test_an_order_that_is_right_passes(sample: Sample) -> None:
     assert check_order(text, sample.placement) == []
     assert check_order(text, sample.placement, micro_batches=sample.schedule.micro_batches) == []
     assert check_schedule(sample.schedule) == []
+    assert read_order(text, sample.placement, name=sample.name).schedule == parse_order(
+        text, sample.placement, sample.name
+    )
 
 
 # Each corruption changes some cells and says what a finding must then say. Cells of overlapped pairs stay whole.
