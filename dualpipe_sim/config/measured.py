@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from dualpipe_sim.config.problems import first_problem
-from dualpipe_sim.config.schema import Section
+from dualpipe_sim.config.section import Section
 from dualpipe_sim.config.values import Count, Index, Seconds
 from dualpipe_sim.config.yaml_text import read_yaml
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
-from dualpipe_sim.errors import ConfigError
+from dualpipe_sim.errors import ConfigError, quoted
 from dualpipe_sim.order.ops import Kind
 
 _PAIR = re.compile(r"(\d{1,9})F;(\d{1,9})B", re.ASCII)
@@ -97,5 +97,5 @@ def _costs(file: CostsFile, source: str) -> MeasuredCosts:
 def _pair(key: str) -> tuple[int, int]:
     match = _PAIR.fullmatch(key)
     if match is None:
-        raise ValueError(f"pairs: {key!r} must be the stages of a forward and a backward, like 0F;7B")
+        raise ValueError(f"pairs: {quoted(key)} must be the stages of a forward and a backward, like 0F;7B")
     return int(match[1]), int(match[2])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from dualpipe_sim.config.axes import Factors
+from dualpipe_sim.config.records import preset_record, record
+from dualpipe_sim.config.section import Section
 from dualpipe_sim.config.values import (
     Bandwidth,
     CostTime,
@@ -19,31 +20,29 @@ from dualpipe_sim.config.values import (
     Index,
     Kernels,
     Layout,
-    Preset,
     ScheduleChoice,
     Seconds,
     Skew,
     Transfer,
     TransferCost,
 )
-from dualpipe_sim.errors import did_you_mean
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.measured import MeasuredCosts
+from dualpipe_sim.costs.registry import cost_model, cost_models
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.errors import did_you_mean, plain, quoted
+from dualpipe_sim.hardware.collectives import AllToAllKernel
+from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.model.architecture import Model
 
-
-class Section(BaseModel):
-    """A mapping of known keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: object) -> object:
-        if not isinstance(data, Mapping):
-            raise PydanticCustomError("no_mapping", "must be a mapping of keys, got {value}", {"value": repr(data)})
-        for key in data:
-            if key not in cls.model_fields:
-                hint = did_you_mean(str(key), cls.model_fields) or f" (known: {', '.join(cls.model_fields)})"
-                raise PydanticCustomError("unknown_key", "unknown key{hint}", {"key": str(key), "hint": hint})
-        return data
+if TYPE_CHECKING:
+    ModelRecord: TypeAlias = Model
+    GpuRecord: TypeAlias = Gpu
+    AllToAllRecord: TypeAlias = AllToAllKernel
+else:
+    ModelRecord = preset_record(Model, "model")
+    GpuRecord = preset_record(Gpu, "gpu")
+    AllToAllRecord = record(AllToAllKernel)
 
 
 class Pipeline(Section):
@@ -73,6 +72,11 @@ class Parallel(Section):
     data: Count | None = Field(
         None, description="GPUs of a pipeline rank, a multiple of 'expert'; default: as many as 'expert'"
     )
+
+    @property
+    def gpus_per_rank(self) -> int:
+        """GPUs of a pipeline rank."""
+        return self.data or self.expert
 
 
 class RecomputeSection(Section):
@@ -119,7 +123,10 @@ class OverlapSection(Section):
 
 
 class Uniform(Section):
-    """Times of one micro-batch through 1/ranks of the model; a list has one entry for each 1/ranks of its depth."""
+    """Times of one micro-batch through 1/ranks of the model.
+
+    A list has one entry for each 1/ranks of the model's depth, or one for each stage of a pipe.
+    """
 
     kind: Literal["uniform"] = "uniform"
     forward: CostTime = Field(description="time of a forward")
@@ -173,18 +180,43 @@ class FromRun(Section):
     launch: Flag = Field(True, description="whether ops take their measured launch overhead too")
 
 
-def _kind_of_costs(value: object) -> str | None:
+class Registered(BaseModel):
+    """Costs of a kind that is not the package's own; what else it holds are the fields of the registered class."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+
+
+_OWN = {"uniform": UniformCosts, "layers": LayerCosts, "measured": MeasuredCosts}
+
+
+def is_own(kind: str) -> bool:
+    """Return whether costs of a kind have a section here: they are the package's, and nobody took their place."""
+    return kind in _OWN and cost_model(kind) is _OWN[kind]
+
+
+def _known_kind(value: object) -> object:
+    if isinstance(value, Mapping) and "kind" in value:
+        kind, known = value["kind"], list({**_OWN, **cost_models()})
+        if kind not in known:
+            kinds = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+            raise ValueError(f"kind must be {kinds}, got {quoted(kind)}{did_you_mean(plain(kind), known)}")
+    return value
+
+
+def _tag_of_costs(value: object) -> str:
     kind = value.get("kind", "uniform") if isinstance(value, Mapping) else getattr(value, "kind", "uniform")
-    return kind if kind in ("uniform", "layers", "measured") else None
+    return f"[{kind}]" if is_own(kind) else "[registered]"
 
 
 CostSection = Annotated[
-    Annotated[Uniform, Tag("uniform")] | Annotated[Layers, Tag("layers")] | Annotated[FromRun, Tag("measured")],
-    Discriminator(
-        _kind_of_costs,
-        custom_error_type="costs",
-        custom_error_message="kind must be 'uniform', 'layers' or 'measured'",
-    ),
+    Annotated[Uniform, Tag("[uniform]")]
+    | Annotated[Layers, Tag("[layers]")]
+    | Annotated[FromRun, Tag("[measured]")]
+    | Annotated[Registered, Tag("[registered]")],
+    Discriminator(_tag_of_costs),
+    BeforeValidator(_known_kind),
 ]
 
 
@@ -205,7 +237,7 @@ class ClusterSection(Section):
     mapping: tuple[Index, ...] | None = Field(
         None, description="GPU of each rank; default: rank r on GPU r x the GPUs of a rank"
     )
-    alltoall: Preset | None = Field(
+    alltoall: AllToAllRecord | None = Field(
         None, description="what the all-to-all's kernels achieve; default: as in the preset h800-ib"
     )
 
@@ -241,8 +273,8 @@ class Root(Section):
     schedule: ScheduleChoice = Field(description="the schedule that `run` and `gantt` play")
     compare: tuple[ScheduleChoice, ...] = Field((), description="the schedules that `compare` plays")
     costs: CostSection
-    model: Preset | None = Field(None, description="the model, for costs of kind 'layers'")
-    gpu: Preset | None = Field(None, description="every rank's GPU, for costs of kind 'layers'")
+    model: ModelRecord | None = Field(None, description="the model, for costs of kind 'layers'")
+    gpu: GpuRecord | None = Field(None, description="every rank's GPU, for costs of kind 'layers'")
     cluster: ClusterSection = Field(ClusterSection.model_validate({}))
     parallel: Parallel = Field(Parallel.model_validate({}))
     training: Training | None = Field(None, description="what a step trains on, for costs of kind 'layers'")

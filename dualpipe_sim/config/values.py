@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from dualpipe_sim.costs.compute import Compute
+from dualpipe_sim.errors import quoted
 from dualpipe_sim.order.placement import PlacementName
-from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, quantity
+from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, as_float, quantity
+
+_MOST, _MOST_INDEX = 10**9, 10**18
 
 
 class Transfer(BaseModel):
@@ -45,14 +49,26 @@ def _bytes(value: object) -> float:
 def _bandwidth(value: object) -> float:
     number = quantity(value, BYTES_PER_S, "a bandwidth like 160 GB/s")
     if number == 0:
-        raise ValueError(f"must be more than zero, like 160 GB/s, got {value!r}")
+        raise ValueError(f"must be more than zero, like 160 GB/s, got {quoted(value)}")
     return number
 
 
-def _whole(value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"must be a whole number, {least} or more, got {value!r}")
+def whole(value: int, most: int = _MOST) -> int:
+    """Return a whole number that products of sizes have room for.
+
+    Raises:
+        ValueError: it is too large.
+
+    """
+    if abs(value) > most:
+        raise ValueError(f"must be a whole number up to {most}, got {quoted(value)}")
     return value
+
+
+def _whole(value: object, least: int, most: int = _MOST) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"must be a whole number, {least} or more, got {quoted(value)}")
+    return whole(value, most)
 
 
 def _count(value: object) -> int:
@@ -60,7 +76,7 @@ def _count(value: object) -> int:
 
 
 def _index(value: object) -> int:
-    return _whole(value, 0)
+    return _whole(value, 0, _MOST_INDEX)
 
 
 def _cost(value: object) -> float | tuple[float, ...]:
@@ -72,8 +88,7 @@ def _cost(value: object) -> float | tuple[float, ...]:
 
 
 def _transfer(value: object) -> Transfer:
-    text = str(value).strip()
-    if isinstance(value, str) and text.endswith("B"):
+    if isinstance(value, str) and value.rstrip().endswith("B"):
         return Transfer(size_bytes=_bytes(value))
     return Transfer(seconds=quantity(value, SECONDS, "a time like 1.2 ms, or bytes like 58 MB"))
 
@@ -93,17 +108,19 @@ def _schedule(value: object) -> ScheduleSection:
         return ScheduleSection(name=value["file"], placement=_placement(value))
     raise ValueError(
         f"must be a schedule's name, a mapping with 'name' and its options, or one with 'file' and 'placement', "
-        f"got {value!r}"
+        f"got {quoted(value)}"
     )
 
 
 def _placement(section: Mapping[object, object]) -> PlacementName:
     for key in section:
         if key not in ("file", "placement"):
-            raise ValueError(f"an order from a file has its own sizes and no options but 'placement', got '{key}'")
+            raise ValueError(
+                f"an order from a file has its own sizes and no options but 'placement', got {quoted(key)}"
+            )
     placement = section.get("placement", "explicit")
     if placement not in get_args(PlacementName):
-        raise ValueError(f"placement must be {', '.join(get_args(PlacementName))}, got {placement!r}")
+        raise ValueError(f"placement must be {', '.join(get_args(PlacementName))}, got {quoted(placement)}")
     return cast("PlacementName", placement)
 
 
@@ -121,13 +138,13 @@ def _layout(value: object) -> str | tuple[int, ...]:
         return tuple(map(_index, value))
     raise ValueError(
         "must be 'even', 'balanced', a list with the number of layers of each stage, or a Megatron layout string, "
-        f"got {value!r}"
+        f"got {quoted(value)}"
     )
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r}")
+        raise ValueError(f"must be true or false, got {quoted(value)}")
     return value
 
 
@@ -136,8 +153,8 @@ def _skew(value: object) -> float:
 
 
 def _number(value: object, least: float, right: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < inf:
-        raise ValueError(f"must be {right}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= as_float(value) < inf:
+        raise ValueError(f"must be {right}, got {quoted(value)}")
     return float(value)
 
 
@@ -148,14 +165,8 @@ def _fraction(value: object) -> float:
 def _factor(value: object) -> float:
     number = _number(value, 0.0, "a factor like 1.1")
     if number == 0:
-        raise ValueError(f"must be a factor above 0, like 1.1, got {value!r}")
+        raise ValueError(f"must be a factor above 0, like 1.1, got {quoted(value)}")
     return number
-
-
-def _preset(value: object) -> dict[str, object]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"must be a preset's name, or a mapping of keys, got {value!r}")
-    return {str(key): inner for key, inner in value.items()}
 
 
 def _kernels(value: object) -> Compute:
@@ -165,19 +176,36 @@ def _kernels(value: object) -> Compute:
         return Compute(0.0, 0.0, _seconds(value), 0.0)
     strange = [key for key in value if key not in parts]
     if strange:
-        raise ValueError(f"must be a time, or times of {', '.join(parts)}, got the key {strange[0]!r}")
+        raise ValueError(f"must be a time, or times of {', '.join(parts)}, got the key {quoted(strange[0])}")
     gemm_s, attention_s, other_s = (_seconds(value.get(part, 0.0)) for part in parts)
     return Compute(gemm_s, attention_s, other_s, 0.0)
 
 
-_QUANTITY = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What editors are told of a value; each key that holds one gets its own copy, to which pydantic adds."""
+
+    schema: Mapping[str, object]
+
+    def __get_pydantic_json_schema__(self, core: object, handler: object) -> dict[str, object]:
+        return dict(self.schema)
+
+
+def checked(python: Any, check: Callable[[Any], object], schema: Mapping[str, object]) -> Any:  # noqa: ANN401 - types
+    """Return the type of a value: how it is checked here, and what editors are told of it."""
+    return Annotated[python, BeforeValidator(check), _Told(schema)]
+
+
+def quantity_schema(unit: str, example: str) -> dict[str, Any]:
+    """Return what editors are told of a number with a unit; ``unit`` is that of a bare number."""
+    numbers = [{"type": "number", "minimum": 0}, {"type": "string"}]
+    return {"anyOf": numbers, "examples": [example], "x-unit": unit}
+
+
+_SECONDS = quantity_schema("s", "5 us")
+_QUANTITY = {"anyOf": _SECONDS["anyOf"]}
 _COUNT = {"type": "integer", "minimum": 1}
 _OBJECT = {"type": "object"}
-
-
-def _value(python: Any, check: Callable[[Any], object], schema: dict[str, Any]) -> Any:  # noqa: ANN401 - a type
-    """Return the type of a value: how it is checked here, and what editors are told of it."""
-    return Annotated[python, BeforeValidator(check), WithJsonSchema(schema)]
 
 
 if TYPE_CHECKING:
@@ -193,22 +221,21 @@ if TYPE_CHECKING:
     TransferCost: TypeAlias = Transfer
     ScheduleChoice: TypeAlias = ScheduleSection
     Layout: TypeAlias = str | tuple[int, ...]
-    Preset: TypeAlias = dict[str, object]
     Kernels: TypeAlias = Compute
 else:
-    Seconds = _value(float, _seconds, _QUANTITY)
-    Bandwidth = _value(float, _bandwidth, _QUANTITY)
-    Skew = _value(float, _skew, {"type": "number", "minimum": 1})
-    Fraction = _value(float, _fraction, {"type": "number", "minimum": 0})
-    Factor = _value(float, _factor, {"type": "number", "exclusiveMinimum": 0})
-    Count = _value(int, _count, _COUNT)
-    Index = _value(int, _index, {"type": "integer", "minimum": 0})
-    Flag = _value(bool, _flag, {"type": "boolean"})
-    CostTime = _value(
+    Seconds = checked(float, _seconds, _SECONDS)
+    Bandwidth = checked(float, _bandwidth, quantity_schema("B/s", "160 GB/s"))
+    Skew = checked(float, _skew, {"type": "number", "minimum": 1})
+    Fraction = checked(float, _fraction, {"type": "number", "minimum": 0})
+    Factor = checked(float, _factor, {"type": "number", "exclusiveMinimum": 0})
+    Count = checked(int, _count, _COUNT)
+    Index = checked(int, _index, {"type": "integer", "minimum": 0})
+    Flag = checked(bool, _flag, {"type": "boolean"})
+    CostTime = checked(
         Any, _cost, {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}]}
     )
-    TransferCost = _value(Transfer, _transfer, _QUANTITY)
-    ScheduleChoice = _value(
+    TransferCost = checked(Transfer, _transfer, _QUANTITY)
+    ScheduleChoice = checked(
         ScheduleSection,
         _schedule,
         {
@@ -219,6 +246,5 @@ else:
             ]
         },
     )
-    Layout = _value(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
-    Preset = _value(dict[str, object], _preset, {"anyOf": [{"type": "string"}, _OBJECT]})
-    Kernels = _value(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT]})
+    Layout = checked(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
+    Kernels = checked(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT]})

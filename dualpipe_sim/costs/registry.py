@@ -19,7 +19,9 @@ _KINDS: dict[str, type[Any]] = {}
 def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostModel]:
     """Add a cost model, a class with ``on(placement)``, under a kind.
 
-    Its fields are the keys that a configuration gives: ``costs: {kind: mine, forward_s: 2 ms}``.
+    A configuration makes one where it is a dataclass. Its fields are the keys, without the unit that a name ends with:
+    ``forward_s: float`` is read from ``costs: {kind: mine, forward: 2 ms}``. A field that holds a ``Job`` or a ``Gpu``
+    gets what the sections ``model:``, ``training:`` and ``gpu:`` say.
 
     Args:
         kind: what configurations call it.

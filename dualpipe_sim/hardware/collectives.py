@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.records import build, need_positive
+from dualpipe_sim.records import need_positive
 
 AllToAllStep: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
 """The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""
@@ -91,16 +90,6 @@ class AllToAllKernel:
         for key in ("nvlink_efficiency", "infiniband_efficiency"):
             if getattr(self, key) > 1:
                 raise UserError(f"cluster.alltoall.{key}: must be at most 1, not {getattr(self, key)}")
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, object], where: str = "cluster.alltoall") -> AllToAllKernel:
-        """Build the constants from the ``alltoall`` mapping of a cluster preset.
-
-        Raises:
-            UserError: a key is unknown or missing, or a value does not fit.
-
-        """
-        return build(cls, given, where)
 
     def channels(self, sms: int) -> int:
         """Return how many channels fit on ``sms`` SMs.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.precision import Precision
-from dualpipe_sim.records import build, need_positive
+from dualpipe_sim.records import need_positive
 
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
 
@@ -60,7 +59,13 @@ class GemmRates:
 
 @dataclass(frozen=True)
 class Gemm:
-    """GEMM rates by precision; ``fp8`` is None where the GPU has none."""
+    """GEMM rates by precision.
+
+    Attributes:
+        bf16: of BF16 GEMMs.
+        fp8: of FP8 GEMMs; None where the GPU has none.
+
+    """
 
     bf16: GemmRates
     fp8: GemmRates | None = None
@@ -118,7 +123,13 @@ class OtherCosts:
 
 @dataclass(frozen=True)
 class Other:
-    """Times of everything else by precision, which decides the casts; ``fp8`` is None where the GPU has none."""
+    """Times of everything else by precision, which decides the casts.
+
+    Attributes:
+        bf16: in BF16 training.
+        fp8: in FP8 training; None where the GPU has none.
+
+    """
 
     bf16: OtherCosts
     fp8: OtherCosts | None = None
@@ -153,16 +164,6 @@ class Gpu:
 
     def __post_init__(self) -> None:
         need_positive(self, "gpu", zero=("kernel_gap",))
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, object], where: str = "gpu") -> Gpu:
-        """Build a GPU from a preset's mapping.
-
-        Raises:
-            UserError: a key is unknown or missing, or a value does not fit.
-
-        """
-        return build(cls, given, where)
 
     def gemm_rates(self, precision: Precision) -> GemmRates:
         """Return the GEMM rates of a precision.

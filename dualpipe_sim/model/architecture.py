@@ -5,13 +5,12 @@ Everything else (FLOPs, seconds, bytes) is derived from these shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.records import build, need_positive
+from dualpipe_sim.records import need_positive
 
 LayerKind: TypeAlias = Literal["dense", "moe"]
 Part: TypeAlias = Literal["attention", "gate", "routed", "shared", "dense", "head", "mtp"]
@@ -223,16 +222,6 @@ class Model:
             raise UserError(
                 f"model.dense_layers: {self.dense_layers} of {self.layers} layers need 'experts' for the rest"
             )
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, object], where: str = "model") -> Model:
-        """Build a model from a preset's mapping.
-
-        Raises:
-            UserError: a key is unknown or missing, or a value does not fit.
-
-        """
-        return build(cls, given, where)
 
     def layer_kinds(self) -> tuple[LayerKind, ...]:
         """Return the kind of each layer, shallowest first."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.precision import BF16_BYTES, FP8_BYTES, PRECISIONS, SCALE_BYTES, Precision
-from dualpipe_sim.records import build, need_positive
+from dualpipe_sim.records import need_positive
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,6 @@ class Recipe:
         if self.precision not in PRECISIONS:
             known = " or ".join(map(repr, PRECISIONS))
             raise UserError(f"training.precision: must be {known}, not {self.precision!r}")
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, object], where: str = "training") -> Recipe:
-        """Build a recipe from a mapping.
-
-        Raises:
-            UserError: a key is unknown, or a value does not fit.
-
-        """
-        return build(cls, given, where)
 
     @property
     def fp8(self) -> bool:

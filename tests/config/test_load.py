@@ -48,7 +48,12 @@ def mistakes() -> list[tuple[str, str]]:
         (GOOD.replace("forward: 1 ms", "forward: .inf"), "costs.forward: must be a time like"),
         (GOOD.replace("forward: 1 ms", "forward: true"), "costs.forward: must be a time like"),
         (GOOD.replace("forward: 1 ms", "forward: 1 parsec"), "got '1 parsec'"),
-        (GOOD.replace("forward: 1 ms", "forward: [1, 2]"), "costs.forward: a list needs one time for each of the 4"),
+        (
+            GOOD.replace("forward: 1 ms", "forward: []"),
+            "costs.forward: must be a time or a list of times, got an empty",
+        ),
+        (GOOD.replace("costs: {", "costs: {kind: unifrm, "), "costs: kind must be 'uniform', 'layers' or 'measured'"),
+        (GOOD + "compare: 1f1b\n", "compare: must be a list, got '1f1b'"),
         (GOOD.replace("ranks: 4", "ranks: 4.5"), "pipeline.ranks: must be a whole number, 1 or more, got 4.5"),
         (GOOD.replace("ranks: 4", "ranks: 0"), "pipeline.ranks: must be a whole number, 1 or more, got 0"),
         (GOOD.replace("ranks: 4", "ranks: yes"), "pipeline.ranks: must be a whole number, 1 or more, got True"),
@@ -72,6 +77,79 @@ def test_a_mistake_is_one_line_with_file_key_and_value(tmp_path: Path, text: str
     assert message.startswith(f"{file}: ")
     assert said in message
     assert "\n" not in message
+
+
+BAD: list[object] = [
+    *(10**400, -(10**400), 16**6000, 10**30, True, float("nan"), float("inf"), "", "1e400 s", "9" * 5000),
+    *("x" * 100_000, "a\0b", "\n", None, [], [[]], {}, {"\0": 1}, {"x" * 1000: 1}, {10**400: 1}, {True: 1}, b"\xff"),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        *(("small", key) for key in ("costs", "costs.forward", "costs.kind", "costs.transfer", "costs.overlapped")),
+        *(("small", key) for key in ("schedule", "pipeline", "pipeline.ranks", "pipeline.layout", "noise.jitter")),
+        *(
+            ("small", key)
+            for key in ("compare", "cluster", "cluster.mapping", "cluster.nvlink.bandwidth", "noise.seed")
+        ),
+        *(("deepseek_v3", key) for key in ("model", "model.preset", "model.hidden", "model.activation", "gpu.gemm")),
+        *(("deepseek_v3", key) for key in ("model.dropout", "gpu.hbm", "gpu.kernel_gap", "training.routing_skew")),
+        *(
+            ("deepseek_v3", key)
+            for key in ("cluster.alltoall", "cluster.alltoall.launch", "costs.measured.mlp_forward")
+        ),
+        *(("small", key) for key in ("sweep", "sweep.grid", "sweep.zip", "plan.schedules", "parallel.data")),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_short_line(config: str, key: str) -> None:
+    refused = 0
+    for value in BAD:
+        try:
+            load_experiment(config, {key: value})
+        except ConfigError as error:
+            message = str(error).partition(".yaml: ")[2]
+            assert message.isprintable()
+            assert 0 < len(message) < 400
+            refused += 1
+    assert refused > len(BAD) // 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["x" * 300, "x" * 300 + ".yaml", "a\0b", "a\0b.yaml"],
+    ids=["long", "long.yaml", "NUL", "NUL.yaml"],
+)
+def test_a_name_that_no_file_can_have_is_refused(config: str) -> None:
+    with pytest.raises(ConfigError):
+        load_experiment(config)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+@pytest.mark.parametrize("key", ["costs", "schedule"])
+def test_a_file_of_such_a_name_is_refused(key: str, name: str) -> None:
+    section = {"costs": {"kind": "measured", "file": name}, "schedule": {"file": name}}[key]
+    with pytest.raises(ConfigError, match=r"cannot be read: (embedded null byte|File name too long)"):
+        load_experiment("small", {key: section})
+
+
+def test_what_repeats_without_end_is_quoted_in_part(tmp_path: Path) -> None:
+    """Eleven lists of nine times the one before would take gigabytes to write out."""
+    lists = ["&a0 [1, 1]"] + [f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    aliases = ", ".join(f"k{i}: {one}" for i, one in enumerate(lists))
+    file = tmp_path / "mine.yaml"
+    for key, value in (
+        ("costs", "*a11"),
+        ("schedule", "{name: hanayo, waves: *a11}"),
+        ("engine", "*a11"),
+        ("gpu", "*a11"),
+    ):
+        kept = [line for line in GOOD.splitlines() if not line.startswith(key)]
+        file.write_text("\n".join([f"sweep: {{grid: {{{aliases}}}}}", *kept, f"{key}: {value}"]))
+        with pytest.raises(ConfigError, match=f"mine.yaml: {key}") as caught:
+            load_experiment(file)
+        assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])

@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualpipe_sim.config.records import read
 from dualpipe_sim.costs.alltoall import AllToAll, best_chunks, payload_bytes, pipelined_s
 from dualpipe_sim.costs.published import DEEPEP_GB_PER_S, TRACE_ALLTOALL_MS, deepep_deviations
 from dualpipe_sim.errors import UserError
@@ -34,7 +35,7 @@ def preset(name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", yaml.safe_load(text))
 
 
-KERNEL = AllToAllKernel.from_mapping(preset("h800-ib")["alltoall"])
+KERNEL = read(AllToAllKernel, preset("h800-ib")["alltoall"], "cluster.alltoall")
 H800 = Cluster(8, Link(160e9), Link(50e9))
 V3_GROUP = expert_group(V3, 64, 8)
 V3_ALLTOALL = AllToAll(KERNEL, H800, V3_GROUP)
@@ -257,4 +258,4 @@ def test_cluster_presets_hold_links_and_kernels(name: str) -> None:
     assert data["name"] == name
     assert set(data) == {"name", "gpus_per_node", "nvlink", "infiniband", "alltoall"}
     assert set(data["nvlink"]) == set(data["infiniband"]) == {"bandwidth", "latency"}
-    assert AllToAllKernel.from_mapping(data["alltoall"]).channels(20) == 10
+    assert read(AllToAllKernel, data["alltoall"], "cluster.alltoall").channels(20) == 10

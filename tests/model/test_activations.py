@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import pytest
 import yaml
 
+from dualpipe_sim.config.records import read
 from dualpipe_sim.model.activations import (
     head_activations,
     layer_activations,
@@ -36,7 +36,7 @@ def keep_all(precision: Precision) -> Recipe:
 
 
 def model(name: str) -> Model:
-    return Model.from_mapping(cast("dict[str, object]", yaml.safe_load((PRESETS / f"{name}.yaml").read_text())))
+    return read(Model, yaml.safe_load((PRESETS / f"{name}.yaml").read_text()), "model")
 
 
 V3 = model("deepseek-v3")

@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 import yaml
 
+from dualpipe_sim.config.records import read
 from dualpipe_sim.costs.compute import (
     Block,
     Work,
@@ -35,11 +36,11 @@ def mapping(kind: str, name: str) -> dict[str, object]:
 
 
 def model(name: str) -> Model:
-    return Model.from_mapping(mapping("models", name))
+    return read(Model, mapping("models", name), "model")
 
 
 def gpu(name: str) -> Gpu:
-    return Gpu.from_mapping(mapping("gpus", name))
+    return read(Gpu, mapping("gpus", name), "gpu")
 
 
 V3, H800 = model("deepseek-v3"), gpu("h800")
@@ -264,7 +265,7 @@ def test_other_time_scales_with_width_and_with_experts_a_token() -> None:
 )
 def test_a_wrong_model_is_refused_in_one_sentence(change: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as error:
-        Model.from_mapping({**mapping("models", "deepseek-v3"), **change})
+        read(Model, {**mapping("models", "deepseek-v3"), **change}, "model")
     assert str(error.value) == message
 
 

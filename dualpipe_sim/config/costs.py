@@ -1,0 +1,104 @@
+"""The cost model that a configuration describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from dualpipe_sim.config.job import gpu_of, job_of, refuse_unread
+from dualpipe_sim.config.measured import read_measured
+from dualpipe_sim.config.presets import read_preset
+from dualpipe_sim.config.records import read
+from dualpipe_sim.config.registered import registered_costs
+from dualpipe_sim.config.schema import FromRun, Layers, MeasuredSection, Registered, Root, Uniform
+from dualpipe_sim.costs.compute import Block, Work
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.measured import MeasuredCosts
+from dualpipe_sim.costs.parts import Measured, Overlap
+from dualpipe_sim.costs.phases import TimedCosts
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
+
+ALLTOALL_DEFAULT = "h800-ib"
+"""The cluster preset whose all-to-all kernels a cluster without its own is given."""
+
+_COMPUTE: dict[str, tuple[Block, Work]] = {
+    "attention_forward": ("attn", "F"),
+    "mlp_forward": ("mlp", "F"),
+    "mlp_input_gradient": ("mlp", "I"),
+    "attention_input_gradient": ("attn", "I"),
+    "mlp_weight_gradient": ("mlp", "W"),
+    "attention_weight_gradient": ("attn", "W"),
+}
+_ALLTOALL: dict[str, AllToAllStep] = {
+    "dispatch_forward": "dispatch F",
+    "combine_forward": "combine F",
+    "combine_gradient": "combine I",
+    "dispatch_gradient": "dispatch I",
+}
+
+
+def costs_of(root: Root, folder: Path) -> TimedCosts:
+    """Return the costs of a configuration; files that it names are in ``folder``.
+
+    Raises:
+        UserError: sections that do not fit each other, or that this kind of costs does not read.
+
+    """
+    section = root.costs
+    if isinstance(section, Layers):
+        return _layer_costs(root, section)
+    if isinstance(section, Registered):
+        return registered_costs(root, section)
+    refuse_unread(root, ())
+    return _uniform_costs(section) if isinstance(section, Uniform) else _costs_of_run(section, folder)
+
+
+def _uniform_costs(section: Uniform) -> UniformCosts:
+    return UniformCosts(
+        forward=section.forward,
+        backward_input=section.backward_input,
+        backward_weight=section.backward_weight,
+        overlapped=section.overlapped,
+        transfer_s=section.transfer.seconds,
+        transfer_bytes=section.transfer.size_bytes,
+    )
+
+
+def _costs_of_run(section: FromRun, folder: Path) -> MeasuredCosts:
+    measured = read_measured(folder / section.file)
+    if section.transfer is not None:
+        transfer = section.transfer
+        measured = replace(measured, transfer_s=transfer.seconds, transfer_bytes=transfer.size_bytes)
+    return replace(measured, source=section.file, launch=section.launch)
+
+
+def _layer_costs(root: Root, section: Layers) -> LayerCosts:
+    transfer = section.transfer
+    if transfer is not None and transfer.seconds is None:
+        raise UserError("costs.transfer: costs of kind 'layers' know the bytes; give a time, or leave it out")
+    overlap = {} if root.overlap is None else root.overlap.model_dump()
+    return LayerCosts(
+        job=job_of(root),
+        gpu=gpu_of(root),
+        kernel=root.cluster.alltoall or _usual_kernel(),
+        overlap=Overlap(**overlap),
+        measured=_measured(section.measured),
+        transfer_s=None if transfer is None else transfer.seconds,
+    )
+
+
+@cache
+def _usual_kernel() -> AllToAllKernel:
+    where = "cluster.alltoall"
+    return read(AllToAllKernel, read_preset("cluster", ALLTOALL_DEFAULT, where)["alltoall"], where)
+
+
+def _measured(section: MeasuredSection) -> Measured:
+    given = {key: value for key in section.model_fields_set if (value := getattr(section, key)) is not None}
+    return Measured(
+        compute={phase: given[key] for key, phase in _COMPUTE.items() if key in given},
+        alltoall_s={step: given[key] for key, step in _ALLTOALL.items() if key in given},
+    )

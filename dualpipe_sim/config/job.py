@@ -1,0 +1,91 @@
+"""What a configuration trains, and on which GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TypeVar
+
+from dualpipe_sim.config.schema import RecomputeSection, Root, Training
+from dualpipe_sim.costs.parts import Overlap
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.model.job import Job, StepEnd
+from dualpipe_sim.model.recipe import Recipe, Recompute
+
+Given = TypeVar("Given", Model, Gpu)
+
+SECTIONS: dict[type, tuple[str, ...]] = {Job: ("model", "training"), Gpu: ("gpu",), Overlap: ("overlap",)}
+"""What is built from sections that not every kind of costs reads."""
+
+
+def job_of(root: Root) -> Job:
+    """Return the job.
+
+    Raises:
+        UserError: a section that it needs is missing, or they do not fit each other.
+
+    """
+    training = root.training
+    if training is None:
+        raise UserError(f"training: is missing; costs of kind '{root.costs.kind}' need its sequence_length")
+    return Job(
+        model=_needed("model", root.model, root.costs.kind),
+        recipe=_recipe(training),
+        sequence_length=training.sequence_length,
+        micro_batch_size=training.micro_batch_size,
+        expert_parallel=root.parallel.expert,
+        data_parallel=root.parallel.gpus_per_rank,
+        layout=root.pipeline.layout,
+        routing_skew=training.routing_skew,
+        causal=training.causal,
+        step_end=StepEnd(training.gradient_reduction, training.optimizer),
+    )
+
+
+def gpu_of(root: Root) -> Gpu:
+    """Return every rank's GPU.
+
+    Raises:
+        UserError: it is missing.
+
+    """
+    return _needed("gpu", root.gpu, root.costs.kind)
+
+
+def refuse_unread(root: Root, read: Collection[type]) -> None:
+    """Refuse sections that costs do not read.
+
+    Args:
+        root: the configuration.
+        read: what these costs are built from, beside their own section.
+
+    Raises:
+        UserError: such a section is there.
+
+    """
+    unread = [key for built, keys in SECTIONS.items() if built not in read for key in keys]
+    for key in unread:
+        if getattr(root, key) is not None:
+            raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is '{root.costs.kind}'")
+
+
+def recompute_of(section: RecomputeSection) -> Recompute:
+    """Return what the backward pass computes again."""
+    return Recompute(section.norms, section.up_projections, section.activation)
+
+
+def _needed(key: str, given: Given | None, kind: str) -> Given:
+    if given is None:
+        raise UserError(f"{key}: is missing; costs of kind '{kind}' need a preset's name, or a mapping")
+    return given
+
+
+def _recipe(training: Training) -> Recipe:
+    return Recipe(
+        precision=training.precision,
+        activation_group=training.activation_group,
+        weight_group=training.weight_group,
+        accumulation_interval=training.accumulation_interval,
+        recompute=recompute_of(training.recompute),
+    )

@@ -1,0 +1,283 @@
+"""Plain dataclasses as sections: pydantic reads them by their fields' names, types and units.
+
+A field's key is its name without the unit: ``launch_s: float`` is read from ``launch: 35 us``. Dataclasses in it are
+mappings in the mapping, and a unit on such a field is that of the numbers inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache, partial, reduce
+from math import isfinite
+from operator import or_
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag, ValidationError, create_model
+from pydantic import Field as KeyInfo
+from pydantic_core import PydanticCustomError
+
+from dualpipe_sim.config.docstrings import attributes, summary
+from dualpipe_sim.config.problems import first_problem
+from dualpipe_sim.config.section import Section
+from dualpipe_sim.config.values import checked, quantity_schema, whole
+from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.records import key_of, unit_of
+from dualpipe_sim.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, as_float, quantity
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Built = TypeVar("Built", bound=DataclassInstance)
+else:
+    Built = TypeVar("Built")
+
+
+class _Unit(NamedTuple):
+    """How quantities of a unit are written.
+
+    Attributes:
+        factors: factor of each unit's name.
+        right: what a right value is, in words.
+        example: one such value.
+        base: the unit of a bare number.
+
+    """
+
+    factors: Mapping[str, float]
+    right: str
+    example: str
+    base: str
+
+
+_UNITS = {
+    "_flops_per_s": _Unit(FLOP_PER_S, "a rate", "989 TFLOPS", "FLOP/s"),
+    "_bytes_per_s": _Unit(BYTES_PER_S, "a bandwidth", "160 GB/s", "B/s"),
+    "_bytes": _Unit(BYTES, "a size", "80 GiB", "B"),
+    "_s": _Unit(SECONDS, "a time", "5 us", "s"),
+}
+_FIELD = "field_"  # so that no field takes the name of something that pydantic's models have
+
+
+class Record(Section):
+    """The section that a dataclass makes."""
+
+    no_mapping: ClassVar[str] = "needs a mapping of keys to values, not {}"
+
+    @classmethod
+    def check_keys(cls, data: object) -> None:
+        """Refuse what is no mapping, keys that there are not, and a lack of those that must be."""
+        super().check_keys(data)
+        for field in cls.model_fields.values():
+            if field.is_required() and field.alias not in cast("Mapping[object, object]", data):
+                raise PydanticCustomError("missing_key", "the key '{key}' is missing", {"key": field.alias})
+
+    def values(self) -> dict[str, Any]:
+        """Return what was given, by the dataclass's own names."""
+        return {name.removeprefix(_FIELD): getattr(self, name) for name in self.model_fields_set}
+
+
+def read(cls: type[Built], given: object, where: str) -> Built:
+    """Return a dataclass read from a mapping of plain values.
+
+    Args:
+        cls: the dataclass.
+        given: its values by key.
+        where: what to call the mapping in errors, such as ``model``.
+
+    Raises:
+        UserError: what is wrong, and where in the mapping.
+
+    """
+    return cls(**read_values(section_of(cls), given, where))
+
+
+def read_values(section: type[Record], given: object, where: str) -> dict[str, Any]:
+    """Return what a mapping gives for a dataclass's fields, by their names; arguments as for :func:`read`."""
+    try:
+        return section.model_validate(given).values()
+    except ValidationError as error:
+        raise UserError(first_problem(error.errors(include_url=False), where)) from error
+
+
+def record(cls: type) -> Any:  # noqa: ANN401 - a type
+    """Return the type of a key that holds a dataclass, for a pydantic model."""
+    return _record(cls, "")
+
+
+def preset_record(cls: type, name: str) -> Any:  # noqa: ANN401 - a type
+    """Return the type of a key that holds a dataclass with a name, for a pydantic model; presets are already read.
+
+    Args:
+        cls: the dataclass.
+        name: its name where none is given.
+
+    """
+
+    def named(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a preset's name, or a mapping of keys, got {quoted(value)}")
+        return {"name": name, **value}
+
+    return Annotated[record(cls), BeforeValidator(named)]
+
+
+@cache
+def section_of(cls: type, unit: str = "", without: frozenset[str] = frozenset()) -> type[Record]:
+    """Return the section whose keys are a dataclass's fields.
+
+    Args:
+        cls: the dataclass.
+        unit: the unit of fields whose own names have none.
+        without: fields that are no keys.
+
+    Raises:
+        UserError: a field of a type that cannot be written in a configuration.
+
+    """
+    said = attributes(cls)
+    types = types_of(cls)
+    keys = {
+        f"{_FIELD}{field.name}": (
+            _read_as(types[field.name], unit_of(field.name) or unit, f"{cls.__qualname__}.{field.name}"),
+            _key_info(field, said.get(field.name)),
+        )
+        for field in fields(cls)
+        if field.init and field.name not in without
+    }
+    made: Any = create_model(
+        f"{cls.__name__}{unit}", __base__=Record, __module__=cls.__module__, __doc__=summary(cls), **cast("Any", keys)
+    )
+    return cast("type[Record]", made)
+
+
+def types_of(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name.
+
+    Raises:
+        UserError: one that is not known at run time.
+
+    """
+    try:
+        return get_type_hints(cls)
+    except (NameError, TypeError, AttributeError) as error:
+        raise UserError(f"{cls.__qualname__}: the types of its fields are not known: {error}") from error
+
+
+def _key_info(field: Field[Any], said: str | None) -> Any:  # noqa: ANN401 - pydantic says Any too
+    key = key_of(field.name)
+    if field.default_factory is not MISSING:
+        return KeyInfo(default_factory=field.default_factory, alias=key, description=said)
+    default = ... if field.default is MISSING else field.default
+    return KeyInfo(default, alias=key, description=said)
+
+
+def _read_as(hint: Any, unit: str, name: str) -> Any:  # noqa: ANN401, PLR0911 - types, which have none; one return each
+    """Return how pydantic reads a field's type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _read_as(args[0], unit, name)
+    if is_dataclass(hint):
+        return _record(cast("type", hint), unit)
+    if origin is Literal:
+        return checked(hint, partial(_one_of, args), {"enum": list(args)})
+    if origin in (Union, UnionType):
+        return _read_union(args, unit, name)
+    if origin in _CONTAINERS:
+        inner = tuple(arg if arg is ... else _read_as(arg, unit, name) for arg in args)
+        return _CONTAINERS[origin][inner]
+    if hint is float and unit:
+        written = _UNITS[unit]
+        return checked(float, partial(_quantity, written), quantity_schema(written.base, written.example))
+    if hint in _PLAIN:
+        return checked(hint, *_PLAIN[hint])
+    if hint in (Any, object):
+        return Any
+    raise UserError(f"{name}: a configuration cannot hold a {hint}")
+
+
+def _read_union(args: tuple[Any, ...], unit: str, name: str) -> Any:  # noqa: ANN401 - types
+    """Read ``X | None``, and ``X | tuple[X, ...]`` by whether it is a list."""
+    choices = [arg for arg in args if arg is not NoneType]
+    if len({_tag(choice) for choice in choices}) < len(choices):
+        raise UserError(f"{name}: a configuration cannot tell {' from '.join(map(str, choices))}")
+    read_as = [_read_as(choice, unit, name) for choice in choices]
+    one: Any = read_as[0]
+    if len(choices) > 1:
+        tagged = [Annotated[read, Tag(_tag(choice))] for read, choice in zip(read_as, choices, strict=True)]
+        one = Annotated[reduce(or_, tagged), Discriminator(_list_or_one)]
+    return one | None if NoneType in args else one
+
+
+def _tag(hint: object) -> str:
+    return "[list]" if get_origin(hint) in _LISTS else "[one]"
+
+
+def _list_or_one(value: object) -> str:
+    return "[list]" if isinstance(value, (list, tuple)) else "[one]"
+
+
+def _record(cls: type, unit: str) -> Any:  # noqa: ANN401 - a type
+    def built(section: Record) -> object:
+        return cls(**section.values())
+
+    return Annotated[section_of(cls, unit), AfterValidator(built)]
+
+
+def _quantity(unit: _Unit, value: object) -> float:
+    return quantity(value, unit.factors, f"{unit.right} like {unit.example}")
+
+
+def _one_of(choices: tuple[object, ...], value: object) -> object:
+    if value not in choices:
+        raise ValueError(f"must be one of {', '.join(map(repr, choices))}, not {quoted(value)}")
+    return value
+
+
+def _number(value: object) -> float:
+    number = as_float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if number is None or not isfinite(number):
+        raise ValueError(f"must be a number, not {quoted(value)}")
+    return number
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number, not {quoted(value)}")
+    return whole(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {quoted(value)}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {quoted(value)}")
+    return value
+
+
+_PLAIN: dict[object, tuple[Callable[[Any], object], dict[str, object]]] = {
+    float: (_number, {"type": "number"}),
+    int: (_whole, {"type": "integer"}),
+    bool: (_flag, {"type": "boolean"}),
+    str: (_text, {"type": "string"}),
+}
+_LISTS = (tuple, list, Sequence)
+_CONTAINERS: dict[object, Any] = {tuple: tuple, list: list, Sequence: list, dict: dict, Mapping: dict}
