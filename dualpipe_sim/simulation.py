@@ -84,10 +84,10 @@ def run_all(experiment: Experiment) -> Comparison:
 
 
 def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
-    """Run one schedule of an experiment; one that cannot do these sizes is a result with ``error``."""
+    """Run one schedule of an experiment; one that cannot do these sizes or costs is a result with ``error``."""
     try:
         return _run(experiment, choice)
-    except ScheduleError as error:
+    except UserError as error:
         return refused(choice, str(error))
 
 
@@ -101,12 +101,11 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed."""
-    topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
     graph = lower(
         order,
         experiment.costs,
-        topology,
+        experiment.topology(choice.ranks),
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
     )

@@ -88,7 +88,8 @@ def print_comparison(comparison: Comparison) -> None:
             typer.echo(f"{run.label} {run.memory.verdict()}")
     for run in comparison:
         if run.error is not None:
-            typer.echo(f"refused: {run.error}")
+            who = "" if run.error.startswith(run.schedule) else f"{run.label}: "
+            typer.echo(f"refused: {who}{run.error}")
 
 
 def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:

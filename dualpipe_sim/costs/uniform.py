@@ -64,14 +64,19 @@ class UniformCosts:
     transfer_bytes: float = 0.0
 
     def on(self, placement: Placement) -> UniformStageCosts:
-        """Return the costs of each stage of a placement."""
+        """Return the costs of each stage of a placement.
+
+        Raises:
+            UserError: a list that is neither as long as there are ranks nor as a pipe has stages.
+
+        """
         stage_s: dict[int, FloatArray] = {
-            F: _per_stage(self.forward, placement),
-            I: _per_stage(self.backward_input, placement),
-            W: _per_stage(self.backward_weight, placement),
+            F: _per_stage(self.forward, placement, "forward"),
+            I: _per_stage(self.backward_input, placement, "backward_input"),
+            W: _per_stage(self.backward_weight, placement, "backward_weight"),
         }
         stage_s[B] = stage_s[I] + stage_s[W]
-        overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement)
+        overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
         return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes)
 
     @property
@@ -131,17 +136,19 @@ def _joined(cost: Cost, shares: int) -> Cost:
     return cost * shares
 
 
-def _per_stage(cost: Cost, placement: Placement) -> FloatArray:
+def _per_stage(cost: Cost, placement: Placement, key: str) -> FloatArray:
     """Integrate a cost over each stage's span of the model's depth, shape ``(stages,)``.
 
     A list has one time for each rank's share of the depth, or one for each stage of a pipe.
     """
-    ranks = placement.ranks
     if isinstance(cost, (int, float)):
         return cost * placement.activations_of_stage
-    if len(cost) != ranks and len(cost) != len(placement.pipes[0]):
-        stages = len(placement.pipes[0])
-        either = f"{ranks} ranks' shares" if stages == ranks else f"{ranks} ranks' shares, or of the {stages} stages"
-        raise UserError(f"a list of costs needs one time for each of the {either}, got {len(cost)}")
+    ranks, stages = placement.ranks, len(placement.pipes[0])
+    if len(cost) not in (ranks, stages):
+        or_stages = "" if stages == ranks else f", or of the {stages} stages of a pipe"
+        raise UserError(
+            f"costs.{key}: a list needs one time for each of the {ranks} ranks' shares of the model{or_stages}, "
+            f"got {len(cost)}"
+        )
     seconds: FloatArray = placement.overlap(len(cost)) @ np.asarray(cost, dtype=float)
     return seconds

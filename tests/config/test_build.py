@@ -10,6 +10,7 @@ import pytest
 from dualpipe_sim import ConfigError, UserError, build, compare, format_order, simulate
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.order.ops import F
 
 
 def costs_of(config: object, **overrides: object) -> UniformCosts:
@@ -49,6 +50,39 @@ def test_a_list_of_costs_is_the_depth_of_the_model() -> None:
     # one micro-batch through the V on one lane after the other: all four half stages, 0.5 + 0.5 + 1.5 + 1.5
     v_shaped = simulate(config, schedule={"name": "looped-bfs", "stages_per_rank": 2})
     assert v_shaped.makespan_s == 4.0
+
+
+def test_a_list_of_costs_may_be_by_stage() -> None:
+    """Interleaved stages of 1, 2, 3 and 4 s on two ranks: one micro-batch takes 10 s, as a list of 2 would not say."""
+    config: dict[str, Any] = {
+        "pipeline": {"ranks": 2, "micro_batches": 2},
+        "schedule": {"name": "looped-bfs", "stages_per_rank": 2},
+        "costs": {"forward": [1, 2, 3, 4], "backward_input": 0, "backward_weight": 0},
+    }
+    run = simulate(config)
+    assert run.timeline is not None
+    stage_s = run.timeline.graph.costs.stage_s[F]  # type: ignore[attr-defined]
+    assert list(stage_s) == [1, 2, 3, 4]
+
+
+def test_a_list_of_costs_that_fits_no_stages_refuses_the_schedule_with_file_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "pipeline: {ranks: 4, micro_batches: 8}\n"
+        "schedule: 1f1b\n"
+        "compare: [1f1b, {name: interleaved-1f1b, stages_per_rank: 2}]\n"
+        "costs: {forward: 1, backward_input: 1, backward_weight: [1, 1, 1, 1, 1, 1, 1, 1]}\n"
+    )
+    said = "costs.backward_weight: a list needs one time for each of the 4 ranks' shares of the model"
+    with pytest.raises(UserError) as caught:
+        simulate(file)
+    assert str(caught.value) == f"{file}: {said}, got 8"
+    refused, interleaved = sorted(compare(file), key=lambda run: run.error is None)
+    assert (refused.schedule, refused.error, interleaved.error) == ("1f1b", f"{said}, got 8", None)
+    errors = [run.error or "" for run in compare(file, **{"costs.forward": [1] * 5})]
+    assert [error.partition(" needs")[0] for error in errors] == ["costs.forward: a list"] * 2
+    with pytest.raises(UserError, match="of the 4 ranks' shares of the model, or of the 8 stages of a pipe, got 5"):
+        simulate(file, schedule={"name": "interleaved-1f1b", "stages_per_rank": 2}, **{"costs.forward": [1] * 5})
 
 
 def order_in_a_file(folder: Path, text: str, **pipeline: int) -> Path:
