@@ -1,32 +1,40 @@
+// @ts-check
 // The page's charts: Gantt, overview, memory, causes.
 
 const AXIS_PX = 24;
-const GANTT_BANDS = { ops: [0.03, 0.29], compute: [0.34, 0.36], alltoall: [0.72, 0.24] }; // top and height in a row
+/** @type {Record<string, [top: number, height: number]>} as shares of a row */
+const GANTT_BANDS = { ops: [0.03, 0.29], compute: [0.34, 0.36], alltoall: [0.72, 0.24] };
+/** @param {number} value @param {number} low @param {number} high */
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
+/** @param {Run} run @param {boolean} lanes */
 function rowHeight(run, lanes) {
   const room = Math.max(360, 0.62 * window.innerHeight) / run.ranks;
   return lanes ? clamp(room, 44, 84) : clamp(room, 14, 40);
 }
 
-// What each band of a rank's row shows: its place in the row, its boxes, how they look.
+/** @param {Run} run @param {boolean} lanes @returns {Band[]} */
 function ganttBands(run, lanes) {
+  /** @type {Band} */
   const ops = {
     name: "ops", boxes: run.ops, palette: run.palette, place: lanes ? GANTT_BANDS.ops : [0, 1], gap: true,
     label: (op) => `${run.micro_batch[op]}`,
   };
-  if (!lanes) return [ops];
-  const [compute, alltoall] = run.lanes;
-  const nameIn = (lane) => (place) => run.looks[run.phase.look[lane.row[place]]][0];
+  const { phases } = run;
+  if (!lanes || !phases) return [ops];
+  const { compute, alltoall, exposed } = phases;
+  /** @param {Lane} lane @returns {(place: number) => string} */
+  const nameIn = (lane) => (place) => run.looks[phases.look[lane.row[place]]][0];
   const { alltoall: place } = GANTT_BANDS;
   return [
     ops,
     { name: "compute", boxes: compute, palette: run.palette, place: GANTT_BANDS.compute, gap: true, label: nameIn(compute) },
     { name: "all-to-all", boxes: alltoall, palette: [colourOf("hidden")], place, gap: true, label: nameIn(alltoall) },
-    { name: "exposed", boxes: run.exposed, palette: [colourOf("exposed")], place },
+    { name: "exposed", boxes: exposed, palette: [colourOf("exposed")], place },
   ];
 }
 
+/** @param {Chart} chart @param {Run} run @param {boolean} lanes @param {View} view @param {number} hovered */
 function drawGantt(chart, run, lanes, view, hovered) {
   const row = rowHeight(run, lanes);
   const bottom = row * run.ranks + 2;
@@ -38,6 +46,7 @@ function drawGantt(chart, run, lanes, view, hovered) {
   const end = chart.x(run.makespan_s);
   if (end < chart.width - chart.right) chart.pen.fillRect(Math.max(end, chart.gutter), 0, chart.width - chart.right - Math.max(end, chart.gutter), bottom);
   chart.clip(bottom);
+  /** @type {PlacedBand[]} */
   const bands = [];
   for (let rank = 0; rank < run.ranks; rank += 1) {
     for (const band of chart.bands) {
@@ -61,9 +70,12 @@ function drawGantt(chart, run, lanes, view, hovered) {
 }
 
 // Mark a task and, where it waited for a tensor, the op that made it, and the tensor on its way.
+/** @param {Chart} chart @param {Run} run @param {number} task @param {[top: number, height: number]} place */
 function drawCause(chart, run, task, [top, height]) {
   const { pen, row } = chart;
+  /** @param {number} rank */
   const middle = (rank) => (rank + top + height / 2) * row;
+  /** @param {number} rank @param {number} begin @param {number} end */
   const outline = (rank, begin, end) => pen.strokeRect(chart.x(begin), (rank + top) * row, Math.max(2, chart.x(end) - chart.x(begin)), height * row);
   const rank = run.rank[run.firstOp[task]];
   pen.strokeStyle = colourOf("focus");
@@ -82,16 +94,16 @@ function drawCause(chart, run, task, [top, height]) {
 
 // How many ranks are busy with what over the whole run, and the part of it that the Gantt shows.
 const OVERVIEW_PX = 44;
+/** @type {{of: unknown[], busy: HTMLCanvasElement} | null} what the overview drew last, and of what */
+let lastBusy = null;
+/** @param {Chart} chart @param {Run} run @param {View} view */
 function drawOverview(chart, run, view) {
   chart.resize(OVERVIEW_PX);
   chart.show(0, view.whole);
-  const drawn = [run, chart.width, view.whole];
-  if (!drawn.every((one, place) => one === chart.drawn?.[place])) {
-    chart.busy = busyRanks(chart, run);
-    chart.drawn = drawn;
-  }
+  const of = [run, chart.width, view.whole];
+  if (!lastBusy || !of.every((one, place) => one === lastBusy?.of[place])) lastBusy = { of, busy: busyRanks(chart, run) };
   const { pen } = chart;
-  pen.drawImage(chart.busy, chart.gutter, 0);
+  pen.drawImage(lastBusy.busy, chart.gutter, 0);
   pen.fillStyle = colourOf("ink");
   pen.textAlign = "right";
   pen.fillText("busy", chart.gutter - 6, OVERVIEW_PX / 2);
@@ -105,6 +117,7 @@ function drawOverview(chart, run, view) {
 }
 
 // Columns of pixels, as high as the share of ranks that are busy, kind on kind.
+/** @param {Chart} chart @param {Run} run */
 function busyRanks(chart, run) {
   const canvas = element("canvas", { width: Math.max(1, Math.round(chart.span)), height: OVERVIEW_PX });
   const shares = run.fills.map(() => new Float64Array(canvas.width));
@@ -115,7 +128,7 @@ function busyRanks(chart, run) {
       share[column] += Math.min(right, column + 1) - Math.max(left, column);
     }
   }
-  const pen = canvas.getContext("2d");
+  const pen = penOf(canvas);
   const floors = new Float64Array(canvas.width).fill(OVERVIEW_PX - 2);
   shares.forEach((share, kind) => {
     [pen.fillStyle] = run.fills[kind];
@@ -129,37 +142,42 @@ function busyRanks(chart, run) {
 }
 
 const MEMORY_TOP = 0.92; // share of a row that the most any rank holds takes
-const memoryColour = (run, kind) => (run.kinds.length === 1 ? colourOf("memory") : run.memory_fills[kind]);
-const formatHeld = (run, amount) => (run.in_bytes ? `${(amount / 1e9).toPrecision(3)} GB` : `${Number(amount.toPrecision(3))}`);
+/** @param {Run} run @param {number} kind */
+const memoryColour = (run, kind) => (run.kinds.length === 1 ? colourOf("memory") : run.memoryFills[kind]);
+/** @param {RunHead} run @param {number} amount */
+const formatOccupancy = (run, amount) => (run.in_bytes ? `${(amount / 1e9).toPrecision(3)} GB` : `${Number(amount.toPrecision(3))}`);
 
+/** @param {Chart} chart @param {Run} run @param {View} view */
 function drawMemory(chart, run, view) {
   const row = clamp(420 / run.ranks, 18, 48);
   const bottom = row * run.ranks + 2;
   chart.resize(bottom + AXIS_PX);
   chart.show(view.from, view.to);
   chart.row = row;
-  const { held } = run;
-  const scale = (MEMORY_TOP * row) / (Math.max(...held.peaks, run.limit ?? 0) || 1);
+  const { peaks } = run.occupancy;
+  const scale = (MEMORY_TOP * row) / (Math.max(...peaks, run.limit ?? 0) || 1);
   chart.clip(bottom);
-  for (let rank = 0; rank < run.ranks; rank += 1) drawHeld(chart, run, rank, (rank + 1) * row, scale);
+  for (let rank = 0; rank < run.ranks; rank += 1) drawOccupancy(chart, run, rank, (rank + 1) * row, scale);
   chart.pen.restore();
   const step = Math.ceil(13 / row);
   for (let rank = 0; rank < run.ranks; rank += 1) {
     chart.label(rank, (rank + 0.6) * row, step);
-    const over = run.limit !== null && held.peaks[rank] > run.limit;
-    chart.note(rank, (rank + 0.6) * row, step, formatHeld(run, held.peaks[rank]), over ? "limit" : "ink");
+    const over = run.limit !== null && peaks[rank] > run.limit;
+    chart.note(rank, (rank + 0.6) * row, step, formatOccupancy(run, peaks[rank]), over ? "limit" : "ink");
   }
   chart.axis(bottom, view.whole, "peak");
 }
 
 // The fullest moment of each column of pixels, each kind on top of those before it.
-function drawHeld(chart, run, rank, floor, scale) {
-  const { at, starts, amounts, total } = run.held;
+/** @param {Chart} chart @param {Run} run @param {number} rank @param {number} floor @param {number} scale */
+function drawOccupancy(chart, run, rank, floor, scale) {
+  const { at, starts, amounts, total } = run.occupancy;
   const { pen } = chart;
   const columns = fullestMoments(chart, at, total, starts[rank], starts[rank + 1]);
   const level = new Float64Array(columns.length);
   amounts.forEach((amount, kind) => {
     pen.fillStyle = memoryColour(run, kind);
+    /** @param {number} column */
     const heightOf = (column) => (columns[column] < 0 ? 0 : amount[columns[column]] * scale);
     let column = 0;
     while (column < columns.length) {
@@ -179,8 +197,9 @@ function drawHeld(chart, run, rank, floor, scale) {
   pen.fillRect(chart.gutter, floor, chart.span, 1);
 }
 
+/** @param {Chart} chart @param {Float64Array} at @param {Float64Array} total @param {number} first @param {number} last */
 function fullestMoments(chart, at, total, first, last) {
-  const columns = new Array(Math.max(1, Math.ceil(chart.span)));
+  const columns = new Int32Array(Math.max(1, Math.ceil(chart.span)));
   let moment = Math.max(first, firstAfter(at, chart.from, first, last) - 1);
   for (let column = 0; column < columns.length; column += 1) {
     const until = chart.time(chart.gutter + column + 1);
@@ -195,6 +214,7 @@ function fullestMoments(chart, at, total, first, last) {
 }
 
 // Bars of idle time by cause, to one scale for all schedules.
+/** @param {HTMLElement} place @param {Run} run @param {PageData["causes"]} causes @param {number} longest */
 function showCauses(place, run, causes, longest) {
   place.replaceChildren(
     ...Array.from({ length: run.ranks }, (_, rank) => {
@@ -212,6 +232,10 @@ function showCauses(place, run, causes, longest) {
   );
 }
 
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties @param {...(Node | string)} children
+ */
 function element(tag, properties, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);

@@ -140,7 +140,7 @@ def _occupancy_columns(occupancies: Sequence[Occupancy], makespan_s: float) -> d
     return {
         "moments_of_rank": np.array([len(one.at_s) for one in occupancies], dtype=np.int32),
         "moment": np.diff(at, prepend=0).astype(np.int32),
-        "held": np.concatenate(amounts).astype(np.float32),
+        "occupancy": np.concatenate(amounts).astype(np.float32),
     }
 
 

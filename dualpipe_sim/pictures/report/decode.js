@@ -1,8 +1,10 @@
+// @ts-check
 // Runs as the page holds them: columns unpacked once, times in seconds.
 
 const TICKS = 2 ** 30;
 const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, int32: Int32Array, float32: Float32Array };
 
+/** @param {string} text */
 async function inflate(text) {
   const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -10,6 +12,7 @@ async function inflate(text) {
 }
 
 // Where each value of an ascending column begins: of rank r from starts[r] to starts[r + 1].
+/** @param {Iterable<number>} column @param {number} count */
 function startsOf(column, count) {
   const starts = new Int32Array(count + 1);
   for (const value of column) starts[value + 1] += 1;
@@ -17,8 +20,9 @@ function startsOf(column, count) {
   return starts;
 }
 
+/** @param {Int32Array} differences */
 function summed(differences, unit = 1) {
-  const sums = unit === 1 ? new Int32Array(differences.length) : new Float64Array(differences.length);
+  const sums = new Float64Array(differences.length);
   let sum = 0;
   for (let place = 0; place < sums.length; place += 1) {
     sum += differences[place];
@@ -27,113 +31,136 @@ function summed(differences, unit = 1) {
   return sums;
 }
 
-function boxesOf(begin, lengths, unit, starts) {
-  const end = new Float64Array(begin.length);
-  for (let place = 0; place < end.length; place += 1) end[place] = begin[place] + lengths[place] * unit;
-  return { begin, end, starts };
-}
-
-async function unpack(run) {
-  const bytes = await inflate(run.bytes);
+/** @param {RunData} data @param {Record<string, string>} memoryFills */
+async function unpack(data, memoryFills) {
+  const bytes = await inflate(data.bytes);
+  /** @type {ColumnOf} */
   const column = (name) => {
-    const [type, offset, length] = run.columns[name];
-    return new ARRAYS[type](bytes, offset, length);
+    const [type, offset, length] = data.columns[name];
+    return /** @type {any} which array a name has only data.py knows */ (new ARRAYS[type](bytes, offset, length));
   };
-  const second = run.makespan_s / TICKS;
-  const timed = (name, starts) => boxesOf(summed(column(`${name}_start`), second), column(`${name}_length`), second, starts);
-  const unpacked = {
-    ...run,
-    bytes: null,
-    rank: column("rank"),
-    kind: column("kind"),
-    paired: column("paired"),
-    stage: summed(column("stage")),
+  const second = data.makespan_s / TICKS;
+  /** @type {SpansOf} */
+  const spans = (name) => {
+    const begin = summed(column(`${name}_start`), second);
+    const lengths = column(`${name}_length`);
+    return { begin, end: begin.map((time, place) => time + lengths[place] * second) };
+  };
+  const [rank, kind, stage] = [column("rank"), column("kind"), summed(column("stage"))];
+  const ops = { ...spans("op"), starts: startsOf(rank, data.ranks), code: Uint16Array.from(kind, (one, op) => codeOf(data, one, stage[op])) };
+  const paired = column("paired");
+  /** @type {Run} */
+  const run = {
+    ...data,
+    ...tasksOf(rank, kind, paired, ops),
+    rank,
+    kind,
+    paired,
+    stage,
     micro_batch: summed(column("micro_batch")),
+    ops,
+    palette: data.fills.flat(),
     waitsFor: column("waits_for"),
     underWay: column("under_way"),
+    transfers: { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") },
+    occupancy: occupancyOf(data, column, second),
+    memoryFills: data.kinds.map((one) => memoryFills[one] ?? "#888888"),
+    phases: null,
     second,
   };
-  unpacked.ops = timed("op", startsOf(unpacked.rank, run.ranks));
-  findTasks(unpacked);
-  unpacked.palette = run.fills.flat();
-  unpacked.ops.code = Uint16Array.from(unpacked.kind, (kind, op) => codeOf(unpacked, kind, unpacked.stage[op]));
-  unpacked.transfers = { ...timed("transfer"), from: column("transfer_from"), to: column("transfer_to") };
-  unpacked.held = heldOf(unpacked, column, second);
-  if (run.looks.length) addPhases(unpacked, column, timed);
-  return unpacked;
+  if (run.looks.length) run.phases = phasesOf(run, column, spans);
+  return run;
 }
 
 // The place of a kind's fill on a stage in the run's palette.
+/** @param {RunHead} run @param {number} kind @param {number} stage */
 const codeOf = (run, kind, stage) => kind * run.fills[0].length + run.shade_of_stage[stage];
 
 // A task is an op, or the two ops of a pair, which stand in neighbouring rows.
-function findTasks(run) {
-  const { kind, paired, ops } = run;
-  run.taskOfOp = new Int32Array(kind.length);
-  run.firstOp = [];
+/** @param {Uint16Array} rank @param {Uint8Array} kind @param {Uint8Array} paired @param {Boxes} ops @returns {Tasks} */
+function tasksOf(rank, kind, paired, ops) {
+  const taskOfOp = new Int32Array(kind.length);
+  /** @type {number[]} */
+  const firstOp = [];
   for (let op = 0; op < kind.length; op += 1) {
-    if (!paired[op] || kind[op] === 0) run.firstOp.push(op);
-    run.taskOfOp[op] = run.firstOp.length - 1;
+    if (!paired[op] || kind[op] === 0) firstOp.push(op);
+    taskOfOp[op] = firstOp.length - 1;
   }
-  const last = (task) => (run.firstOp[task + 1] ?? kind.length) - 1;
-  run.task = {
-    begin: Float64Array.from(run.firstOp, (op) => ops.begin[op]),
-    end: Float64Array.from(run.firstOp, (op, task) => ops.end[last(task)]),
-    starts: Int32Array.from(ops.starts, (op) => (op < kind.length ? run.taskOfOp[op] : run.firstOp.length)),
+  /** @param {number} task */
+  const last = (task) => (firstOp[task + 1] ?? kind.length) - 1;
+  const task = {
+    begin: Float64Array.from(firstOp, (op) => ops.begin[op]),
+    end: Float64Array.from(firstOp, (_, one) => ops.end[last(one)]),
+    starts: ops.starts.map((op) => (op < kind.length ? taskOfOp[op] : firstOp.length)),
   };
-  const pairs = run.firstOp.map((op, task) => task).filter((task) => paired[run.firstOp[task]]);
-  run.pairs = {
-    begin: Float64Array.from(pairs, (task) => run.task.begin[task]),
-    end: Float64Array.from(pairs, (task) => run.task.end[task]),
-    starts: startsOf(pairs.map((task) => run.rank[run.firstOp[task]]), run.ranks),
+  const pairs = [...firstOp.keys()].filter((one) => paired[firstOp[one]]);
+  return {
+    taskOfOp,
+    firstOp,
+    task,
+    pairs: {
+      begin: Float64Array.from(pairs, (one) => task.begin[one]),
+      end: Float64Array.from(pairs, (one) => task.end[one]),
+      starts: startsOf(pairs.map((one) => rank[firstOp[one]]), ops.starts.length - 1),
+    },
   };
 }
 
-function heldOf(run, column, second) {
+/** @param {RunHead} run @param {ColumnOf} column @param {number} second @returns {Occupancy} */
+function occupancyOf(run, column, second) {
   const lengths = column("moments_of_rank");
   const starts = new Int32Array(lengths.length + 1);
-  lengths.forEach((length, rank) => (starts[rank + 1] = starts[rank] + length));
+  lengths.forEach((length, rank) => {
+    starts[rank + 1] = starts[rank] + length;
+  });
   const at = summed(column("moment"), second);
-  const all = column("held");
+  const all = column("occupancy");
   const amounts = run.kinds.map((_, kind) => all.subarray(kind * at.length, (kind + 1) * at.length));
-  const total = Float64Array.from(at, (_, place) => amounts.reduce((sum, amount) => sum + amount[place], 0));
+  const total = at.map((_, place) => amounts.reduce((sum, amount) => sum + amount[place], 0));
   const peaks = Array.from(lengths, (_, rank) => total.subarray(starts[rank], starts[rank + 1]).reduce((a, b) => Math.max(a, b), 0));
   return { at, starts, amounts, total, peaks };
 }
 
 // Phases lie task by task; each lane of a rank gets its own rows, which keep the places of theirs among all.
-function addPhases(run, column, timed) {
+/** @param {Run} run @param {ColumnOf} column @param {SpansOf} spans @returns {Phases} */
+function phasesOf(run, column, spans) {
   const look = column("look");
-  const all = timed("phase");
+  const all = spans("phase");
   const task = new Int32Array(look.length);
   let place = 0;
   column("phases_of_task").forEach((count, one) => {
     task.fill(one, place, place + count);
     place += count;
   });
-  run.phase = { ...all, look, task };
-  run.lanes = [0, 1].map((lane) => {
-    const rows = Int32Array.from(look.keys()).filter((row) => run.looks[look[row]][3] === lane);
+  /** @param {number} number @param {(row: number) => number} code @returns {Lane} */
+  const lane = (number, code) => {
+    const row = Int32Array.from(look.keys()).filter((one) => run.looks[look[one]][3] === number);
     return {
-      row: rows,
-      begin: Float64Array.from(rows, (row) => all.begin[row]),
-      end: Float64Array.from(rows, (row) => all.end[row]),
-      starts: startsOf(Array.from(rows, (row) => run.rank[run.firstOp[task[row]]]), run.ranks),
+      row,
+      begin: Float64Array.from(row, (one) => all.begin[one]),
+      end: Float64Array.from(row, (one) => all.end[one]),
+      starts: startsOf(Array.from(row, (one) => run.rank[run.firstOp[task[one]]]), run.ranks),
+      code: Uint16Array.from(row, code),
     };
-  });
-  const [compute, alltoall] = run.lanes;
-  compute.code = Uint16Array.from(compute.row, (row) => codeOf(run, run.looks[look[row]][1], run.stage[opOfPhase(run, row)]));
-  alltoall.code = new Uint16Array(alltoall.row.length);
-  run.exposed = timed("exposed", startsOf(column("exposed_rank"), run.ranks));
-  run.exposed.code = new Uint16Array(run.exposed.begin.length);
+  };
+  const exposed = spans("exposed");
+  return {
+    look,
+    task,
+    compute: lane(0, (row) => codeOf(run, run.looks[look[row]][1], run.stage[opOfPhase(run, { look, task }, row)])),
+    alltoall: lane(1, () => 0),
+    exposed: { ...exposed, starts: startsOf(column("exposed_rank"), run.ranks), code: new Uint16Array(exposed.begin.length) },
+  };
 }
 
 // The op that a phase is part of: its half of the task.
-function opOfPhase(run, row) {
-  return run.firstOp[run.phase.task[row]] + run.looks[run.phase.look[row]][4];
+/** @param {Run} run @param {{look: Uint16Array, task: Int32Array}} phases @param {number} row */
+function opOfPhase(run, phases, row) {
+  return run.firstOp[phases.task[row]] + run.looks[phases.look[row]][4];
 }
 
 // The first of some ascending ends, from..to, that is after a time.
+/** @param {Float64Array} ends @param {number} time @param {number} from @param {number} to */
 function firstAfter(ends, time, from, to) {
   let [low, high] = [from, to];
   while (low < high) {

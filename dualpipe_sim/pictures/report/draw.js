@@ -1,47 +1,71 @@
+// @ts-check
 // Drawing on a canvas: a time axis below rows, and boxes in bands of rows, crowded or not.
 
 const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
 const KINDS = ["F", "B", "I", "W"];
 
 const styles = () => getComputedStyle(document.documentElement);
+/** @param {string} name */
 const colourOf = (name) => styles().getPropertyValue(`--${name}`).trim();
 
-const channels = new Map(); // "#rrggbb" to its three numbers
+/** @type {Map<string, number[]>} "#rrggbb" to its three numbers */
+const channels = new Map();
+/** @param {string} colour */
 function rgb(colour) {
-  if (!channels.has(colour)) channels.set(colour, [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16)));
-  return channels.get(colour);
+  const known = channels.get(colour) ?? [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16));
+  channels.set(colour, known);
+  return known;
 }
 
 // Black or white, whichever contrasts more (WCAG 2).
+/** @param {string} colour */
 function inkOn(colour) {
   const [red, green, blue] = rgb(colour).map((one) => (one <= 10 ? one / 3294 : ((one / 255 + 0.055) / 1.055) ** 2.4));
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
+/** @type {[name: string, size: number][]} */
 const UNITS = [["s", 1], ["ms", 1e-3], ["µs", 1e-6], ["ns", 1e-9]];
+/** @param {number} seconds */
 const unitOf = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS[seconds ? 3 : 0];
+/** @param {number} seconds */
 function formatTime(seconds) {
   const [name, size] = unitOf(Math.abs(seconds));
   return `${Number((seconds / size).toPrecision(4)).toLocaleString("en")} ${name}`;
 }
 // A moment to the nanosecond or seven digits, so that neighbours can be told apart.
+/** @param {number} seconds @param {number} until */
 function formatMoment(seconds, until) {
   const [name, size] = unitOf(until);
   return `${(seconds / size).toFixed(6).replace(/\.?0+$/, "")} ${name}`;
 }
 
+/** @param {HTMLCanvasElement} canvas */
+function penOf(canvas) {
+  const pen = canvas.getContext("2d");
+  if (!pen) throw new Error("this browser cannot draw on a canvas");
+  return pen;
+}
+
 class Chart {
+  /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.pen = canvas.getContext("2d");
+    this.pen = penOf(canvas);
     this.mixed = document.createElement("canvas");
+    this.width = this.height = this.gutter = this.right = 0; // pixels
+    this.from = this.to = 0;
+    this.row = 1; // a rank's height
+    /** @type {Band[]} */
+    this.bands = [];
   }
 
   // Take the width that the page gives and as much height as the rows ask for.
+  /** @param {number} height */
   resize(height) {
     const ratio = window.devicePixelRatio || 1;
     const { canvas } = this;
-    this.width = canvas.parentElement.clientWidth;
+    this.width = canvas.parentElement?.clientWidth ?? canvas.clientWidth;
     this.height = height;
     this.gutter = this.width < 600 ? 48 : 64;
     this.right = this.width < 600 ? 56 : 64;
@@ -59,23 +83,27 @@ class Chart {
   get span() {
     return this.width - this.gutter - this.right;
   }
+  /** @param {number} time */
   x(time) {
     return this.gutter + ((time - this.from) / (this.to - this.from)) * this.span;
   }
+  /** @param {number} x */
   time(x) {
     return this.from + ((x - this.gutter) / this.span) * (this.to - this.from);
   }
 
+  /** @param {number} from @param {number} to */
   show(from, to) {
     [this.from, this.to] = [from, to];
   }
 
+  /** @param {number} bottom @param {number} until @param {string} notes */
   axis(bottom, until, notes) {
     const { pen } = this;
     const [name, size] = unitOf(until);
     const rough = (this.to - this.from) / size / Math.max(2, this.span / 110);
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
+    const step = ([1, 2, 5].find((one) => one * power >= rough) ?? 10) * power;
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     pen.strokeStyle = colourOf("row-line");
     pen.fillStyle = colourOf("ink");
@@ -94,6 +122,7 @@ class Chart {
     pen.fillRect(this.gutter, bottom, this.span, 1);
   }
 
+  /** @param {number} rank @param {number} y @param {number} step */
   label(rank, y, step) {
     if (rank % step) return;
     this.pen.fillStyle = colourOf("ink");
@@ -102,6 +131,7 @@ class Chart {
   }
 
   // Say something of a rank at the right of its row.
+  /** @param {number} rank @param {number} y @param {number} step @param {string} text @param {string} colour */
   note(rank, y, step, text, colour) {
     if (rank % step) return;
     this.pen.fillStyle = colourOf(colour);
@@ -109,6 +139,7 @@ class Chart {
     this.pen.fillText(text, this.gutter + this.span + 5, y);
   }
 
+  /** @param {number} height */
   clip(height) {
     this.pen.save();
     this.pen.beginPath();
@@ -117,8 +148,8 @@ class Chart {
   }
 }
 
-// Bands are collected, then drawn together: {boxes, palette, row, y, height, gap, label(place)}; a box's code is the
-// place of its colour in the palette.
+// Bands are collected, then drawn together.
+/** @param {Chart} chart @param {PlacedBand[]} bands */
 function drawBands(chart, bands) {
   const columns = Math.max(1, Math.round(chart.span * (window.devicePixelRatio || 1)));
   const image = new ImageData(columns, bands.length);
@@ -126,19 +157,23 @@ function drawBands(chart, bands) {
   const wide = bands.map((band, line) => mixBand(chart, band, columns, sums, image.data.subarray(4 * columns * line)));
   const { mixed, pen } = chart;
   [mixed.width, mixed.height] = [columns, bands.length];
-  mixed.getContext("2d").putImageData(image, 0, 0);
+  penOf(mixed).putImageData(image, 0, 0);
   pen.imageSmoothingEnabled = false;
   bands.forEach((band, line) => {
     pen.drawImage(mixed, 0, line, columns, 1, chart.gutter, band.y, chart.span, band.height);
   });
-  bands.forEach((band, line) => drawWide(chart, band, wide[line]));
+  bands.forEach((band, line) => {
+    drawWide(chart, band, wide[line]);
+  });
 }
 
 // Mix the narrow boxes of a band into a line of pixels, mean colour and covered share; return the wide ones.
+/** @param {Chart} chart @param {PlacedBand} band @param {number} columns @param {Float32Array} sums @param {Uint8ClampedArray} pixels */
 function mixBand(chart, band, columns, sums, pixels) {
   const { begin, end, starts, code } = band.boxes;
   const colours = band.palette.map(rgb);
   const scale = columns / (chart.to - chart.from);
+  /** @type {number[]} */
   const wide = [];
   let crowded = false;
   const last = starts[band.row + 1];
@@ -170,6 +205,7 @@ function mixBand(chart, band, columns, sums, pixels) {
   return wide;
 }
 
+/** @param {Chart} chart @param {PlacedBand} band @param {number[]} places */
 function drawWide(chart, band, places) {
   const { pen } = chart;
   const { begin, end, code } = band.boxes;
@@ -181,16 +217,20 @@ function drawWide(chart, band, places) {
       pen.fillRect(left, band.y, right - left - (band.gap && right - left > 5 ? 1 : 0), band.height);
     }
   });
-  if (band.label && band.height >= 11) labelWide(chart, band, places);
+  if (band.label && band.height >= 11) labelWide(chart, band, places, band.label);
 }
 
-const widths = new Map(); // of texts in the one font that charts have
+/** @type {Map<string, number>} of texts in the one font that charts have */
+const widths = new Map();
+/** @param {CanvasRenderingContext2D} pen @param {string} text */
 function widthOf(pen, text) {
-  if (!widths.has(text)) widths.set(text, pen.measureText(text).width);
-  return widths.get(text);
+  const width = widths.get(text) ?? pen.measureText(text).width;
+  widths.set(text, width);
+  return width;
 }
 
-function labelWide(chart, band, places) {
+/** @param {Chart} chart @param {PlacedBand} band @param {number[]} places @param {(place: number) => string} label */
+function labelWide(chart, band, places, label) {
   const { pen } = chart;
   const inks = band.palette.map(inkOn);
   pen.textAlign = "center";
@@ -198,7 +238,7 @@ function labelWide(chart, band, places) {
     const left = Math.max(chart.x(band.boxes.begin[place]), chart.gutter);
     const right = Math.min(chart.x(band.boxes.end[place]), chart.gutter + chart.span);
     if (right - left < 12) continue;
-    const text = band.label(place);
+    const text = label(place);
     if (text && widthOf(pen, text) < right - left - 3) {
       pen.fillStyle = inks[band.boxes.code[place]];
       pen.fillText(text, (left + right) / 2, band.y + band.height / 2 + 0.5);
@@ -207,6 +247,7 @@ function labelWide(chart, band, places) {
 }
 
 // Borders around boxes, thin around narrow ones; left out where they would hide what they enclose.
+/** @param {Chart} chart @param {Boxes} boxes @param {number} row @param {number} y @param {number} height @param {string} colour */
 function drawFrames(chart, boxes, row, y, height, colour) {
   const { begin, end, starts } = boxes;
   const { pen } = chart;

@@ -1,0 +1,183 @@
+// What the viewer's scripts share, for the type checker alone: in no page. Times are in seconds.
+// As for rows and bytes: report/data.py says what it writes, decode.js what it makes of it.
+
+/** The columns of a run; those of phases and of exposed all-to-all only where the run has layers. */
+interface Columns {
+  rank: Uint16Array;
+  kind: Uint8Array;
+  paired: Uint8Array;
+  stage: Int32Array;
+  micro_batch: Int32Array;
+  op_start: Int32Array;
+  op_length: Int32Array;
+  waits_for: Int32Array;
+  under_way: Int32Array;
+  transfer_from: Int32Array;
+  transfer_to: Int32Array;
+  transfer_start: Int32Array;
+  transfer_length: Int32Array;
+  moments_of_rank: Int32Array;
+  moment: Int32Array;
+  occupancy: Float32Array;
+  phases_of_task: Uint16Array;
+  look: Uint16Array;
+  phase_start: Int32Array;
+  phase_length: Int32Array;
+  exposed_rank: Uint16Array;
+  exposed_start: Int32Array;
+  exposed_length: Int32Array;
+}
+type ArrayName = "uint8" | "uint16" | "int32" | "float32";
+type ColumnOf = <Name extends keyof Columns>(name: Name) => Columns[Name];
+type SpansOf = (name: "op" | "transfer" | "phase" | "exposed") => Spans;
+
+/** What distinguishes phases for a reader. */
+type Look = [name: string, kind: number, layer: number, lane: number, half: number];
+
+/** What both a run as it is written and an unpacked one say. */
+interface RunHead {
+  label: string;
+  makespan_s: number;
+  ranks: number;
+  micro_batches: number;
+  bubble_ratio: number;
+  pipe_of_stage: number[];
+  shade_of_stage: number[];
+  /** A colour by kind of op and shade. */
+  fills: string[][];
+  /** Idle time by cause and rank. */
+  causes: Record<string, number[]>;
+  looks: Look[];
+  /** What memory is used for. */
+  kinds: string[];
+  in_bytes: boolean;
+  limit: number | null;
+}
+
+/** A run as report/data.py writes it. */
+interface RunData extends RunHead {
+  columns: Record<keyof Columns, [type: ArrayName, offset: number, length: number]>;
+  bytes: string;
+}
+
+/** All that report/page.py writes. */
+interface PageData {
+  runs: RunData[];
+  first: number;
+  causes: Record<string, { words: string; fill: string }>;
+  memory_fills: Record<string, string>;
+}
+
+interface Spans {
+  begin: Float64Array;
+  end: Float64Array;
+}
+/** Spans rank after rank, ascending: those of rank r from starts[r] to starts[r + 1]. */
+interface Boxes extends Spans {
+  starts: Int32Array;
+}
+/** Boxes with the places of their colours in a palette. */
+interface Coloured extends Boxes {
+  code: Uint16Array;
+}
+/** A lane's boxes with their rows among all phases. */
+interface Lane extends Coloured {
+  row: Int32Array;
+}
+
+interface Tasks {
+  taskOfOp: Int32Array;
+  firstOp: number[];
+  task: Boxes;
+  pairs: Boxes;
+}
+interface Phases {
+  look: Uint16Array;
+  task: Int32Array;
+  compute: Lane;
+  alltoall: Lane;
+  exposed: Coloured;
+}
+/** What ranks hold from each moment on, by kind and in total. */
+interface Occupancy {
+  at: Float64Array;
+  starts: Int32Array;
+  amounts: Float32Array[];
+  total: Float64Array;
+  peaks: number[];
+}
+
+/** A run as the page holds it. */
+interface Run extends RunHead, Tasks {
+  rank: Uint16Array;
+  kind: Uint8Array;
+  paired: Uint8Array;
+  stage: Float64Array;
+  micro_batch: Float64Array;
+  ops: Coloured;
+  palette: string[];
+  /** By task: the op it waited for, -1 for none, and for how many ticks what that sent was under way. */
+  waitsFor: Int32Array;
+  underWay: Int32Array;
+  transfers: Spans & { from: Int32Array; to: Int32Array };
+  occupancy: Occupancy;
+  memoryFills: string[];
+  /** Null where no layers are known. */
+  phases: Phases | null;
+  /** A tick in seconds. */
+  second: number;
+}
+
+/** What a band of each rank's row shows: its boxes, how they look, its top and height as shares of the row. */
+interface BandOf<Name, Shown> {
+  name: Name;
+  boxes: Shown;
+  palette: string[];
+  place: [top: number, height: number];
+  gap?: boolean;
+  label?: (place: number) => string;
+}
+type LaneBand = BandOf<"compute" | "all-to-all", Lane>;
+type Band = BandOf<"ops" | "exposed", Coloured> | LaneBand;
+/** A band of one rank, in pixels. */
+type PlacedBand = Band & { row: number; y: number; height: number };
+
+/** The part of the time axis that is shown, and how long all of it is. */
+interface View {
+  from: number;
+  to: number;
+  whole: number;
+  /** What is shown whole: this run, the longest of all, or nothing once zoomed. */
+  fits: "run" | "all" | "";
+}
+/** What a chart that is wheeled, dragged or pointed at asks of the page. */
+interface Moves {
+  view: View;
+  zoom: (factor: number, around?: number) => void;
+  pan: (share: number) => void;
+  fitAgain: () => void;
+  tip: (event: PointerEvent) => void;
+}
+/** A line of what is said at the pointer: a word, and what is said of it. */
+type Line = [word: string, text: string];
+
+/** The elements of page.html by id. */
+interface PageElements {
+  runs: HTMLElement;
+  "zoom-in": HTMLButtonElement;
+  "zoom-out": HTMLButtonElement;
+  "fit-run": HTMLButtonElement;
+  "fit-all": HTMLButtonElement;
+  "lanes-choice": HTMLLabelElement;
+  lanes: HTMLInputElement;
+  "gantt-legend": HTMLElement;
+  overview: HTMLCanvasElement;
+  gantt: HTMLCanvasElement;
+  "memory-title": HTMLElement;
+  "memory-legend": HTMLElement;
+  memory: HTMLCanvasElement;
+  "causes-legend": HTMLElement;
+  causes: HTMLElement;
+  tip: HTMLElement;
+  data: HTMLScriptElement;
+}
