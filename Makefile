@@ -9,6 +9,7 @@ PACKAGE := $(VENV)/package.stamp
 DEV := $(VENV)/dev.stamp
 DOCS := $(VENV)/docs.stamp
 TORCH := build/torch/torch.stamp
+NODE := node_modules/npm.stamp
 PINS := pyproject.toml constraints.txt
 
 # On Linux the usual build of torch brings gigabytes of CUDA with it; TORCH_BUILD=torch==2.13.0+cpu does not.
@@ -19,7 +20,7 @@ TORCH_TESTS := $(addprefix tests/,schedules/test_torch_orders.py runtimes/test_t
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format notebooks update-notebooks docs benchmark update-constraints clean .venv
+.PHONY: help demo test test-torch lint lint-js format notebooks update-notebooks docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -35,11 +36,19 @@ test-torch: $(TORCH)  ## run the tests that need PyTorch or Holistic Trace Analy
 	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest $(TORCH_TESTS)
 
 # (lint-imports' cache overlooks new modules)
-lint: $(DEV)  ## ruff, mypy --strict and the import rules
+lint: $(DEV) lint-js  ## ruff, mypy --strict, the import rules and lint-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+ifeq ($(shell command -v npm 2>/dev/null),)
+lint-js:
+	@echo "LEFT OUT: no npm to check the report's viewer with; apt-get install nodejs npm brings it"
+else
+lint-js: $(NODE)  ## biome and tsc on the report's viewer, where there is npm
+	npm run --silent lint
+endif
 
 format: $(DEV)  ## let ruff format and fix what it can
 	$(BIN)/ruff format .
@@ -64,7 +73,7 @@ update-constraints: $(DEV)  ## pin new dependencies, or with UPGRADE=--upgrade t
 		--custom-compile-command "make update-constraints" --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) build dist demo.png .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) node_modules build dist demo.png .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 .venv: $(DEV)
 
@@ -80,6 +89,10 @@ $(PACKAGE): $(PINS) | $(BIN)/python
 $(DEV): $(PINS) | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(PACKAGE)
+
+$(NODE): package.json package-lock.json
+	npm ci --loglevel=error --no-audit --no-fund
+	@touch $@
 
 $(TORCH): | $(DEV)
 	$(PIP) install --quiet --upgrade --constraint constraints.txt --target build/torch '$(TORCH_BUILD)' plotly
