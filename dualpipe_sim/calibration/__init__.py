@@ -1,4 +1,7 @@
-"""Costs out of real runs: traces of torch.profiler and timelines in, medians by stage and kind out."""
+"""Costs out of real runs: traces of torch.profiler and timelines in, medians by stage and kind out.
+
+Imports ``simulation``, which it compares runs with, and ``experiment``, ``costs``, ``graph``, ``order``, ``files``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How long and how many bytes, never in what order across tasks: one cost model a file."""
+"""Seconds and bytes of a task and a transfer, never what runs after what: one cost model a file.
+
+Imports ``model``, ``hardware`` and, of ``order``, only the names of ops and placements.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines: they play a task graph and return its timeline."""
+"""Engines: they play a task graph and return its timeline. Imports ``graph``, ``hardware``; the only one with simpy."""
 
 from __future__ import annotations
 

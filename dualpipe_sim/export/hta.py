@@ -4,8 +4,8 @@ HTA is made for torch.profiler's traces of GPUs: here a lane is a CUDA stream, a
 launch on the CPU, where a range named as torch names it (``PP:0F7``) stands around what a task launches. Communication
 kernels are named as NCCL's are. HTA counts in whole microseconds.
 
-A launch and its kernel belong together by their ``correlation``, a number that both have and no other. Simulated ops
-have no launch, so one is made up for each: at the beginning of the range of its task.
+A launch and its kernel belong together by their ``correlation``, a number that both have and no other. In a simulation
+nothing is launched, so launches are made up: a phase's at the beginning of its task's range, a transfer's at its start.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _kernels(timeline: Timeline, end_us: int) -> list[list[_Kernel]]:
     ]
     launches = [issued.start_us for of_rank in _ranges(timeline) for issued in of_rank]
     for task, span in zip(timeline.graph.task.tolist(), phases(timeline), strict=True):
-        # A phase is named by what it does, a whole task by stages and kinds; HTA adds up what has the same name.
+        # HTA adds up what has the same name. A layer's phase is named by what it does, others by stages and kinds.
         name = span.name if span.layer >= 0 else "+".join(f"{op.stage}{op.kind}" for op in span.ops)
         kernels[span.rank].append(_kernel(span, name, launches[task], _ISSUES_TASKS))
     for span in (span for both in transfers(timeline) for span in both):

@@ -1,1 +1,1 @@
-"""A schedule as a real runtime issues it, one file a runtime. Imports ``order`` and below."""
+"""A schedule as a real runtime issues it, one file a runtime. Imports ``order`` and the ground."""

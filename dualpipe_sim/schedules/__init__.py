@@ -1,4 +1,4 @@
-"""One schedule a file; a file here registers itself and is then known everywhere."""
+"""One schedule a file; a file here registers itself and is then known everywhere. Imports ``order`` and the ground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sweeps: one configuration at many points, each a row of a table; resumable, on processes or a Dask cluster."""
+"""Sweeps: one configuration at many points, each a row of a table; resumable, on processes or a Dask cluster.
+
+Imports ``simulation``, ``config``, ``result`` and ``batch``; nothing else imports pandas.
+"""
 
 from dualpipe_sim.sweeps.runs import sweep
 from dualpipe_sim.sweeps.table import SweepTable, read_table

@@ -1,4 +1,8 @@
-"""Pictures of timelines, drawn with matplotlib's object interface; nothing here touches pyplot's state."""
+"""Pictures of timelines, drawn with matplotlib's object interface; nothing here touches pyplot's state.
+
+Imports ``analysis``, ``graph``, ``order``, ``files``, and of ``pictures`` what it shares with ``report``: colours and
+boxes. Nothing else imports matplotlib.
+"""
 
 from dualpipe_sim.pictures.plot.files import check_format, save
 from dualpipe_sim.pictures.plot.gantt import compare_gantt, gantt

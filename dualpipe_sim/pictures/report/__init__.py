@@ -1,4 +1,8 @@
-"""A run or a comparison as one page for a browser: Gantt, memory, causes of idle time, table, configuration."""
+"""A run or a comparison as one page for a browser: Gantt, memory, causes of idle time, table, configuration.
+
+Imports ``analysis``, ``graph``, ``order``, ``files``, and of ``pictures`` what it shares with ``plot``: colours and
+boxes.
+"""
 
 from dualpipe_sim.pictures.report.data import Run
 from dualpipe_sim.pictures.report.page import Page, check_suffix, page
