@@ -190,11 +190,7 @@ def _rank_bound_s(whole_s: FloatArray, arrives_s: FloatArray, leaves_s: FloatArr
     >>> _rank_bound_s(np.array([2.0, 3.0]), np.array([1.0, 10.0]), np.array([0.0, 4.0]))
     17.0
 
-    Args:
-        whole_s: least seconds of each of the rank's tasks in their order, shape ``(tasks,)``.
-        arrives_s: earliest moment at which a task's inputs can be there, same shape.
-        leaves_s: least seconds from a task's end to the step's, same shape.
-
+    All are of the rank's tasks in their order, shape ``(tasks,)`` each.
     """
     done_s = np.cumsum(whole_s)
     latest_s = np.maximum.accumulate(arrives_s - (done_s - whole_s))  # of all that start up to here
@@ -208,10 +204,7 @@ def _arrives_s(shape: TaskShape, reached: Reach) -> float:
 
 
 def _leaves_s(shape: TaskShape, time: TaskTime, reached: Reach) -> float:
-    """Return the least seconds from a task's end to the step's.
-
-    They count from the backward's output, which a pair may have ready before it ends; that part is taken off.
-    """
+    """Return the least seconds from a task's end to the step's; a pair may have its output ready before its end."""
     kind, stage = shape[-1]
     if kind not in _BACKWARD:
         return 0.0
@@ -333,10 +326,7 @@ class _Work:
         return self._sum_s(stages, backward_s, lambda pair: pair.whole_s)
 
     def until_last_backward_s(self, stages: list[int]) -> float:
-        """Seconds of a rank's ops until the output of its last B or I is ready, all W left for later.
-
-        Of a backward only the way to its output counts, and that may be faster in a B or in an I.
-        """
+        """Seconds of a rank's ops until the output of its last B or I, whichever is faster, all W left for later."""
         backward_s = {stage: min(self.times[((kind, stage),)].forward_s for kind in (B, I)) for stage in stages}
         return self._sum_s(stages, backward_s, lambda pair: pair.backward_s)
 
@@ -346,12 +336,6 @@ class _Work:
         ``saved_s[a, b]`` is what a pair of the a-th stage's F and the b-th stage's B takes less than both alone. If
         every F had its best partner, pairs would save the sum of the rows' maxima, each as often as there are
         micro-batches; if every B had, that of the columns' maxima. No choice of pairs saves more than either.
-
-        Args:
-            stages: the rank's stages.
-            backward_s: seconds of each stage's backward alone, as far as it counts.
-            pair_s: what counts of a pair.
-
         """
         forward_s = {stage: self._s(F, stage) for stage in stages}
         saved_s = np.array(
