@@ -67,15 +67,15 @@ class _Crew:
         """Return a point's row from a free worker; where it dies, another takes its place."""
         worker = self._free.get()
         try:
-            row = worker.row(point)
+            return worker.row(point)
         except _DEATHS:
-            row = {"error": _DIED}
             if not self._dismissed:
                 worker.end()
                 worker = _Worker(self._evaluate)
                 self._workers.append(worker)
-        self._free.put(worker)
-        return row
+            return {"error": _DIED}
+        finally:
+            self._free.put(worker)  # whatever went wrong: another thread may wait for it
 
     def dismiss(self) -> None:
         """End all workers, whatever they do."""
@@ -116,7 +116,7 @@ class _Worker:
 
     def _send(self, message: object) -> None:
         pipe = cast("IO[bytes]", self._process.stdin)
-        pickle.dump(message, pipe)
+        pipe.write(pickle.dumps(message))  # all of it or, where it cannot be pickled, nothing
         pipe.flush()
 
     def _receive(self) -> Any:  # noqa: ANN401 - rows, and None for the evaluation

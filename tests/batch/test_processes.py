@@ -54,6 +54,13 @@ def test_one_points_failure_is_not_the_others(workers: int, square: Evaluate) ->
     assert (os.getpid() in {row["process"] for row in rows.values()}) == (workers == 1)
 
 
+def test_points_that_cannot_be_sent_cost_themselves_alone(square: Evaluate) -> None:
+    points: list[dict[str, object]] = [{"x": x, "unsendable": x > 0 and (lambda: None)} for x in range(5)]
+    rows = dict(evaluate_all([*points, {"x": 5}], square, workers=2))
+    assert {place for place, row in rows.items() if "square" in row} == {0, 5}
+    assert all("pickle" in str(rows[place]["error"]) for place in range(1, 5))
+
+
 def test_workers_change_nothing_but_the_time(unit_config: dict[str, object], tmp_path: Path) -> None:
     over = {"schedules": ["1f1b", "dualpipe", "zb-h1"], "ranks": [2, 4], "micro_batches": [4, 8, 12]}
     tables = [sweep(unit_config, over, workers=workers, output=tmp_path / f"{workers}.csv") for workers in (1, 2)]
