@@ -255,8 +255,16 @@ def by_throughput(runs: Sequence[Result]) -> Comparison:
 def html_table(runs: Sequence[Result]) -> str:
     """Return runs as an HTML table, one a row."""
     headings, summaries = summaries_of(runs)
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in ("schedule", "size", *headings))
-    body = "".join(f"<tr>{_html_cells(run, summary)}</tr>" for run, summary in zip(runs, summaries, strict=True))
+    rows = [[run.label, run.size, *summary] for run, summary in zip(runs, summaries, strict=True)]
+    return html_rows(("schedule", "size", *headings), rows, [run.error for run in runs])
+
+
+def html_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], errors: Sequence[str | None]) -> str:
+    """Return an HTML table; where a row has an error, that stands in place of the cells that it has not."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join(
+        f"<tr>{_html_cells(row, error, len(headings))}</tr>" for row, error in zip(rows, errors, strict=True)
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -270,7 +278,6 @@ def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str
     return (*headings, *own), [[*summary, *more] for summary, more in zip(summaries, columns, strict=True)]
 
 
-def _html_cells(run: Result, summary: Sequence[str]) -> str:
-    cells = "".join(f"<td>{escape(text)}</td>" for text in (run.label, run.size, *summary))
-    refusal = f'<td colspan="{len(HEADINGS)}">{escape(run.error)}</td>' if run.error is not None else ""
-    return cells + refusal
+def _html_cells(row: Sequence[str], error: str | None, columns: int) -> str:
+    cells = "".join(f"<td>{escape(text)}</td>" for text in row)
+    return cells if error is None else f'{cells}<td colspan="{columns - len(row)}">{escape(error)}</td>'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -84,25 +83,19 @@ class SweepTable(Sequence[Row]):
         ]
 
     def _repr_html_(self) -> str:
+        from dualpipe_sim.result import html_rows
+
         shown = SweepTable(self.rows[:_SHOWN])
         headings, texts = shown.summary()
-        head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-        body = "".join(
-            f"<tr>{_html_cells(text, row['error'], len(headings))}</tr>" for text, row in zip(texts, shown, strict=True)
-        )
+        table = html_rows(headings, texts, [None if row["error"] is None else str(row["error"]) for row in shown])
         more = f"<p>{len(self)} rows, the first {_SHOWN} shown</p>" if len(self) > _SHOWN else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        return table + more
 
 
 def _short(keys: list[str]) -> list[str]:
     """Return the last words of dotted keys where they differ."""
     last = [key.rpartition(".")[2] for key in keys]
     return last if len(set(last)) == len(keys) else keys
-
-
-def _html_cells(text: list[str], error: object, columns: int) -> str:
-    cells = "".join(f"<td>{escape(one)}</td>" for one in text)
-    return cells if error is None else f'{cells}<td colspan="{columns - len(text)}">{escape(str(error))}</td>'
 
 
 def read_table(path: str | Path) -> SweepTable:
