@@ -79,9 +79,9 @@ def study_of(
         )
     base = {key: value for key, value in data.items() if key not in ("sweep", "compare")}
     points = points_of(factors)
-    runs = RunAt(base, source)
+    runs = RunAt(base, source, tuple(metrics()))
     runs.check_any(points)
-    return Study(points, runs, [*KEYS, *metrics()], [__version__, base])
+    return Study(points, runs, [*KEYS, *runs.metrics], [__version__, base])
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,22 @@ class RunAt:
     Attributes:
         base: the configuration as plain data.
         source: what to call it in errors.
+        metrics: the registered metrics that a row must have; a process that lacks one refuses the point.
 
     """
 
     base: Mapping[str, object]
     source: str
+    metrics: tuple[str, ...] = ()
 
     def __call__(self, point: Mapping[str, object]) -> dict[str, object]:
         """Return the keys of the run at a point; of one that cannot be, ``error`` says why."""
+        from dualpipe_sim.analysis.registry import metrics
         from dualpipe_sim.config import load_experiment
 
+        for name in self.metrics:
+            if name not in metrics():
+                return self._refused(point, f"metric '{name}' is not registered in the worker process; take one worker")
         try:
             experiment = load_experiment(self.base, point, source=self.source)
         except ConfigError as error:

@@ -41,6 +41,21 @@ def test_it_is_a_column_of_sweeps(unit_config: dict[str, object]) -> None:
     assert headings.count("idle_s") == 1
 
 
+def test_a_worker_process_that_lacks_it_says_so(unit_config: dict[str, object]) -> None:
+    register("idle_s")(idle_s)
+    table = sweep(unit_config, {"pipeline.micro_batches": [2, 4]}, workers=2)
+    assert {row["error"] for row in table} == {
+        "metric 'idle_s' is not registered in the worker process; take one worker"
+    }
+
+
+def test_a_refusal_reaches_below_its_heading(unit_config: dict[str, object]) -> None:
+    register("idle_s")(idle_s)
+    page = compare(unit_config, compare=["1f1b", "chimera"], micro_batches=3)._repr_html_()
+    columns = page.count("<th>")
+    assert f'colspan="{columns - 2}"' in page  # all but name and size
+
+
 def test_none_is_asked_of_a_refused_run(unit_config: dict[str, object]) -> None:
     register("idle_s")(idle_s)
     runs = compare(unit_config, compare=["1f1b", "chimera"], micro_batches=3)
