@@ -15,9 +15,6 @@ _HOME = {
     "register": "registry",
 }
 
-__all__ = [
-    "Memory",
-    "register",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -30,15 +30,6 @@ _HOME = {
     "register": "registry",
 }
 
-__all__ = [
-    "Flow",
-    "LayerCosts",
-    "MeasuredCosts",
-    "Phase",
-    "UniformCosts",
-    "cost_model",
-    "cost_models",
-    "register",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

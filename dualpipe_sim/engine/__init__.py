@@ -15,9 +15,6 @@ _HOME = {
     "Spread": "noise",
 }
 
-__all__ = [
-    "Noise",
-    "Spread",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -21,12 +21,6 @@ _HOME = {
     "Topology": "cluster",
 }
 
-__all__ = [
-    "AllToAllKernel",
-    "Cluster",
-    "Gpu",
-    "Link",
-    "Topology",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -19,11 +19,6 @@ _HOME = {
     "Recompute": "recipe",
 }
 
-__all__ = [
-    "Job",
-    "Model",
-    "Recipe",
-    "Recompute",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -43,23 +43,6 @@ _HOME = {
     "zigzag": "placement",
 }
 
-__all__ = [
-    "Kind",
-    "Op",
-    "OpTimes",
-    "OrderBuilder",
-    "Pair",
-    "Placement",
-    "Schedule",
-    "check_order",
-    "check_schedule",
-    "format_order",
-    "linear",
-    "loop",
-    "opposed",
-    "parse_order",
-    "v_shape",
-    "zigzag",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

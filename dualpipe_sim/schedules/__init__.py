@@ -21,12 +21,6 @@ _HOME = {
     "spec": "registry",
 }
 
-__all__ = [
-    "ScheduleSpec",
-    "build",
-    "register",
-    "schedules",
-    "spec",
-]
+__all__ = list(_HOME)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)
