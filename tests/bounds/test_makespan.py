@@ -1,6 +1,6 @@
 """Bounds: never above what runs, exact where a paper's formula is, and worked out by hand."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args, get_origin
 
 import numpy as np
@@ -22,11 +22,12 @@ from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.footprint import state_by_rank
-from dualpipe_sim.order.ops import B, F, I, TaskShape, W
-from dualpipe_sim.order.placement import Placement, linear
+from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import build, schedules, spec
 from dualpipe_sim.simulation import run
+from tests.strategies import RandomPhases, topologies
 
 ROUNDING = 1 + 1e-9
 
@@ -56,34 +57,6 @@ def a_cost(ranks: int) -> st.SearchStrategy[float | tuple[float, ...]]:
 def uniform_costs(draw: st.DrawFn, ranks: int) -> UniformCosts:
     cost = a_cost(ranks)
     return UniformCosts(draw(cost), draw(cost), draw(cost), draw(st.none() | cost), draw(st.none() | seconds), 1e8)
-
-
-def topologies(ranks: int) -> st.SearchStrategy[Topology]:
-    link = st.builds(Link, st.floats(1e6, 1e11), st.floats(0, 1))
-    cluster = st.builds(Cluster, gpus_per_node=st.integers(1, 8), nvlink=link, infiniband=link)
-    return cluster.map(lambda one: one.topology(ranks))
-
-
-@dataclass(frozen=True)
-class RandomPhases:
-    """Tasks of a few phases on both lanes, of any lengths: what is true of them is true of every cost model."""
-
-    seed: int
-    transfer_s: float | None = 0.5
-    transfer_bytes: float = 0.0
-
-    def on(self, placement: Placement) -> "RandomPhases":  # noqa: ARG002 - the same at every stage
-        return self
-
-    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        random = np.random.default_rng([self.seed, *(number for op in task for number in op)])
-        phases = [Phase(Lane.COMPUTE, float(random.uniform(0, 3)), task[0][0])]
-        for half, (kind, _) in enumerate(task):
-            for layer in range(random.integers(0, 4)):
-                waits_for = tuple(int(one) for one in np.flatnonzero(random.random(len(phases)) < 0.3))
-                lane = Lane.COMPUTE if random.random() < 0.5 else Lane.ALLTOALL
-                phases.append(Phase(lane, float(random.uniform(0, 3)), kind, "part", layer, half, waits_for))
-        return tuple(phases)
 
 
 @st.composite

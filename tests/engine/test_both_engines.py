@@ -1,7 +1,7 @@
 """The engines: timelines by hand, one answer from both, and what must hold of any answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args, get_origin
 
 import networkx as nx
@@ -11,20 +11,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
-from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.uniform import Cost, UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import DeadlockError, UserError
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
-from dualpipe_sim.lanes import Lane
-from dualpipe_sim.order.ops import TaskShape
+from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.order.placement import Placement, v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.schedules.registry import build, schedules, spec
+from tests.strategies import RandomPhases, topologies
 
 Play = Callable[[TaskGraph], Timeline]
 ENGINES = {module.NAME: module.play for module in (discrete_event, longest_path)}
@@ -185,40 +183,11 @@ def uniform_costs(draw: st.DrawFn, ranks: int) -> UniformCosts:
     )
 
 
-def topologies(ranks: int) -> st.SearchStrategy[Topology]:
-    link = st.builds(Link, st.floats(1e6, 1e11), st.floats(0, 1))
-    cluster = st.builds(Cluster, gpus_per_node=st.integers(1, 8), nvlink=link, infiniband=link)
-    return cluster.map(lambda one: one.topology(ranks))
-
-
 @st.composite
 def graphs(draw: st.DrawFn) -> TaskGraph:
     """Draw a schedule at stage-level costs."""
     order = draw(orders())
     return lower(order, draw(uniform_costs(order.ranks)), draw(topologies(order.ranks)))
-
-
-@dataclass(frozen=True)
-class RandomPhases:
-    """Tasks of a few phases on both lanes, each waiting for some of those before it."""
-
-    seed: int
-    transfer_s: float | None
-    transfer_bytes: float = 0.0
-
-    def on(self, placement: Placement) -> "RandomPhases":  # noqa: ARG002 - the same at every stage
-        return self
-
-    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        random = np.random.default_rng([self.seed, *(number for op in task for number in op)])
-        phases = [Phase(Lane.COMPUTE, float(random.uniform(0, 3)), task[0][0])]
-        for half, (kind, _) in enumerate(task):
-            for layer in range(random.integers(0, 4)):
-                after = np.flatnonzero(random.random(len(phases)) < 0.3)
-                lane = Lane.COMPUTE if random.random() < 0.5 else Lane.ALLTOALL
-                waits_for = tuple(int(phase) for phase in after)
-                phases.append(Phase(lane, float(random.uniform(0, 3)), kind, "part", layer, half, waits_for))
-        return tuple(phases)
 
 
 @st.composite
