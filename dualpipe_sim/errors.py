@@ -28,6 +28,10 @@ class DeadlockError(ScheduleError):
     """An order in which ranks wait for each other in a circle; the message spells the circle out."""
 
 
+class UnfitCostsError(UserError):
+    """Costs that do not fit a schedule, such as a list of times for another number of stages."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string."""
     from difflib import get_close_matches

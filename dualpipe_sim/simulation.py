@@ -16,7 +16,7 @@ from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
 from dualpipe_sim.engine.noise import slowed, spread
 from dualpipe_sim.engine.play import play
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import ScheduleError, UnfitCostsError, UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -87,7 +87,7 @@ def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
     """Run one schedule of an experiment; one that cannot do these sizes or costs is a result with ``error``."""
     try:
         return _run(experiment, choice)
-    except UserError as error:
+    except (ScheduleError, UnfitCostsError) as error:
         return refused(choice, str(error))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.registry import register
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
@@ -67,7 +67,7 @@ class UniformCosts:
         """Return the costs of each stage of a placement.
 
         Raises:
-            UserError: a list that is neither as long as there are ranks nor as a pipe has stages.
+            UnfitCostsError: a list that is neither as long as there are ranks nor as a pipe has stages.
 
         """
         stage_s: dict[int, FloatArray] = {
@@ -146,7 +146,7 @@ def _per_stage(cost: Cost, placement: Placement, key: str) -> FloatArray:
     ranks, stages = placement.ranks, len(placement.pipes[0])
     if len(cost) not in (ranks, stages):
         or_stages = "" if stages == ranks else f", or of the {stages} stages of a pipe"
-        raise UserError(
+        raise UnfitCostsError(
             f"costs.{key}: a list needs one time for each of the {ranks} ranks' shares of the model{or_stages}, "
             f"got {len(cost)}"
         )

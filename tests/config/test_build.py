@@ -85,6 +85,11 @@ def test_a_list_of_costs_that_fits_no_stages_refuses_the_schedule_with_file_and_
         simulate(file, schedule={"name": "interleaved-1f1b", "stages_per_rank": 2}, **{"costs.forward": [1] * 5})
 
 
+def test_a_mistake_that_is_no_schedules_is_not_laid_to_all_of_them(unit_config: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"cluster\.mapping names 1 GPUs, but the pipeline has a rank 1"):
+        compare(unit_config, cluster={"mapping": [0]})
+
+
 def order_in_a_file(folder: Path, text: str, **pipeline: int) -> Path:
     (folder / "mine.csv").write_text(text)
     file = folder / "mine.yaml"
