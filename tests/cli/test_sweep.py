@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -69,6 +70,15 @@ def ended(process: psutil.Process) -> bool:
         return True
 
 
+def end_of(process: subprocess.Popen[str]) -> str:
+    """Return what a process says on stderr until its end; of one that does not end, say where it hangs, and end it."""
+    try:
+        return process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER: it prints where its threads are
+        pytest.fail(f"it does not end:\n{process.communicate(timeout=60)[1]}")
+
+
 @pytest.mark.parametrize(
     ("ended_by", "output", "log"),
     [(signal.SIGKILL, "table.parquet", "table.parquet.jsonl"), (signal.SIGINT, "table.csv", "table.csv")],
@@ -79,11 +89,12 @@ def test_a_sweep_that_is_ended_midway_leaves_rows_and_no_process_behind(
     file, rows = tmp_path / output, tmp_path / log
     axes = ("--over", AXES[0], "--over", f"{AXES[1]},{ENDLESS}")
     command = [*program, "sweep", "figure5", *axes, "-o", str(file), "--workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    env = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     wait_for(lambda: process.poll() is not None or (rows.exists() and rows.read_bytes().count(b"\n") >= 5))
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(ended_by)
-    _, said = process.communicate(timeout=60)
+    said = end_of(process)
     wait_for(lambda: all(map(ended, workers)))
     if ended_by == signal.SIGINT:
         assert process.returncode == 130
