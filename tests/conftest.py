@@ -23,6 +23,8 @@ from hypothesis import settings
 from dualpipe_sim import simulate
 from dualpipe_sim.result import Result
 
+sys.path.append(str(Path(__file__).parents[1]))  # for tests/strategies.py; last, so that no package is found here first
+
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
