@@ -70,6 +70,11 @@ def ended(process: psutil.Process) -> bool:
         return True
 
 
+def heed_sigint() -> None:
+    """Let a child be interrupted even where this process was started in the background, which ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end_of(process: subprocess.Popen[str]) -> str:
     """Return what a process says on stderr until its end; of one that does not end, say where it hangs, and end it."""
     try:
@@ -90,7 +95,7 @@ def test_a_sweep_that_is_ended_midway_leaves_rows_and_no_process_behind(
     axes = ("--over", AXES[0], "--over", f"{AXES[1]},{ENDLESS}")
     command = [*program, "sweep", "figure5", *axes, "-o", str(file), "--workers", "2"]
     env = {**os.environ, "PYTHONFAULTHANDLER": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=heed_sigint)
     wait_for(lambda: process.poll() is not None or (rows.exists() and rows.read_bytes().count(b"\n") >= 5))
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(ended_by)
