@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Study:
         points: values by key, in the order of the table's rows.
         evaluate: makes a row of a point.
         keys: the keys of such a row; ``error`` is one of them.
-        setting: all else that a row depends on, ready for JSON: where it changes, rows cannot be resumed.
+        setting: all else that a row depends on, plain data or dataclasses: where it changes, rows cannot be resumed.
 
     """
 
@@ -99,6 +99,19 @@ def _report(progress: Progress | None, rows: Mapping[str, Row], study: Study) ->
         progress(len(rows), len(study.by_name))
 
 
+def _content(value: object) -> object:
+    """Return what an object holds, whatever it shows of that, as plain data."""
+    if is_dataclass(value):
+        return [type(value).__qualname__, *(_content(getattr(value, field.name)) for field in fields(value))]
+    if isinstance(value, Mapping):
+        return [[_content(key), _content(item)] for key, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_content(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy
+        return value.tolist()
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
 def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
+    text = json.dumps(value, sort_keys=True, default=_content)
     return f"p{hashlib.sha256(text.encode()).hexdigest()[:15]}"  # a letter first: no reader takes it for a number

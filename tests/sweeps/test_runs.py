@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from dualpipe_sim import UserError, simulate
+from dualpipe_sim import UserError, build, simulate
 from dualpipe_sim.batch.points import POINT
 from dualpipe_sim.config.load import experiment_of, read_config
+from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.sweeps import SweepTable, sweep
 
 
@@ -94,3 +96,18 @@ def test_a_packaged_config_sweeps_as_its_section_says() -> None:
     assert source.endswith("sweep_schedules.yaml")
     assert {row["error"] for row in table} == {None}
     assert len(table) == 6 * 3 * 2
+
+
+def test_objects_vary_as_values_do(tmp_path: Path) -> None:
+    one, other = build("1f1b", 2, 4), build("gpipe", 2, 4)
+    config = {"schedule": one, "costs": UniformCosts(1.0, 1.0, 1.0)}
+    file = tmp_path / "table.jsonl"
+    over = {"schedules": [one, other, "zb-h1"], "ranks": [2], "micro_batches": [4]}
+    table = sweep(config, over, output=file)
+    assert [row["makespan_s"] for row in table] == [15.0, 15.0, 13.0]
+    seen: list[int] = []
+    again = sweep(config, over, output=file, resume=True, progress=lambda done, _total: seen.append(done))
+    assert ([row["point"] for row in again], seen) == ([row["point"] for row in table], [3])
+    slower = {**config, "costs": UniformCosts(1.0, 1.0, 2.0)}
+    with pytest.raises(UserError, match="another configuration"):
+        sweep(slower, over, output=file, resume=True)
