@@ -29,16 +29,22 @@ from dualpipe_sim.result import KEYS, Comparison, Result, Theory, by_throughput,
 from dualpipe_sim.schedules import theory
 from dualpipe_sim.schedules.registry import spec
 
-_SHORT = {"ranks": "pipeline.ranks", "micro_batches": "pipeline.micro_batches"}
 
+def simulate(config: str | Path | Mapping[str, object] | None = None, **overrides: object) -> Result:
+    """Run the schedule of a configuration, or of arguments alone.
 
-def simulate(config: str | Path | Mapping[str, object], **overrides: object) -> Result:
-    """Run the schedule of a configuration.
+    >>> simulate(schedule="dualpipe", ranks=8, micro_batches=20, forward=1.0, backward="2 s").makespan_s
+    66.0
 
     Args:
-        config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape.
-        overrides: values that replace those of the configuration: ``schedule="1f1b"``, ``micro_batches=64``,
-            ``ranks=8``, ``cluster={...}``, or any dotted key as ``**{"costs.transfer": "1 ms"}``.
+        config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape; None if the
+            other arguments say all. Without a word on costs F, I and W then take a second each.
+        overrides: values that replace those of the configuration. Its keys by name (``schedule``, ``engine``,
+            ``cluster``, …); ``ranks`` and ``micro_batches`` of ``pipeline``; ``forward``, ``backward`` (half of it each
+            for I and W), ``backward_input``, ``backward_weight``, ``overlapped`` and ``transfer`` of ``costs``; any
+            other as ``**{"training.causal": False}``. A schedule may also be a :class:`Schedule`, an order in text
+            or a path of a file with one, and then gives ranks and micro-batches where nothing else does; ``costs``,
+            ``model``, ``gpu`` and ``cluster`` may be objects of the package.
 
     Raises:
         ConfigError: what is wrong with the configuration, in one line.
@@ -49,17 +55,24 @@ def simulate(config: str | Path | Mapping[str, object], **overrides: object) -> 
     return run(experiment)
 
 
-def compare(config: str | Path | Mapping[str, object], **overrides: object) -> Comparison:
+def compare(config: str | Path | Mapping[str, object] | None = None, **overrides: object) -> Comparison:
     """Run all schedules that a configuration compares; one that refuses its sizes is a run with ``error``.
+
+    >>> fastest = compare(schedule="all", ranks=4, micro_batches=12)[0]
+    >>> fastest.schedule, fastest.makespan_s
+    ('interleaved-zb', 37.5)
 
     Args:
         config: as for :func:`simulate`.
-        overrides: as for :func:`simulate`; ``compare=["1f1b", "dualpipe"]`` chooses the schedules.
+        overrides: as for :func:`simulate`; ``schedule`` may also be a list of schedules, or ``"all"`` of them.
 
     Raises:
         ConfigError: what is wrong with the configuration, in one line.
 
     """
+    several = overrides.get("schedule")
+    if several == "all" or isinstance(several, (list, tuple)):
+        overrides["compare"] = overrides.pop("schedule")
     return run_all(_load(config, overrides))
 
 
@@ -128,10 +141,10 @@ def _run(experiment: Experiment, choice: Choice) -> Result:
     return replace(result, metrics=measure(result, reserved=KEYS))
 
 
-def _load(config: str | Path | Mapping[str, object], overrides: Mapping[str, object]) -> Experiment:
-    from dualpipe_sim.config import load_experiment
+def _load(config: str | Path | Mapping[str, object] | None, overrides: Mapping[str, object]) -> Experiment:
+    from dualpipe_sim.config.load import in_full, load_experiment
 
-    return load_experiment(config, {_SHORT.get(key, key): value for key, value in overrides.items()})
+    return load_experiment(config, in_full(overrides))
 
 
 def _theory(experiment: Experiment, choice: Choice) -> Theory | None:

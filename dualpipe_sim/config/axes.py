@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
 
+from dualpipe_sim.config.short import full_key
 from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
 
@@ -17,7 +18,6 @@ Factor: TypeAlias = tuple[Point, ...]
 """Parts of points that stand in for each other: one axis, a few that go together, or whole points."""
 
 _SECTIONS = ("schedules", "grid", "zip", "list")
-_SHORT = {"schedules": "schedule", "ranks": "pipeline.ranks", "micro_batches": "pipeline.micro_batches"}
 
 
 def factors_of(section: object) -> tuple[Factor, ...]:
@@ -52,14 +52,14 @@ def with_axes(factors: Sequence[Factor], over: Mapping[str, object]) -> tuple[Fa
 
     Args:
         factors: what the configuration varies.
-        over: values by dotted key; ``schedules``, ``ranks`` and ``micro_batches`` are short for theirs.
+        over: values by dotted key, or by short ones such as ``ranks``; ``schedules`` are those of ``schedule``.
 
     Raises:
         ConfigError: no list of values.
 
     """
     try:
-        added = _grid({_SHORT.get(key, key): values for key, values in over.items()}, "over")
+        added = _grid({_axis(key): values for key, values in over.items()}, "over")
     except ValueError as error:
         raise ConfigError(str(error)) from error
     replaced = {tuple(factor[0]) for factor in added}
@@ -89,6 +89,10 @@ def parse_over(text: str) -> tuple[str, object]:
     if not equals or not key or not values.strip():
         raise ConfigError(f"--over {text}: must be key=value,value,…, like pipeline.micro_batches=16,32,64")
     return key, parse_yaml(f"[{values}]", f"--over {key}")
+
+
+def _axis(key: str) -> str:
+    return "schedule" if key == "schedules" else full_key(key)
 
 
 def _grid(axes: object, where: str) -> Iterable[Factor]:

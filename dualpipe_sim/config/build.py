@@ -36,11 +36,12 @@ def _experiment(root: Root, source: str) -> Experiment:
         None if root.training is None else _micro_batches(root.training, root.parallel.gpus_per_rank),
     )
     folder = Path(source).parent  # files are named from where the configuration is
+    own = own_choice(root, ranks, micro_batches, folder)
     return Experiment(
-        own_choice(root, ranks, micro_batches, folder),
+        own,
         costs_of(root, folder),
         _cluster(root.cluster),
-        compare=compared(root, ranks, micro_batches, folder),
+        compare=compared(root, own, folder),
         engine=root.engine,
         source=source,
         contention=root.contention,
@@ -64,14 +65,11 @@ def _free(section: PlanSection) -> Free:
     )
 
 
-def _agree(key: str, value: int | None, other_key: str, other: int | None) -> int:
-    """Return a number that may be given by either of two keys."""
+def _agree(key: str, value: int | None, other_key: str, other: int | None) -> int | None:
+    """Return a number that may be given by either of two keys, or by none."""
     if value is not None and other is not None and value != other:
         raise UserError(f"{key} is {value}, but {other_key} makes it {other}; give one of them, or make them agree")
-    given = other if value is None else value
-    if given is None:
-        raise UserError(f"{key}: is missing, and so is {other_key}")
-    return given
+    return other if value is None else value
 
 
 def _micro_batches(training: Training, gpus_per_rank: int) -> int | None:
@@ -86,7 +84,9 @@ def _micro_batches(training: Training, gpus_per_rank: int) -> int | None:
     return training.global_batch // sequences
 
 
-def _cluster(section: ClusterSection) -> Cluster:
+def _cluster(section: ClusterSection | Cluster) -> Cluster:
+    if isinstance(section, Cluster):
+        return section
     return Cluster(section.gpus_per_node, _link(section.nvlink), _link(section.infiniband), section.mapping)
 
 

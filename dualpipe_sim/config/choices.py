@@ -16,33 +16,42 @@ from dualpipe_sim.runtimes.torch import read_either
 from dualpipe_sim.schedules.registry import spec
 
 
-def own_choice(root: Root, ranks: int, micro_batches: int, folder: Path) -> Choice:
+def own_choice(root: Root, ranks: int | None, micro_batches: int | None, folder: Path) -> Choice:
     """Return the schedule that ``run`` plays.
 
+    Args:
+        root: the configuration.
+        ranks: of the pipeline, or None where those of an order count.
+        micro_batches: likewise.
+        folder: where files are named from.
+
     Raises:
-        UserError: it is not there, or is of other sizes than the pipeline.
+        UserError: it is not there, or is of other sizes than the pipeline, or nobody says what sizes.
 
     """
-    choice = _choice(root.schedule, ranks, micro_batches, folder, "schedule")
-    if choice.order is not None and choice.micro_batches != micro_batches:
+    if root.schedule is None and not root.compare:
+        raise UserError("schedule: is missing")
+    section, where = (root.compare[0], "compare[0]") if root.schedule is None else (root.schedule, "schedule")
+    choice = _choice(section, ranks, micro_batches, folder, where)
+    if choice.order is not None and micro_batches not in (None, choice.micro_batches):
         raise UserError(
-            f"schedule: {choice.name} has {choice.micro_batches} micro-batches, but pipeline.micro_batches is "
+            f"{where}: {choice.name} has {choice.micro_batches} micro-batches, but pipeline.micro_batches is "
             f"{micro_batches}"
         )
     return choice
 
 
-def compared(root: Root, ranks: int, micro_batches: int, folder: Path) -> tuple[Choice, ...]:
+def compared(root: Root, own: Choice, folder: Path) -> tuple[Choice, ...]:
     """Return the schedules that ``compare`` plays; those with sizes of their own keep them."""
     return tuple(
-        _choice(section, ranks, micro_batches, folder, f"compare[{position}]")
+        _choice(section, own.ranks, own.micro_batches, folder, f"compare[{position}]")
         for position, section in enumerate(root.compare)
     )
 
 
 def each_option(section: ScheduleSection) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield a schedule of a plan with each combination of those of its options that are lists."""
-    if section.placement is not None or section.ranks or section.micro_batches:
+    if section.placement or section.order or section.ranks or section.micro_batches:
         raise UserError(f"plan.schedules: {section.name}: takes a registered schedule, whose sizes the plan sets")
     values = [value if isinstance(value, list) else [value] for value in section.options.values()]
     for chosen in product(*values):
@@ -51,12 +60,17 @@ def each_option(section: ScheduleSection) -> Iterator[tuple[str, dict[str, objec
         yield section.name, options
 
 
-def _choice(section: ScheduleSection, ranks: int, micro_batches: int, folder: Path, where: str) -> Choice:
-    if section.placement is None:
+def _choice(section: ScheduleSection, ranks: int | None, micro_batches: int | None, folder: Path, where: str) -> Choice:
+    order = _order(section, folder, where)
+    if order is None:
         _check_options(section.name, section.options, where)
-        return Choice(section.name, section.ranks or ranks, section.micro_batches or micro_batches, section.options)
-    order = _order_in(section, folder, where)
-    if order.ranks != ranks:
+        return Choice(
+            section.name,
+            _either("pipeline.ranks", section.ranks or ranks, "parallel.pipeline"),
+            _either("pipeline.micro_batches", section.micro_batches or micro_batches, "training.global_batch"),
+            section.options,
+        )
+    if ranks not in (None, order.ranks):
         raise UserError(
             f"{where}: {section.name} has a row for each of {order.ranks} ranks, but the pipeline has {ranks}"
         )
@@ -70,14 +84,23 @@ def _check_options(name: str, options: dict[str, object], where: str) -> None:
         raise UserError(f"{where}: {error}") from error
 
 
-def _order_in(section: ScheduleSection, folder: Path, where: str) -> Schedule:
-    """Read an order from its file and refuse it with the first thing that is wrong."""
-    text = read_text(folder / section.name)
+def _either(key: str, size: int | None, other_key: str) -> int:
+    if size is None:
+        raise UserError(f"{key}: is missing, and so is {other_key}")
+    return size
+
+
+def _order(section: ScheduleSection, folder: Path, where: str) -> Schedule | None:
+    """Return the order that is given, or None for a registered schedule; refuse rows with the first thing wrong."""
+    if section.placement is None:
+        return section.order
+    rows = read_text(folder / section.name) if section.rows is None else section.rows
     try:
-        findings, order = read_either(text, section.placement or "explicit", name=section.name)
+        findings, order = read_either(rows, section.placement, name=section.name)
     except ScheduleError as error:
         raise UserError(f"{where}: {section.name}: {error}") from error
     if order is None:
-        more = f" (and {len(findings) - 1} more; `dualpipe-sim check` names all)" if len(findings) > 1 else ""
+        names_all = "" if section.rows else "; `dualpipe-sim check` names all"
+        more = f" (and {len(findings) - 1} more{names_all})" if len(findings) > 1 else ""
         raise UserError(f"{where}: {section.name}: {findings[0]}{more}")
     return order

@@ -53,7 +53,9 @@ def costs_of(root: Root, folder: Path) -> TimedCosts:
     if isinstance(section, Registered):
         return registered_costs(root, section)
     refuse_unread(root, ())
-    return _uniform_costs(section) if isinstance(section, Uniform) else _costs_of_run(section, folder)
+    if isinstance(section, Uniform):
+        return _uniform_costs(section)
+    return _costs_of_run(section, folder) if isinstance(section, FromRun) else section
 
 
 def _uniform_costs(section: Uniform) -> UniformCosts:
@@ -83,7 +85,7 @@ def _layer_costs(root: Root, section: Layers) -> LayerCosts:
     return LayerCosts(
         job=job_of(root),
         gpu=gpu_of(root),
-        kernel=root.cluster.alltoall or _usual_kernel(),
+        kernel=getattr(root.cluster, "alltoall", None) or _usual_kernel(),
         overlap=Overlap(**overlap),
         measured=_measured(section.measured),
         transfer_s=None if transfer is None else transfer.seconds,

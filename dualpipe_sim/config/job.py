@@ -28,9 +28,9 @@ def job_of(root: Root) -> Job:
     """
     training = root.training
     if training is None:
-        raise UserError(f"training: is missing; costs of kind '{root.costs.kind}' need its sequence_length")
+        raise UserError(f"training: is missing; costs of kind '{_kind(root)}' need its sequence_length")
     return Job(
-        model=_needed("model", root.model, root.costs.kind),
+        model=_needed("model", root.model, _kind(root)),
         recipe=_recipe(training),
         sequence_length=training.sequence_length,
         micro_batch_size=training.micro_batch_size,
@@ -50,7 +50,7 @@ def gpu_of(root: Root) -> Gpu:
         UserError: it is missing.
 
     """
-    return _needed("gpu", root.gpu, root.costs.kind)
+    return _needed("gpu", root.gpu, _kind(root))
 
 
 def refuse_unread(root: Root, read: Collection[type]) -> None:
@@ -67,12 +67,16 @@ def refuse_unread(root: Root, read: Collection[type]) -> None:
     unread = [key for built, keys in SECTIONS.items() if built not in read for key in keys]
     for key in unread:
         if getattr(root, key) is not None:
-            raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is '{root.costs.kind}'")
+            raise UserError(f"{key}: is only for costs of kind 'layers', but costs.kind is '{_kind(root)}'")
 
 
 def recompute_of(section: RecomputeSection) -> Recompute:
     """Return what the backward pass computes again."""
     return Recompute(section.norms, section.up_projections, section.activation)
+
+
+def _kind(root: Root) -> str:
+    return str(getattr(root.costs, "kind", type(root.costs).__name__))
 
 
 def _needed(key: str, given: Given | None, kind: str) -> Given:

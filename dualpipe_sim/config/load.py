@@ -12,14 +12,15 @@ from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.build import build_experiment
 from dualpipe_sim.config.presets import with_presets, with_presets_named
 from dualpipe_sim.config.problems import first_problem
-from dualpipe_sim.config.schema import Root
+from dualpipe_sim.config.schema import HALVES, Root
+from dualpipe_sim.config.short import SHORT, full_key
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean, quoted
 from dualpipe_sim.experiment import Experiment
 
 
 def load_experiment(
-    config: str | Path | Mapping[str, object],
+    config: str | Path | Mapping[str, object] | None,
     overrides: Mapping[str, object] | None = None,
     settings: Iterable[str] = (),
     *,
@@ -28,7 +29,8 @@ def load_experiment(
     """Return the experiment that a configuration describes.
 
     Args:
-        config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape.
+        config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape; None if the
+            overrides say all, but for costs: F, I and W take a second each where they say nothing of them.
         overrides: values by dotted key (``{"pipeline.micro_batches": 40}``); a mapping replaces what is there.
         settings: the same as text, ``pipeline.micro_batches=40``, the value in YAML.
         source: what to call a mapping in errors.
@@ -40,18 +42,38 @@ def load_experiment(
     return experiment_of(*read_config(config, overrides, settings, source=source))
 
 
+def in_full(overrides: Mapping[str, object]) -> dict[str, object]:
+    """Return overrides by dotted key, where they may be by a short one.
+
+    Raises:
+        ConfigError: a word that is neither a key nor short for one.
+
+    """
+    for key in overrides:
+        known = [*SHORT, *Root.keys()]
+        if "." not in key and key not in known:
+            hint = did_you_mean(key, known) or f" (known: {', '.join(known)}, or any dotted key)"
+            raise ConfigError(f"{key}: unknown argument{hint}")
+    return {full_key(key): value for key, value in overrides.items()}
+
+
 def read_config(
-    config: str | Path | Mapping[str, object],
+    config: str | Path | Mapping[str, object] | None,
     overrides: Mapping[str, object] | None = None,
     settings: Iterable[str] = (),
     *,
     source: str = "config",
 ) -> tuple[Data, str]:
     """Return a configuration as plain data, and what to call it in errors; arguments as for :func:`load_experiment`."""
-    data, source = (_copy(config), source) if isinstance(config, Mapping) else _read(Path(config))
+    data, source = (_copy(config or {}), source) if isinstance(config, Mapping | None) else _read(Path(config))
     data = with_presets_named(data)
-    for key, value in {**(overrides or {}), **dict(map(_parse_setting, settings))}.items():
+    over = {**(overrides or {}), **dict(map(_parse_setting, settings))}
+    if "costs.backward" in over:
+        _drop_halves(data.get("costs"))
+    for key, value in over.items():
         _override(data, key, value, source)
+    if config is None:
+        data.setdefault("costs", {"forward": 1.0, "backward": 2.0})
     return data, source
 
 
@@ -117,6 +139,13 @@ def _parse_setting(setting: str) -> tuple[str, object]:
     if not equals or not key:
         raise ConfigError(f"--set {setting}: must be key=value, like pipeline.micro_batches=40")
     return key, parse_yaml(text, f"--set {key}")
+
+
+def _drop_halves(costs: object) -> None:
+    """Let a full backward that is given stand for the two halves that a configuration has."""
+    if isinstance(costs, dict):
+        for half in HALVES:
+            costs.pop(half, None)
 
 
 def _override(data: Data, key: str, value: object, source: str) -> None:

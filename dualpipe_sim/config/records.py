@@ -33,7 +33,7 @@ from pydantic_core import PydanticCustomError
 
 from dualpipe_sim.config.docstrings import attributes, summary
 from dualpipe_sim.config.problems import first_problem
-from dualpipe_sim.config.section import Section
+from dualpipe_sim.config.section import Section, or_object
 from dualpipe_sim.config.values import checked, quantity_schema, whole
 from dualpipe_sim.errors import UserError, quoted
 from dualpipe_sim.records import key_of, unit_of
@@ -133,7 +133,7 @@ def preset_record(cls: type, name: str) -> Any:  # noqa: ANN401 - a type
             raise ValueError(f"must be a preset's name, or a mapping of keys, got {quoted(value)}")
         return {"name": name, **value}
 
-    return Annotated[record(cls), BeforeValidator(named)]
+    return Annotated[record(cls), BeforeValidator(named), or_object(cls)]
 
 
 @cache
@@ -235,7 +235,7 @@ def _record(cls: type, unit: str) -> Any:  # noqa: ANN401 - a type
     def built(section: Record) -> object:
         return cls(**section.values())
 
-    return Annotated[section_of(cls, unit), AfterValidator(built)]
+    return Annotated[section_of(cls, unit), AfterValidator(built), or_object(cls)]
 
 
 def _quantity(unit: _Unit, value: object) -> float:

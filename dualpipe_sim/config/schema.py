@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dualpipe_sim.config.axes import Factors
 from dualpipe_sim.config.records import preset_record, record
-from dualpipe_sim.config.section import Section
+from dualpipe_sim.config.section import Section, or_object
 from dualpipe_sim.config.values import (
     Bandwidth,
     CostTime,
@@ -21,19 +22,24 @@ from dualpipe_sim.config.values import (
     Kernels,
     Layout,
     ScheduleChoice,
+    ScheduleChoices,
     Seconds,
     Skew,
     Transfer,
     TransferCost,
+    halved,
 )
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
+from dualpipe_sim.costs.phases import TimedCosts
 from dualpipe_sim.costs.registry import cost_model, cost_models
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, plain, quoted
+from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.records import FieldError
 
 if TYPE_CHECKING:
     ModelRecord: TypeAlias = Model
@@ -122,20 +128,54 @@ class OverlapSection(Section):
     chunk_tokens: Count | None = Field(None, description="tokens of an all-to-all's chunk; default: the best size")
 
 
+def _one_of(*ways: Sequence[str]) -> Callable[[dict[str, Any]], None]:
+    """Return what tells editors that a section needs the keys of one of some ways, beside all others that it needs."""
+
+    def tell(schema: dict[str, Any]) -> None:
+        several = set(chain(*ways))
+        schema["required"] = [key for key in schema["required"] if key not in several]
+        schema["anyOf"] = [{"required": list(way)} for way in ways]
+
+    return tell
+
+
+HALVES = ("backward_input", "backward_weight")
+
+
 class Uniform(Section):
     """Times of one micro-batch through 1/ranks of the model.
 
     A list has one entry for each 1/ranks of the model's depth, or one for each stage of a pipe.
     """
 
+    model_config = ConfigDict(json_schema_extra=_one_of(["backward"], HALVES))
+
     kind: Literal["uniform"] = "uniform"
     forward: CostTime = Field(description="time of a forward")
-    backward_input: CostTime = Field(description="time of a backward for the input")
-    backward_weight: CostTime = Field(description="time of a backward for the weights")
+    backward: CostTime | None = Field(
+        None, description="time of a full backward, half of it each for the input and for the weights"
+    )
+    backward_input: CostTime = Field(description="time of a backward for the input; or give backward")
+    backward_weight: CostTime = Field(description="time of a backward for the weights; or give backward")
     overlapped: CostTime | None = Field(None, description="time of an overlapped pair; default: forward + backward")
     transfer: TransferCost = Field(
         Transfer(seconds=0.0), description="time of a stage boundary's tensor under way, or its bytes"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _halved(cls, data: object) -> object:
+        """Split a full backward in halves."""
+        if not isinstance(data, Mapping) or data.get("backward") is None:
+            return data
+        given = [key for key in HALVES if key in data]
+        if given:
+            raise ValueError(f"give either backward or {' and '.join(given)}, not both")
+        try:
+            half = halved(data["backward"])
+        except ValueError as error:
+            raise FieldError("costs", "backward", str(error)) from error
+        return {**data, **dict.fromkeys(HALVES, half)}
 
 
 class MeasuredSection(Section):
@@ -210,7 +250,7 @@ def _tag_of_costs(value: object) -> str:
     return f"[{kind}]" if is_own(kind) else "[registered]"
 
 
-CostSection = Annotated[
+_CostSection = Annotated[
     Annotated[Uniform, Tag("[uniform]")]
     | Annotated[Layers, Tag("[layers]")]
     | Annotated[FromRun, Tag("[measured]")]
@@ -218,6 +258,16 @@ CostSection = Annotated[
     Discriminator(_tag_of_costs),
     BeforeValidator(_known_kind),
 ]
+
+
+def _is_cost_model(value: object) -> bool:
+    return not isinstance(value, (Mapping, type)) and callable(getattr(value, "on", None))
+
+
+if TYPE_CHECKING:
+    CostChoice: TypeAlias = Uniform | Layers | FromRun | Registered | TimedCosts
+else:
+    CostChoice = Annotated[_CostSection, or_object(_is_cost_model)]
 
 
 class Tier(Section):
@@ -240,6 +290,12 @@ class ClusterSection(Section):
     alltoall: AllToAllRecord | None = Field(
         None, description="what the all-to-all's kernels achieve; default: as in the preset h800-ib"
     )
+
+
+if TYPE_CHECKING:
+    ClusterChoice: TypeAlias = ClusterSection | Cluster
+else:
+    ClusterChoice = Annotated[ClusterSection, or_object(Cluster)]
 
 
 class NoiseSection(Section):
@@ -267,15 +323,22 @@ class PlanSection(Section):
 
 
 class Root(Section):
-    """A configuration file. A model, GPU or cluster is a preset's name, or a mapping that may start from a preset."""
+    """A configuration file. A model, GPU or cluster is a preset's name, or a mapping that may start from a preset.
+
+    In Python, schedules, costs, the model, the GPU and the cluster may be objects, too.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_one_of(["schedule"], ["compare"]))
 
     pipeline: Pipeline = Field(Pipeline.model_validate({}))
-    schedule: ScheduleChoice = Field(description="the schedule that `run` and `gantt` play")
-    compare: tuple[ScheduleChoice, ...] = Field((), description="the schedules that `compare` plays")
-    costs: CostSection
+    schedule: ScheduleChoice | None = Field(
+        None, description="the schedule that `run` and `gantt` play; default: the first of those compared"
+    )
+    compare: ScheduleChoices = Field((), description="the schedules that `compare` plays, or all of them")
+    costs: CostChoice
     model: ModelRecord | None = Field(None, description="the model, for costs of kind 'layers'")
     gpu: GpuRecord | None = Field(None, description="every rank's GPU, for costs of kind 'layers'")
-    cluster: ClusterSection = Field(ClusterSection.model_validate({}))
+    cluster: ClusterChoice = Field(ClusterSection.model_validate({}))
     parallel: Parallel = Field(Parallel.model_validate({}))
     training: Training | None = Field(None, description="what a step trains on, for costs of kind 'layers'")
     overlap: OverlapSection | None = Field(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from dualpipe_sim.errors import did_you_mean, quoted
@@ -45,3 +45,18 @@ class Section(BaseModel):
     def _checked(cls, data: object) -> object:
         cls.check_keys(data)
         return data
+
+
+def or_object(which: type | Callable[[object], bool]) -> WrapValidator:
+    """Return what lets a key hold an object beside the plain data of files.
+
+    Args:
+        which: the object's class, or whether a value is such an object.
+
+    """
+
+    def read(value: object, from_data: ValidatorFunctionWrapHandler) -> object:
+        is_one = isinstance(value, which) if isinstance(which, type) else which(value)
+        return value if is_one else from_data(value)
+
+    return WrapValidator(read)

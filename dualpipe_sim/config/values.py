@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from dualpipe_sim.costs.compute import Compute
 from dualpipe_sim.errors import quoted
 from dualpipe_sim.order.placement import PlacementName
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.order.text import is_order
+from dualpipe_sim.schedules.registry import schedules
 from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, as_float, quantity
 
 _MOST, _MOST_INDEX = 10**9, 10**18
@@ -27,15 +32,20 @@ class Transfer(BaseModel):
 
 
 class ScheduleSection(BaseModel):
-    """A schedule by name, with options and, in a comparison, its own sizes; or an order in a file."""
+    """A schedule by name, with options and, in a comparison, its own sizes; or an order.
 
-    model_config = ConfigDict(frozen=True)
+    An order is there as it is, or as its rows of text, or is in the file that it is named by.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     name: str
-    placement: PlacementName | None = None
     ranks: int | None = None
     micro_batches: int | None = None
     options: dict[str, object] = {}
+    order: Schedule | None = None
+    rows: str | None = None
+    placement: PlacementName | None = None
 
 
 def _seconds(value: object) -> float:
@@ -87,6 +97,17 @@ def _cost(value: object) -> float | tuple[float, ...]:
     return _seconds(value)
 
 
+def halved(value: object) -> float | tuple[float, ...]:
+    """Return half of a time, or of each time of a list.
+
+    Raises:
+        ValueError: it is no time.
+
+    """
+    cost = _cost(value)
+    return tuple(each / 2 for each in cost) if isinstance(cost, tuple) else cost / 2
+
+
 def _transfer(value: object) -> Transfer:
     if isinstance(value, str) and value.rstrip().endswith("B"):
         return Transfer(size_bytes=_bytes(value))
@@ -96,20 +117,36 @@ def _transfer(value: object) -> Transfer:
 def _schedule(value: object) -> ScheduleSection:
     if isinstance(value, ScheduleSection):
         return value
-    if isinstance(value, str):
-        return ScheduleSection(name=value)
+    if isinstance(value, Schedule):
+        return ScheduleSection(name=value.name, order=value)
+    if isinstance(value, (str, Path)):
+        return _schedule_in(value)
     if isinstance(value, Mapping) and isinstance(value.get("name"), str):
         sizes = {key: _count_of(key, value[key]) for key in ("ranks", "micro_batches") if key in value}
         rest = {str(key): option for key, option in value.items() if key not in ("name", *sizes)}
         return ScheduleSection(
             name=value["name"], ranks=sizes.get("ranks"), micro_batches=sizes.get("micro_batches"), options=rest
         )
-    if isinstance(value, Mapping) and isinstance(value.get("file"), str):
-        return ScheduleSection(name=value["file"], placement=_placement(value))
+    if isinstance(value, Mapping) and isinstance(value.get("file"), (str, Path)):
+        return ScheduleSection(name=str(value["file"]), placement=_placement(value))
     raise ValueError(
         f"must be a schedule's name, a mapping with 'name' and its options, or one with 'file' and 'placement', "
         f"got {quoted(value)}"
     )
+
+
+def _schedule_in(value: str | Path) -> ScheduleSection:
+    """Return the schedule of a name, of an order's rows, or of a path of a file that holds them."""
+    if isinstance(value, str) and is_order(value):
+        return ScheduleSection(name="order", rows=value, placement="explicit")
+    if isinstance(value, Path) or value.endswith(".csv") or Path(value).name != value:
+        return ScheduleSection(name=str(value), placement="explicit")
+    return ScheduleSection(name=value)
+
+
+def _schedules(value: object) -> object:
+    """Return the schedules that a word for many of them stands for; a list stays as it is."""
+    return list(schedules()) if value == "all" else value
 
 
 def _placement(section: Mapping[object, object]) -> PlacementName:
@@ -191,6 +228,16 @@ class _Told:
         return dict(self.schema)
 
 
+@dataclass(frozen=True)
+class _OrWord:
+    """Tells editors of a word that stands for some value."""
+
+    word: str
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
+        return {"anyOf": [{"const": self.word}, handler(core)]}
+
+
 def checked(python: Any, check: Callable[[Any], object], schema: Mapping[str, object]) -> Any:  # noqa: ANN401 - types
     """Return the type of a value: how it is checked here, and what editors are told of it."""
     return Annotated[python, BeforeValidator(check), _Told(schema)]
@@ -220,6 +267,7 @@ if TYPE_CHECKING:
     CostTime: TypeAlias = float | tuple[float, ...]
     TransferCost: TypeAlias = Transfer
     ScheduleChoice: TypeAlias = ScheduleSection
+    ScheduleChoices: TypeAlias = tuple[ScheduleSection, ...]
     Layout: TypeAlias = str | tuple[int, ...]
     Kernels: TypeAlias = Compute
 else:
@@ -246,5 +294,6 @@ else:
             ]
         },
     )
+    ScheduleChoices = Annotated[tuple[ScheduleChoice, ...], BeforeValidator(_schedules), _OrWord("all")]
     Layout = checked(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
     Kernels = checked(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT]})

@@ -75,6 +75,11 @@ def order_of(
     return order.schedule(name)
 
 
+def is_order(text: str) -> bool:
+    """Return whether a text is an order and no name: several rows or cells, or one op."""
+    return "\n" in text or "," in text or _OP_CELL.fullmatch(text.strip()) is not None
+
+
 def rows_of(text: str) -> list[str]:
     """Split a text into its rows, one a rank; the last one may end in a line break."""
     return text.removesuffix("\n").split("\n")

@@ -30,8 +30,9 @@ def sweep(
     Args:
         config: a YAML file, the name of a packaged one, or a mapping of the same shape; its ``sweep:`` section says
             what varies.
-        over: more that varies, lists of values by dotted key; ``schedules``, ``ranks`` and ``micro_batches`` are short
-            for theirs. Later axes vary faster, and an axis here replaces one of the same key in the section's grid.
+        over: more that varies, lists of values by dotted key, or by a short one as for :func:`~dualpipe_sim.simulate`;
+            ``schedules`` are those of ``schedule``. Later axes vary faster, and an axis here replaces one of the same
+            key in the section's grid.
         workers: processes on this machine.
         dask: address of a Dask scheduler, such as ``tcp://scheduler:8786``, whose workers run the points instead.
         output: a ``.csv``, ``.jsonl`` or ``.parquet`` file that rows are appended to as they come.
@@ -77,7 +78,8 @@ def study_of(
             f"{source}: sweep: is missing, so nothing varies; say what does there, or by "
             "--over pipeline.micro_batches=16,32,64"
         )
-    base = {key: value for key, value in data.items() if key not in ("sweep", "compare")}
+    others = ("sweep", "compare") if "schedule" in data else ("sweep",)
+    base = {key: value for key, value in data.items() if key not in others}
     points = points_of(factors)
     runs = RunAt(base, source, tuple(metrics()))
     runs.check_any(points)

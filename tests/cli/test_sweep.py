@@ -95,7 +95,13 @@ def test_a_sweep_that_is_ended_midway_leaves_rows_and_no_process_behind(
     axes = ("--over", AXES[0], "--over", f"{AXES[1]},{ENDLESS}")
     command = [*program, "sweep", "figure5", *axes, "-o", str(file), "--workers", "2"]
     env = {**os.environ, "PYTHONFAULTHANDLER": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=heed_sigint)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=heed_sigint,  # noqa: PLW1509 - no threads here
+    )
     wait_for(lambda: process.poll() is not None or (rows.exists() and rows.read_bytes().count(b"\n") >= 5))
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(ended_by)

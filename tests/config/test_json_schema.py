@@ -27,12 +27,30 @@ def test_every_packaged_configuration_fits_the_schema(path: Path) -> None:
         {"engine": "fast"},
         {"cluster": {"nvlnk": {}}},
         {"costs": {"kind": "uniform"}},
+        {"costs": {"forward": 1}},
+        {"costs": {"forward": 1, "backward_input": 1}},
+        {"compare": "everything"},
     ],
 )
 def test_the_schema_refuses_what_the_program_refuses(change: dict[str, Any]) -> None:
     config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(config | change, json_schema())
+
+
+@pytest.mark.parametrize("change", [{"costs": {"forward": 1, "backward": "2 s"}}, {"compare": "all"}])
+def test_the_schema_takes_short_forms(change: dict[str, Any]) -> None:
+    config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
+    jsonschema.validate(config | change, json_schema())
+
+
+def test_what_is_compared_may_stand_for_the_schedule() -> None:
+    config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
+    del config["schedule"]
+    jsonschema.validate(config, json_schema())
+    del config["compare"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(config, json_schema())
 
 
 @pytest.mark.parametrize(
