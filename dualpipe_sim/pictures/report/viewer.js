@@ -42,8 +42,11 @@ async function main() {
   /** @param {number} place */
   async function choose(place) {
     shown = place;
-    hovered = -1;
-    run = await runAt(place);
+    const chosen = await runAt(place);
+    if (shown !== place) return; // another one was chosen meanwhile
+    run = chosen;
+    hovered = -1; // only now: until here the pointer was on the run before
+    hideTip();
     lanes = run.phases !== null && find("lanes").checked;
     if (view.fits) fit(view.fits);
     document.querySelectorAll("#runs button").forEach((button, one) => {

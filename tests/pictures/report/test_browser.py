@@ -25,6 +25,15 @@ COUNT_STROKES = """(() => {
     }
 })()"""
 
+HOLD_INFLATED = """(() => {
+    const original = Response.prototype.arrayBuffer;
+    window.held = [];
+    Response.prototype.arrayBuffer = function () {
+        return new Promise((give) => { window.held.push(async () => give(await original.call(this))); });
+    };
+})()"""
+"""From now on hold back every run that is inflated, in the order asked for; ``held[0]()`` gives the first."""
+
 
 def hex_of(pixel: tuple[int, ...]) -> str:
     return "#" + "".join(f"{one:02x}" for one in pixel)
@@ -135,6 +144,35 @@ def test_the_switch_changes_every_chart_and_keeps_a_zoom(browser: Browser, figur
     browser.choose("zb-h1")
     assert browser.span() == (16.5, 49.5)
     assert browser.errors() == []
+
+
+def test_of_two_quick_clicks_the_last_one_is_shown(browser: Browser, figure5_page: Page) -> None:
+    browser.open(figure5_page)
+    browser.ask(HOLD_INFLATED)
+    browser.click("#runs button:nth-child(1)")  # dualpipe
+    browser.click("#runs button:nth-child(2)")  # zb-h1
+    for asked in (1, 0):
+        browser.ask(f"held[{asked}]()")
+        browser.settle()
+        assert browser.ask("gantt.dataset.run") == "zb-h1"
+    assert browser.ask("document.querySelector('#runs [aria-pressed=true]').innerText") == "zb-h1 67 s"
+    assert browser.span() == (0, 67)
+
+
+def test_a_switch_forgets_what_the_pointer_was_on_while_it_inflated(browser: Browser, figure5_page: Page) -> None:
+    browser.open(figure5_page)
+    browser.click("#zoom-in")  # which the switch keeps
+    browser.ask(HOLD_INFLATED)
+    browser.click("#runs button:nth-child(1)")
+    assert "0B7" in browser.hover(44, 0.5)
+    browser.ask("held[0]()")
+    browser.settle()
+    assert browser.ask("gantt.dataset.run") == "dualpipe"
+    assert browser.ask("tip.hidden")
+    shown = browser.ask("gantt.toDataURL()")
+    browser.mouse("mouseMoved", (5, 5))
+    browser.settle()
+    assert browser.ask("gantt.toDataURL()") == shown  # nothing was marked
 
 
 def test_memory_says_what_is_held_under_the_pointer(browser: Browser, figure5_page: Page) -> None:
