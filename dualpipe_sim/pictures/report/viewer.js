@@ -49,6 +49,7 @@ async function main() {
     hideTip();
     lanes = run.phases !== null && find("lanes").checked;
     if (view.fits) fit(view.fits);
+    else view.whole = Math.max(view.whole, run.makespan_s);
     document.querySelectorAll("#runs button").forEach((button, one) => {
       button.setAttribute("aria-pressed", `${one === place}`);
     });

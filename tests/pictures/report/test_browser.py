@@ -143,6 +143,10 @@ def test_the_switch_changes_every_chart_and_keeps_a_zoom(browser: Browser, figur
     browser.click("#zoom-in")
     browser.choose("zb-h1")
     assert browser.span() == (16.5, 49.5)
+    browser.choose("chimera")
+    browser.click("#zoom-out")
+    browser.click("#zoom-out")
+    assert browser.span() == (0, 96)  # its own end, not that of the run zoomed into
     assert browser.errors() == []
 
 
