@@ -111,10 +111,9 @@ class Chart {
     for (let tick = Math.ceil(this.from / size / step); tick * step * size <= this.to; tick += 1) {
       const x = this.x(tick * step * size);
       pen.fillRect(x, bottom, 1, 4);
-      pen.fillText((tick * step).toFixed(digits), Math.min(x, this.gutter + this.span - 8), bottom + 12);
+      const text = `${(tick * step).toFixed(digits)} ${name}`;
+      pen.fillText(text, Math.min(x, this.gutter + this.span - pen.measureText(text).width / 2), bottom + 12);
     }
-    pen.textAlign = "right";
-    pen.fillText(name, this.gutter - 6, bottom + 12);
     pen.textAlign = "left";
     pen.fillStyle = colourOf("soft-ink");
     pen.fillText(notes, this.gutter + this.span + 5, bottom + 12);

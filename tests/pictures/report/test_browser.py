@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,18 @@ HOLD_INFLATED = """(() => {
     };
 })()"""
 """From now on hold back every run that is inflated, in the order asked for; ``held[0]()`` gives the first."""
+
+RECORD_TEXTS = """(() => {
+    const original = CanvasRenderingContext2D.prototype.fillText;
+    window.texts = [];
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+        const width = this.measureText(text).width;
+        const left = x - { left: 0, center: 0.5, right: 1 }[this.textAlign] * width;
+        if (this.canvas === gantt) window.texts.push([y, left, left + width, text]);
+        return original.call(this, text, x, y);
+    };
+})()"""
+"""From now on keep where each text of the Gantt chart stands: y, left and right edge, the text itself."""
 
 
 def hex_of(pixel: tuple[int, ...]) -> str:
@@ -228,6 +241,22 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, figure5_page: Page, wid
     assert browser.ask("document.documentElement.scrollWidth") <= width
     assert browser.ask("gantt.clientWidth") >= width - 40
     assert browser.errors() == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_time_axis_names_its_unit_and_no_two_of_its_texts_touch(
+    browser: Browser, figure5_page: Page, width: int
+) -> None:
+    browser.open(figure5_page, size=(width, 800))
+    browser.ask(RECORD_TEXTS)
+    for zooms in (0, 1, 5, 10):
+        browser.ask(f"Array.from({{length: {zooms}}}, () => document.querySelector('#zoom-in').click())")
+        browser.ask("[window.texts = [], dispatchEvent(new Event('resize'))]")
+        browser.settle()
+        texts = browser.ask("window.texts")
+        axis = sorted(text[1:] for text in texts if text[0] == max(texts)[0])
+        assert all(re.fullmatch(r"[\d.]+ s|idle", text) for _, _, text in axis), axis
+        assert min(after[0] - before[1] for before, after in pairwise(axis)) > 4, axis
 
 
 def test_fingers_tap_and_pinch(browser: Browser, figure5_page: Page) -> None:
