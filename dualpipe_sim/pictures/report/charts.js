@@ -17,7 +17,11 @@ function rowHeight(run, lanes) {
 function ganttBands(run, lanes) {
   /** @type {Band} */
   const ops = {
-    name: "ops", boxes: run.ops, palette: run.palette, place: lanes ? GANTT_BANDS.ops : [0, 1], gap: true,
+    name: "ops",
+    boxes: run.ops,
+    palette: run.palette,
+    place: lanes ? GANTT_BANDS.ops : [0, 1],
+    gap: true,
     label: (op) => `${run.micro_batch[op]}`,
   };
   const { phases } = run;
@@ -228,7 +232,7 @@ function showCauses(place, run, causes, longest) {
       }
       row.append(element("span", { className: "share" }, `${formatTime(idle)}, ${((100 * idle) / run.makespan_s).toFixed(1)} %`));
       return row;
-    })
+    }),
   );
 }
 

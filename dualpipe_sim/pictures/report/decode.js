@@ -101,7 +101,10 @@ function tasksOf(rank, kind, paired, ops) {
     pairs: {
       begin: Float64Array.from(pairs, (one) => task.begin[one]),
       end: Float64Array.from(pairs, (one) => task.end[one]),
-      starts: startsOf(pairs.map((one) => rank[firstOp[one]]), ops.starts.length - 1),
+      starts: startsOf(
+        pairs.map((one) => rank[firstOp[one]]),
+        ops.starts.length - 1,
+      ),
     },
   };
 }
@@ -139,7 +142,10 @@ function phasesOf(run, column, spans) {
       row,
       begin: Float64Array.from(row, (one) => all.begin[one]),
       end: Float64Array.from(row, (one) => all.end[one]),
-      starts: startsOf(Array.from(row, (one) => run.rank[run.firstOp[task[one]]]), run.ranks),
+      starts: startsOf(
+        Array.from(row, (one) => run.rank[run.firstOp[task[one]]]),
+        run.ranks,
+      ),
       code: Uint16Array.from(row, code),
     };
   };

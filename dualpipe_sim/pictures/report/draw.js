@@ -25,7 +25,12 @@ function inkOn(colour) {
 }
 
 /** @type {[name: string, size: number][]} */
-const UNITS = [["s", 1], ["ms", 1e-3], ["µs", 1e-6], ["ns", 1e-9]];
+const UNITS = [
+  ["s", 1],
+  ["ms", 1e-3],
+  ["µs", 1e-6],
+  ["ns", 1e-9],
+];
 /** @param {number} seconds */
 const unitOf = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS[seconds ? 3 : 0];
 /** @param {number} seconds */

@@ -87,8 +87,7 @@ async function main() {
   }
   const fitAgain = () => fit(view.whole === whole && run.makespan_s < whole ? "all" : "run");
   /** @param {number} factor */
-  const zoom = (factor, around = (view.from + view.to) / 2) =>
-    zoomTo(around - (around - view.from) * factor, around + (view.to - around) * factor);
+  const zoom = (factor, around = (view.from + view.to) / 2) => zoomTo(around - (around - view.from) * factor, around + (view.to - around) * factor);
   /** @param {number} share */
   const pan = (share) => zoomTo(view.from + share * (view.to - view.from), view.to + share * (view.to - view.from));
 
@@ -125,17 +124,21 @@ function listenTo(chart, page) {
   /** @param {MouseEvent} event */
   const at = (event) => event.clientX - canvas.getBoundingClientRect().left;
 
-  canvas.addEventListener("wheel", (event) => {
-    const all = page.view.from <= 0 && page.view.to >= page.view.whole;
-    if (Math.abs(event.deltaX) > Math.abs(event.deltaY) || event.shiftKey) {
-      if (all) return;
-      page.pan((event.deltaX || event.deltaY) / chart.span);
-    } else {
-      if (all && event.deltaY > 0) return; // nothing to zoom out of: the page scrolls
-      page.zoom(Math.exp(clamp(event.deltaY, -240, 240) / 400), chart.time(clamp(at(event), chart.gutter, chart.gutter + chart.span)));
-    }
-    event.preventDefault();
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      const all = page.view.from <= 0 && page.view.to >= page.view.whole;
+      if (Math.abs(event.deltaX) > Math.abs(event.deltaY) || event.shiftKey) {
+        if (all) return;
+        page.pan((event.deltaX || event.deltaY) / chart.span);
+      } else {
+        if (all && event.deltaY > 0) return; // nothing to zoom out of: the page scrolls
+        page.zoom(Math.exp(clamp(event.deltaY, -240, 240) / 400), chart.time(clamp(at(event), chart.gutter, chart.gutter + chart.span)));
+      }
+      event.preventDefault();
+    },
+    { passive: false },
+  );
 
   canvas.addEventListener("pointerdown", (event) => {
     pointers.set(event.pointerId, at(event));
@@ -164,8 +167,13 @@ function listenTo(chart, page) {
   canvas.addEventListener("keydown", (event) => {
     /** @type {Record<string, () => void>} */
     const acts = {
-      "+": () => page.zoom(0.5), "=": () => page.zoom(0.5), "-": () => page.zoom(2), 0: page.fitAgain,
-      ArrowLeft: () => page.pan(-0.2), ArrowRight: () => page.pan(0.2), Escape: hideTip,
+      "+": () => page.zoom(0.5),
+      "=": () => page.zoom(0.5),
+      "-": () => page.zoom(2),
+      0: page.fitAgain,
+      ArrowLeft: () => page.pan(-0.2),
+      ArrowRight: () => page.pan(0.2),
+      Escape: hideTip,
     };
     const act = acts[event.key];
     if (!act) return;
@@ -233,7 +241,11 @@ function ganttTip(chart, run, event) {
 function opLines(run, rank, time) {
   const { task, ops } = run;
   const place = firstAfter(task.end, time, task.starts[rank], task.starts[rank + 1]);
-  if (place >= task.starts[rank + 1]) return [["idle", "after its last op: drain"], ["since", formatTime(run.makespan_s - task.end[place - 1])]];
+  if (place >= task.starts[rank + 1])
+    return [
+      ["idle", "after its last op: drain"],
+      ["since", formatTime(run.makespan_s - task.end[place - 1])],
+    ];
   if (time < task.begin[place]) return [["idle", `before ${taskName(run, place)}`], ...gapLines(run, rank, place)];
   const op = firstAfter(ops.end, time, run.firstOp[place], run.firstOp[place + 1] ?? ops.end.length);
   const stage = run.stage[op];
@@ -330,8 +342,9 @@ function showTip(event, lines) {
   const tip = find("tip");
   const [[title, said], ...rest] = lines;
   tip.replaceChildren(
-    element("b", {}, title), ` ${said}`,
-    element("dl", {}, ...rest.flatMap(([word, text]) => [element("dt", {}, word), element("dd", {}, text)]))
+    element("b", {}, title),
+    ` ${said}`,
+    element("dl", {}, ...rest.flatMap(([word, text]) => [element("dt", {}, word), element("dd", {}, text)])),
   );
   tip.hidden = false;
   const left = event.clientX + 14;
@@ -351,7 +364,10 @@ function showLegends(run, data, lanes) {
   /** @param {string[]} colours @param {string} words */
   const swatch = (colours, words) => {
     const sample = element("i", {});
-    sample.style.background = colours.length > 1 ? `linear-gradient(90deg, ${colours.map((one, place) => `${one} ${(100 * place) / colours.length}% ${(100 * (place + 1)) / colours.length}%`).join(", ")})` : colours[0];
+    sample.style.background =
+      colours.length > 1
+        ? `linear-gradient(90deg, ${colours.map((one, place) => `${one} ${(100 * place) / colours.length}% ${(100 * (place + 1)) / colours.length}%`).join(", ")})`
+        : colours[0];
     return element("span", { className: "swatch" }, sample, words);
   };
   const kinds = new Set(run.kind);
@@ -368,7 +384,11 @@ function showLegends(run, data, lanes) {
   const uses = run.kinds.length > 1 ? run.kinds.map((kind, place) => swatch([memoryColour(run, place)], kind)) : [];
   const limit = run.limit === null ? [] : [swatch([colourOf("limit")], `limit, ${formatOccupancy(run, run.limit)}`)];
   find("memory-legend").replaceChildren(...uses, ...limit);
-  find("causes-legend").replaceChildren(...Object.keys(run.causes).filter((cause) => run.causes[cause].some((seconds) => seconds > 0)).map((cause) => swatch([data.causes[cause].fill], data.causes[cause].words)));
+  find("causes-legend").replaceChildren(
+    ...Object.keys(run.causes)
+      .filter((cause) => run.causes[cause].some((seconds) => seconds > 0))
+      .map((cause) => swatch([data.causes[cause].fill], data.causes[cause].words)),
+  );
 }
 
 main();
