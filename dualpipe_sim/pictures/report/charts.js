@@ -245,3 +245,6 @@ function element(tag, properties, ...children) {
   made.append(...children);
   return made;
 }
+
+/** @type {<Id extends keyof PageElements>(id: Id) => PageElements[Id]} */
+const find = (id) => /** @type {any} page.html has them all */ (document.getElementById(id));

@@ -15,7 +15,7 @@ from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, TH
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("decode.js", "draw.js", "charts.js", "viewer.js")
+_SCRIPTS = ("decode.js", "draw.js", "charts.js", "tip.js", "viewer.js")
 _SUFFIXES = (".html", ".htm")
 _NOTEBOOK_HEIGHT_PX = 900
 _PAGE_COLOURS: dict[ThemeName, dict[str, str]] = {

@@ -1,0 +1,148 @@
+// @ts-check
+// The tip: what the pointer is on.
+
+/** @param {Run} run @param {number} op */
+const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${run.micro_batch[op]}`;
+/** @param {Run} run @param {number} task */
+const taskName = (run, task) => {
+  const first = run.firstOp[task];
+  return run.paired[first] ? `(${opName(run, first)};${opName(run, first + 1)})OVERLAP_F_B` : opName(run, first);
+};
+
+// Say what the pointer is on, and return its task, or that of the gap's end; -1 for none.
+/** @param {Chart} chart @param {Run} run @param {PointerEvent} event */
+function ganttTip(chart, run, event) {
+  const frame = chart.canvas.getBoundingClientRect();
+  const rank = Math.floor((event.clientY - frame.top) / chart.row);
+  const share = (event.clientY - frame.top) / chart.row - rank;
+  const time = chart.time(event.clientX - frame.left);
+  if (rank < 0 || rank >= run.ranks || time < chart.from || time > Math.min(chart.to, run.makespan_s)) {
+    hideTip();
+    return -1;
+  }
+  const band = chart.bands.find(({ place: [top, height] }) => share >= top - 0.03 && share <= top + height + 0.03);
+  const lines = band?.name === "compute" || band?.name === "all-to-all" ? phaseLines(run, band, rank, time) : null;
+  showTip(event, lines ?? opLines(run, rank, time));
+  const task = firstAfter(run.task.end, time, run.task.starts[rank], run.task.starts[rank + 1]);
+  return task < run.task.starts[rank + 1] ? task : -1;
+}
+
+/** @param {Run} run @param {number} rank @param {number} time @returns {Line[]} */
+function opLines(run, rank, time) {
+  const { task, ops } = run;
+  const place = firstAfter(task.end, time, task.starts[rank], task.starts[rank + 1]);
+  if (place >= task.starts[rank + 1])
+    return [
+      ["idle", "after its last op: drain"],
+      ["since", formatTime(run.makespan_s - task.end[place - 1])],
+    ];
+  if (time < task.begin[place]) return [["idle", `before ${taskName(run, place)}`], ...gapLines(run, rank, place)];
+  const op = firstAfter(ops.end, time, run.firstOp[place], run.firstOp[place + 1] ?? ops.end.length);
+  const stage = run.stage[op];
+  const pipe = new Set(run.pipe_of_stage).size > 1 ? ` of pipe ${run.pipe_of_stage[stage]}` : "";
+  return [
+    [opName(run, op), `${KIND_WORDS[run.kind[op]]} of micro-batch ${run.micro_batch[op]}${pipe}, stage ${stage}, rank ${rank}`],
+    .../** @type {Line[]} */ (run.paired[op] ? [["pair", taskName(run, place)]] : []),
+    ...timeLines(run, task.begin[place], task.end[place]),
+    ...gapLines(run, rank, place),
+  ];
+}
+
+/** @param {Run} run @param {number} begin @param {number} end @returns {Line[]} */
+const timeLines = (run, begin, end) => [
+  ["time", `${formatMoment(begin, run.makespan_s)} to ${formatMoment(end, run.makespan_s)}`],
+  ["lasts", formatTime(end - begin)],
+];
+
+// The gap before a task and its cause, as docs/model.md has it: the tensor that came last, and the op that made it.
+/** @param {Run} run @param {number} rank @param {number} place @returns {Line[]} */
+function gapLines(run, rank, place) {
+  const { task } = run;
+  const first = place === task.starts[rank];
+  const gap = task.begin[place] - (first ? 0 : task.end[place - 1]);
+  const source = run.waitsFor[place];
+  const from = source < 0 ? "" : ` for ${opName(run, source)} of rank ${run.rank[source]}`;
+  if (gap <= 2 * run.second) return [["gap before", "none"]];
+  if (first) return [["gap before", `${formatTime(gap)}: warm-up${from && `, waits${from}`}`]];
+  const underWay = Math.min(gap, run.underWay[place] * run.second);
+  const parts = [];
+  if (gap - underWay > 2 * run.second) parts.push(`${formatTime(gap - underWay)} waiting${from}`);
+  if (underWay > 0) parts.push(`${formatTime(underWay)} exposed transfer of ${opName(run, source)}`);
+  return [["gap before", `${formatTime(gap)}: ${parts.join(", ")}`]];
+}
+
+/** @param {Run} run @param {LaneBand} band @param {number} rank @param {number} time */
+function phaseLines(run, band, rank, time) {
+  const { begin, end, starts, row } = band.boxes;
+  const place = firstAfter(end, time, starts[rank], starts[rank + 1]);
+  const { phases } = run;
+  if (!phases || place >= starts[rank + 1] || time < begin[place]) return null;
+  const [name, kind, layer] = run.looks[phases.look[row[place]]];
+  const op = opOfPhase(run, phases, row[place]);
+  /** @type {Line[]} */
+  const lines = [
+    [name, `${KINDS[kind]}${layer >= 0 ? ` of layer ${layer}` : ""}, ${band.name} lane of rank ${rank}`],
+    ["op", `${opName(run, op)}${run.paired[op] ? ` in ${taskName(run, phases.task[row[place]])}` : ""}`],
+    ...timeLines(run, begin[place], end[place]),
+  ];
+  if (band.name === "all-to-all") lines.push(["exposed", formatTime(exposedIn(phases.exposed, rank, begin[place], end[place]))]);
+  else lines.push(["gap before", laneGap(run, phases.task, band.boxes, rank, place)]);
+  return lines;
+}
+
+/** @param {Boxes} exposed @param {number} rank @param {number} from @param {number} to */
+function exposedIn({ begin, end, starts }, rank, from, to) {
+  let seconds = 0;
+  for (let place = firstAfter(end, from, starts[rank], starts[rank + 1]); place < starts[rank + 1] && begin[place] < to; place += 1) {
+    seconds += Math.max(0, Math.min(end[place], to) - Math.max(begin[place], from));
+  }
+  return seconds;
+}
+
+// Why the compute lane stood still before a phase: inside a task only all-to-all holds it up.
+/** @param {Run} run @param {Int32Array} tasks @param {Lane} lane @param {number} rank @param {number} place */
+function laneGap(run, tasks, { begin, end, starts, row }, rank, place) {
+  const task = tasks[row[place]];
+  const free = place > starts[rank] && tasks[row[place - 1]] === task ? end[place - 1] : run.task.begin[task];
+  const gap = begin[place] - free;
+  if (gap > 2 * run.second) return `${formatTime(gap)}: exposed all-to-all`;
+  const outside = place === starts[rank] || tasks[row[place - 1]] !== task;
+  return outside ? gapLines(run, rank, task)[0][1] : "none";
+}
+
+/** @param {Chart} chart @param {Run} run @param {PointerEvent} event */
+function memoryTip(chart, run, event) {
+  const frame = chart.canvas.getBoundingClientRect();
+  const rank = Math.floor((event.clientY - frame.top) / chart.row);
+  const time = chart.time(event.clientX - frame.left);
+  if (rank < 0 || rank >= run.ranks || time < chart.from || time > chart.to) return hideTip();
+  const { at, starts, amounts, total, peaks } = run.occupancy;
+  const moment = firstAfter(at, time, starts[rank], starts[rank + 1]) - 1;
+  /** @param {Float32Array | Float64Array} values */
+  const amountOf = (values) => formatOccupancy(run, moment < starts[rank] ? 0 : values[moment]);
+  showTip(event, [
+    [amountOf(total), `on rank ${rank} at ${formatMoment(time, run.makespan_s)}`],
+    .../** @type {Line[]} */ (run.kinds.length > 1 ? run.kinds.map((kind, place) => [kind, amountOf(amounts[place])]).reverse() : []),
+    ["peak", formatOccupancy(run, peaks[rank])],
+  ]);
+}
+
+/** @param {PointerEvent} event @param {Line[]} lines */
+function showTip(event, lines) {
+  const tip = find("tip");
+  const [[title, said], ...rest] = lines;
+  tip.replaceChildren(
+    element("b", {}, title),
+    ` ${said}`,
+    element("dl", {}, ...rest.flatMap(([word, text]) => [element("dt", {}, word), element("dd", {}, text)])),
+  );
+  tip.hidden = false;
+  const left = event.clientX + 14;
+  const below = event.clientY + 18;
+  tip.style.left = `${clamp(left + tip.offsetWidth > window.innerWidth ? event.clientX - tip.offsetWidth - 10 : left, 4, Math.max(4, window.innerWidth - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${below + tip.offsetHeight > window.innerHeight ? Math.max(4, event.clientY - tip.offsetHeight - 10) : below}px`;
+}
+
+function hideTip() {
+  find("tip").hidden = true;
+}
