@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -21,7 +21,11 @@ import pytest
 from hypothesis import settings
 
 from dualpipe_sim import simulate
+from dualpipe_sim.analysis.registry import METRICS
+from dualpipe_sim.costs.registry import KINDS
+from dualpipe_sim.plugins import LOADED
 from dualpipe_sim.result import Result
+from dualpipe_sim.schedules.registry import SCHEDULES
 
 sys.path.append(str(Path(__file__).parents[1]))  # for tests/strategies.py; last, so that no package is found here first
 
@@ -117,6 +121,14 @@ def calls() -> Calls:
         return counted["call"] + counted["c_call"]
 
     return count
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Forget at the end which plugins a test ran, and what was registered."""
+    with SCHEDULES.restored(), KINDS.restored(), METRICS.restored():
+        yield
+    LOADED.clear()
 
 
 @pytest.fixture

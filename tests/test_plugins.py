@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from dualpipe_sim import UserError
+from dualpipe_sim import ConfigError, UserError, simulate, sweep
+from dualpipe_sim.config import load_experiment
 from dualpipe_sim.plugins import load_plugin
+from dualpipe_sim.sweeps import read_table
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
+
+
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def test_a_file_is_run_once(tmp_path: Path) -> None:
@@ -16,6 +25,8 @@ def test_a_file_is_run_once(tmp_path: Path) -> None:
     module = load_plugin(file)
     module.loaded.append("again")
     assert len(load_plugin(str(file)).loaded) == 2
+    file.write_text("loaded = []\n")
+    assert load_plugin(file).loaded == []  # but again once it was changed
 
 
 @pytest.mark.parametrize(
@@ -37,3 +48,106 @@ def test_what_is_wrong_with_a_file_is_one_line(name: str, text: str | None, mess
     if text is not None and file.suffix == ".py":
         file.write_text("x = 1\n")
         assert load_plugin(file).x == 1  # a file that failed is tried again
+
+
+PLUGIN = """
+from dataclasses import dataclass, replace
+
+import dualpipe_sim.analysis
+import dualpipe_sim.costs
+import dualpipe_sim.schedules
+from dualpipe_sim import Schedule, build
+from dualpipe_sim.costs.uniform import UniformCosts
+
+
+@dualpipe_sim.schedules.register("two-waves")
+def two_waves(ranks: int, micro_batches: int, deep: bool = False) -> Schedule:
+    if deep:
+        return [][ranks]
+    return replace(build("gpipe", ranks, micro_batches), name="two-waves")
+
+
+@dualpipe_sim.costs.register("steady")
+@dataclass(frozen=True)
+class Steady:
+    op_s: float
+
+    def on(self, placement):
+        return UniformCosts(self.op_s, self.op_s, self.op_s).on(placement)
+
+
+@dualpipe_sim.analysis.register("busy_s")
+def busy_s(result):
+    return result.makespan_s * (1 - result.bubble_ratio)
+"""
+CONFIG = """
+plugins: [more/mine.py]
+schedule: two-waves
+compare: [1f1b, two-waves]
+pipeline: {ranks: 2, micro_batches: 4}
+costs: {kind: steady, op: 2 s}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration that uses a schedule, costs and a metric of a file beside it."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "mine.py").write_text(PLUGIN)
+    file = tmp_path / "mine.yaml"
+    file.write_text(CONFIG)
+    return file
+
+
+def test_a_configuration_names_the_files_that_register_what_it_uses(config: Path) -> None:
+    run = simulate(config)
+    # 4 micro-batches and a fill of 1, each F, I and W of 2 s; a rank is busy for the 4
+    assert (run.schedule, run.makespan_s) == ("two-waves", 30.0)
+    assert run.metrics == {"busy_s": pytest.approx(24.0)}
+
+
+def test_worker_processes_know_what_plugins_register(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "table.jsonl"
+    schedules = ("two-waves", "1f1b")
+    over = {"schedules": schedules, "micro_batches": [4, 6]}
+    table = sweep(config, over, workers=2, output=file)
+    assert [(row["schedule"], row["busy_s"], row["error"]) for row in table] == [
+        (schedule, pytest.approx(6.0 * count), None) for schedule in schedules for count in (4, 6)
+    ]
+    assert len(sweep(config, over, output=file, resume=True)) == 4
+    plugin = tmp_path / "more" / "mine.py"
+    plugin.write_text(PLUGIN.replace("1 - result", "2 - result"))
+    with pytest.raises(UserError, match="another configuration or version"):
+        sweep(config, over, output=file, resume=True)  # rows of a metric that says other things
+    assert len(read_table(file)) == 4
+
+
+def test_the_command_line_runs_plugins(command_line: CommandLine, config: Path) -> None:
+    done = command_line("compare", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "two-waves" in done.stdout
+    assert "busy_s" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    plugin = config.parent / "more" / "mine.py"
+    done = command_line("--plugin", plugin, "schedule", "two-waves", "--ranks", "1", "--micro-batches", "2")
+    assert done.stdout == "0F0,0F1,0B0,0B1\n"
+
+
+def test_a_fault_in_a_plugin_is_one_line_with_its_place(command_line: CommandLine, config: Path) -> None:
+    done = command_line("run", config, "--set", "schedule={name: two-waves, deep: true}")
+    assert (done.returncode, done.stdout) == (2, "")
+    plugin = (config.parent / "more" / "mine.py").resolve()
+    assert done.stderr == f"dualpipe-sim: {plugin}:14: IndexError: list index out of range\n"
+
+
+@pytest.mark.parametrize(
+    ("plugins", "message"),
+    [
+        ("[gone.py]", r"mine.yaml: plugins\[0\]: .*gone.py: no such file"),
+        ("[more/mine.py, 3]", r"mine.yaml: plugins\[1\]: must be a file's name, got 3"),
+        ("more/mine.py", "mine.yaml: plugins: must be a list of files, got 'more/mine.py'"),
+    ],
+)
+def test_what_is_wrong_with_plugins_names_their_place(config: Path, plugins: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(config, settings=[f"plugins={plugins}"])

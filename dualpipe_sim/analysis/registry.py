@@ -8,13 +8,14 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.registry import Registry
 
 Metric: TypeAlias = Callable[[Any], float | None]
 """``(result) -> number``, or None where it says nothing of this result."""
 
 Registered = TypeVar("Registered", bound=Metric)
 
-_METRICS: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry("metric", "", "dualpipe_sim.metrics", UserError)
 
 
 def register(name: str, *, replace: bool = False) -> Callable[[Registered], Registered]:
@@ -30,13 +31,11 @@ def register(name: str, *, replace: bool = False) -> Callable[[Registered], Regi
         UserError: no function, no name, or one that is taken.
 
     """
+    METRICS.need_name(name)
 
     def add(metric: Registered) -> Registered:
         _check(name, metric)
-        known = _METRICS.get(name)
-        if known is not None and not replace and _where(known) != _where(metric):
-            raise UserError(f"metric '{name}' is there already ({_where(known)}); take another name, or replace=True")
-        _METRICS[name] = metric
+        METRICS.add(name, metric, metric, replace=replace)
         return metric
 
     return add
@@ -44,7 +43,7 @@ def register(name: str, *, replace: bool = False) -> Callable[[Registered], Regi
 
 def metrics() -> Mapping[str, Metric]:
     """Return all registered metrics by name, in the order in which they were registered."""
-    return dict(_METRICS)
+    return METRICS.all()
 
 
 def measure(result: object, reserved: Collection[str] = ()) -> dict[str, float | None]:
@@ -54,10 +53,10 @@ def measure(result: object, reserved: Collection[str] = ()) -> dict[str, float |
         UserError: a metric that fails, that returns no number, or whose name is ``reserved`` for a run's own keys.
 
     """
-    for name in _METRICS:
+    for name in metrics():
         if name in reserved:
             raise UserError(f"metric '{name}': every run has a key of this name already; take another one")
-    return {name: _number(name, metric, result) for name, metric in _METRICS.items()}
+    return {name: _number(name, metric, result) for name, metric in metrics().items()}
 
 
 def _number(name: str, metric: Metric, result: object) -> float | None:
@@ -78,7 +77,3 @@ def _check(name: object, metric: object) -> None:
         raise UserError(f"metric {name!r}: must be a function of a result, not {metric!r}")
     if not isinstance(name, str) or not name.isidentifier():
         raise UserError(f"metric {name!r}: a name is one word of letters, digits and _, such as joules_per_token")
-
-
-def _where(metric: Metric) -> str:
-    return f"{getattr(metric, '__module__', '?')}.{getattr(metric, '__qualname__', repr(metric))}"

@@ -5,10 +5,14 @@ An evaluation that fails is a row with its reason, and so is one that takes its 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from dualpipe_sim.batch.points import Evaluate, Point, Rows, attempt
+from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.plugins import LOADED, load_plugin
 
 
 def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 1, dask: str | None = None) -> Rows:
@@ -26,6 +30,7 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
 
     """
     if dask is not None:
+        evaluate = _with_plugins(evaluate)
         if workers != 1:
             raise UserError(f"give --workers or --dask, not both (workers={workers}, dask={dask})")
         from dualpipe_sim.batch.dask_cluster import on_dask
@@ -37,4 +42,30 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
         return ((place, attempt(evaluate, point)) for place, point in enumerate(points))
     from dualpipe_sim.batch.processes import on_processes
 
-    return on_processes(points, evaluate, min(workers, len(points)))
+    return on_processes(points, _with_plugins(evaluate), min(workers, len(points)))
+
+
+@dataclass(frozen=True)
+class _WithPlugins:
+    """An evaluation on another process, which runs the user's files first.
+
+    Attributes:
+        files: those files.
+        pickled: the evaluation, which may hold what only they define.
+
+    """
+
+    files: tuple[Path, ...]
+    pickled: bytes
+
+    def __call__(self, point: Point) -> Row:
+        """Return the row of a point."""
+        for file in self.files:
+            load_plugin(file)
+        evaluate: Evaluate = pickle.loads(self.pickled)  # noqa: S301 - our own
+        return evaluate(point)
+
+
+def _with_plugins(evaluate: Evaluate) -> Evaluate:
+    files = tuple(LOADED)
+    return _WithPlugins(files, pickle.dumps(evaluate)) if files else evaluate

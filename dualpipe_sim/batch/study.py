@@ -14,6 +14,7 @@ from dualpipe_sim.batch.points import POINT, Evaluate, Point, Progress, Row
 from dualpipe_sim.batch.rows import RowFile
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.plugins import LOADED
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Study:
 
     @cached_property
     def by_name(self) -> Mapping[str, Point]:
-        """The points by their names: digests of the point and the setting, the same on every machine."""
-        return {_digest([self.setting, point]): point for point in self.points}
+        """The points by their names: digests of the point, the setting and the plugins' content."""
+        on = [self.setting, *sorted(LOADED.values())]
+        return {_digest([*on, point]): point for point in self.points}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

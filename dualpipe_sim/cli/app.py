@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.plugins import blamed, load_plugin
 
 app = typer.Typer(
     name="dualpipe-sim",
@@ -34,23 +36,57 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - answered by its callback
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE",
+            help="A Python file that registers schedules, kinds of costs or metrics; it is run (repeatable).",
+        ),
+    ] = None,
 ) -> None:
     """Take the options that belong to no command."""
+    for file in plugins or ():
+        load_plugin(file)
 
 
 def main() -> None:
     """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
+    warnings.showwarning = _warn
     for module in COMMANDS:
         importlib.import_module(f"dualpipe_sim.cli.{module}")
     try:
         app()
     except UserError as error:
-        typer.echo(f"dualpipe-sim: {' '.join(str(error).split())}", err=True)
+        _say(str(error))
         sys.exit(2)
     except BrokenPipeError:
         # The reader (head, less) is gone; let the interpreter's last flush find a place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        fault = blamed(error)
+        if fault is None:
+            raise
+        _say(fault)
+        sys.exit(2)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as a line, without its place in the code."""
+    del category, filename, lineno, file, line
+    _say(str(message))
+
+
+def _say(message: str) -> None:
+    typer.echo(f"dualpipe-sim: {' '.join(message.split())}", err=True)

@@ -108,9 +108,13 @@ def _print_runs(runs: list[Result]) -> None:
     usual = Counter(run.size for run in runs).most_common(1)[0][0]
     labels = [run.label if run.size == usual else f"{run.label}, {run.size}" for run in runs]
     headings, summaries = summaries_of(runs)
-    rows = ([label, *summary] for label, summary in zip(labels, summaries, strict=True))
+    rows = [[label, *summary] for label, summary in zip(labels, summaries, strict=True)]
     title = f"{usual} (ranks × micro-batches)"
-    print_table(("schedule", *headings), rows, words=("schedule",), title=title, least=20, pad_edge=True)
+    first_own = 1 + len(headings) - len({name for run in runs for name in run.metrics})
+    standard, own = ("schedule", *headings)[:first_own], headings[first_own - 1 :]
+    print_table(standard, (row[:first_own] for row in rows), words=("schedule",), title=title, least=20, pad_edge=True)
+    if own:  # registered metrics, which a narrow terminal has no room for beside the others
+        print_table(("schedule", *own), (row[:1] + row[first_own:] for row in rows), words=("schedule",), pad_edge=True)
 
 
 def _training(result: Result) -> list[str]:

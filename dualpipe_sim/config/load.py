@@ -15,8 +15,9 @@ from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.schema import HALVES, Root
 from dualpipe_sim.config.short import SHORT, full_key
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
-from dualpipe_sim.errors import ConfigError, did_you_mean, quoted
+from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, quoted
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.plugins import load_plugin
 
 
 def load_experiment(
@@ -72,6 +73,7 @@ def read_config(
         _drop_halves(data.get("costs"))
     for key, value in over.items():
         _override(data, key, value, source)
+    _load_plugins(data.get("plugins", ()), source)
     if config is None:
         data.setdefault("costs", {"forward": 1.0, "backward": 2.0})
     return data, source
@@ -139,6 +141,19 @@ def _parse_setting(setting: str) -> tuple[str, object]:
     if not equals or not key:
         raise ConfigError(f"--set {setting}: must be key=value, like pipeline.micro_batches=40")
     return key, parse_yaml(text, f"--set {key}")
+
+
+def _load_plugins(plugins: object, source: str) -> None:
+    """Run the files that a configuration names, for what they register may be in the rest of it."""
+    if not isinstance(plugins, (list, tuple)):
+        raise ConfigError(f"{source}: plugins: must be a list of files, got {quoted(plugins)}")
+    for place, path in enumerate(plugins):
+        if not isinstance(path, (str, Path)):
+            raise ConfigError(f"{source}: plugins[{place}]: must be a file's name, got {quoted(path)}")
+        try:
+            load_plugin(Path(source).parent / path)
+        except UserError as error:
+            raise ConfigError(f"{source}: plugins[{place}]: {error}") from error
 
 
 def _drop_halves(costs: object) -> None:

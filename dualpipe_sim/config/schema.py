@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -343,6 +344,11 @@ class Root(Section):
     training: Training | None = Field(None, description="what a step trains on, for costs of kind 'layers'")
     overlap: OverlapSection | None = Field(
         None, description="how compute and communication share a GPU, for costs of kind 'layers'"
+    )
+    plugins: tuple[Path, ...] = Field(
+        (),
+        description="Python files that register schedules, kinds of costs and metrics, named from where the "
+        "configuration is; they are run",
     )
     noise: NoiseSection | None = Field(None, description="jitter and stragglers")
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")

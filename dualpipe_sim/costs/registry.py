@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, TypeVar
 
-from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.registry import Registry
 
 CostModel = TypeVar("CostModel", bound=type[Any])
 
-_PACKAGE = "dualpipe_sim.costs"
-_KINDS: dict[str, type[Any]] = {}
+KINDS: Registry[type[Any]] = Registry("kind of costs", "dualpipe_sim.costs", "dualpipe_sim.costs", UserError)
 
 
 def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostModel]:
@@ -31,17 +28,11 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
         UserError: no class with ``on``, no kind, or one that is taken.
 
     """
+    KINDS.need_name(kind)
 
     def add(model: CostModel) -> CostModel:
         _check(kind, model)
-        if not model.__module__.startswith(f"{_PACKAGE}."):
-            _load_own()  # so that a clash with one of them is seen
-        known = _KINDS.get(kind)
-        if known is not None and not replace and _name(known) != _name(model):
-            raise UserError(
-                f"costs of kind '{kind}' are there already ({_name(known)}); take another word, or replace=True"
-            )
-        _KINDS[kind] = model
+        KINDS.add(kind, model, model, replace=replace)
         return model
 
     return add
@@ -49,8 +40,7 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
 
 def cost_models() -> Mapping[str, type[Any]]:
     """Return all registered cost models by kind, in alphabetical order."""
-    _load_own()
-    return dict(sorted(_KINDS.items()))
+    return dict(sorted(KINDS.all().items()))
 
 
 def cost_model(kind: str) -> type[Any]:
@@ -60,17 +50,7 @@ def cost_model(kind: str) -> type[Any]:
         UserError: there is no such kind.
 
     """
-    _load_own()
-    if kind not in _KINDS:
-        known = ", ".join(sorted(_KINDS))
-        raise UserError(f"unknown kind of costs '{kind}'{did_you_mean(kind, _KINDS)} (known: {known})")
-    return _KINDS[kind]
-
-
-@lru_cache(maxsize=1)
-def _load_own() -> None:
-    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
-        importlib.import_module(f"{_PACKAGE}.{module.name}")
+    return KINDS.get(kind)
 
 
 def _check(kind: object, model: object) -> None:
@@ -79,7 +59,3 @@ def _check(kind: object, model: object) -> None:
         raise UserError(f"costs {kind!r}: a cost model is a class with a method on(placement), not {model!r}")
     if not isinstance(kind, str) or not kind.strip():
         raise UserError(f"{model.__qualname__}: a kind of costs is a word, not {kind!r}")
-
-
-def _name(model: type[Any]) -> str:
-    return f"{model.__module__}.{model.__qualname__}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dualpipe_sim.errors import ScheduleError
@@ -25,14 +25,16 @@ _PLURALS: dict[object, str] = {int: "whole numbers", float: "numbers", str: "wor
 _SEQUENCES = (tuple, list, Sequence)
 
 
-def check_annotated(name: str, generate: Callable[..., object], sizes: Sequence[str]) -> None:
-    """Refuse a generator that does not say what its options are; ``sizes`` are parameters that are none.
+def options_of(name: str, generate: Callable[..., object], sizes: Sequence[str]) -> dict[str, inspect.Parameter]:
+    """Return the options of a generator by name, each with its type; ``sizes`` are parameters that are none.
 
     Raises:
-        ScheduleError: a parameter without annotation, or one that stands for any number of them.
+        ScheduleError: a parameter without a type, of a type that is not known where the generator stands or that no
+            configuration can hold, or one that stands for any number of them.
 
     """
-    for key, one in inspect.signature(generate).parameters.items():
+    parameters = inspect.signature(generate).parameters
+    for key, one in parameters.items():
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
             stars = "*" if one.kind == one.VAR_POSITIONAL else "**"
             raise ScheduleError(f"schedule '{name}': {stars}{key} says nothing of its options; name each one")
@@ -40,21 +42,19 @@ def check_annotated(name: str, generate: Callable[..., object], sizes: Sequence[
             raise ScheduleError(
                 f"schedule '{name}': option {key} needs a type, like {key}: int; without one no YAML can be read for it"
             )
-
-
-def options_of(name: str, generate: Callable[..., object], sizes: Sequence[str]) -> dict[str, inspect.Parameter]:
-    """Return the options of a generator by name, each with its type; ``sizes`` are parameters that are none.
-
-    Raises:
-        ScheduleError: a type that is not known where the generator stands.
-
-    """
     try:
         types = get_type_hints(generate)
-    except NameError as error:
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise ScheduleError(f"schedule '{name}': the type of an option is not known: {error}") from error
-    parameters = inspect.signature(generate).parameters
-    return {key: one.replace(annotation=types[key]) for key, one in parameters.items() if key not in sizes}
+    options = {key: one.replace(annotation=types[key]) for key, one in parameters.items() if key not in sizes}
+    for key, one in options.items():
+        if not _can_be_written(one.annotation):
+            written = inspect.formatannotation(one.annotation)
+            raise ScheduleError(
+                f"schedule '{name}': option {key} is a {written}, which no configuration can hold; let it be an int, "
+                "float, bool, str, one of a few words (Literal), or a tuple of one of these"
+            )
+    return options
 
 
 def taken_by(function: Callable[..., object], options: Mapping[str, object]) -> dict[str, Any]:
@@ -123,6 +123,17 @@ def _choices(expected: object) -> Iterator[object]:
             yield from _choices(part)
     else:
         yield expected
+
+
+def _can_be_written(expected: object) -> bool:
+    """Whether a configuration or a command line can hold a value of this type."""
+    return all(
+        choice in _PLURALS
+        or isinstance(choice, (str, int, float))
+        or choice is NoneType
+        or ((item := _item_of(choice)) is not None and _can_be_written(item))
+        for choice in _choices(expected)
+    )
 
 
 def _item_of(choice: object) -> object:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from importlib.metadata import entry_points
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar, cast
 
@@ -19,15 +16,14 @@ from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.schedules.options import check_annotated, describe, fitted, options_of, parse, taken_by
+from dualpipe_sim.registry import Registry
+from dualpipe_sim.schedules.options import describe, fitted, options_of, parse, taken_by
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 
 _SIZES = ("ranks", "micro_batches")
 _TIMES = {"forward": 1.0, "backward_input": 1.0, "backward_weight": 1.0, "transfer": 0.0}
 """Options of every schedule that adapts to times, with their defaults: seconds of a rank's share of the model."""
-_PACKAGE = "dualpipe_sim.schedules"
-_ENTRY_POINTS = "dualpipe_sim.schedules"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEARCH_RANKS = 16  # how far from the asked size to look for one that works
 
@@ -212,7 +208,8 @@ class ScheduleSpec:
                 return
 
 
-_SPECS: dict[str, ScheduleSpec] = {}
+_PACKAGE = "dualpipe_sim.schedules"
+SCHEDULES: Registry[ScheduleSpec] = Registry("schedule", _PACKAGE, _PACKAGE, ScheduleError)
 
 
 def register(
@@ -241,18 +238,13 @@ def register(
         ScheduleError: no such function, no name, or one that is taken; an option without a type.
 
     """
+    SCHEDULES.need_name(name)
     replaces = replace
 
     def add(generate: Generator) -> Generator:
         _check_registration(name, generate, adapts=placement is not None)
-        if not getattr(generate, "__module__", "").startswith(f"{_PACKAGE}."):
-            _load_own()  # so that a clash with one of them is seen
-        known = _SPECS.get(name)
-        if known is not None and not replaces and _home(known.generate) != _home(generate):
-            raise ScheduleError(
-                f"schedule '{name}' is there already ({_home(known.generate)}); take another name, or replace=True"
-            )
-        _SPECS[name] = ScheduleSpec(name, generate, requires, accepts, placement, tries, within)
+        made = ScheduleSpec(name, generate, requires, accepts, placement, tries, within)
+        SCHEDULES.add(name, generate, made, replace=replaces)
         return generate
 
     return add
@@ -279,47 +271,17 @@ def _check_registration(name: object, generate: object, *, adapts: bool) -> None
             f"schedule '{name}': placement= and a parameter times go together: a schedule that adapts to times says "
             "where its stages will be, so that their times can be found"
         )
-    check_annotated(name, generate, (*_SIZES, "times"))
-
-
-def _home(generate: Callable[..., object]) -> str:
-    return f"{generate.__module__}.{getattr(generate, '__qualname__', generate)}"
-
-
-@lru_cache(maxsize=1)
-def _load_own() -> None:
-    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
-        importlib.import_module(f"{_PACKAGE}.{module.name}")
-
-
-@lru_cache(maxsize=1)
-def _load_others() -> None:
-    """Import what other packages registered under the entry points ``dualpipe_sim.schedules``."""
-    for entry in entry_points(group=_ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:
-            where = f"entry point '{entry.name} = {entry.value}' of {_ENTRY_POINTS}"
-            raise ScheduleError(f"{where} does not load: {type(error).__name__}: {error}") from error
+    options_of(name, generate, (*_SIZES, "times"))
 
 
 def schedules() -> Mapping[str, ScheduleSpec]:
     """Return all registered schedules by name, in alphabetical order."""
-    _load_own()
-    _load_others()
-    return dict(sorted(_SPECS.items()))
+    return dict(sorted(SCHEDULES.all().items()))
 
 
 def spec(name: str) -> ScheduleSpec:
     """Return a registered schedule, or say which name may be meant."""
-    _load_own()
-    if name not in _SPECS:
-        _load_others()  # a broken one does no harm to those of the package
-    if name not in _SPECS:
-        raise ScheduleError(
-            f"unknown schedule {quoted(name)}{did_you_mean(name, _SPECS)} (known: {', '.join(sorted(_SPECS))})"
-        )
-    return _SPECS[name]
+    return SCHEDULES.get(name)
 
 
 def build(name: str, ranks: int, micro_batches: int, **options: object) -> Schedule:

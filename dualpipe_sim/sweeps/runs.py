@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dualpipe_sim.batch.points import Progress
 from dualpipe_sim.errors import ConfigError
@@ -81,9 +81,15 @@ def study_of(
     others = ("sweep", "compare") if "schedule" in data else ("sweep",)
     base = {key: value for key, value in data.items() if key not in others}
     points = points_of(factors)
-    runs = RunAt(base, source, tuple(metrics()))
+    runs = RunAt(_found_anywhere(base, source), source, tuple(metrics()))
     runs.check_any(points)
     return Study(points, runs, [*KEYS, *runs.metrics], [__version__, base])
+
+
+def _found_anywhere(base: Mapping[str, object], source: str) -> Mapping[str, object]:
+    """Return a configuration whose plugins a worker in another folder finds, too."""
+    plugins = cast("Sequence[str | Path]", base.get("plugins", ()))
+    return {**base, "plugins": [Path(source).parent.resolve() / path for path in plugins]} if plugins else base
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,11 @@ class RunAt:
 
         for name in self.metrics:
             if name not in metrics():
-                return self._refused(point, f"metric '{name}' is not registered in the worker process; take one worker")
+                return self._refused(
+                    point,
+                    f"metric '{name}' is not registered in the worker process; name its file under plugins:, or take "
+                    "one worker",
+                )
         try:
             experiment = load_experiment(self.base, point, source=self.source)
         except ConfigError as error:

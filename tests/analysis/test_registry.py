@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from dualpipe_sim import ConfigError, Result, UserError, compare, simulate, sweep
 from dualpipe_sim.analysis import register
-from dualpipe_sim.analysis import registry as metrics
+from dualpipe_sim.analysis.registry import METRICS, Metric
 
 
 @pytest.fixture(autouse=True)
-def no_metrics_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_metrics_left() -> Iterator[None]:
     """Forget the metrics that a test registers."""
-    monkeypatch.setattr(metrics, "_METRICS", {})
+    with METRICS.restored():
+        yield
 
 
 def idle_s(result: Result) -> float:
@@ -45,7 +47,7 @@ def test_a_worker_process_that_lacks_it_says_so(unit_config: dict[str, object]) 
     register("idle_s")(idle_s)
     table = sweep(unit_config, {"pipeline.micro_batches": [2, 4]}, workers=2)
     assert {row["error"] for row in table} == {
-        "metric 'idle_s' is not registered in the worker process; take one worker"
+        "metric 'idle_s' is not registered in the worker process; name its file under plugins:, or take one worker"
     }
 
 
@@ -79,7 +81,7 @@ def test_it_may_say_nothing(unit_config: dict[str, object]) -> None:
     ],
 )
 def test_what_is_wrong_with_it_is_one_line(
-    name: str, metric: metrics.Metric, message: str, unit_config: dict[str, object]
+    name: str, metric: Metric, message: str, unit_config: dict[str, object]
 ) -> None:
     register(name)(metric)
     with pytest.raises(UserError, match=message) as refusal:

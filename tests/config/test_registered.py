@@ -82,12 +82,16 @@ class Plain(OnStages):
 
 @pytest.fixture(autouse=True)
 def _strangers() -> Iterator[None]:
-    strangers = {"steady": Steady, "knowing": Knowing, "rooted": Rooted, "plain": Plain}
-    for kind, model in strangers.items():
-        registry.register(kind)(model)
-    yield
-    for kind in strangers:
-        del registry._KINDS[kind]
+    with registry.KINDS.restored():
+        registry.register("steady")(Steady)
+        registry.register("knowing")(Knowing)
+        yield
+
+
+@pytest.fixture
+def _unfit_strangers() -> None:
+    registry.register("rooted")(Rooted)
+    registry.register("plain")(Plain)
 
 
 def config(kind: str, **costs: object) -> dict[str, object]:
@@ -109,6 +113,7 @@ def test_fields_are_keys_and_units_are_read() -> None:
     assert simulate(config("steady", op="2 ms", stretch=2)).makespan_s == pytest.approx(5 * 3 * 4e-3)
 
 
+@pytest.mark.usefixtures("_unfit_strangers")
 @pytest.mark.parametrize(
     ("costs", "said"),
     [
@@ -172,17 +177,11 @@ def test_a_section_that_the_class_has_no_field_for_is_refused(section: str) -> N
 
 def test_another_class_may_take_the_place_of_the_packages_own() -> None:
     registry.register("uniform", replace=True)(Steady)
-    try:
-        assert cost_model(config("uniform", op=1)) == Steady(1.0)
-    finally:
-        registry.register("uniform", replace=True)(UniformCosts)
+    assert cost_model(config("uniform", op=1)) == Steady(1.0)
 
 
 def test_the_schema_knows_registered_kinds() -> None:
-    del registry._KINDS["plain"], registry._KINDS["rooted"]
     schema = json_schema()
-    registry.register("plain")(Plain)
-    registry.register("rooted")(Rooted)
     jsonschema.validate(config("steady", op="2 ms"), schema)
     jsonschema.validate(config("uniform", forward=1, backward_input=1, backward_weight=1), schema)
     assert schema["$defs"]["Steady"]["properties"]["op"]["description"] == "seconds of an op"

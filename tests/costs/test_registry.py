@@ -33,7 +33,7 @@ def test_the_kinds_of_the_package_are_found_by_name() -> None:
         ("mine", len, r"costs 'mine': a cost model is a class with a method on\(placement\), not <built-in"),
         ("", MeasuredCosts, "MeasuredCosts: a kind of costs is a word, not ''"),
         (3, MeasuredCosts, "MeasuredCosts: a kind of costs is a word, not 3"),
-        ("uniform", MeasuredCosts, r"costs of kind 'uniform' are there already \(dualpipe_sim.costs.uniform"),
+        ("uniform", MeasuredCosts, r"kind of costs 'uniform' is there already \(dualpipe_sim.costs.uniform"),
     ],
 )
 def test_what_is_no_cost_model_is_refused(kind: str, model: type[Any], message: str) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
 
 from dualpipe_sim import Schedule, ScheduleError, build, format_order
-from dualpipe_sim.schedules import registry
-from dualpipe_sim.schedules.registry import register, schedules, spec
+from dualpipe_sim.schedules.registry import SCHEDULES, register, schedules, spec
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_it_was() -> Iterator[None]:
     """Forget what a test registers."""
-    schedules()
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    with SCHEDULES.restored():
+        yield
 
 
 def gpipe(ranks: int, micro_batches: int) -> Schedule:
@@ -31,12 +30,26 @@ def any_options(ranks: int, micro_batches: int, **kw: int) -> Schedule:
     return build("gpipe", ranks, micro_batches + len(kw))
 
 
+def a_mapping(ranks: int, micro_batches: int, sizes: dict[str, int]) -> Schedule:
+    return build("gpipe", ranks, micro_batches + len(sizes))
+
+
+def of_no_type(ranks: int, micro_batches: int, what: Nothing = None) -> Schedule:  # type: ignore[name-defined]  # noqa: F821
+    return build("gpipe", ranks, micro_batches + len(what))
+
+
 def only_ranks(ranks: int) -> Schedule:
     return build("gpipe", ranks, 2)
 
 
 def with_times(ranks: int, micro_batches: int, times: float | None = None) -> Schedule:
     return build("gpipe", ranks, micro_batches if times is None else 2)
+
+
+def test_a_decorator_without_a_name_says_so_at_once() -> None:
+    message = r"""schedule: register needs a name, as in @register\("mine"\), before gpipe"""
+    with pytest.raises(ScheduleError, match=message):
+        register(gpipe)  # type: ignore[arg-type]
 
 
 def test_a_registered_function_is_built_by_its_name() -> None:
@@ -60,6 +73,12 @@ def test_a_registered_function_is_built_by_its_name() -> None:
         ("mine", 7, r"schedule 'mine': must be a function \(ranks, micro_batches, …\) -> Schedule, not 7"),
         ("mine", Schedule, r"schedule 'mine': must be a function \(ranks, micro_batches, …\) -> Schedule, not <class"),
         ("mine", no_type, "schedule 'mine': option depth needs a type, like depth: int"),
+        (
+            "mine",
+            a_mapping,
+            r"schedule 'mine': option sizes is a dict\[str, int\], which no configuration can hold; let it be an int",
+        ),
+        ("mine", of_no_type, "schedule 'mine': the type of an option is not known: name 'Nothing' is not defined"),
         ("mine", any_options, r"schedule 'mine': \*\*kw says nothing of its options; name each one"),
         (
             "mine",
@@ -178,36 +197,3 @@ def test_text_that_is_no_such_option_is_refused() -> None:
     register("mine")(all_kinds)
     with pytest.raises(ScheduleError, match="mine: option counts must be a list of whole numbers, got '1;2'"):
         spec("mine").parse_option("counts", "1;2")
-
-
-class Entry:
-    """An entry point that imports what a test gives."""
-
-    def __init__(self, load: Callable[[], object]) -> None:
-        self.name, self.value, self.load = "theirs", "their_package.orders", load
-
-
-def other_packages(monkeypatch: pytest.MonkeyPatch, load: Callable[[], object]) -> None:
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: [Entry(load)] if group == "dualpipe_sim.schedules" else []
-    )
-    registry._load_others.cache_clear()
-    monkeypatch.setattr(registry, "_load_others", registry._load_others.__wrapped__)
-
-
-def test_schedules_of_other_packages_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    other_packages(monkeypatch, lambda: register("theirs")(gpipe))
-    assert build("theirs", 2, 2) == build("gpipe", 2, 2)
-
-
-def test_a_package_that_does_not_load_is_named_and_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
-        raise ImportError("No module named 'their_package'")
-
-    other_packages(monkeypatch, broken)
-    assert build("1f1b", 2, 2).name == "1f1b"
-    message = (
-        "entry point 'theirs = their_package.orders' of dualpipe_sim.schedules does not load: ImportError: No module"
-    )
-    with pytest.raises(ScheduleError, match=message):
-        build("theirs", 2, 2)
