@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias, cast
 
-from dualpipe_sim.costs.phases import TimedCosts
+from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.engine.play import Engine
 from dualpipe_sim.errors import UserError
@@ -95,7 +95,7 @@ class Experiment:
     """
 
     choice: Choice
-    cost_model: TimedCosts
+    cost_model: Costs
     cluster: Cluster = field(default_factory=Cluster)
     compare: tuple[Choice, ...] = ()
     engine: Engine = "auto"
@@ -117,10 +117,10 @@ class Experiment:
         return self.compare or (self.choice,)
 
     @cached_property
-    def costs(self) -> TimedCosts:
+    def costs(self) -> Costs:
         """The cost model on the cluster."""
         on_cluster = getattr(self.cost_model, "on_cluster", None)
-        return self.cost_model if on_cluster is None else cast("TimedCosts", on_cluster(self.cluster))
+        return self.cost_model if on_cluster is None else cast("Costs", on_cluster(self.cluster))
 
     @property
     def job(self) -> Job | None:

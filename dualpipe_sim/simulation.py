@@ -11,7 +11,7 @@ from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.arrays import FloatArray
-from dualpipe_sim.costs.phases import with_job
+from dualpipe_sim.costs.phases import op_seconds, with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
 from dualpipe_sim.engine.noise import slowed, spread
@@ -129,7 +129,8 @@ def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
     """Return the times of a placement's stages; of transfers given as bytes, that of the slowest hop."""
     costs = experiment.costs.on(placement)
     transfer_s = slowest_hop_s(costs, experiment.topology(placement.ranks), placement)
-    return OpTimes(costs.stage_s[F], costs.stage_s[I], costs.stage_s[W], transfer_s)
+    forward, backward_input, backward_weight = (op_seconds(costs, kind, placement.stages) for kind in (F, I, W))
+    return OpTimes(forward, backward_input, backward_weight, transfer_s)
 
 
 def _run(experiment: Experiment, choice: Choice) -> Result:

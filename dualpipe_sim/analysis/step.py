@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import JobStageCosts, TimedStageCosts
+from dualpipe_sim.costs.phases import JobStageCosts, op_seconds
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Parameters
@@ -88,9 +88,10 @@ def mfu(step: TrainingStep, costs: JobStageCosts, *, causal: bool = True) -> flo
     return step.tokens_per_second_per_gpu * flops / costs.gpu.peak.bf16_flops_per_s
 
 
-def slowest_stage(costs: TimedStageCosts) -> tuple[int, float]:
+def slowest_stage(costs: JobStageCosts) -> tuple[int, float]:
     """Return the stage whose F and B take longest where they run alone, and how long they take."""
-    seconds = costs.stage_s[F] + costs.stage_s[B]
+    stages = len(costs.stage_layers)
+    seconds = op_seconds(costs, F, stages) + op_seconds(costs, B, stages)
     stage = int(seconds.argmax())
     return stage, float(seconds[stage])
 

@@ -16,7 +16,7 @@ from dualpipe_sim.costs.compute import Block, Work
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.parts import Measured, Overlap
-from dualpipe_sim.costs.phases import TimedCosts
+from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
@@ -40,7 +40,7 @@ _ALLTOALL: dict[str, AllToAllStep] = {
 }
 
 
-def costs_of(root: Root, folder: Path) -> TimedCosts:
+def costs_of(root: Root, folder: Path) -> Costs:
     """Return the costs of a configuration; files that it names are in ``folder``.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any, Union, cast, get_args, get_origin
 from dualpipe_sim.config.job import SECTIONS, gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.records import Record, read_values, section_of, types_of
 from dualpipe_sim.config.schema import Registered, Root
-from dualpipe_sim.costs.phases import TimedCosts
+from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.registry import cost_model
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
@@ -25,7 +25,7 @@ from dualpipe_sim.records import FieldError, key_of
 _BUILT = {Job: job_of, Gpu: gpu_of}
 
 
-def registered_costs(root: Root, section: Registered) -> TimedCosts:
+def registered_costs(root: Root, section: Registered) -> Costs:
     """Return costs of a registered kind.
 
     Raises:
@@ -92,9 +92,9 @@ def _by_key(model: Any, given: Mapping[str, object]) -> dict[str, object]:  # no
     return by_key
 
 
-def _make(model: type, values: Mapping[str, object]) -> TimedCosts:
+def _make(model: type, values: Mapping[str, object]) -> Costs:
     try:
-        return cast("TimedCosts", model(**values))
+        return cast("Costs", model(**values))
     except FieldError as error:
         raise UserError(f"costs.{error.key}: {error.what}") from error
     except ValueError as error:

@@ -32,7 +32,7 @@ from dualpipe_sim.config.values import (
 )
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
-from dualpipe_sim.costs.phases import TimedCosts
+from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.registry import cost_model, cost_models
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, plain, quoted
@@ -266,7 +266,7 @@ def _is_cost_model(value: object) -> bool:
 
 
 if TYPE_CHECKING:
-    CostChoice: TypeAlias = Uniform | Layers | FromRun | Registered | TimedCosts
+    CostChoice: TypeAlias = Uniform | Layers | FromRun | Registered | Costs
 else:
     CostChoice = Annotated[_CostSection, or_object(_is_cost_model)]
 

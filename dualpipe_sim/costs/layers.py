@@ -6,9 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 
-import numpy as np
-
-from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
@@ -22,7 +19,7 @@ from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
 from dualpipe_sim.model.state import alltoall_buffer_bytes
-from dualpipe_sim.order.ops import B, F, I, TaskShape, W
+from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
 
 
@@ -189,11 +186,6 @@ class LayerStageCosts:
         """Bytes of a stage boundary's activation or gradient; 0 where a time is given."""
         return self.job.boundary_bytes if self.costs.transfer_s is None else 0.0
 
-    @cached_property
-    def stage_s(self) -> dict[int, FloatArray]:
-        """Seconds of each kind of op that runs alone, by kind code, each of shape ``(stages,)``."""
-        return {kind: self._alone_s(kind) for kind in (F, B, I, W)}
-
     @property
     def alike(self) -> list[object]:
         """What the times of each stage depend on: equal for stages that hold the same kinds of layers."""
@@ -209,9 +201,3 @@ class LayerStageCosts:
         if not backward:
             return op_phases(self.costs.parts, self.stage_layers[stage], kind)
         return pair_phases(self.costs.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
-
-    def _alone_s(self, kind: int) -> FloatArray:
-        parts = self.costs.parts
-        return np.array(
-            [sum(phase.duration_s for phase in op_phases(parts, layers, kind)) for layers in self.stage_layers]
-        )

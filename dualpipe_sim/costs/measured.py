@@ -10,7 +10,7 @@ measured, and spreads to all stages that need it; the error comes when somebody 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -162,11 +162,6 @@ class MeasuredStageCosts:
     transfer_s: float | None
     transfer_bytes: float
 
-    @property
-    def stage_s(self) -> Mapping[int, FloatArray]:
-        """Seconds of an op that runs alone, launch included, by kind code; asking for what was not measured raises."""
-        return _Known(self)
-
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task as a single phase on the compute lane.
 
@@ -212,24 +207,6 @@ class MeasuredStageCosts:
             f"{Kind(kind)} of stage {stage}, only for {', '.join(known)}; calibrate with a run that has {way_out}, or "
             "take a schedule without it"
         )
-
-
-class _Known(Mapping[int, FloatArray]):
-    """Seconds by kind code, of measured ops: each computed when it is asked for, so that only what is needed raises."""
-
-    def __init__(self, costs: MeasuredStageCosts) -> None:
-        self._costs = costs
-
-    def __getitem__(self, kind: int) -> FloatArray:
-        return np.array(
-            [sum(self._costs.task_time(((kind, stage),))) for stage in range(len(self._costs.time_s[kind]))]
-        )
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._costs.time_s)
-
-    def __len__(self) -> int:
-        return len(self._costs.time_s)
 
 
 def _weighted(weights: FloatArray, seconds: FloatArray) -> FloatArray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple, Protocol, cast
+
+import numpy as np
 
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import UserError
@@ -83,15 +85,6 @@ class StageCosts(Protocol):
         ...
 
 
-class TimedStageCosts(StageCosts, Protocol):
-    """Costs that also say how long an op takes alone, which a schedule that adapts to times needs."""
-
-    @property
-    def stage_s(self) -> Mapping[int, FloatArray]:
-        """Seconds of an op that runs alone, by kind code, each of shape ``(stages,)``."""
-        ...
-
-
 class Costs(Protocol):
     """A cost model, independent of how the model is cut into stages."""
 
@@ -100,15 +93,7 @@ class Costs(Protocol):
         ...
 
 
-class TimedCosts(Costs, Protocol):
-    """A cost model that knows the times of whole ops."""
-
-    def on(self, placement: Placement) -> TimedStageCosts:
-        """Return the costs of each stage of a placement."""
-        ...
-
-
-class JobStageCosts(TimedStageCosts, Protocol):
+class JobStageCosts(StageCosts, Protocol):
     """Costs of a job on GPUs: memory, MFU and what a step ends with follow from what they know beside times."""
 
     @property
@@ -142,7 +127,23 @@ def with_job(costs: StageCosts) -> JobStageCosts | None:
     return cast("JobStageCosts", costs) if getattr(costs, "job", None) is not None else None
 
 
-def costs_on_fewer_ranks(costs: TimedCosts, shares: int) -> TimedCosts:
+def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
+    """Return the seconds of each stage's op of a kind where it runs alone, shape ``(stages,)``."""
+    return np.array([_alone_s(costs.phases(((kind, stage),))) for stage in range(stages)])
+
+
+def _alone_s(phases: Sequence[Phase]) -> float:
+    """Return the seconds of phases that start as soon as their lane and what they wait for let them."""
+    free_s = dict.fromkeys(Lane, 0.0)
+    ends_s: list[float] = []
+    for phase in phases:
+        start_s = max(free_s[phase.lane], *(ends_s[other] for other in phase.after), 0.0)
+        free_s[phase.lane] = start_s + phase.duration_s
+        ends_s.append(free_s[phase.lane])
+    return max(ends_s, default=0.0)
+
+
+def costs_on_fewer_ranks(costs: Costs, shares: int) -> Costs:
     """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did.
 
     Raises:
@@ -155,4 +156,4 @@ def costs_on_fewer_ranks(costs: TimedCosts, shares: int) -> TimedCosts:
             f"costs: {type(costs).__name__} does not say how it scales to fewer ranks, so schedules with more stages a "
             "rank would be compared on other work; give it a method on_fewer_ranks(shares)"
         )
-    return cast("TimedCosts", scaled(shares))
+    return cast("Costs", scaled(shares))

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 
 from dualpipe_sim import Result, build, simulate
@@ -50,10 +49,6 @@ class ByHand:
     def on(self, placement: Placement) -> ByHand:
         assert placement.stages == 1
         return self
-
-    @property
-    def stage_s(self) -> dict[int, np.ndarray[Any, np.dtype[np.float64]]]:
-        return {}
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         if len(task) == 2:

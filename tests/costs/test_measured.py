@@ -8,8 +8,9 @@ import pytest
 
 from dualpipe_sim import ScheduleError
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
+from dualpipe_sim.costs.phases import op_seconds
 from dualpipe_sim.order.ops import B, F, I, W
-from dualpipe_sim.order.placement import linear, loop, opposed, v_shape
+from dualpipe_sim.order.placement import Placement, linear, loop, opposed, v_shape
 
 
 def four_stages(**changes: object) -> MeasuredCosts:
@@ -21,35 +22,40 @@ def four_stages(**changes: object) -> MeasuredCosts:
     return MeasuredCosts(**values)
 
 
+def seconds(costs: MeasuredCosts, placement: Placement, kind: int) -> list[float]:
+    """Return how long each stage's op of a kind takes alone."""
+    return op_seconds(costs.on(placement), kind, placement.stages).tolist()  # type: ignore[no-any-return]
+
+
 def test_measured_stages_take_their_time_and_their_launch() -> None:
     costs = four_stages().on(linear(4))
     assert [costs.phases(((F, stage),))[0].duration_s for stage in range(4)] == pytest.approx([1.1, 2.1, 3.1, 4.1])
-    assert costs.stage_s[B].tolist() == pytest.approx([10.1, 20.1, 30.1, 40.1])
-    assert four_stages(launch=False).on(linear(4)).stage_s[F].tolist() == [1, 2, 3, 4]
+    assert seconds(four_stages(), linear(4), B) == pytest.approx([10.1, 20.1, 30.1, 40.1])
+    assert seconds(four_stages(launch=False), linear(4), F) == [1, 2, 3, 4]
 
 
 def test_other_cuts_take_their_share_and_one_launch() -> None:
     """Two stages hold two measured ones each, eight half of one each, three 4/3 each; the model takes 10 s in all."""
-    assert four_stages().on(linear(2)).stage_s[F].tolist() == pytest.approx([3.1, 7.1])
-    assert four_stages().on(loop(4, 2)).stage_s[F].tolist() == pytest.approx([0.6, 0.6, 1.1, 1.1, 1.6, 1.6, 2.1, 2.1])
+    assert seconds(four_stages(), linear(2), F) == pytest.approx([3.1, 7.1])
+    assert seconds(four_stages(), loop(4, 2), F) == pytest.approx([0.6, 0.6, 1.1, 1.1, 1.6, 1.6, 2.1, 2.1])
     thirds = [1 + 2 / 3 + 0.1, 2 * 2 / 3 + 3 * 2 / 3 + 0.1, 3 / 3 + 4 + 0.1]
-    assert four_stages().on(linear(3)).stage_s[F].tolist() == pytest.approx(thirds)
+    assert seconds(four_stages(), linear(3), F) == pytest.approx(thirds)
 
 
 def test_a_second_pipe_takes_its_own_times_or_those_of_the_first() -> None:
-    assert four_stages().on(opposed(4)).stage_s[F].tolist() == pytest.approx([1.1, 2.1, 3.1, 4.1] * 2)
+    assert seconds(four_stages(), opposed(4), F) == pytest.approx([1.1, 2.1, 3.1, 4.1] * 2)
     own = {(F, stage): OpTime(float(stage)) for stage in range(8)}
     two = four_stages(pipes=2, ops=own)
-    assert two.on(opposed(4)).stage_s[F].tolist() == list(range(8))
-    assert two.on(linear(4)).stage_s[F].tolist() == [0, 1, 2, 3]
-    assert two.on(opposed(2)).stage_s[F].tolist() == [1, 5, 9, 13]
+    assert seconds(two, opposed(4), F) == list(range(8))
+    assert seconds(two, linear(4), F) == [0, 1, 2, 3]
+    assert seconds(two, opposed(2), F) == [1, 5, 9, 13]
 
 
 def test_a_backward_is_its_halves_and_halves_are_no_backward() -> None:
     split = {
         (kind, stage): OpTime(seconds, 0.1) for kind, seconds in ((F, 1.0), (I, 2.0), (W, 3.0)) for stage in range(4)
     }
-    assert four_stages(ops=split).on(linear(4)).stage_s[B].tolist() == pytest.approx([5.1] * 4)
+    assert seconds(four_stages(ops=split), linear(4), B) == pytest.approx([5.1] * 4)
     with pytest.raises(ScheduleError, match=r"costs\.yaml has no time for I of stage 0, only for F, B; calibrate with"):
         four_stages().on(linear(4)).phases(((I, 0),))
     with pytest.raises(
