@@ -104,6 +104,7 @@ def test_eager_warm_up_hides_transfers(tmp_path: Path) -> None:
     assert plain.makespan_s > eager.makespan_s
 
 
+@pytest.mark.slow
 def test_the_contract_of_every_schedule_is_tested_on_it_once_it_is_in_the_package(tmp_path: Path) -> None:
     plugin = written("schedule", tmp_path)
     options = ("-p", "no:cacheprovider", "-v", "-k", "eager-1f1b and 16-64")
