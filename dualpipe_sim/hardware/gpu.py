@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.precision import Precision
 from dualpipe_sim.records import need_positive
 
+T = TypeVar("T")
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
 
 
@@ -172,11 +173,7 @@ class Gpu:
             UserError: the GPU has no FP8.
 
         """
-        if precision == "bf16":
-            return self.gemm.bf16
-        if self.gemm.fp8 is None:
-            raise UserError(f"GPU {self.name} has no FP8 rates (gpu.gemm.fp8); use precision bf16")
-        return self.gemm.fp8
+        return self._of(precision, self.gemm.bf16, self.gemm.fp8, "FP8 rates (gpu.gemm.fp8)")
 
     def other_costs(self, precision: Precision) -> OtherCosts:
         """Return the times of everything but GEMM and attention in training of a precision.
@@ -185,11 +182,7 @@ class Gpu:
             UserError: the GPU has no FP8.
 
         """
-        if precision == "bf16":
-            return self.other.bf16
-        if self.other.fp8 is None:
-            raise UserError(f"GPU {self.name} has no times for FP8 training (gpu.other.fp8); use precision bf16")
-        return self.other.fp8
+        return self._of(precision, self.other.bf16, self.other.fp8, "times for FP8 training (gpu.other.fp8)")
 
     def share_of_sms(self, sms: int | None) -> float:
         """Return the share of all SMs that ``sms`` are; None stands for all of them.
@@ -203,3 +196,11 @@ class Gpu:
         if not 0 < sms <= self.sms:
             raise UserError(f"{sms} SMs for compute: GPU {self.name} has {self.sms}, of which at least 1 must compute")
         return sms / self.sms
+
+    def _of(self, precision: Precision, bf16: T, fp8: T | None, what: str) -> T:
+        """Return what the GPU has for a precision, or refuse FP8 for lack of ``what``."""
+        if precision == "bf16":
+            return bf16
+        if fp8 is None:
+            raise UserError(f"GPU {self.name} has no {what}; use precision bf16")
+        return fp8
