@@ -117,12 +117,23 @@ def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -
     busy_from_s, busy_to_s = _joined(timeline.start_s[compute], timeline.end_s[compute])
     edges_s = np.unique(np.concatenate([begin_s, end_s, busy_from_s, busy_to_s]))  # sorted
     middle_s = (edges_s[:-1] + edges_s[1:]) / 2
-    # -1 is before the first one; it must not be looked up, hence the maximum beside the test for it.
-    phase = np.searchsorted(begin_s, middle_s, side="right") - 1
-    inside = np.flatnonzero((phase >= 0) & (middle_s < end_s[np.maximum(phase, 0)])) if len(begin_s) else phase[:0]
-    block = np.searchsorted(busy_from_s, middle_s[inside], side="right") - 1
-    hidden = (block >= 0) & (middle_s[inside] < busy_to_s[np.maximum(block, 0)])
-    return AllToAllPieces(alltoall[phase[inside]], edges_s[inside], edges_s[inside + 1], ~hidden)
+    phase = _running(begin_s, end_s, middle_s)
+    inside = np.flatnonzero(phase >= 0)
+    exposed = _running(busy_from_s, busy_to_s, middle_s[inside]) < 0
+    return AllToAllPieces(alltoall[phase[inside]], edges_s[inside], edges_s[inside + 1], exposed)
+
+
+def _running(begin_s: FloatArray, end_s: FloatArray, at_s: FloatArray) -> IntArray:
+    """Return which of a lane's intervals, given in order, runs at each moment, or -1.
+
+    >>> _running(np.array([0.0, 3.0]), np.array([2.0, 4.0]), np.array([-0.5, 1.5, 2.5, 3.5]))
+    array([-1,  0, -1,  1])
+    """
+    number = np.searchsorted(begin_s, at_s, side="right") - 1
+    begun = np.flatnonzero(number >= 0)
+    over = begun[end_s[number[begun]] <= at_s[begun]]
+    number[over] = -1
+    return number
 
 
 def _joined(begin_s: FloatArray, end_s: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -131,5 +142,6 @@ def _joined(begin_s: FloatArray, end_s: FloatArray) -> tuple[FloatArray, FloatAr
     >>> _joined(np.array([0.0, 1.0, 5.0]), np.array([1.0, 3.0, 6.0]))
     (array([0., 5.]), array([3., 6.]))
     """
-    apart = begin_s[1:] > end_s[:-1]
-    return begin_s[np.append(True, apart)], end_s[np.append(apart, True)]
+    first = np.ones(len(begin_s), dtype=bool)
+    first[1:] = begin_s[1:] > end_s[:-1]
+    return begin_s[first], end_s[np.roll(first, -1)]  # what ends before a first one is a last one
