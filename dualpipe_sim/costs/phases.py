@@ -42,7 +42,7 @@ class Phase(NamedTuple):
         duration_s: seconds that it occupies the lane.
         kind: kind code of the work (a full backward's phases may be ``I`` and ``W``).
         name: what it does: ``op`` for a whole op, else ``attn``, ``dispatch``, ``mlp``, ``combine``, ….
-        layer: layer of the model, or -1 for a whole op.
+        layer: layer of the model, or -1 where it belongs to none.
         half: 0 for the task's first op, 1 for the backward of a pair.
         after: earlier phases of the same task that it waits for, beside those before it on its lane.
         flows: what it puts on links that others share; ``duration_s`` is that of the slowest, alone on its links,
@@ -60,6 +60,11 @@ class Phase(NamedTuple):
     after: tuple[int, ...] = ()
     flows: tuple[Flow, ...] = ()
     alone_s: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its task."""
+        return self.layer < 0 and self.name == "op"
 
     @property
     def unit(self) -> int | str:

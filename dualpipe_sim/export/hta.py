@@ -113,8 +113,9 @@ def _kernels(timeline: Timeline, end_us: int) -> list[list[_Kernel]]:
     ]
     launches = [issued.start_us for of_rank in _ranges(timeline) for issued in of_rank]
     for task, span in zip(timeline.graph.task.tolist(), phases(timeline), strict=True):
-        # HTA adds up what has the same name. A layer's phase is named by what it does, others by stages and kinds.
-        name = span.name if span.layer >= 0 else "+".join(f"{op.stage}{op.kind}" for op in span.ops)
+        # HTA adds up what has the same name. A phase is named by what it does, a whole task by stages and kinds.
+        whole = span.name == span.action
+        name = "+".join(f"{op.stage}{op.kind}" for op in span.ops) if whole else span.name
         kernels[span.rank].append(_kernel(span, name, launches[task], _ISSUES_TASKS))
     for span in (span for both in transfers(timeline) for span in both):
         # Likewise, ``0SEND_F7`` is named without its micro-batch.

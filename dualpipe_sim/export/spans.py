@@ -29,7 +29,7 @@ class Span(NamedTuple):
         name: what it is.
         action: the task or op that it is or belongs to, in its text form.
         ops: the op, or the two of a pair.
-        layer: layer of the model, or -1 for all of an op.
+        layer: layer of the model, or -1 where it belongs to none.
         row: which row of its lane, from 0, where a lane has several things under way.
 
     """
@@ -70,8 +70,8 @@ def phases(timeline: Timeline) -> Iterator[Span]:
     op_rows, task = graph.op_of_node.tolist(), graph.task.tolist()
     for node, (rank, row) in enumerate(zip(graph.rank.tolist(), graph.phase.tolist(), strict=True)):
         phase = graph.phases[row]
-        what = schedule.task(task[node]) if phase.name == "op" else schedule.op(op_rows[node])
-        name = str(what) if phase.name == "op" else f"{phase.name} {Kind(phase.kind)}"
+        what = schedule.task(task[node]) if phase.is_whole else schedule.op(op_rows[node])
+        name = str(what) if phase.is_whole else f"{phase.name} {Kind(phase.kind)}"
         yield Span(rank, str(phase.lane), starts[node], ends[node], name, str(what), what.ops, phase.layer)
 
 

@@ -189,7 +189,7 @@ class TaskGraph:
         if node >= self.first_transfer:
             return self.send_label(node - self.first_transfer)
         phase = self.phases[self.phase[node]]
-        if phase.layer < 0 and phase.name == "op":
+        if phase.is_whole:
             return str(self.schedule.task(int(self.task[node])))
         op = self.schedule.op(int(self.op_of_node[node]))
         return f"{op} {phase.name} {Kind(phase.kind)}" + (f" layer {phase.layer}" if phase.layer >= 0 else "")

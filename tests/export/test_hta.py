@@ -111,6 +111,15 @@ def test_names_tell_communication_from_compute_and_leave_micro_batches_out(tmp_p
     assert names == {"7F+0B", "0F+7B", *alone, *(f"ncclKernel {message}" for message in messages)}
 
 
+def test_the_ends_of_the_model_have_names_of_their_own_as_layers_phases_have(short_v3: Result, tmp_path: Path) -> None:
+    write_hta(short_v3.played, tmp_path)
+    names = {event["name"] for event in read(tmp_path, 0) if event["cat"] == "kernel" and event["args"]["stream"] == 7}
+    assert {"attn F", "embedding F", "head F", "head W"} <= names
+    # DualPipe's rank 0 has the first stage of one pipe and the last of the other; no kernel is a whole op or pair
+    assert not {"0F", "31F", "0F+31B"} & names
+    assert all(re.fullmatch(r"[a-z ]+ [FIW]", name) for name in names), names
+
+
 def test_traces_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
     write_hta(simulate(STAGE_LEVEL).played, tmp_path)
     fewer = simulate(STAGE_LEVEL, ranks=2, micro_batches=4).played
