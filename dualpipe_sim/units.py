@@ -118,6 +118,16 @@ def format_number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
 
 
+def plural(noun: str) -> str:
+    """Return the plural of a noun: ``ranks``, ``micro-batches``."""
+    return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+
+
+def number_of(number: int, noun: str) -> str:
+    """Return how many there are of something: ``1 rank``, ``0 micro-batches``."""
+    return f"{number} {noun if number == 1 else plural(noun)}"
+
+
 def format_amount(amount: float) -> str:
     """Return a number with at most three digits, as charts write it: ``17``, ``8.25``."""
     return f"{amount:.3g}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, quantity
+from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, number_of, quantity
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_a_quantity_is_finite_and_not_negative_or_refused(value: object) -> None
         assert "must be a time" in str(error)  # noqa: PT017 - either outcome is right
     else:
         assert 0 <= number < float("inf")
+
+
+def test_one_is_no_plural() -> None:
+    assert [number_of(n, "candidate") for n in (0, 1, 2)] == ["0 candidates", "1 candidate", "2 candidates"]
+    assert [number_of(n, "micro-batch") for n in (1, 20)] == ["1 micro-batch", "20 micro-batches"]

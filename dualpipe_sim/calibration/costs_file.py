@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dualpipe_sim.calibration.fit import Calibration, Sample, Timed
 from dualpipe_sim.files import written_whole
+from dualpipe_sim.units import number_of
 
 _UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
 
@@ -42,7 +43,7 @@ def _comments(calibration: Calibration, name: str) -> Iterator[str]:
 
 
 def _steps(calibration: Calibration) -> str:
-    steps = f"{calibration.steps} step{'s' if calibration.steps > 1 else ''}"
+    steps = number_of(calibration.steps, "step")
     before = calibration.warm_up
     return f"{steps} after {before} for warm-up" if before else steps
 

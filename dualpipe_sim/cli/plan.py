@@ -85,16 +85,17 @@ def _print(found: Plan) -> None:
     """Print the ranking, then how many are ruled out for which reason."""
     from dualpipe_sim.cli.tables import print_table
     from dualpipe_sim.plan.outcome import HEADINGS, REASONS
+    from dualpipe_sim.units import number_of
 
     if not found.ranking:
         typer.echo(found.closest())
     else:
         same, table = found.table()
-        typer.echo(f"{found.gpus} GPUs; all: {same}" if same else f"{found.gpus} GPUs")
+        typer.echo(number_of(found.gpus, "GPU") + (f"; all: {same}" if same else ""))
         rows = ([f"{place}", *texts] for place, texts in enumerate(table, start=1))
         print_table(("", "plan", *HEADINGS), rows, words=("plan",))
         typer.echo(found.confirmation())
-    typer.echo(f"{len(found.rows)} candidates, {found.runs} run; ruled out:")
+    typer.echo(f"{number_of(len(found.rows), 'candidate')}, {found.runs} run; ruled out:")
     for reason, count in found.reasons.items():
         typer.echo(f"{count:>7} {reason}: {REASONS[reason]}")
 

@@ -60,6 +60,8 @@ def _print(table: SweepTable) -> None:
 
 def _print_place(table: SweepTable, output: str) -> None:
     """Say where the table is, and how many points failed."""
+    from dualpipe_sim.units import number_of
+
     failed = [row for row in table if row["error"] is not None]
     reason = f", {len(failed)} of them with an error, such as: {failed[0]['error']}" if failed else ""
-    typer.echo(f"{output}: {len(table)} rows{reason}")
+    typer.echo(f"{output}: {number_of(len(table), 'row')}{reason}")

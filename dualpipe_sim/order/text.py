@@ -15,6 +15,7 @@ from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES, OrderBui
 from dualpipe_sim.order.ops import Kind, Op
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.units import number_of, plural
 
 _OP = r"(\d+)([FBIW])(\d+)"
 _OP_CELL = re.compile(_OP, re.ASCII)
@@ -56,7 +57,8 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
     if not isinstance(placement, Placement):
         placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
-        raise ScheduleError(f"{name}: {len(rows)} rows, but the placement has {placement.ranks} ranks; a row is a rank")
+        there, ranks = number_of(len(rows), "row"), number_of(placement.ranks, "rank")
+        raise ScheduleError(f"{name}: {there}, but the placement has {ranks}; a row is a rank")
     return order_of(rows, placement, _micro_batches_of_pipe(rows, placement), name)
 
 
@@ -156,7 +158,7 @@ def _micro_batches_of_pipe(rows: list[list[Cell]], placement: Placement) -> tupl
                 if stage >= placement.stages:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: there is no stage {stage}; "
-                        f"the placement has {placement.stages} stages"
+                        f"the placement has {number_of(placement.stages, 'stage')}"
                     )
                 found[pipe_of_stage[stage]].add(micro_batch)
     for micro_batches in found:
@@ -167,7 +169,6 @@ def _micro_batches_of_pipe(rows: list[list[Cell]], placement: Placement) -> tupl
 def _refuse_gaps(what: str, numbers: Collection[int]) -> None:
     missing = next((number for number in range(len(numbers)) if number not in numbers), None)
     if missing is not None:
-        plural = f"{what}es" if what.endswith("ch") else f"{what}s"
         raise ScheduleError(
-            f"{what} {missing} has no op, but {what} {max(numbers)} has; {plural} count from 0 without gaps"
+            f"{what} {missing} has no op, but {what} {max(numbers)} has; {plural(what)} count from 0 without gaps"
         )

@@ -12,7 +12,7 @@ from dualpipe_sim.pictures.palette import ThemeName
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, draw_front, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.units import GB
+from dualpipe_sim.units import GB, number_of
 
 _SIZE_IN = (8.5, 4.8)
 
@@ -85,7 +85,7 @@ def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "lig
         axes.set(xlabel="peak memory of the fullest rank (GB)", ylabel="step time (s)")
         unseen = sum(plan.reasons.get(reason, 0) for reason in ("work", "bound"))
         axes.set_title(
-            f"{len(rows)} candidates that fit" + (f"; {unseen} more are surely slower" if unseen else ""),
+            f"{number_of(len(rows), 'candidate')} that fit" + (f"; {unseen} more surely slower" if unseen else ""),
             loc="left", fontsize="medium", color=colours.ink,
         )  # fmt: skip
         finish(axes, colours)

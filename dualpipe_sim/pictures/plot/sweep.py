@@ -14,6 +14,7 @@ from dualpipe_sim.pictures.palette import Theme, ThemeName, ink_on
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
+from dualpipe_sim.units import number_of
 
 Row: TypeAlias = Mapping[str, object]
 
@@ -157,9 +158,14 @@ def _axes_of(rows: Sequence[Row]) -> list[str]:
 
 
 def _label(row: Row, keys: Sequence[str]) -> str:
-    words = {"schedule": "{}", "ranks": "{} ranks", "micro_batches": "{} micro-batches"}
-    parts = [words.get(key, f"{key.rpartition('.')[2]} {{}}").format(_value(row, key)) for key in keys]
-    return ", ".join(parts)
+    return ", ".join(_said(key, _value(row, key)) for key in keys)
+
+
+def _said(key: str, value: object) -> str:
+    nouns = {"ranks": "rank", "micro_batches": "micro-batch"}
+    if key in nouns and isinstance(value, int):
+        return number_of(value, nouns[key])
+    return f"{value}" if key == "schedule" else f"{key.rpartition('.')[2]} {value}"
 
 
 def _twice(one: Row, other: Row, x: str, y: str) -> str:
