@@ -17,6 +17,7 @@ from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.precision import Precision
+from dualpipe_sim.schedules.options import label_of
 
 Contention: TypeAlias = Literal["none", "fair"]
 Moves: TypeAlias = Literal["async", "rendezvous"]
@@ -42,8 +43,7 @@ class Choice:
     order: Schedule | None = None
 
     def __str__(self) -> str:
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name} ({options})" if options else self.name
+        return label_of(self.name, self.options)
 
 
 @dataclass(frozen=True)

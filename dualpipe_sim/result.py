@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.schedules.options import label_of
 from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class Result:
     @property
     def label(self) -> str:
         """The schedule's name with its options."""
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.schedule} ({options})" if options else self.schedule
+        return label_of(self.schedule, self.options)
 
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""

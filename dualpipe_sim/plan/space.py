@@ -12,6 +12,7 @@ from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.precision import Precision
+from dualpipe_sim.schedules.options import label_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """The schedule with its options."""
-        return str(Choice(self.schedule, self.ranks, 0, self.options))
+        return label_of(self.schedule, self.options)
 
     @property
     def setting(self) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from dualpipe_sim.pictures.palette import Theme, ThemeName, ink_on
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
+from dualpipe_sim.schedules.options import label_of
 from dualpipe_sim.units import number_of
 
 Row: TypeAlias = Mapping[str, object]
@@ -141,9 +142,7 @@ def _value(row: Row, key: str) -> object:
     if row[key] is None:
         return next((row[axis] for axis, same in _RUN_AXES.items() if same == key and axis in row), None)
     options = row.get("options") if key == "schedule" else None
-    if not isinstance(options, Mapping) or not options:
-        return row[key]
-    return f"{row[key]} ({', '.join(f'{option}={value}' for option, value in options.items())})"
+    return label_of(str(row[key]), options) if isinstance(options, Mapping) else row[key]
 
 
 def _percent(row: Row) -> float:
