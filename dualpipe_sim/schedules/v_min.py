@@ -2,14 +2,14 @@
 
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.zero_bubble.building_block import Block, build_v
+from dualpipe_sim.schedules.zero_bubble.building_block import Slots, build_v
 
 
-def block(ranks: int, rank: int) -> Block:
+def slots(ranks: int, rank: int) -> Slots:
     """Return the slots of a rank's building block."""
     shift = 2 if ranks % 3 == 0 else 0
     turn = 2 * ranks + shift
-    return Block(rank, 2 * ranks - 1 - rank, turn + rank, turn + 2 * ranks - 1 - rank)
+    return Slots(rank, 2 * ranks - 1 - rank, turn + rank, turn + 2 * ranks - 1 - rank)
 
 
 @register("v-min")
@@ -18,4 +18,4 @@ def v_min(ranks: int, micro_batches: int) -> Schedule:
 
     A V that every tensor goes down and up one slot a rank. The order is the same for all times.
     """
-    return build_v(ranks, micro_batches, block)
+    return build_v(ranks, micro_batches, slots)

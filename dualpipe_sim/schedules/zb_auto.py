@@ -126,8 +126,8 @@ def _orders(problem: Problem, handcrafted: list[Lines]) -> Iterator[Lines]:
         return
     yield from v_orders(problem)
     if problem.limit < problem.ranks:
-        for block in (v_half.block, v_min.block):
-            yield squeezed(problem, block)[0]
+        for slots_of in (v_half.slots, v_min.slots):
+            yield squeezed(problem, slots_of)[0]
 
 
 def _score(trial: Trial) -> Score:

@@ -16,7 +16,7 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules import v_half, v_min
-from dualpipe_sim.schedules.zero_bubble.building_block import BlockOf
+from dualpipe_sim.schedules.zero_bubble.building_block import SlotsOf
 
 # The papers' memory, in activations of a whole rank: half and a third of 1F1B's.
 PEAK = {"v-half": lambda ranks: (ranks + 2) // 2, "v-min": lambda ranks: (ranks + 4) // 3}
@@ -57,17 +57,17 @@ def test_every_size_runs_each_op_once_and_never_holds_more(name: str, ranks: int
     assert metrics.peak_activations_by_rank(timeline).max() <= PEAK[name](ranks)
 
 
-@given(block=st.sampled_from([v_half.block, v_min.block]), ranks=st.integers(1, 64), rank=st.integers(0, 63))
-def test_the_ops_of_a_block_never_meet_when_it_is_repeated(block: BlockOf, ranks: int, rank: int) -> None:
-    slots = block(ranks, rank % ranks)
+@given(slots_of=st.sampled_from([v_half.slots, v_min.slots]), ranks=st.integers(1, 64), rank=st.integers(0, 63))
+def test_the_ops_of_a_block_never_meet_when_it_is_repeated(slots_of: SlotsOf, ranks: int, rank: int) -> None:
+    slots = slots_of(ranks, rank % ranks)
     assert len({slot % 6 for slot in slots}) == 4
     assert list(slots) == sorted(slots)
 
 
-@pytest.mark.parametrize("block", [v_half.block, v_min.block])
+@pytest.mark.parametrize("slots_of", [v_half.slots, v_min.slots])
 @pytest.mark.parametrize("ranks", range(2, 13))
-def test_a_block_passes_tensors_on_after_they_are_made(block: BlockOf, ranks: int) -> None:
-    slots = np.array([block(ranks, rank) for rank in range(ranks)])
+def test_a_block_passes_tensors_on_after_they_are_made(slots_of: SlotsOf, ranks: int) -> None:
+    slots = np.array([slots_of(ranks, rank) for rank in range(ranks)])
     down, up, back, last = slots.T
     stream = np.concatenate([down, up[::-1], back, last[::-1]])
     assert (np.diff(stream) >= 1).all()

@@ -28,7 +28,7 @@ Row: TypeAlias = dict[int, int]
 """One rank's ops by slot."""
 
 
-class Block(NamedTuple):
+class Slots(NamedTuple):
     """Slots of the first micro-batch on one rank; down and up are the rank's first and second stage.
 
     The micro-batch passes them in this order: through all ranks' first stages, back through their second ones, and as a
@@ -41,16 +41,16 @@ class Block(NamedTuple):
     input_down: int
 
 
-BlockOf: TypeAlias = Callable[[int, int], Block]
-"""The block of a rank, by (ranks, rank)."""
+SlotsOf: TypeAlias = Callable[[int, int], Slots]
+"""The slots of a rank, by (ranks, rank)."""
 
 
-def build_v(ranks: int, micro_batches: int, block_of: BlockOf) -> Schedule:
+def build_v(ranks: int, micro_batches: int, slots_of: SlotsOf) -> Schedule:
     """Return the schedule of a building block, with the weights where unit times leave a gap."""
     placement = v_shape(ranks)
     times = OpTimes.uniform(placement)
     problem = Problem(placement, micro_batches, times, limit=ranks * micro_batches, held_for_weight=1.0)
-    lines, peak = squeezed(problem, block_of)
+    lines, peak = squeezed(problem, slots_of)
     within = Problem(placement, micro_batches, times, limit=peak * problem.share, held_for_weight=1.0)
     trial = place_weights(within, lines)
     if trial is None:
@@ -58,20 +58,20 @@ def build_v(ranks: int, micro_batches: int, block_of: BlockOf) -> Schedule:
     return within.schedule(trial.lines)
 
 
-def squeezed(problem: Problem, block_of: BlockOf) -> tuple[Lines, int]:
+def squeezed(problem: Problem, slots_of: SlotsOf) -> tuple[Lines, int]:
     """Return the order of F and I, and the most (stage, micro-batch) pairs that a rank holds."""
-    rows = [_repeated(problem, rank, block_of(problem.ranks, rank)) for rank in range(problem.ranks)]
+    rows = [_repeated(problem, rank, slots_of(problem.ranks, rank)) for rank in range(problem.ranks)]
     peaks = _pull_earlier(problem, rows)
     lines = [[row[slot] for slot in sorted(row) if problem.kind(row[slot]) != W] for row in rows]
     return lines, max(peaks)
 
 
-def _repeated(problem: Problem, rank: int, block: Block) -> Row:
+def _repeated(problem: Problem, rank: int, of_first: Slots) -> Row:
     """Return a rank's ops of all micro-batches, each W in the first free slot behind its I."""
     down, up = rank, problem.stages - 1 - rank
     kinds = ((F, down), (F, up), (I, up), (I, down))
-    start = {(kind, stage): slot for (kind, stage), slot in zip(kinds, block, strict=True)}
-    taken = {slot % _PERIOD for slot in block}
+    start = {(kind, stage): slot for (kind, stage), slot in zip(kinds, of_first, strict=True)}
+    taken = {slot % _PERIOD for slot in of_first}
     for stage in (up, down):
         # One of six slots in a row is free, since at most five of the rank's six ops have theirs.
         free = next(slot for slot in range(start[I, stage], start[I, stage] + _PERIOD) if slot % _PERIOD not in taken)
