@@ -65,11 +65,11 @@ class _Queue:
         for (kind, stage), code in self._next.items():
             if code >= problem.code(kind, stage + 1, 0) or (kind == F and not self._has_room(stage)):
                 continue
-            need = problem.needs[code]
-            if need < 0:
+            producer = problem.waits_for[code]
+            if producer < 0:
                 there.append((0.0, code))
-            elif self._end_s[need] >= 0:
-                there.append((self._end_s[need] + problem.delay_s[code], code))
+            elif self._end_s[producer] >= 0:
+                there.append((self._end_s[producer] + problem.delay_s[code], code))
         return there
 
     def take(self, code: int) -> None:

@@ -87,7 +87,7 @@ def _repeated(problem: Problem, rank: int, of_first: Slots) -> Row:
 def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
     """Pull each op, in the order of slots, into an earlier free one while its rank's peak does not grow.
 
-    An op stays after the op that it needs, and after the same op of the micro-batch before. If an F is pulled from slot
+    An op stays after the op that it waits for, and after the same op of the micro-batch before. If an F is pulled from slot
     s to slot t, its pair is held in the slots t to s - 1 as well; if a W is, its pair is no longer held there.
 
     Returns:
@@ -125,9 +125,9 @@ def _held(problem: Problem, row: Row, slots: int) -> list[int]:
 
 
 def _slot_before(problem: Problem, slot_of: dict[int, int], code: int) -> int:
-    """Return the slot of the op that an op needs, or -1."""
-    need = problem.needs[code]
-    return NOTHING if need == NOTHING else slot_of[need]
+    """Return the slot of the op that an op waits for, or -1."""
+    producer = problem.waits_for[code]
+    return NOTHING if producer == NOTHING else slot_of[producer]
 
 
 def _slot_of_previous(problem: Problem, slot_of: dict[int, int], code: int) -> int:

@@ -84,11 +84,11 @@ def critical_stretches(problem: Problem, trial: Trial, rank: int) -> list[Stretc
     while True:
         code = lines[rank][index]
         start_s = _start_s(problem, trial, code) - ROUNDING
-        need = problem.needs[code]
-        if need >= 0 and problem.rank(need) != rank and end_s[need] + problem.delay_s[code] >= start_s:
+        producer = problem.waits_for[code]
+        if producer >= 0 and problem.rank(producer) != rank and end_s[producer] + problem.delay_s[code] >= start_s:
             stretches.append(Stretch(rank, index, last))
-            rank = problem.rank(need)
-            index = last = place[need]
+            rank = problem.rank(producer)
+            index = last = place[producer]
         elif index > 0 and end_s[lines[rank][index - 1]] >= start_s:
             index -= 1
         else:
@@ -123,7 +123,7 @@ def _weight_earlier(problem: Problem, trial: Trial, stretch: Stretch, gaps: int)
     # Negative, so that the longest gap sorts first.
     waits = [(-_wait_s(problem, trial, stretch.rank, k), k) for k in range(1, stretch.first + 1)]
     for _, gap in sorted(wait for wait in waits if wait[0] < -ROUNDING)[:gaps]:
-        source = next((k for k in weights if place[problem.needs[line[k]]] < gap), None)
+        source = next((k for k in weights if place[problem.waits_for[line[k]]] < gap), None)
         if source is not None:
             yield Move(stretch.rank, source, gap)
 

@@ -114,7 +114,7 @@ class Problem:
         return [0.0 if before == after else self.times.transfer_s for before, after in pairwise(self.rank_of_stage)]
 
     @cached_property
-    def needs(self) -> list[int]:
+    def waits_for(self) -> list[int]:
         """The op whose output each op waits for, by code, or NOTHING.
 
         One is enough: F waits for F of the stage before, I for I of the stage after (on the last stage for its own F),
@@ -129,11 +129,11 @@ class Problem:
 
     @cached_property
     def feeds(self) -> list[int]:
-        """The F or I that waits for the output of each F and I, by code, or NOTHING: ``needs`` the other way round."""
+        """The F or I that waits for the output of each F and I, by code, or NOTHING: ``waits_for`` the other way round."""
         fed = [NOTHING] * (2 * self.of_kind)
-        for code, need in enumerate(self.needs[: 2 * self.of_kind]):
-            if need != NOTHING:
-                fed[need] = code
+        for code, producer in enumerate(self.waits_for[: 2 * self.of_kind]):
+            if producer != NOTHING:
+                fed[producer] = code
         return fed
 
     @cached_property
@@ -244,9 +244,9 @@ def play(problem: Problem, lines: Lines) -> Trial | None:
     output another rank waits for wakes that rank. ``awake`` may hold a rank several times, and a rank that still cannot
     go on just goes back to sleep. When nobody is awake, all lines are done or ranks wait for each other.
     """
-    needs, delay_s, duration_s, tells = problem.needs, problem.delay_s, problem.duration_s, problem.tells
+    waits_for, delay_s, duration_s, tells = problem.waits_for, problem.delay_s, problem.duration_s, problem.tells
     batch = problem.micro_batches
-    end_s = [NOT_YET] * len(needs)
+    end_s = [NOT_YET] * len(waits_for)
     done, clock_s = [0] * problem.ranks, [0.0] * problem.ranks  # how far each rank has come in its line, and when
     awake = list(range(problem.ranks))
     while awake:
@@ -254,8 +254,8 @@ def play(problem: Problem, lines: Lines) -> Trial | None:
         line, now_s = lines[rank], clock_s[rank]
         for index in range(done[rank], len(line)):
             code = line[index]
-            if needs[code] >= 0:
-                made_s = end_s[needs[code]]
+            if waits_for[code] >= 0:
+                made_s = end_s[waits_for[code]]
                 if made_s < 0:
                     break
                 now_s = max(now_s, made_s + delay_s[code])

@@ -51,15 +51,15 @@ def place_weights(problem: Problem, lines: Lines, latest_s: Sequence[float] = ()
     end_s = [NOT_YET] * (3 * problem.of_kind)
     writers = [Writer(problem, end_s) for _ in lines]
     done = [0] * problem.ranks
-    needs, delay_s, tells, batch = problem.needs, problem.delay_s, problem.tells, problem.micro_batches
+    waits_for, delay_s, tells, batch = problem.waits_for, problem.delay_s, problem.tells, problem.micro_batches
     awake = list(range(problem.ranks))
     while awake:
         rank = awake.pop()
         writer, line = writers[rank], lines[rank]
         for index in range(done[rank], len(line)):
             code, arrival_s = line[index], 0.0
-            if needs[code] >= 0:
-                made_s = end_s[needs[code]]
+            if waits_for[code] >= 0:
+                made_s = end_s[waits_for[code]]
                 if made_s < 0:
                     break
                 arrival_s = made_s + delay_s[code]
