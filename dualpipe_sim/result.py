@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.schedules.options import label_of
-from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb
+from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

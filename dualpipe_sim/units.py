@@ -1,4 +1,7 @@
-"""Quantities as people read and write them: ``5 us``, ``160 GB/s``, ``80 GiB``; a bare number is in SI base units."""
+"""Quantities as people read and write them: ``5 us``, ``160 GB/s``, ``80 GiB``; a bare number is in SI base units.
+
+And how numbers and names are said to them.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +119,16 @@ def format_time(seconds: float) -> str:
 def format_number(value: object) -> str:
     """Return a number with at most four digits, or a dash for None: ``7.175``, ``2.118e+04``."""
     return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
+
+
+def label_of(name: str, options: Mapping[str, object]) -> str:
+    """Return a schedule's name with its options.
+
+    >>> label_of("hanayo", {"waves": 2}), label_of("1f1b", {})
+    ('hanayo (waves=2)', '1f1b')
+    """
+    said = ", ".join(f"{key}={value}" for key, value in options.items())
+    return f"{name} ({said})" if said else name
 
 
 def plural(noun: str) -> str:

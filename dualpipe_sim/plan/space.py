@@ -12,7 +12,7 @@ from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.precision import Precision
-from dualpipe_sim.schedules.options import label_of
+from dualpipe_sim.units import label_of
 
 
 @dataclass(frozen=True)

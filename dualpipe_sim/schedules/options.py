@@ -114,16 +114,6 @@ def _parse_one(choice: object, text: str) -> object:
     raise ValueError(text)
 
 
-def label_of(name: str, options: Mapping[str, object]) -> str:
-    """Return a schedule's name with its options.
-
-    >>> label_of("hanayo", {"waves": 2}), label_of("1f1b", {})
-    ('hanayo (waves=2)', '1f1b')
-    """
-    said = ", ".join(f"{key}={value}" for key, value in options.items())
-    return f"{name} ({said})" if said else name
-
-
 def _choices(expected: object) -> Iterator[object]:
     """Yield what a type lets choose from: types, sequences and words."""
     if get_origin(expected) is Literal:

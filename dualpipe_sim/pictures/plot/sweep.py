@@ -14,8 +14,7 @@ from dualpipe_sim.pictures.palette import Theme, ThemeName, ink_on
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.schedules.options import label_of
-from dualpipe_sim.units import number_of
+from dualpipe_sim.units import label_of, number_of
 
 Row: TypeAlias = Mapping[str, object]
 

@@ -87,8 +87,8 @@ def _repeated(problem: Problem, rank: int, of_first: Slots) -> Row:
 def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
     """Pull each op, in the order of slots, into an earlier free one while its rank's peak does not grow.
 
-    An op stays after the op that it waits for, and after the same op of the micro-batch before. If an F is pulled from slot
-    s to slot t, its pair is held in the slots t to s - 1 as well; if a W is, its pair is no longer held there.
+    An op stays after the op that it waits for, and after the same op of the micro-batch before. If an F is pulled from
+    slot s to slot t, its pair is held in the slots t to s - 1 as well; if a W is, its pair is no longer held there.
 
     Returns:
         The most pairs that each rank holds.

@@ -129,7 +129,7 @@ class Problem:
 
     @cached_property
     def feeds(self) -> list[int]:
-        """The F or I that waits for the output of each F and I, by code, or NOTHING: ``waits_for`` the other way round."""
+        """The F or I that waits for the output of each F and I, by code, or NOTHING: ``waits_for`` turned round."""
         fed = [NOTHING] * (2 * self.of_kind)
         for code, producer in enumerate(self.waits_for[: 2 * self.of_kind]):
             if producer != NOTHING:
