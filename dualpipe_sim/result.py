@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from html import escape
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.plain_data import data_frame, plain_data
 from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from dualpipe_sim.experiment import Choice
     from dualpipe_sim.pictures.report import Page
+    from dualpipe_sim.plain_data import DataFrame
 
 Theory: TypeAlias = dict[str, object]
 
@@ -112,7 +115,7 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""
-        return {name: getattr(self, name) for name in KEYS} | dict(self.metrics)
+        return {name: plain_data(getattr(self, name)) for name in KEYS} | dict(self.metrics)
 
     def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
         """Draw the timeline; see :func:`dualpipe_sim.pictures.plot.gantt`.
@@ -208,6 +211,16 @@ class Comparison(Sequence[Result]):
     def to_dict(self) -> dict[str, object]:
         """Return all runs, ready for JSON."""
         return {"runs": [run.to_dict() for run in self.runs]}
+
+    def to_pandas(self) -> DataFrame:
+        """Return the runs as a pandas DataFrame: a row a run, the keys of :meth:`Result.to_dict` as columns.
+
+        Raises:
+            UserError: pandas is not installed.
+
+        """
+        rows = [run.to_dict() for run in self.runs]
+        return data_frame(rows, dict.fromkeys(chain(KEYS, *rows)))
 
     def gantt(self, **options: Any) -> Figure:  # noqa: ANN401 - the plot names and types them
         """Draw all timelines on one time axis; see :func:`dualpipe_sim.pictures.plot.compare_gantt`."""

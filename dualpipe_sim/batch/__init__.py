@@ -1,1 +1,4 @@
-"""Many points on processes or Dask, as rows that survive a crash; knows no pipeline. Imports ``files``."""
+"""Many points on processes or Dask, as rows that survive a crash; knows no pipeline.
+
+Imports ``files`` and ``plain_data``.
+"""

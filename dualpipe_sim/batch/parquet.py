@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.plain_data import plain_data
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,7 @@ def _column(name: str, values: list[object]) -> tuple[pa.Array, pa.Field]:
     kind = _type_of(values)
     if kind is not None:
         return pa.array(values, kind), pa.field(name, kind)
-    text = [None if value is None else json.dumps(value, default=str) for value in values]
+    text = [None if value is None else json.dumps(value, default=plain_data) for value in values]
     return pa.array(text, pa.string()), pa.field(name, pa.string(), metadata=_AS_JSON)
 
 

@@ -21,6 +21,7 @@ from dualpipe_sim.batch import parquet
 from dualpipe_sim.batch.points import POINT, Row
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.files import written_whole
+from dualpipe_sim.plain_data import plain_data
 
 _SYNC_S = 1.0
 
@@ -209,7 +210,7 @@ def _sync(path: Path) -> None:
 
 
 def _json_line(row: Row) -> str:
-    return json.dumps(row, default=str) + "\n"
+    return json.dumps(row, default=plain_data) + "\n"
 
 
 def _parse_json(line: str, _columns: Sequence[str]) -> Row | None:
@@ -240,7 +241,7 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, str) and value == value.strip() and _value(value) == value and value.isprintable():
         return value
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=plain_data)
 
 
 def _value(cell: str) -> object:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from dualpipe_sim.batch.points import POINT, Evaluate, Point, Progress, Row
 from dualpipe_sim.batch.rows import RowFile
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.plain_data import digest
 from dualpipe_sim.plugins import LOADED
 
 
@@ -36,9 +35,11 @@ class Study:
 
     @cached_property
     def by_name(self) -> Mapping[str, Point]:
-        """The points by their names: digests of the point, the setting and the plugins' content."""
+        """The points by their names: digests of the point, the setting and the plugins, the same on every machine."""
         on = [self.setting, *sorted(LOADED.values())]
-        return {_digest([*on, point]): point for point in self.points}
+        return {
+            f"p{digest([*on, point])}": point for point in self.points
+        }  # a letter first: no reader takes it for a number
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -99,21 +100,3 @@ def collect(
 def _report(progress: Progress | None, rows: Mapping[str, Row], study: Study) -> None:
     if progress is not None:
         progress(len(rows), len(study.by_name))
-
-
-def _content(value: object) -> object:
-    """Return what an object holds, whatever it shows of that, as plain data."""
-    if is_dataclass(value):
-        return [type(value).__qualname__, *(_content(getattr(value, field.name)) for field in fields(value))]
-    if isinstance(value, Mapping):
-        return [[_content(key), _content(item)] for key, item in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [_content(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy
-        return value.tolist()
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, default=_content)
-    return f"p{hashlib.sha256(text.encode()).hexdigest()[:15]}"  # a letter first: no reader takes it for a number

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from dualpipe_sim.config.short import full_key
 from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
+from dualpipe_sim.plain_data import digest
 
 Point: TypeAlias = dict[str, object]
 """Values by dotted key, which replace those of a configuration."""
@@ -80,7 +81,7 @@ def points_of(factors: Sequence[Factor]) -> list[Point]:
             raise ConfigError(f"sweep: {both[0]} is varied twice; let one of grid, zip, list and --over vary it")
         seen |= keys
     points = ({key: value for part in parts for key, value in part.items()} for parts in product(*factors))
-    return list({repr(point): point for point in points}.values())
+    return list({digest(point): point for point in points}.values())
 
 
 def parse_over(text: str) -> tuple[str, object]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.model.recipe import Recompute
+from dualpipe_sim.plain_data import data_frame, plain_data
 from dualpipe_sim.plan.space import Candidate
 from dualpipe_sim.units import format_number, format_percent, format_seconds, in_gb
+
+if TYPE_CHECKING:
+    from dualpipe_sim.plain_data import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +108,19 @@ class Plan:
             "runs": self.runs,
             "certain": self.certain,
             "ruled_out": self.reasons,
-            "ranking": self.ranked,
-            "closest": None if self.leanest is None else self.rows[self.leanest],
+            "ranking": plain_data(self.ranked),
+            "closest": None if self.leanest is None else plain_data(self.rows[self.leanest]),
         }
+
+    def to_pandas(self) -> DataFrame:
+        """Return all candidates' rows as a pandas DataFrame: first the ranking, the best first, then the others.
+
+        Raises:
+            UserError: pandas is not installed.
+
+        """
+        others = [row for place, row in enumerate(self.rows) if place not in self.ranking]
+        return data_frame([*self.ranked, *others], self.rows[0])
 
 
 _MAY_BE_FASTER = (None, "work", "bound")

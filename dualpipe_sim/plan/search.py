@@ -19,6 +19,7 @@ from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.batch.study import Study
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.plain_data import digest
 from dualpipe_sim.plan.judge import FAILED, MEMORY, SIZES, Judge, Verdict, ruled_out
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
@@ -283,4 +284,4 @@ class _Search:
 
 
 def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    return list({repr(candidate.to_dict()): candidate for candidate in candidates}.values())
+    return list({digest(candidate.to_dict()): candidate for candidate in candidates}.values())

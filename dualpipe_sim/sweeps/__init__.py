@@ -1,6 +1,6 @@
 """Sweeps: one configuration at many points, each a row of a table; resumable, on processes or a Dask cluster.
 
-Imports ``simulation``, ``config``, ``result`` and ``batch``; nothing else imports pandas.
+Imports ``simulation``, ``config``, ``result`` and ``batch``.
 """
 
 from dualpipe_sim.sweeps.runs import sweep

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dualpipe_sim.batch.points import POINT, Row
 from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.plain_data import data_frame, plain_data
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from dualpipe_sim.plain_data import DataFrame
     from dualpipe_sim.result import Result
 
 _SHOWN = 20
@@ -50,20 +50,21 @@ class SweepTable(Sequence[Row]):
             if column not in self.columns:
                 hint = did_you_mean(column, self.columns) or f" (it has {', '.join(self.columns)})"
                 raise UserError(f"the table has no column {column}{hint}")
-        return SweepTable(tuple(row for row in self.rows if all(row[key] == value for key, value in values.items())))
+        wanted = plain_data(values)
+        return SweepTable(tuple(row for row in self.rows if plain_data({key: row[key] for key in values}) == wanted))
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_dict(self) -> dict[str, object]:
+        """Return all rows, ready for JSON."""
+        return {"rows": plain_data(self.rows)}
+
+    def to_pandas(self) -> DataFrame:
         """Return the table as a pandas DataFrame.
 
         Raises:
             UserError: pandas is not installed.
 
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise UserError("to_pandas() needs pandas; pip install 'dualpipe-sim[notebook]'") from error
-        return pd.DataFrame(list(self.rows), columns=list(self.columns))
+        return data_frame(self.rows, self.columns)
 
     def summary(self) -> tuple[tuple[str, ...], list[list[str]]]:
         """Return headings and rows as text: what varies, schedule and size, then, where it ran, the main numbers."""

@@ -37,7 +37,7 @@ BROKEN_BY = {
         ("experiment.py", "from pydantic import BaseModel"),
     ],
     "distributed and pyarrow are imported in batch only": [("sweeps/table.py", "import pyarrow")],
-    "pandas is imported in sweeps only": [("result.py", "import pandas as pd")],
+    "pandas is imported in plain_data only": [("result.py", "import pandas as pd")],
     "ortools is imported in bounds.optimum only": [("bounds/makespan.py", "import ortools")],
     "typer and rich are imported in cli only": [("result.py", "from rich.table import Table")],
 }
