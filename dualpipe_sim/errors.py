@@ -13,19 +13,47 @@ _QUOTER.maxstring = _QUOTER.maxlong = _QUOTER.maxother = 4 * _LONGEST_QUOTE
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: one sentence that names value, place and way out."""
+    """A mistake in what the user gave: one sentence that names value, place and way out.
+
+    >>> from dualpipe_sim.sweeps import read_table
+    >>> read_table("table.txt")
+    Traceback (most recent call last):
+        ...
+    dualpipe_sim.errors.UserError: table.txt: is no table; its name must end in one of .csv, .jsonl, .parquet
+    """
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be used; the message starts with the file and the key."""
+    """A configuration that cannot be used; the message starts with the file and the key.
+
+    >>> from dualpipe_sim import simulate
+    >>> simulate("figure6")
+    Traceback (most recent call last):
+        ...
+    dualpipe_sim.errors.ConfigError: figure6: no such file, and no packaged config of this name; did you mean 'figure5'?
+    """
 
 
 class ScheduleError(UserError):
-    """A schedule that does not exist, refuses these sizes, or breaks a rule of pipeline training."""
+    """A schedule that does not exist, refuses these sizes, or breaks a rule of pipeline training.
+
+    >>> from dualpipe_sim import build
+    >>> build("dualpip", ranks=4, micro_batches=8)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    dualpipe_sim.errors.ScheduleError: unknown schedule 'dualpip'; did you mean 'dualpipe'? ...
+    """
 
 
 class DeadlockError(ScheduleError):
-    """An order in which ranks wait for each other in a circle; the message spells the circle out."""
+    r"""An order in which ranks wait for each other in a circle; the message spells the circle out.
+
+    >>> from dualpipe_sim import parse_order, simulate
+    >>> simulate(schedule=parse_order("0F0,0B0\n1B0,1F0"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    dualpipe_sim.errors.DeadlockError: config: schedule: file: the order deadlocks: rank 1 runs 1F0 after 1B0, ...
+    """
 
 
 class UnfitCostsError(UserError):

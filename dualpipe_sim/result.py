@@ -38,6 +38,13 @@ FLOPs over the BF16 peak, causal; the share of all-to-all beside which compute r
 class Result:
     """One schedule, run; or refused, with the reason in ``error`` and nothing else.
 
+    >>> from dualpipe_sim import simulate
+    >>> result = simulate("figure5")
+    >>> result.schedule, result.size, result.makespan_s
+    ('dualpipe', '8 × 20', 66.0)
+    >>> round(result.bubble_ratio, 4), max(result.peak_activations_by_rank)
+    (0.0909, 9.0)
+
     Attributes:
         schedule: name of the schedule.
         ranks: pipeline ranks.
@@ -194,7 +201,15 @@ KEYS = tuple(one.name for one in fields(Result) if one.name not in ("metrics", "
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Sequence[Result]):
-    """Several schedules on the same costs: most micro-batches a second first, refused ones last."""
+    """Several schedules on the same costs: most micro-batches a second first, refused ones last.
+
+    >>> from dualpipe_sim import compare
+    >>> for run in compare("figure5", compare=["1f1b", "dualpipe", "gpipe"]):
+    ...     print(run.label, run.makespan_s)
+    dualpipe 66.0
+    1f1b 81.0
+    gpipe 81.0
+    """
 
     runs: tuple[Result, ...]
 

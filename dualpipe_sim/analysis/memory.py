@@ -65,6 +65,11 @@ class Excess(NamedTuple):
 class Memory:
     """Bytes on a GPU of every rank, from each moment until the next one of its rank.
 
+    >>> from dualpipe_sim import simulate
+    >>> memory = simulate("deepseek_v3_pair").memory
+    >>> memory.ranks, memory.fullest_rank, memory.over
+    (2, 0, [])
+
     Attributes:
         gpu_bytes: memory of a GPU.
         makespan_s: seconds until the last op ends.

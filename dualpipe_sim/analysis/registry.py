@@ -23,6 +23,13 @@ def register(name: str, *, replace: bool = False) -> Callable[[Registered], Regi
 
     It is asked of every run that was not refused; what it returns is a column of tables and sweeps and a key of JSON.
 
+    >>> from dualpipe_sim import simulate
+    >>> @register("idle_s")
+    ... def idle_s(result):
+    ...     return sum(sum(seconds) for seconds in result.idle_s_by_cause.values())
+    >>> simulate("figure5").metrics["idle_s"]
+    48.0
+
     Args:
         name: what it is called, such as ``joules_per_token``.
         replace: whether it may take the place of another one.

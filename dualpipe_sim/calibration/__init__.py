@@ -24,6 +24,10 @@ def calibrate(
 ) -> Calibration:
     r"""Measure costs in a run of a pipeline.
 
+    >>> _ = Path("run.csv").write_text("rank,lane,task,start_s,end_s\n0,compute,0F0,0,1\n0,compute,0B0,1,3\n")
+    >>> calibrate(["run.csv"]).ops[0]["B"].time.median_s
+    2.0
+
     Args:
         files: traces of torch.profiler with ``PP:`` ranges, one a rank, or timelines as CSV; plain or gzipped.
         maps: names of other ranges, each ``REGEX=ACTION``, such as ``Forward (\d+)={rank}F\1``.
@@ -38,7 +42,12 @@ def calibrate(
 
 
 def read_recording(files: Sequence[str | Path], maps: Iterable[str] = ()) -> Recording:
-    """Return what traces and timelines say; arguments and errors as for :func:`calibrate`."""
+    r"""Return what traces and timelines say; arguments and errors as for :func:`calibrate`.
+
+    >>> _ = Path("run.csv").write_text("rank,lane,task,start_s,end_s\n0,compute,0F0,0,1\n0,compute,0B0,1,3\n")
+    >>> [(ran.action.text, ran.end_s) for ran in read_recording(["run.csv"]).ops]
+    [('0F0', 1.0), ('0B0', 3.0)]
+    """
     names, recording = Names.of(maps), Recording()
     for path in files:
         source = str(path)

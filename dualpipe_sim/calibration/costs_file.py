@@ -13,7 +13,15 @@ _UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
 
 
 def write_costs(calibration: Calibration, path: str | Path) -> None:
-    """Write what ``costs: {kind: measured, file: …}`` reads.
+    r"""Write what ``costs: {kind: measured, file: …}`` reads.
+
+    >>> from dualpipe_sim import simulate
+    >>> from dualpipe_sim.calibration import calibrate
+    >>> _ = Path("run.csv").write_text("rank,lane,task,start_s,end_s\n0,compute,0F0,0,1\n0,compute,0B0,1,3\n")
+    >>> write_costs(calibrate(["run.csv"]), "costs.yaml")
+    >>> costs = {"kind": "measured", "file": "costs.yaml"}
+    >>> simulate(schedule="gpipe", ranks=1, micro_batches=4, costs=costs).makespan_s
+    12.0
 
     Raises:
         UserError: the place cannot be written to.
@@ -24,7 +32,17 @@ def write_costs(calibration: Calibration, path: str | Path) -> None:
 
 
 def format_costs(calibration: Calibration, name: str) -> str:
-    """Return the file's text; ``name`` is what the file is called."""
+    r"""Return the file's text; ``name`` is what the file is called.
+
+    >>> from dualpipe_sim.calibration import calibrate
+    >>> _ = Path("run.csv").write_text("rank,lane,task,start_s,end_s\n0,compute,0F0,0,1\n0,compute,0B0,1,3\n")
+    >>> text = format_costs(calibrate(["run.csv"]), "costs.yaml")
+    >>> print(text[text.index("stages:") :], end="")
+    stages:
+      0:
+        F: {time: 1 s, launch: 0 s, p5: 1 s, p95: 1 s, samples: 1}
+        B: {time: 2 s, launch: 0 s, p5: 2 s, p95: 2 s, samples: 1}
+    """
     return "".join(f"{line}\n" for line in (*_comments(calibration, name), *_values(calibration)))
 
 

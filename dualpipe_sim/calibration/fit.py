@@ -23,6 +23,9 @@ PairOfStages: TypeAlias = tuple[int, int]
 class Sample(NamedTuple):
     """Several measurements of the same thing, in seconds.
 
+    >>> Sample.of([1.0, 2.0, 6.0]).median_s
+    2.0
+
     Attributes:
         median_s: the one in the middle.
         p5_s: the one that 5 % are shorter than.
@@ -46,6 +49,9 @@ class Sample(NamedTuple):
 class Timed(NamedTuple):
     """What an op or pair takes.
 
+    >>> Timed(Sample.of([1.0, 2.0, 6.0]), launch_s=0.1).time.samples
+    3
+
     Attributes:
         time: its work.
         launch_s: mean of what launching it adds, in seconds: most ops may have none, and what counts is the sum.
@@ -58,7 +64,14 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Costs measured in a run.
+    r"""Costs measured in a run.
+
+    >>> from pathlib import Path
+    >>> from dualpipe_sim.calibration import calibrate
+    >>> _ = Path("run.csv").write_text("rank,lane,task,start_s,end_s\n0,compute,0F0,0,1\n0,compute,0B0,1,3\n")
+    >>> calibration = calibrate(["run.csv"])
+    >>> calibration.steps, calibration.pipes, list(calibration.ops[0])
+    (1, 1, ['F', 'B'])
 
     Attributes:
         ops: what an op takes, by stage and kind's letter.

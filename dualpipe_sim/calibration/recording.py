@@ -42,7 +42,14 @@ class Ran(NamedTuple):
 
 @dataclass
 class Recording:
-    """What ran on some ranks.
+    r"""What ran on some ranks.
+
+    >>> from pathlib import Path
+    >>> from dualpipe_sim.calibration import read_recording
+    >>> _ = Path("run.csv").write_text("rank,lane,task,start_s,end_s\n0,compute,0F0,0,1\n0,compute,0B0,1,3\n")
+    >>> recording = read_recording(["run.csv"])
+    >>> len(recording.ops), recording.rank_source
+    (2, {0: 'run.csv'})
 
     Attributes:
         sources: the files that it comes from.

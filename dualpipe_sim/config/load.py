@@ -29,6 +29,10 @@ def load_experiment(
 ) -> Experiment:
     """Return the experiment that a configuration describes.
 
+    >>> experiment = load_experiment("figure5", {"pipeline.micro_batches": 40}, settings=["schedule=1f1b"])
+    >>> experiment.choice.name, experiment.choice.ranks, experiment.choice.micro_batches
+    ('1f1b', 8, 40)
+
     Args:
         config: a YAML file, the name of a packaged one (``deepseek_v3``), or a mapping of the same shape; None if the
             overrides say all, but for costs: F, I and W take a second each where they say nothing of them.
@@ -99,7 +103,11 @@ def sweep_of(data: Data, source: str) -> tuple[Factor, ...]:
 
 
 def packaged_configs() -> dict[str, Path]:
-    """Return the configurations that come with the package, by name."""
+    """Return the configurations that come with the package, by name.
+
+    >>> sorted(packaged_configs())[:3]
+    ['chimera_figure', 'deepseek_v2', 'deepseek_v2_lite']
+    """
     package = Path(__file__).parent.parent
     for folder in (package / "configs", package.parent / "configs"):  # in a wheel; in a checkout
         if folder.is_dir():

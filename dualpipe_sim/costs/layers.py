@@ -28,6 +28,11 @@ from dualpipe_sim.order.placement import Placement
 class LayerCosts:
     """Costs that come out of a model's shapes, a GPU's rates and a cluster's links.
 
+    >>> from dualpipe_sim.config import load_experiment
+    >>> costs = load_experiment("deepseek_v3").cost_model
+    >>> costs.job.model.name, costs.gpu.name, costs.overlap.communication_sms
+    ('deepseek-v3', 'h800', 20)
+
     Attributes:
         job: what is trained and how it is cut.
         gpu: every rank's GPU.

@@ -43,6 +43,12 @@ class OpTime(NamedTuple):
 class MeasuredCosts:
     """Times of the stages of a run.
 
+    >>> from dualpipe_sim import simulate
+    >>> ops = {(kind, stage): OpTime(1.0 + stage) for kind in (F, B) for stage in range(2)}
+    >>> costs = MeasuredCosts("by hand", stages=2, pipes=1, ops=ops)
+    >>> simulate(schedule="1f1b", ranks=2, micro_batches=4, costs=costs).makespan_s
+    18.0
+
     Attributes:
         source: the file they come from, for messages.
         stages: number of stages of each measured pipe.

@@ -22,6 +22,9 @@ from dualpipe_sim.order.placement import Placement
 class Flow(NamedTuple):
     """What an all-to-all puts on the links of one tier, as much out of the rank's GPU as into it.
 
+    >>> Flow("infiniband", 50e6).cap_bytes_per_s
+    inf
+
     Attributes:
         tier: which links.
         size_bytes: bytes each way; where a kernel achieves only a share of the bandwidth, divided by that share.
@@ -36,6 +39,9 @@ class Flow(NamedTuple):
 
 class Phase(NamedTuple):
     """A part of an op that occupies one lane of its rank.
+
+    >>> Phase(Lane.COMPUTE, 1e-3, kind=0, name="attn", layer=7).unit
+    7
 
     Attributes:
         lane: ``Lane.COMPUTE`` or ``Lane.ALLTOALL``.

@@ -20,6 +20,18 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
     ``forward_s: float`` is read from ``costs: {kind: mine, forward: 2 ms}``. A field that holds a ``Job`` or a ``Gpu``
     gets what the sections ``model:``, ``training:`` and ``gpu:`` say.
 
+    >>> from dataclasses import dataclass
+    >>> from dualpipe_sim import simulate
+    >>> from dualpipe_sim.costs import UniformCosts
+    >>> @register("square")
+    ... @dataclass(frozen=True)
+    ... class Square:
+    ...     side_s: float
+    ...     def on(self, placement):
+    ...         return UniformCosts(self.side_s, self.side_s, self.side_s).on(placement)
+    >>> simulate(schedule="1f1b", ranks=2, micro_batches=2, costs={"kind": "square", "side": "2 s"}).makespan_s
+    18.0
+
     Args:
         kind: what configurations call it.
         replace: whether it may take the place of another one.
@@ -39,12 +51,19 @@ def register(kind: str, *, replace: bool = False) -> Callable[[CostModel], CostM
 
 
 def cost_models() -> Mapping[str, type[Any]]:
-    """Return all registered cost models by kind, in alphabetical order."""
+    """Return all registered cost models by kind, in alphabetical order.
+
+    >>> list(cost_models())
+    ['layers', 'measured', 'uniform']
+    """
     return dict(sorted(KINDS.all().items()))
 
 
 def cost_model(kind: str) -> type[Any]:
     """Return a registered cost model, or say which kind may be meant.
+
+    >>> cost_model("uniform").__name__
+    'UniformCosts'
 
     Raises:
         UserError: there is no such kind.

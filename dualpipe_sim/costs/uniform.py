@@ -46,6 +46,11 @@ class UniformCosts:
     A stage that holds a share s of the model takes ``cost x ranks x s``, so schedules that cut the model
     into more stages are compared on the same work.
 
+    >>> from dualpipe_sim import simulate
+    >>> costs = UniformCosts(forward=1.0, backward_input=1.0, backward_weight=1.0)
+    >>> simulate(schedule="zb-h1", ranks=4, micro_batches=8, costs=costs).makespan_s
+    27.0
+
     Attributes:
         forward: seconds of F.
         backward_input: seconds of I.

@@ -45,6 +45,12 @@ def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
     the task before it on its rank (``ctrl_deps``) and for its receives, and a send for the task that makes its tensor
     (``data_deps``). Times are whole microseconds.
 
+    >>> from pathlib import Path
+    >>> from dualpipe_sim import simulate
+    >>> write_chakra(simulate("small").played, "small")
+    >>> sorted(path.name for path in Path().glob("small.*.et"))
+    ['small.0.et', 'small.1.et', 'small.2.et', 'small.3.et']
+
     Raises:
         UserError: the place cannot be written to, or transfers are given as a time, so that nobody knows their bytes.
 

@@ -40,6 +40,13 @@ _ROWS_A_LANE = 1_000
 def write_chrome(timeline: Timeline, path: str | Path, memory: Memory | None = None) -> None:
     """Write a timeline as Chrome trace-event JSON, event by event.
 
+    >>> import json
+    >>> from pathlib import Path
+    >>> from dualpipe_sim import simulate
+    >>> write_chrome(simulate("figure5").played, "trace.json")
+    >>> len(json.loads(Path("trace.json").read_text(encoding="utf-8"))["traceEvents"]) > 300
+    True
+
     Args:
         timeline: what ran when.
         path: the file.

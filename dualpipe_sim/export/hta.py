@@ -54,6 +54,12 @@ class _Range(NamedTuple):
 def write_hta(timeline: Timeline, folder: str | Path) -> None:
     """Write ``rank0.json``, ``rank1.json``, … into a folder, which is made if need be.
 
+    >>> from pathlib import Path
+    >>> from dualpipe_sim import simulate
+    >>> write_hta(simulate("figure5", micro_batches=16).played, "traces")
+    >>> len(list(Path("traces").iterdir()))
+    8
+
     Raises:
         UserError: the folder cannot be written to, or it holds other traces, which HTA would read with these.
 

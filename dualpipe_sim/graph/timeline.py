@@ -21,6 +21,13 @@ from dualpipe_sim.lanes import Lane
 class Timeline:
     """Starts and ends of a graph's nodes, and of the tasks that phases make up.
 
+    >>> from dualpipe_sim import simulate
+    >>> timeline = simulate("figure5").played
+    >>> timeline.ranks, timeline.makespan_s, timeline.engine
+    (8, 66.0, 'longest-path')
+    >>> next(timeline.rows())
+    (0, 'compute', '0F0', 0.0, 1.0)
+
     Attributes:
         graph: what was played; causes, critical path and memory need its predecessors.
         start_s: start of each node, shape ``(nodes,)``.

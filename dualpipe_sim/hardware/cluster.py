@@ -25,6 +25,9 @@ TIERS: tuple[Tier, ...] = ("nvlink", "infiniband")
 class Link:
     """What a tier of the network achieves between two GPUs.
 
+    >>> Cluster(nvlink=Link(450e9)).topology(ranks=2).route(0, 1).seconds(45e9)
+    0.1
+
     Attributes:
         bytes_per_s: bandwidth of one GPU, each way.
         latency_s: end-to-end latency of a small message.
@@ -61,6 +64,10 @@ class Cluster:
     The defaults are the figures that the DeepSeek-V3 report gives for its H800 cluster
     (https://arxiv.org/abs/2412.19437, section 3.2.2) with latencies from
     "Insights into DeepSeek-V3" (https://arxiv.org/abs/2505.09343).
+
+    >>> topology = Cluster(gpus_per_node=8).topology(ranks=16)
+    >>> topology.route(0, 7).bytes_per_s, topology.route(7, 8).bytes_per_s
+    (160000000000.0, 50000000000.0)
 
     Attributes:
         gpus_per_node: GPUs behind one NVLink switch.
@@ -102,6 +109,9 @@ class Cluster:
 @dataclass(frozen=True)
 class Topology:
     """The GPUs of a pipeline and the links between them.
+
+    >>> Cluster().topology(ranks=4, gpus_per_rank=8).gpu_of_rank
+    (0, 8, 16, 24)
 
     Attributes:
         cluster: tiers and sizes.

@@ -66,6 +66,10 @@ class Overlapped:
 class AllToAllKernel:
     """What the all-to-all kernels achieve on a cluster's links.
 
+    >>> kernel = AllToAllKernel(0.85, 0.88, launch_s=35e-6, sms_per_channel=2, saturating_sms=20, chunk_s=1e-6)
+    >>> kernel.channels(8), kernel.link_share(8)
+    (4, 0.4)
+
     Attributes:
         nvlink_efficiency: share of NVLink's bandwidth.
         infiniband_efficiency: share of the NIC's bandwidth.

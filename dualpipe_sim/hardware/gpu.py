@@ -140,6 +140,11 @@ class Other:
 class Gpu:
     """A GPU and what its kernels achieve.
 
+    >>> from dualpipe_sim.config import load_experiment
+    >>> gpu = load_experiment("deepseek_v3").cost_model.gpu
+    >>> gpu.name, gpu.sms, gpu.peak.bf16_flops_per_s / 1e12
+    ('h800', 132, 989.0)
+
     Attributes:
         name: what to call it.
         sms: streaming multiprocessors.

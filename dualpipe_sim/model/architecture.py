@@ -185,6 +185,11 @@ class Parameters:
 class Model:
     """A decoder-only transformer.
 
+    >>> from dualpipe_sim.config import load_experiment
+    >>> model = load_experiment("deepseek_v3").job.model
+    >>> round(model.parameters().total / 1e9), round(model.active_parameters() / 1e9)
+    (671, 37)
+
     Attributes:
         name: what to call it.
         hidden: width of the residual stream.

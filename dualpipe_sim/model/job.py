@@ -37,6 +37,11 @@ class StepEnd:
 class Job:
     """What is trained and how it is cut.
 
+    >>> from dualpipe_sim.config import load_experiment
+    >>> job = load_experiment("deepseek_v3").job
+    >>> job.model.name, job.tokens, job.expert_parallel, job.data_parallel
+    ('deepseek-v3', 4096, 64, 128)
+
     Attributes:
         model: the model.
         recipe: precision and recompute.

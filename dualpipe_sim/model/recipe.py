@@ -14,6 +14,9 @@ from dualpipe_sim.records import need_positive
 class Recompute:
     """What the backward pass computes again instead of keeping it.
 
+    >>> Recompute.of(["norms"]).names
+    ('norms',)
+
     Attributes:
         norms: norm outputs, so that only inputs are cached.
         up_projections: queries, keys and values, from MLA's latents.
@@ -42,6 +45,9 @@ class Recipe:
 
     The defaults are the DeepSeek-V3 report's (https://arxiv.org/abs/2412.19437, sections 3.2.3, 3.3):
     fine-grained FP8, RMSNorms, MLA up-projections and the SwiGLU recomputed.
+
+    >>> Recipe(precision="bf16").recompute.names
+    ('norms', 'up_projections', 'activation')
 
     Attributes:
         precision: of the GEMMs, of the dispatched tokens, of cached activations and of resident weights.

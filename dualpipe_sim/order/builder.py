@@ -76,7 +76,19 @@ class Line:
 
 
 class OrderBuilder:
-    """Writes a schedule down rank by rank, as a paper's figure reads."""
+    """Writes a schedule down rank by rank, as a paper's figure reads.
+
+    >>> from dualpipe_sim.order import format_order, linear
+    >>> order = OrderBuilder(linear(1), (2,))
+    >>> line = order.rank(0)
+    >>> for _ in range(2):
+    ...     line.forward(0)
+    ...     line.backward_input(0)
+    >>> line.weight()
+    >>> line.weight()
+    >>> print(format_order(order.schedule()), end="")
+    0F0,0I0,0F1,0I1,0W0,0W1
+    """
 
     def __init__(self, placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> None:
         if placement.stages > MOST_STAGES:

@@ -75,7 +75,12 @@ class Checked(NamedTuple):
 
 
 def check_order(text: str, placement: PlacementName = "explicit", micro_batches: int | None = None) -> list[Finding]:
-    """Say all that is wrong with an order in its text form; an empty list where nothing is. See :func:`read_order`."""
+    r"""Say all that is wrong with an order in its text form; an empty list where nothing is. See :func:`read_order`.
+
+    >>> for finding in check_order("0F0,0B0\n1B0,1F0"):
+    ...     print(finding)
+    rank 1, cell 0: 1B0 comes before 1F0 (cell 1), which it needs
+    """
     return read_order(text, placement, micro_batches).findings
 
 
@@ -112,7 +117,12 @@ def read_order(
 
 
 def check_schedule(schedule: Schedule) -> list[Finding]:
-    """Say all that is wrong with a schedule; an empty list where nothing is."""
+    """Say all that is wrong with a schedule; an empty list where nothing is.
+
+    >>> from dualpipe_sim import build
+    >>> check_schedule(build("dualpipe", ranks=4, micro_batches=8))
+    []
+    """
     rows = [[task.ops for task in row] for row in schedule.order]
     return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe))
 

@@ -15,6 +15,10 @@ from dualpipe_sim.order.placement import Placement
 class OpTimes:
     """Times of the stages of one placement.
 
+    >>> from dualpipe_sim.order import v_shape
+    >>> OpTimes.uniform(v_shape(2), forward=2.0).forward_s.tolist()
+    [1.0, 1.0, 1.0, 1.0]
+
     Attributes:
         forward_s: seconds of F of each stage, shape ``(stages,)``.
         backward_input_s: seconds of I of each stage, shape ``(stages,)``.

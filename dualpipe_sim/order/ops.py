@@ -11,7 +11,11 @@ from typing import NamedTuple, TypeAlias
 
 
 class Kind(IntEnum):
-    """What an op does: a number in columns, its letter in text; ``Kind["F"]`` reads a letter."""
+    """What an op does: a number in columns, its letter in text; ``Kind["F"]`` reads a letter.
+
+    >>> Kind["W"], str(Kind.W), f"{Kind.I}"
+    (<Kind.W: 3>, 'W', 'I')
+    """
 
     F = 0
     B = 1
@@ -49,7 +53,11 @@ class Op(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A forward and a backward of another micro-batch that run as one, written ``(0F7;7B3)OVERLAP_F_B``."""
+    """A forward and a backward of another micro-batch that run as one, written ``(0F7;7B3)OVERLAP_F_B``.
+
+    >>> str(Pair(Op(F, 0, 7), Op(B, 7, 3)))
+    '(0F7;7B3)OVERLAP_F_B'
+    """
 
     forward: Op
     backward: Op

@@ -22,6 +22,10 @@ class Placement:
     Stage ids are global: pipe 0 has stages 0…S-1, pipe 1 has S…2S-1, and so on. Every pipe holds the whole
     model once, cut into equally deep stages, so stage k of two pipes is the same share of the model.
 
+    >>> placement = v_shape(2)
+    >>> placement.stages, placement.stages_of_rank(0), placement.share_of_stage.tolist()
+    (4, [0, 3], [0.25, 0.25, 0.25, 0.25])
+
     Attributes:
         ranks: how many pipeline ranks there are.
         pipes: for each pipe, the rank of each of its stages in the order micro-batches flow through them.
@@ -95,22 +99,38 @@ class Placement:
 
 
 def loop(ranks: int, stages_per_rank: int = 1) -> Placement:
-    """One pipe that passes over the ranks ``stages_per_rank`` times: stage s on rank s mod ranks."""
+    """One pipe that passes over the ranks ``stages_per_rank`` times: stage s on rank s mod ranks.
+
+    >>> loop(2, stages_per_rank=2).pipes
+    ((0, 1, 0, 1),)
+    """
     return Placement(ranks, (tuple(range(ranks)) * stages_per_rank,))
 
 
 def linear(ranks: int) -> Placement:
-    """One pipe with one stage a rank: stage r on rank r."""
+    """One pipe with one stage a rank: stage r on rank r.
+
+    >>> linear(4).pipes
+    ((0, 1, 2, 3),)
+    """
     return loop(ranks)
 
 
 def zigzag(ranks: int, turns: int) -> Placement:
-    """One pipe that runs down the ranks and back up, ``turns`` times: 2·ranks·turns stages."""
+    """One pipe that runs down the ranks and back up, ``turns`` times: 2·ranks·turns stages.
+
+    >>> zigzag(2, turns=2).pipes
+    ((0, 1, 1, 0, 0, 1, 1, 0),)
+    """
     return Placement(ranks, ((*range(ranks), *reversed(range(ranks))) * turns,))
 
 
 def v_shape(ranks: int) -> Placement:
-    """One pipe of 2·ranks stages: rank r holds stages r and 2·ranks-1-r."""
+    """One pipe of 2·ranks stages: rank r holds stages r and 2·ranks-1-r.
+
+    >>> v_shape(3).pipes
+    ((0, 1, 2, 2, 1, 0),)
+    """
     return zigzag(ranks, 1)
 
 
@@ -119,6 +139,9 @@ def opposed(ranks: int, pairs: int = 1) -> Placement:
 
     With more pairs, the pipes of pair j start ranks/pairs · j ranks further on, around the ring; ``pairs`` divides
     ``ranks``. Even pipes run down, odd ones up (Chimera, https://arxiv.org/abs/2107.06925, section 3.6).
+
+    >>> opposed(3).pipes
+    ((0, 1, 2), (2, 1, 0))
     """
     pipes: list[tuple[int, ...]] = []
     for pair in range(pairs):

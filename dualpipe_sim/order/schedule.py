@@ -21,6 +21,13 @@ class Schedule:
 
     The two ops of an overlapped pair stand in neighbouring rows, the forward first.
 
+    >>> from dualpipe_sim import build
+    >>> schedule = build("1f1b", ranks=2, micro_batches=3)
+    >>> schedule.ranks, schedule.micro_batches
+    (2, 3)
+    >>> [str(task) for task in schedule.order[1]]
+    ['1F0', '1B0', '1F1', '1B1', '1F2', '1B2']
+
     Attributes:
         name: what the schedule is called in the registry (or the file it came from).
         placement: where the stages are.

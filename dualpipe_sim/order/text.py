@@ -40,7 +40,11 @@ def format_order(schedule: Schedule) -> str:
 
 
 def parse_order(text: str, placement: Placement | PlacementName = "explicit", name: str = "file") -> Schedule:
-    """Read a schedule from its text form.
+    r"""Read a schedule from its text form.
+
+    >>> schedule = parse_order("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1")
+    >>> schedule.ranks, schedule.micro_batches, str(schedule.order[1][0])
+    (2, 2, '1F0')
 
     Args:
         text: one line a rank, tasks separated by commas.

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class Plan:
     """The outcome of a search.
 
+    >>> from dualpipe_sim.plan import plan
+    >>> found = plan("plan_deepseek_v2_lite", settings=["plan={schedules: [1f1b, dualpipe], ranks: [2, 4]}"], confirm=0)
+    >>> [(row["schedule"], row["ranks"]) for row in found.ranked], found.reasons
+    ([('1f1b', 2), ('1f1b', 4), ('dualpipe', 4)], {'state': 1})
+
     Attributes:
         experiment: what it started from.
         candidates: all candidates.

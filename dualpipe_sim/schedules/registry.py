@@ -40,6 +40,10 @@ def _no_options(limit: float) -> Mapping[str, object]:  # noqa: ARG001 - same sh
 class ScheduleSpec:
     """A registered schedule: its generator and what a user must know to choose it.
 
+    >>> one = spec("interleaved-1f1b")
+    >>> one.adapts_to_times, list(one.options)
+    (False, ['stages_per_rank', 'group'])
+
     Attributes:
         name: what users call it.
         generate: the function that writes the order down.
@@ -224,6 +228,12 @@ def register(
 ) -> Callable[[Generator], Generator]:
     """Add a generator ``(ranks, micro_batches, **options) -> Schedule`` under a name.
 
+    >>> @register("forwards-first", requires="one rank", accepts=lambda ranks, micro_batches: ranks == 1)
+    ... def forwards_first(ranks: int, micro_batches: int) -> Schedule:
+    ...     return build("gpipe", ranks, micro_batches)
+    >>> build("forwards-first", ranks=1, micro_batches=2).name
+    'forwards-first'
+
     Args:
         name: what users call the schedule.
         requires: the sizes it works at, in words that complete "<name> needs …".
@@ -275,17 +285,29 @@ def _check_registration(name: object, generate: object, *, adapts: bool) -> None
 
 
 def schedules() -> Mapping[str, ScheduleSpec]:
-    """Return all registered schedules by name, in alphabetical order."""
+    """Return all registered schedules by name, in alphabetical order.
+
+    >>> "dualpipe" in schedules()
+    True
+    """
     return dict(sorted(SCHEDULES.all().items()))
 
 
 def spec(name: str) -> ScheduleSpec:
-    """Return a registered schedule, or say which name may be meant."""
+    """Return a registered schedule, or say which name may be meant.
+
+    >>> spec("dualpipe").requires
+    'an even number of ranks and an even number of micro-batches, at least 2 × ranks'
+    """
     return SCHEDULES.get(name)
 
 
 def build(name: str, ranks: int, micro_batches: int, **options: object) -> Schedule:
     """Return the named schedule at these sizes.
+
+    >>> schedule = build("interleaved-1f1b", ranks=4, micro_batches=8, stages_per_rank=2)
+    >>> schedule.placement.stages, [str(task) for task in schedule.order[3][:3]]
+    (8, ['3F0', '3F1', '3F2'])
 
     Args:
         name: a registered schedule, for example ``"dualpipe"``.

@@ -27,6 +27,10 @@ def sweep(
 ) -> SweepTable:
     """Run a configuration at every point of a space; a point that fails is a row with ``error``.
 
+    >>> table = sweep("figure5", {"schedules": ["1f1b", "dualpipe"], "micro_batches": [16, 32]})
+    >>> [(row["schedule"], row["micro_batches"], row["makespan_s"]) for row in table]
+    [('1f1b', 16, 69.0), ('1f1b', 32, 117.0), ('dualpipe', 16, 54.0), ('dualpipe', 32, 102.0)]
+
     Args:
         config: a YAML file, the name of a packaged one, or a mapping of the same shape; its ``sweep:`` section says
             what varies.

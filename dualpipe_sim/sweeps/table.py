@@ -20,7 +20,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True, eq=False)
 class SweepTable(Sequence[Row]):
-    """Rows, one a point: the values of the axes, the keys of a run, and the point's name."""
+    """Rows, one a point: the values of the axes, the keys of a run, and the point's name.
+
+    >>> from dualpipe_sim import sweep
+    >>> table = sweep("figure5", {"schedules": ["1f1b", "dualpipe"], "micro_batches": [16, 32]})
+    >>> len(table), [row["makespan_s"] for row in table.where(schedule="dualpipe")]
+    (4, [54.0, 102.0])
+    """
 
     rows: tuple[Row, ...]
 
@@ -101,6 +107,11 @@ def _short(keys: list[str]) -> list[str]:
 
 def read_table(path: str | Path) -> SweepTable:
     """Return the table of a sweep from its file, finished or not.
+
+    >>> from dualpipe_sim import sweep
+    >>> table = sweep("figure5", {"micro_batches": [16, 32]}, output="table.csv")
+    >>> read_table("table.csv").rows == table.rows
+    True
 
     Raises:
         UserError: a file that cannot be read, or is no such table.

@@ -44,6 +44,12 @@ def save(figure: Figure | SubFigure, path: str | Path) -> None:
 
     The same chart gives the same file, byte for byte.
 
+    >>> from pathlib import Path
+    >>> from dualpipe_sim import simulate
+    >>> save(simulate("figure5").gantt().figure, "gantt.svg")
+    >>> Path("gantt.svg").stat().st_size > 1000
+    True
+
     Raises:
         UserError: another suffix, or a path that cannot be written to.
 
@@ -55,6 +61,9 @@ def save(figure: Figure | SubFigure, path: str | Path) -> None:
 
 def check_format(path: str | Path) -> str:
     """Return the suffix of a chart's file in small letters.
+
+    >>> check_format("gantt.SVG")
+    '.svg'
 
     Raises:
         UserError: another suffix than ``.png``, ``.svg`` or ``.pdf``.

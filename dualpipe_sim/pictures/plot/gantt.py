@@ -44,6 +44,11 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
 ) -> Axes:
     """Draw a timeline as a Gantt chart.
 
+    >>> from dualpipe_sim import simulate
+    >>> axes = gantt(simulate("figure5").played, ranks=[0, 1], to_s=20)
+    >>> [round(limit) for limit in axes.get_xlim()]
+    [0, 20]
+
     Args:
         timeline: what to draw.
         ax: where to draw it; a new figure of a fitting size if there is none.
@@ -92,6 +97,11 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     theme: ThemeName = "light",
 ) -> Figure:
     """Draw several timelines as Gantt charts below each other, on one time axis.
+
+    >>> from dualpipe_sim import simulate
+    >>> timelines = {name: simulate("figure5", schedule=name).played for name in ("1f1b", "dualpipe")}
+    >>> len(compare_gantt(timelines).axes)
+    2
 
     Args:
         timelines: what to draw, by what each is called.

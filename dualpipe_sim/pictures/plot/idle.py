@@ -25,6 +25,11 @@ _WIDTH_IN = 9.0
 def idle_by_cause(timeline: Timeline, ax: Axes | None = None, *, theme: ThemeName = "light") -> Axes:
     """Draw the idle seconds of each rank by cause, rank 0 on top, with their share of the makespan.
 
+    >>> from dualpipe_sim import simulate
+    >>> axes = idle_by_cause(simulate("figure5").played)
+    >>> axes.get_legend_handles_labels()[1]
+    ['warm_up', 'waiting']
+
     Args:
         timeline: whose idle time.
         ax: where to draw it; a new figure of a fitting size if there is none.

@@ -46,6 +46,11 @@ class _Scale(NamedTuple):
 def activations_over_time(timeline: Timeline, ax: Axes | None = None, *, theme: ThemeName = "light") -> Axes:
     """Draw the activations that each rank holds over time, in those of a whole rank's share of the model.
 
+    >>> from dualpipe_sim import simulate
+    >>> axes = activations_over_time(simulate("figure5").played)
+    >>> axes.get_title(loc="left")
+    "dualpipe: activations of a rank's share of the model in flight"
+
     Raises:
         UserError: another word for ``theme``.
 
@@ -66,6 +71,13 @@ def memory_over_time(
     theme: ThemeName = "light",
 ) -> Axes:
     """Draw what each rank holds over time, stacked by kind, all rows to one scale, with each rank's peak.
+
+    >>> from dualpipe_sim import simulate
+    >>> from dualpipe_sim.analysis.occupancy import bytes_over_time
+    >>> memory = simulate("deepseek_v3_pair").memory
+    >>> axes = memory_over_time(bytes_over_time(memory), memory.makespan_s, limit=memory.gpu_bytes)
+    >>> axes.get_xlabel()
+    'time (s)'
 
     Args:
         occupancies: what each rank holds, rank 0 first, all of the same kinds.

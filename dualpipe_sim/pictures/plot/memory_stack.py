@@ -25,6 +25,11 @@ def memory_stack(
 ) -> Axes:
     """Draw what a rank's memory is used for over time, stacked, its peak marked.
 
+    >>> from dualpipe_sim import simulate
+    >>> axes = memory_stack(simulate("deepseek_v3_pair").memory, rank=0, title="DualPipe")
+    >>> axes.get_title(loc="left").partition(",")[0]
+    'DualPipe: rank 0'
+
     Args:
         memory: the memory of every rank.
         rank: the rank to draw; None for the fullest.

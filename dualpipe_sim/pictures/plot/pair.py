@@ -81,6 +81,11 @@ def pair_figure(
 
     A thick barrier is one where a lane stood still until the other was done; a thin one was passed without waiting.
 
+    >>> from dualpipe_sim import simulate
+    >>> axes = pair_figure(simulate("deepseek_v3_pair").played)
+    >>> axes.get_title(loc="left").partition(":")[0]
+    '(1F1;2B0)OVERLAP_F_B on rank 1'
+
     Args:
         timeline: a timeline at layer level.
         task: the pair, also as text (``(0F7;7B3)OVERLAP_F_B``), or an op that runs alone; None for the middle one of

@@ -47,6 +47,11 @@ def plan_chart(plan: Planned, ax: Axes | None = None, *, theme: ThemeName = "lig
     A line joins those that no other beats in both, and a ring marks the first of the ranking. Candidates that are not
     run since they are surely slower are not there; their number is.
 
+    >>> from dualpipe_sim.plan import plan
+    >>> found = plan("plan_deepseek_v2_lite", settings=["plan={schedules: [1f1b, zb-h1]}"], confirm=0)
+    >>> plan_chart(found).get_xlabel()
+    'peak memory of the fullest rank (GB)'
+
     Raises:
         UserError: nothing fits.
 

@@ -37,6 +37,11 @@ def bubble_heatmap(
 ) -> Axes:
     """Draw the bubble ratio of a sweep's points as a grid of cells; a point that failed is crossed out.
 
+    >>> from dualpipe_sim import sweep
+    >>> axes = bubble_heatmap(sweep("figure5", {"ranks": [4, 8], "micro_batches": [16, 32, 64]}))
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('micro-batches of a step', 'pipeline ranks')
+
     Args:
         rows: rows of a sweep, one for each cell.
         ax: where to draw; a new figure if there is none.
@@ -78,6 +83,11 @@ def bubble_curves(
     """Draw the bubble ratio of a sweep's points against one axis, a curve for each choice of all others that vary.
 
     Points that failed are left out.
+
+    >>> from dualpipe_sim import sweep
+    >>> axes = bubble_curves(sweep("figure5", {"schedules": ["1f1b", "dualpipe"], "micro_batches": [16, 32]}))
+    >>> axes.get_legend_handles_labels()[1]
+    ['1f1b', 'dualpipe']
 
     Args:
         rows: rows of a sweep.

@@ -41,6 +41,11 @@ def bubble_against_activations(runs: Sequence[Compared], ax: Axes | None = None,
 
     Refused runs are left out. A line joins the runs that no other beats in both.
 
+    >>> from dualpipe_sim import compare
+    >>> axes = bubble_against_activations(compare("figure5", compare=["1f1b", "dualpipe"]))
+    >>> axes.get_xlabel()
+    "peak activations (of a rank's share of the model, one micro-batch)"
+
     Raises:
         UserError: no run was done.
 

@@ -39,6 +39,11 @@ Json = dict[str, Any]
 class Run(NamedTuple):
     """One schedule's run, as far as a report shows it.
 
+    >>> from dualpipe_sim import simulate
+    >>> result = simulate("figure5")
+    >>> Run(result.label, result.played).label
+    'dualpipe'
+
     Attributes:
         label: the schedule, with its options.
         timeline: when everything ran.

@@ -26,7 +26,14 @@ _PAGE_COLOURS: dict[ThemeName, dict[str, str]] = {
 
 
 class Page:
-    """A report: ``html`` is the whole page; a notebook shows it where a cell ends in it."""
+    """A report: ``html`` is the whole page; a notebook shows it where a cell ends in it.
+
+    >>> from dualpipe_sim import simulate
+    >>> page = simulate("figure5").report("DualPipe")
+    >>> page.save("report.html")
+    >>> "<title>DualPipe</title>" in page.html
+    True
+    """
 
     def __init__(self, html: str) -> None:
         self.html = html
@@ -52,6 +59,11 @@ class Page:
 def check_suffix(path: str | Path) -> None:
     """Refuse a file's name that does not say that it is a page.
 
+    >>> check_suffix("report.pdf")
+    Traceback (most recent call last):
+        ...
+    dualpipe_sim.errors.UserError: report.pdf: a report is a page; end its name in .html
+
     Raises:
         UserError: another suffix than ``.html``.
 
@@ -62,6 +74,10 @@ def check_suffix(path: str | Path) -> None:
 
 def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first: str = "") -> Page:
     """Return a report of some runs.
+
+    >>> from dualpipe_sim import simulate
+    >>> from dualpipe_sim.pictures.report import Run
+    >>> page([Run("dualpipe", simulate("figure5").played)], title="One run", table="").save("page.html")
 
     Args:
         runs: what to show, in the order of the switch.
