@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from dualpipe_sim.config.cost_section import FromRun, Layers, MeasuredSection, Registered, Uniform
 from dualpipe_sim.config.job import gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.measured import read_measured
 from dualpipe_sim.config.presets import read_preset
 from dualpipe_sim.config.records import read
 from dualpipe_sim.config.registered import registered_costs
-from dualpipe_sim.config.schema import FromRun, Layers, MeasuredSection, Registered, Root, Uniform
+from dualpipe_sim.config.schema import Root
 from dualpipe_sim.costs.compute import Block, Work
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from dualpipe_sim.config.cost_section import is_own
 from dualpipe_sim.config.presets import FOLDERS, presets
 from dualpipe_sim.config.registered import section_of_costs
-from dualpipe_sim.config.schema import Root, is_own
+from dualpipe_sim.config.schema import Root
 from dualpipe_sim.costs.registry import cost_models
 
 Schema: TypeAlias = dict[str, Any]

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.build import build_experiment
+from dualpipe_sim.config.cost_section import HALVES
 from dualpipe_sim.config.presets import with_presets, with_presets_named
 from dualpipe_sim.config.problems import first_problem
-from dualpipe_sim.config.schema import HALVES, Root
+from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.short import SHORT, full_key
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
 from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, quoted

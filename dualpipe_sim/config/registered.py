@@ -11,9 +11,10 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
 
+from dualpipe_sim.config.cost_section import Registered
 from dualpipe_sim.config.job import SECTIONS, gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.records import Record, read_values, section_of, types_of
-from dualpipe_sim.config.schema import Registered, Root
+from dualpipe_sim.config.schema import Root
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.registry import cost_model
 from dualpipe_sim.errors import UserError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
@@ -45,6 +46,17 @@ class Section(BaseModel):
     def _checked(cls, data: object) -> object:
         cls.check_keys(data)
         return data
+
+
+def one_of(*ways: Sequence[str]) -> Callable[[dict[str, Any]], None]:
+    """Return what tells editors that a section needs the keys of one of some ways, beside all others that it needs."""
+
+    def tell(schema: dict[str, Any]) -> None:
+        several = set(chain(*ways))
+        schema["required"] = [key for key in schema["required"] if key not in several]
+        schema["anyOf"] = [{"required": list(way)} for way in ways]
+
+    return tell
 
 
 def or_object(which: type | Callable[[object], bool]) -> WrapValidator:

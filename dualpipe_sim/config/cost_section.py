@@ -1,0 +1,148 @@
+"""The section ``costs:`` of a configuration, by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from dualpipe_sim.config.section import Section, one_of, or_object
+from dualpipe_sim.config.values import CostTime, Flag, Kernels, Seconds, Transfer, TransferCost, halved
+from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.measured import MeasuredCosts
+from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.costs.registry import cost_model, cost_models
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.errors import did_you_mean, plain, quoted
+from dualpipe_sim.records import FieldError
+
+HALVES = ("backward_input", "backward_weight")
+
+
+class Uniform(Section):
+    """Times of one micro-batch through 1/ranks of the model.
+
+    A list has one entry for each 1/ranks of the model's depth, or one for each stage of a pipe.
+    """
+
+    model_config = ConfigDict(json_schema_extra=one_of(["backward"], HALVES))
+
+    kind: Literal["uniform"] = "uniform"
+    forward: CostTime = Field(description="time of a forward")
+    backward: CostTime | None = Field(
+        None, description="time of a full backward, half of it each for the input and for the weights"
+    )
+    backward_input: CostTime = Field(description="time of a backward for the input; or give backward")
+    backward_weight: CostTime = Field(description="time of a backward for the weights; or give backward")
+    overlapped: CostTime | None = Field(None, description="time of an overlapped pair; default: forward + backward")
+    transfer: TransferCost = Field(
+        Transfer(seconds=0.0), description="time of a stage boundary's tensor under way, or its bytes"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _halved(cls, data: object) -> object:
+        """Split a full backward in halves."""
+        if not isinstance(data, Mapping) or data.get("backward") is None:
+            return data
+        given = [key for key in HALVES if key in data]
+        if given:
+            raise ValueError(f"give either backward or {' and '.join(given)}, not both")
+        try:
+            half = halved(data["backward"])
+        except ValueError as error:
+            raise FieldError("costs", "backward", str(error)) from error
+        return {**data, **dict.fromkeys(HALVES, half)}
+
+
+class MeasuredSection(Section):
+    """Times of an MoE layer in overlapped pairs, which stand in for the formulas'.
+
+    A compute phase is the time of its kernels, or that of its GEMMs, attention and other kernels, of which the first
+    two go faster where all SMs compute. An all-to-all is its whole time.
+    """
+
+    attention_forward: Kernels | None = None
+    mlp_forward: Kernels | None = None
+    mlp_input_gradient: Kernels | None = None
+    attention_input_gradient: Kernels | None = None
+    mlp_weight_gradient: Kernels | None = None
+    attention_weight_gradient: Kernels | None = None
+    dispatch_forward: Seconds | None = None
+    combine_forward: Seconds | None = None
+    combine_gradient: Seconds | None = None
+    dispatch_gradient: Seconds | None = None
+
+
+class Layers(Section):
+    """Times that come out of a model's shapes, a GPU's rates and a cluster's links."""
+
+    kind: Literal["layers"]
+    transfer: TransferCost | None = Field(
+        None, description="time of a stage boundary's tensor; default: its bytes over the cluster's links"
+    )
+    measured: MeasuredSection = Field(
+        default_factory=MeasuredSection, description="measured times that stand in for the formulas'"
+    )
+
+
+class FromRun(Section):
+    """Times measured in a run, as `dualpipe-sim calibrate` writes them."""
+
+    kind: Literal["measured"]
+    file: str = Field(description="what `dualpipe-sim calibrate` wrote, named from where the configuration is")
+    transfer: TransferCost | None = Field(
+        None, description="time of a stage boundary's tensor under way, or its bytes; default: the measured time"
+    )
+    launch: Flag = Field(True, description="whether ops take their measured launch overhead too")
+
+
+class Registered(BaseModel):
+    """Costs of a kind that is not the package's own; what else it holds are the fields of the registered class."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+
+
+_OWN = {"uniform": UniformCosts, "layers": LayerCosts, "measured": MeasuredCosts}
+
+
+def is_own(kind: str) -> bool:
+    """Return whether costs of a kind have a section here: they are the package's, and nobody took their place."""
+    return kind in _OWN and cost_model(kind) is _OWN[kind]
+
+
+def _known_kind(value: object) -> object:
+    if isinstance(value, Mapping) and "kind" in value:
+        kind, known = value["kind"], list({**_OWN, **cost_models()})
+        if kind not in known:
+            kinds = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+            raise ValueError(f"kind must be {kinds}, got {quoted(kind)}{did_you_mean(plain(kind), known)}")
+    return value
+
+
+def _tag_of_costs(value: object) -> str:
+    kind = value.get("kind", "uniform") if isinstance(value, Mapping) else getattr(value, "kind", "uniform")
+    return f"[{kind}]" if is_own(kind) else "[registered]"
+
+
+_CostSection = Annotated[
+    Annotated[Uniform, Tag("[uniform]")]
+    | Annotated[Layers, Tag("[layers]")]
+    | Annotated[FromRun, Tag("[measured]")]
+    | Annotated[Registered, Tag("[registered]")],
+    Discriminator(_tag_of_costs),
+    BeforeValidator(_known_kind),
+]
+
+
+def _is_cost_model(value: object) -> bool:
+    return not isinstance(value, (Mapping, type)) and callable(getattr(value, "on", None))
+
+
+if TYPE_CHECKING:
+    CostChoice: TypeAlias = Uniform | Layers | FromRun | Registered | Costs
+else:
+    CostChoice = Annotated[_CostSection, or_object(_is_cost_model)]
