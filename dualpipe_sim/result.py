@@ -241,8 +241,7 @@ class Comparison(Sequence[Result]):
         """Draw all timelines on one time axis; see :func:`dualpipe_sim.pictures.plot.compare_gantt`."""
         from dualpipe_sim.pictures.plot import compare_gantt
 
-        labels = Counter(run.label for run in self.runs)
-        named = {run.label if labels[run.label] == 1 else f"{run.label}, {run.size}": run for run in self.runs}
+        named = dict(zip(_names(self.runs), self.runs, strict=True))
         timelines = {name: run.timeline for name, run in named.items() if run.timeline is not None}
         return compare_gantt(timelines, memories={name: run.memory for name, run in named.items()}, **options)
 
@@ -267,6 +266,15 @@ class Comparison(Sequence[Result]):
 
     def _repr_html_(self) -> str:
         return html_table(self.runs)
+
+
+def _names(runs: Sequence[Result]) -> Iterator[str]:
+    """Yield a name of its own for each run: its label, with its size or even a number where others have that, too."""
+    labels, names = Counter(run.label for run in runs), Counter[str]()
+    for run in runs:
+        name = run.label if labels[run.label] == 1 else f"{run.label}, {run.size}"
+        names[name] += 1
+        yield name if names[name] == 1 else f"{name} ({names[name]})"
 
 
 def refused(choice: Choice, reason: str) -> Result:

@@ -154,3 +154,9 @@ def test_mistakes_read_as_those_of_a_file(arguments: dict[str, Any], message: st
 def test_a_size_that_a_schedule_cannot_do_is_refused_with_the_nearest() -> None:
     with pytest.raises(ScheduleError, match="got 3 ranks and 4 micro-batches; the nearest that work: 2 ranks"):
         simulate(schedule="dualpipe", ranks=3, micro_batches=4)
+
+
+def test_a_chart_has_every_run_even_where_two_have_the_same_name() -> None:
+    runs = compare("figure5", compare=["1f1b", "1f1b", "dualpipe"])
+    titles = [axes.get_title(loc="left") for axes in runs.gantt().axes]
+    assert [title.partition(":")[0] for title in titles] == ["dualpipe", "1f1b, 8 × 20", "1f1b, 8 × 20 (2)"]
