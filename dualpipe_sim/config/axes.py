@@ -81,7 +81,10 @@ def points_of(factors: Sequence[Factor]) -> list[Point]:
             raise ConfigError(f"sweep: {both[0]} is varied twice; let one of grid, zip, list and --over vary it")
         seen |= keys
     points = ({key: value for part in parts for key, value in part.items()} for parts in product(*factors))
-    return list({digest(point): point for point in points}.values())
+    try:
+        return list({digest(point): point for point in points}.values())
+    except RecursionError as error:
+        raise ConfigError("sweep: a value is nested too deeply, perhaps in itself") from error
 
 
 def parse_over(text: str) -> tuple[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dualpipe_sim import UserError
+from dualpipe_sim import ConfigError, UserError
 from dualpipe_sim.config.axes import factors_of, parse_over, points_of, with_axes
 
 
@@ -68,3 +68,9 @@ def test_an_axis_that_cannot_be_read(text: str, said: str) -> None:
     with pytest.raises(UserError) as raised:
         parse_over(text)
     assert str(raised.value).startswith(said)
+
+
+def test_a_value_that_holds_itself_is_refused() -> None:
+    key, values = parse_over("costs.forward=1,&a [*a]")
+    with pytest.raises(ConfigError, match="sweep: a value is nested too deeply, perhaps in itself"):
+        points_of(with_axes((), {key: values}))
