@@ -17,6 +17,7 @@ from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.precision import Precision
+from dualpipe_sim.show import brief, line, sizes
 from dualpipe_sim.units import label_of
 
 Contention: TypeAlias = Literal["none", "fair"]
@@ -41,6 +42,8 @@ class Choice:
     micro_batches: int
     options: Mapping[str, object] = field(default_factory=dict)
     order: Schedule | None = None
+
+    __repr__ = brief
 
     def __str__(self) -> str:
         return label_of(self.name, self.options)
@@ -70,6 +73,8 @@ class Free:
     recompute: tuple[Recompute, ...] = ()
     precision: tuple[Precision, ...] = ()
     communication_sms: tuple[int, ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,11 @@ class Experiment:
     free: Free = Free()
     transfers: Moves = "async"
     gpus_per_rank: int = 1
+
+    def __repr__(self) -> str:
+        size = sizes(self.choice.ranks, self.choice.micro_batches)
+        compared = f"{len(self.compare)} to compare" if self.compare else ""
+        return line(self, self.source, str(self.choice), size, type(self.cost_model).__name__, compared)
 
     def __post_init__(self) -> None:
         if getattr(self.cost_model, "cluster", None) is not None:

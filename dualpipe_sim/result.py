@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from html import escape
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +12,7 @@ from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.plain_data import data_frame, plain_data
+from dualpipe_sim.show import Table, Tabular, line, sizes
 from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ FLOPs over the BF16 peak, causal; the share of all-to-all beside which compute r
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class Result(Tabular):
     """One schedule, run; or refused, with the reason in ``error`` and nothing else.
 
     >>> from dualpipe_sim import simulate
@@ -112,8 +112,15 @@ class Result:
     noise: dict[str, float] | None = None
     error: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
-    timeline: Timeline | None = field(default=None, repr=False)
-    memory: Memory | None = field(default=None, repr=False)
+    timeline: Timeline | None = None
+    memory: Memory | None = None
+
+    def __repr__(self) -> str:
+        size = sizes(self.ranks, self.micro_batches)
+        if self.error is not None:
+            return line(self, self.label, size, f"refused: {self.error}")
+        bubble = f"bubble {format_percent(self.bubble_ratio)}"
+        return line(self, self.label, size, format_seconds(self.makespan_s), bubble)
 
     @property
     def label(self) -> str:
@@ -123,6 +130,10 @@ class Result:
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""
         return {name: plain_data(getattr(self, name)) for name in KEYS} | dict(self.metrics)
+
+    def to_table(self) -> Table:
+        """Return the main numbers in a row, as the table that a run shows itself as."""
+        return Comparison((self,)).to_table()
 
     def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
         """Draw the timeline; see :func:`dualpipe_sim.pictures.plot.gantt`.
@@ -191,16 +202,13 @@ class Result:
             in_narrow_gb(max(self.peak_memory_bytes_by_rank or [0])),
         ]
 
-    def _repr_html_(self) -> str:
-        return html_table([self])
-
 
 KEYS = tuple(one.name for one in fields(Result) if one.name not in ("metrics", "timeline", "memory"))
 """The keys of every run in JSON and in sweeps, before those of registered metrics."""
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison(Sequence[Result]):
+class Comparison(Tabular, Sequence[Result]):
     """Several schedules on the same costs: most micro-batches a second first, refused ones last.
 
     >>> from dualpipe_sim import compare
@@ -237,6 +245,18 @@ class Comparison(Sequence[Result]):
         rows = [run.to_dict() for run in self.runs]
         return data_frame(rows, dict.fromkeys(chain(KEYS, *rows)))
 
+    def to_table(self) -> Table:
+        """Return the main numbers, a row a run, or why it was refused, as the table that this shows itself as."""
+        headings, summaries = summaries_of(self.runs)
+        rows = [
+            [run.label, run.size, *([run.error] if run.error is not None else summary)]
+            for run, summary in zip(self.runs, summaries, strict=True)
+        ]
+        return Table(("schedule", "size", *headings), rows, ("schedule", "size"), notes=_notes(self.runs), of=len(self))
+
+    def __repr__(self) -> str:
+        return line(self, f"of {len(self)}: {', '.join(run.label for run in self.runs)}")
+
     def gantt(self, **options: Any) -> Figure:  # noqa: ANN401 - the plot names and types them
         """Draw all timelines on one time axis; see :func:`dualpipe_sim.pictures.plot.compare_gantt`."""
         from dualpipe_sim.pictures.plot import compare_gantt
@@ -261,11 +281,9 @@ class Comparison(Sequence[Result]):
         """
         from dualpipe_sim.pictures.report import Run, page
 
-        done = [Run(run.label, run.timeline, run.memory) for run in self.runs if run.timeline is not None]
-        return page(done, title=title, table=html_table(self.runs), config=config, first=first)
-
-    def _repr_html_(self) -> str:
-        return html_table(self.runs)
+        named = zip(_names(self.runs), self.runs, strict=True)
+        done = [Run(name, run.timeline, run.memory) for name, run in named if run.timeline is not None]
+        return page(done, title=title, table=self.to_table().html(), config=config, first=first)
 
 
 def _names(runs: Sequence[Result]) -> Iterator[str]:
@@ -287,22 +305,6 @@ def by_throughput(runs: Sequence[Result]) -> Comparison:
     return Comparison(tuple(sorted(runs, key=lambda run: -(run.micro_batches_per_s or 0.0))))
 
 
-def html_table(runs: Sequence[Result]) -> str:
-    """Return runs as an HTML table, one a row."""
-    headings, summaries = summaries_of(runs)
-    rows = [[run.label, run.size, *summary] for run, summary in zip(runs, summaries, strict=True)]
-    return html_rows(("schedule", "size", *headings), rows, [run.error for run in runs])
-
-
-def html_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], errors: Sequence[str | None]) -> str:
-    """Return an HTML table; where a row has an error, that stands in place of the cells that it has not."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(
-        f"<tr>{_html_cells(row, error, len(headings))}</tr>" for row, error in zip(rows, errors, strict=True)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
 def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the headings that fit some runs, and each run's main numbers below them."""
     own = tuple(dict.fromkeys(name for run in runs for name in run.metrics))
@@ -313,6 +315,9 @@ def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str
     return (*headings, *own), [[*summary, *more] for summary, more in zip(summaries, columns, strict=True)]
 
 
-def _html_cells(row: Sequence[str], error: str | None, columns: int) -> str:
-    cells = "".join(f"<td>{escape(text)}</td>" for text in row)
-    return cells if error is None else f'{cells}<td colspan="{columns - len(row)}">{escape(error)}</td>'
+def _notes(runs: Sequence[Result]) -> list[str]:
+    """Return what numbers of these runs must not be read without: what a formula is over, and which do not fit."""
+    over = "* over the span from a rank's first op to its last, as its paper counts"
+    starred = any(run.error is None and (run.theory or {}).get("over") == "span" for run in runs)
+    full = [f"{run.label} {run.memory.verdict()}" for run in runs if run.memory is not None and run.over_memory]
+    return [over] * starred + full

@@ -30,6 +30,7 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.show import Table, Tabular, line
 from dualpipe_sim.units import in_gb
 
 COMPONENTS = (
@@ -41,6 +42,9 @@ COMPONENTS = (
     "activations",
 )
 """What memory is used for, in the order of the columns of :attr:`Memory.size_bytes`."""
+
+HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
+"""What memory's table shows of each rank: ``COMPONENTS``, their sum, and what is left on its GPU."""
 
 _COMMUNICATION, _DEFERRED, _ACTIVATIONS = range(3, 6)
 
@@ -62,7 +66,7 @@ class Excess(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class Memory(Tabular):
     """Bytes on a GPU of every rank, from each moment until the next one of its rank.
 
     >>> from dualpipe_sim import simulate
@@ -85,6 +89,9 @@ class Memory:
     rank: IntArray
     time_s: FloatArray
     size_bytes: IntArray
+
+    def __repr__(self) -> str:
+        return line(self, f"{self.ranks} ranks, {len(self.time_s):,} moments", self.verdict())
 
     @property
     def ranks(self) -> int:
@@ -135,6 +142,14 @@ class Memory:
             raise UserError(f"there is no rank {rank}; ranks are 0 to {self.ranks - 1}")
         begin, end = self._spans[rank]
         return self.time_s[begin:end], self.size_bytes[begin:end]
+
+    def to_table(self) -> Table:
+        """Return what each rank holds at its peak, in GB, as the table that memory shows itself as."""
+        rows = []
+        for rank, moment in enumerate(self.peak_by_rank.tolist()):
+            parts = self.size_bytes[moment].tolist()
+            rows.append([f"{rank}", *map(in_gb, (*parts, sum(parts), self.gpu_bytes - sum(parts)))])
+        return Table(HEADINGS, rows, title="GB at each rank's peak", notes=[self.verdict()])
 
     def to_dict(self) -> dict[str, object]:
         """Return every rank's peak and what it is made of, ready for JSON."""

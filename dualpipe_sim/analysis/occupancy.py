@@ -13,6 +13,7 @@ from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.show import brief
 
 Amounts: TypeAlias = FloatArray | IntArray
 
@@ -31,6 +32,9 @@ class Occupancy(NamedTuple):
 
     at_s: FloatArray
     amounts: Mapping[str, Amounts]
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     @property
     def total(self) -> FloatArray:

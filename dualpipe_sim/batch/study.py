@@ -14,6 +14,7 @@ from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.plain_data import digest
 from dualpipe_sim.plugins import LOADED
+from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Study:
     evaluate: Evaluate
     keys: Sequence[str]
     setting: object
+
+    __repr__ = brief
 
     @cached_property
     def by_name(self) -> Mapping[str, Point]:

@@ -21,6 +21,7 @@ from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.show import brief
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar
@@ -43,6 +44,8 @@ class Optimum:
     makespan_s: float
     bound_s: float
     schedule: Schedule
+
+    __repr__ = brief
 
     @property
     def proved(self) -> bool:

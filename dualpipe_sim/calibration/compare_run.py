@@ -25,6 +25,7 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.messages import input_of
 from dualpipe_sim.order.ops import Kind, Op, Task
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.show import brief
 from dualpipe_sim.simulation import run
 
 PAIR = "pair"
@@ -87,6 +88,8 @@ class RunComparison:
     simulated: Timeline
     measured: Timeline
     steps_s: tuple[float, ...]
+
+    __repr__ = brief
 
     @property
     def makespan_s(self) -> Both:

@@ -16,6 +16,7 @@ from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.messages import Tensor, output_of
 from dualpipe_sim.order.ops import F, Kind
+from dualpipe_sim.show import brief
 
 PairOfStages: TypeAlias = tuple[int, int]
 
@@ -95,6 +96,8 @@ class Calibration:
     warm_up: int
     left_out: Counter[str]
     sources: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def fit(recording: Recording, *, warm_up: int = 1, pipes: int | None = None) -> Calibration:

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from dualpipe_sim.calibration.actions import Action
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.messages import Tensor
+from dualpipe_sim.show import brief
 
 Step: TypeAlias = tuple[int, int]
 """The profiler's number of a step (0 where it gave none), and which of the times that an action ran in it."""
@@ -69,6 +70,8 @@ class Recording:
     kernels_s: dict[tuple[Step, Tensor], dict[str, list[float]]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     origin_ns: int | None = None
+
+    __repr__ = brief
 
     def add_rank(self, rank: int, source: str) -> None:
         """Note where a rank comes from.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from dualpipe_sim.analysis.memory import Memory
     from dualpipe_sim.result import Result
 
-_HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
-
 
 @app.command()
 def memory(
@@ -60,13 +58,9 @@ def _to_dict(result: Result, memory: Memory) -> dict[str, object]:
 
 def _print(result: Result, memory: Memory) -> None:
     from dualpipe_sim.cli.tables import print_table
-    from dualpipe_sim.units import in_gb
 
-    rows = []
-    for rank, moment in enumerate(memory.peak_by_rank.tolist()):
-        parts = memory.size_bytes[moment].tolist()
-        peak_bytes = sum(parts)
-        rows.append([f"{rank}", *map(in_gb, (*parts, peak_bytes, memory.gpu_bytes - peak_bytes))])
-    title = f"{result.label}, {result.size} (ranks × micro-batches): GB at each rank's peak"
-    print_table(_HEADINGS, rows, folds="numbers", title=title)
-    typer.echo(memory.verdict())
+    table = memory.to_table()
+    title = f"{result.label}, {result.size} (ranks × micro-batches): {table.title}"
+    print_table(table.headings, table.rows, folds="numbers", title=title)
+    for note in table.notes:
+        typer.echo(note)

@@ -84,20 +84,13 @@ def _setting(text: str) -> str:
 def _print(found: Plan) -> None:
     """Print the ranking, then how many are ruled out for which reason."""
     from dualpipe_sim.cli.tables import print_table
-    from dualpipe_sim.plan.outcome import HEADINGS, REASONS
-    from dualpipe_sim.units import number_of
 
-    if not found.ranking:
-        typer.echo(found.closest())
-    else:
-        same, table = found.table()
-        typer.echo(number_of(found.gpus, "GPU") + (f"; all: {same}" if same else ""))
-        rows = ([f"{place}", *texts] for place, texts in enumerate(table, start=1))
-        print_table(("", "plan", *HEADINGS), rows, words=("plan",))
-        typer.echo(found.confirmation())
-    typer.echo(f"{number_of(len(found.rows), 'candidate')}, {found.runs} run; ruled out:")
-    for reason, count in found.reasons.items():
-        typer.echo(f"{count:>7} {reason}: {REASONS[reason]}")
+    table = found.to_table()
+    if table.rows:
+        typer.echo(table.title)
+        print_table(table.headings, table.rows, words=table.words)
+    for note in table.notes:
+        typer.echo(note)
 
 
 def _print_why(reason: Why) -> None:

@@ -81,11 +81,8 @@ def print_comparison(comparison: Comparison) -> None:
     done = [run for run in comparison if run.error is None]
     if done:
         _print_runs(done)
-    if any((run.theory or {}).get("over") == "span" for run in done):
-        typer.echo("* over the span from a rank's first op to its last, as its paper counts")
-    for run in done:
-        if run.memory is not None and run.over_memory:
-            typer.echo(f"{run.label} {run.memory.verdict()}")
+    for note in comparison.to_table().notes:
+        typer.echo(note)
     for run in comparison:
         if run.error is not None:
             who = "" if run.error.startswith(run.schedule) else f"{run.label}: "

@@ -20,6 +20,7 @@ from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup
 from dualpipe_sim.precision import BF16_BYTES
+from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class AllToAll:
     kernel: AllToAllKernel
     cluster: Cluster
     group: ExpertGroup
+
+    __repr__ = brief
 
     def exchange(
         self,

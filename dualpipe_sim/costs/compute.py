@@ -14,6 +14,7 @@ from dualpipe_sim.model.architecture import HIGH_PRECISION, LayerKind, Linear, M
 from dualpipe_sim.model.flops import attention_backward_factor, attention_flops, linear_flops
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES, Precision
+from dualpipe_sim.show import brief
 
 Work: TypeAlias = Literal["F", "I", "W"]
 Block: TypeAlias = Literal["attn", "mlp"]
@@ -75,6 +76,8 @@ class Workload:
     sms: int | None = None
     causal: bool = True
     routing_skew: float = 1.0
+
+    __repr__ = brief
 
     @property
     def share_of_sms(self) -> float:

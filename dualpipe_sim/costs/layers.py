@@ -21,6 +21,7 @@ from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.show import brief
 
 
 @register("layers")
@@ -54,6 +55,8 @@ class LayerCosts:
     overlap: Overlap = field(default_factory=Overlap)
     measured: Measured = field(default_factory=Measured)
     transfer_s: float | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         self.gpu.other_costs(self.job.recipe.precision)
@@ -160,6 +163,8 @@ class LayerStageCosts:
 
     costs: LayerCosts
     stage_layers: tuple[StageLayers, ...]
+
+    __repr__ = brief
 
     @property
     def job(self) -> Job:

@@ -23,6 +23,7 @@ from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
 from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.show import brief
 
 
 class OpTime(NamedTuple):
@@ -69,6 +70,8 @@ class MeasuredCosts:
     transfer_s: float | None = 0.0
     transfer_bytes: float = 0.0
     launch: bool = True
+
+    __repr__ = brief
 
     def on(self, placement: Placement) -> MeasuredStageCosts:
         """Return the costs of each stage of a placement."""
@@ -167,6 +170,8 @@ class MeasuredStageCosts:
     gain: float
     transfer_s: float | None
     transfer_bytes: float
+
+    __repr__ = brief
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task as a single phase on the compute lane.

@@ -30,6 +30,7 @@ from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.architecture import LayerKind, Model
 from dualpipe_sim.order.ops import Kind
+from dualpipe_sim.show import brief
 
 Sharing: TypeAlias = Literal["reserved", "on-demand"]
 
@@ -64,6 +65,8 @@ class Measured:
 
     compute: Mapping[tuple[Block, Work], Compute] = field(default_factory=dict)
     alltoall_s: Mapping[AllToAllStep, float] = field(default_factory=dict)
+
+    __repr__ = brief
 
 
 class Part(NamedTuple):
@@ -107,6 +110,8 @@ class Parts:
     alltoall: AllToAll | None
     overlap: Overlap
     measured: Measured
+
+    __repr__ = brief
 
     @cached_property
     def beside(self) -> Workload:

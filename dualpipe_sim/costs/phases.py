@@ -17,6 +17,7 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.show import brief
 
 
 class Flow(NamedTuple):
@@ -66,6 +67,9 @@ class Phase(NamedTuple):
     after: tuple[int, ...] = ()
     flows: tuple[Flow, ...] = ()
     alone_s: float | None = None
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     @property
     def is_whole(self) -> bool:

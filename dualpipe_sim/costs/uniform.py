@@ -14,6 +14,7 @@ from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.show import brief
 
 Cost = float | tuple[float, ...]
 """Seconds for 1/ranks of the model: one number, or one for each 1/ranks of its depth, shallowest first."""
@@ -36,6 +37,9 @@ class UniformTimes(NamedTuple):
     backward_weight: float
     overlapped: float | None
     transfers: bool
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @register("uniform")
@@ -67,6 +71,8 @@ class UniformCosts:
     overlapped: Cost | None = None
     transfer_s: float | None = 0.0
     transfer_bytes: float = 0.0
+
+    __repr__ = brief
 
     def on(self, placement: Placement) -> UniformStageCosts:
         """Return the costs of each stage of a placement.
@@ -121,6 +127,8 @@ class UniformStageCosts:
     overlapped_s: FloatArray | None
     transfer_s: float | None
     transfer_bytes: float
+
+    __repr__ = brief
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task as a single phase on the compute lane."""

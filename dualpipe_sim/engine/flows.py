@@ -19,6 +19,7 @@ from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import TIERS, Place, Topology
+from dualpipe_sim.show import brief
 
 Hop: TypeAlias = tuple[Place, Place]
 
@@ -48,6 +49,8 @@ class Flows:
     latency_s: FloatArray
     links: tuple[Hop, ...]
     capacity_bytes_per_s: FloatArray
+
+    __repr__ = brief
 
 
 def flows_of(graph: TaskGraph, topology: Topology) -> Flows:

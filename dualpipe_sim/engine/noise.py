@@ -16,6 +16,7 @@ from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.lanes import Lane
+from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Noise:
     seed: int = 0
     runs: int = 100
     slow_ranks: Mapping[int, float] = field(default_factory=dict)
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)

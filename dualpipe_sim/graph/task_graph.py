@@ -17,6 +17,7 @@ from dualpipe_sim.costs.phases import Phase, StageCosts
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.show import brief, line, sizes
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -43,6 +44,8 @@ class Transfers:
     size_bytes: FloatArray
     latency_s: FloatArray
 
+    __repr__ = brief
+
     def __len__(self) -> int:
         return len(self.producer)
 
@@ -58,6 +61,9 @@ class Lanes(NamedTuple):
 
     rank: IntArray
     lane: IntArray
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     def and_on(self, lane: Lane, rank: IntArray) -> Lanes:
         """Return these and, behind them, what runs on one lane of some ranks."""
@@ -102,6 +108,11 @@ class TaskGraph:
     edges: IntArray
     shared: Topology | None = None
     rendezvous: bool = False
+
+    def __repr__(self) -> str:
+        size = sizes(self.schedule.ranks, self.schedule.micro_batches)
+        nodes = f"{self.first_transfer:,} phases", f"{len(self.transfers):,} transfers"
+        return line(self, self.schedule.name, size, *nodes, f"{self.edges.shape[1]:,} edges")
 
     @property
     def nodes(self) -> int:

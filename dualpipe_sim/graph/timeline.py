@@ -15,6 +15,8 @@ import numpy as np
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.lanes import Lane
+from dualpipe_sim.show import line, sizes
+from dualpipe_sim.units import format_seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,12 @@ class Timeline:
     start_s: FloatArray
     end_s: FloatArray
     engine: str
+
+    def __repr__(self) -> str:
+        schedule = self.graph.schedule
+        tasks = f"{len(schedule.first_op):,} tasks"
+        size = sizes(schedule.ranks, schedule.micro_batches)
+        return line(self, schedule.name, size, tasks, format_seconds(self.makespan_s), self.engine)
 
     @property
     def ranks(self) -> int:

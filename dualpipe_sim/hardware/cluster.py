@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.show import brief
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -82,6 +83,8 @@ class Cluster:
     infiniband: Link = Link(50e9, 5e-6)
     mapping: tuple[int, ...] | None = None
 
+    __repr__ = brief
+
     def node_of_gpu(self, gpu: int) -> int:
         """Return the node that a GPU is in."""
         return gpu // self.gpus_per_node
@@ -121,6 +124,8 @@ class Topology:
 
     cluster: Cluster
     gpu_of_rank: tuple[int, ...]
+
+    __repr__ = brief
 
     @cached_property
     def network(self) -> nx.DiGraph[Place]:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.records import need_positive
+from dualpipe_sim.show import brief
 
 AllToAllStep: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
 """The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""
@@ -88,6 +89,8 @@ class AllToAllKernel:
     saturating_sms: int
     chunk_s: float
     overlapped: Overlapped | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         need_positive(self, "cluster.alltoall", zero=("launch_s", "chunk_s"))

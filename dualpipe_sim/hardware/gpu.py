@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypeVar
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.precision import Precision
 from dualpipe_sim.records import need_positive
+from dualpipe_sim.show import brief
 
 T = TypeVar("T")
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
@@ -70,6 +71,8 @@ class Gemm:
 
     bf16: GemmRates
     fp8: GemmRates | None = None
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class Other:
     bf16: OtherCosts
     fp8: OtherCosts | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -167,6 +172,8 @@ class Gpu:
     attention: AttentionRates
     other: Other
     kernel_gap: float = 0.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         need_positive(self, "gpu", zero=("kernel_gap",))

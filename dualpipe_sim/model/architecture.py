@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.records import need_positive
+from dualpipe_sim.show import brief
 
 LayerKind: TypeAlias = Literal["dense", "moe"]
 Part: TypeAlias = Literal["attention", "gate", "routed", "shared", "dense", "head", "mtp"]
@@ -218,6 +219,8 @@ class Model:
     dropout: bool = False
     tied_embedding: bool = False
     mtp_depth: int = 0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         need_positive(self, "model", zero=("dense_layers", "mtp_depth"))

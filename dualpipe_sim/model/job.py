@@ -11,6 +11,7 @@ from dualpipe_sim.model.layout import BALANCED, EVEN, LayoutChoice, StageLayers,
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup, expected_distinct, expert_group
 from dualpipe_sim.precision import BF16_BYTES
+from dualpipe_sim.show import brief
 
 Reduction: TypeAlias = Literal["overlapped", "after", "none"]
 
@@ -69,6 +70,8 @@ class Job:
     routing_skew: float = 1.0
     causal: bool = True
     step_end: StepEnd = StepEnd()
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.data_parallel % self.expert_parallel:

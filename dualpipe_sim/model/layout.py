@@ -19,6 +19,7 @@ import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.errors import ScheduleError, UserError, quoted
+from dualpipe_sim.show import brief
 
 EVEN, BALANCED = "even", "balanced"
 
@@ -47,6 +48,8 @@ class StageLayers:
     mtp: int = 0
     head: bool = False
 
+    __repr__ = brief
+
     @property
     def empty(self) -> bool:
         """Whether nothing is here."""
@@ -67,6 +70,8 @@ class DepthTimes:
     layers_s: tuple[float, ...]
     before_s: float = 0.0
     after_s: float = 0.0
+
+    __repr__ = brief
 
 
 @lru_cache(maxsize=1024)

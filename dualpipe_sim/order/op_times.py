@@ -9,6 +9,7 @@ import numpy as np
 from dualpipe_sim.arrays import FloatArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class OpTimes:
     backward_input_s: FloatArray
     backward_weight_s: FloatArray
     transfer_s: float = 0.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         shape = self.forward_s.shape

@@ -10,6 +10,7 @@ import numpy as np
 
 from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.show import line
 
 PlacementName: TypeAlias = Literal["loop", "v", "bidirectional", "explicit"]
 """How the stages of an order from a file lie: ``explicit`` is one pipe, each stage on the rank whose row names it."""
@@ -34,6 +35,10 @@ class Placement:
 
     ranks: int
     pipes: tuple[tuple[int, ...], ...]
+
+    def __repr__(self) -> str:
+        pipes = f"{len(self.pipes)} pipe{'s' * (len(self.pipes) > 1)}"
+        return line(self, f"{self.stages} stages of {pipes} on {self.ranks} ranks")
 
     @property
     def stages(self) -> int:

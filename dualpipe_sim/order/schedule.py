@@ -11,12 +11,14 @@ import numpy as np
 from dualpipe_sim.arrays import BoolArray, IntArray, distinct
 from dualpipe_sim.order.ops import B, Kind, Op, Pair, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.show import SHOWN_ROWS, Table, Tabular, line, sizes
 
 _KINDS = tuple(Kind)  # by number, which is faster than Kind(number)
+_SHOWN_TASKS = 50  # more than fit a line
 
 
 @dataclass(frozen=True, eq=False)
-class Schedule:
+class Schedule(Tabular):
     """The order of ops on every rank, as columns: one row an op, rank after rank, in the order they run.
 
     The two ops of an overlapped pair stand in neighbouring rows, the forward first.
@@ -127,6 +129,23 @@ class Schedule:
         """The tasks of each rank in the order they run."""
         bounds = pairwise(self.first_task_of_rank.tolist())
         return tuple(tuple(self.task(index) for index in range(begin, end)) for begin, end in bounds)
+
+    def to_table(self) -> Table:
+        """Return the order's text form, a row a rank, as the table that a schedule shows itself as."""
+        bounds = list(pairwise(self.first_task_of_rank.tolist()))
+        rows = [
+            [f"{rank}", f"{end - begin:,}", self._written(begin, end)]
+            for rank, (begin, end) in enumerate(bounds[:SHOWN_ROWS])
+        ]
+        title = f"{self.name}, {sizes(self.ranks, self.micro_batches)}"
+        return Table(("rank", "tasks", "order"), rows, ("order",), title, of=len(bounds))
+
+    def _written(self, begin: int, end: int) -> str:
+        shown = min(end, begin + _SHOWN_TASKS)
+        return ",".join(str(self.task(index)) for index in range(begin, shown)) + (",…" if shown < end else "")
+
+    def __repr__(self) -> str:
+        return line(self, self.name, sizes(self.ranks, self.micro_batches), f"{len(self.first_op):,} tasks")
 
     def __eq__(self, other: object) -> bool:
         """Two schedules are equal where placement and order are; the name does not count."""

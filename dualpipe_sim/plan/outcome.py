@@ -11,14 +11,15 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.plain_data import data_frame, plain_data
 from dualpipe_sim.plan.space import Candidate
-from dualpipe_sim.units import format_number, format_percent, format_seconds, in_gb
+from dualpipe_sim.show import Table, Tabular, line
+from dualpipe_sim.units import format_number, format_percent, format_seconds, in_gb, number_of
 
 if TYPE_CHECKING:
     from dualpipe_sim.plain_data import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Tabular):
     """The outcome of a search.
 
     >>> from dualpipe_sim.plan import plan
@@ -95,8 +96,24 @@ class Plan:
         surely = "surely the fastest" if self.certain else "another may be faster"
         return f"{confirmed} confirmed with links shared (*), where the first is {surely} of all candidates"
 
-    def table(self) -> tuple[str, list[list[str]]]:
-        """Return what all in the ranking have in common, and for each, as text, what it has not, then ``HEADINGS``."""
+    def to_table(self) -> Table:
+        """Return the ranking, and below it why the others are not in it, as the table that a plan shows itself as.
+
+        What all in the ranking have in common stands above it.
+        """
+        shared, rows = self._ranking_in_words() if self.ranking else ("", [])
+        title = number_of(self.gpus, "GPU") + (f"; all: {shared}" if shared else "")
+        headings = ("", "plan", *HEADINGS) if rows else ()
+        found = self.confirmation() if rows else self.closest()
+        counts = [f"{count:>7} {reason}: {REASONS[reason]}" for reason, count in self.reasons.items()]
+        notes = [found, f"{number_of(len(self.rows), 'candidate')}, {self.runs} run; ruled out:", *counts]
+        return Table(headings, [[f"{place}", *row] for place, row in enumerate(rows, 1)], ("plan",), title, notes)
+
+    def __repr__(self) -> str:
+        first = f"first: {describe(self.candidates[self.ranking[0]])}" if self.ranking else "nothing fits"
+        return line(self, f"of {self.gpus:,} GPUs", f"{len(self.rows):,} candidates", f"{self.runs:,} run", first)
+
+    def _ranking_in_words(self) -> tuple[str, list[list[str]]]:
         said = [dict(_words(self.candidates[place])) for place in self.ranking]
         shared = [key for key in said[0] if len({one[key] for one in said}) == 1 and len(said) > 1]
         rest = [key for key in said[0] if key not in shared]

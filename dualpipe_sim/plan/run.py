@@ -10,6 +10,7 @@ import numpy as np
 from dualpipe_sim.experiment import Contention, Experiment
 from dualpipe_sim.plan.space import Candidate, experiment_at, gpus_of
 from dualpipe_sim.result import Result
+from dualpipe_sim.show import brief
 from dualpipe_sim.simulation import run_or_refuse
 
 COLUMNS = (
@@ -39,6 +40,8 @@ class RunCandidate:
 
     experiment: Experiment
     contention: Contention = "none"
+
+    __repr__ = brief
 
     def __call__(self, point: Mapping[str, object]) -> dict[str, object]:
         """Return a candidate's row, or the ``error`` that it has no other."""

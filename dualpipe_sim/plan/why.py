@@ -18,6 +18,7 @@ from dualpipe_sim.plan.outcome import Plan, describe
 from dualpipe_sim.plan.run import row_of
 from dualpipe_sim.plan.space import experiment_at, layer_costs
 from dualpipe_sim.result import Result
+from dualpipe_sim.show import brief
 from dualpipe_sim.simulation import lower_choice, run_or_refuse
 
 MORE = 1.1
@@ -68,6 +69,8 @@ class Why:
     slowest_stage: dict[str, float]
     critical_s: dict[str, float]
     changes: list[Change]
+
+    __repr__ = brief
 
     @property
     def binding(self) -> str:

@@ -18,6 +18,7 @@ from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.registry import Registry
 from dualpipe_sim.schedules.options import describe, fitted, options_of, parse, taken_by
+from dualpipe_sim.show import brief
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 
@@ -62,6 +63,8 @@ class ScheduleSpec:
     place: Callable[..., Placement] | None = None
     tries: Mapping[str, Sequence[object]] = field(default_factory=dict)
     within: Callable[[float], Mapping[str, object]] = _no_options
+
+    __repr__ = brief
 
     @property
     def source(self) -> str:

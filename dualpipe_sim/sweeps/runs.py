@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from dualpipe_sim.batch.points import Progress
 from dualpipe_sim.errors import ConfigError
+from dualpipe_sim.show import brief
 from dualpipe_sim.sweeps.table import SweepTable
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class RunAt:
     base: Mapping[str, object]
     source: str
     metrics: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def __call__(self, point: Mapping[str, object]) -> dict[str, object]:
         """Return the keys of the run at a point; of one that cannot be, ``error`` says why."""

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 from dualpipe_sim.batch.points import POINT, Row
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.plain_data import data_frame, plain_data
+from dualpipe_sim.show import SHOWN_ROWS, Table, Tabular, line
 
 if TYPE_CHECKING:
     from dualpipe_sim.plain_data import DataFrame
     from dualpipe_sim.result import Result
 
-_SHOWN = 20
-
 
 @dataclass(frozen=True, eq=False)
-class SweepTable(Sequence[Row]):
+class SweepTable(Tabular, Sequence[Row]):
     """Rows, one a point: the values of the axes, the keys of a run, and the point's name.
 
     >>> from dualpipe_sim import sweep
@@ -89,14 +88,19 @@ class SweepTable(Sequence[Row]):
             [*ours, *its] for ours, its in zip(words, numbers, strict=True)
         ]
 
-    def _repr_html_(self) -> str:
-        from dualpipe_sim.result import html_rows
-
-        shown = SweepTable(self.rows[:_SHOWN])
+    def to_table(self) -> Table:
+        """Return the first rows of :meth:`summary`, or why there is none, as the table that this shows itself as."""
+        shown = SweepTable(self.rows[:SHOWN_ROWS])
         headings, texts = shown.summary()
-        table = html_rows(headings, texts, [None if row["error"] is None else str(row["error"]) for row in shown])
-        more = f"<p>{len(self)} rows, the first {_SHOWN} shown</p>" if len(self) > _SHOWN else ""
-        return table + more
+        rows = [
+            text if row["error"] is None else [*text, str(row["error"])] for text, row in zip(texts, shown, strict=True)
+        ]
+        words = headings[: headings.index("size") + 1]
+        return Table(headings, rows, words, of=len(self))
+
+    def __repr__(self) -> str:
+        failed = sum(row.get("error") is not None for row in self.rows)
+        return line(self, f"{len(self):,} rows, {len(self.columns)} columns", f"{failed:,} failed" if failed else "")
 
 
 def _short(keys: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.palette import fill
 from dualpipe_sim.pictures.report.gaps import waits_of
+from dualpipe_sim.show import brief
 
 _TICKS = 2**30
 _ALIGNED = 4
@@ -54,6 +55,9 @@ class Run(NamedTuple):
     label: str
     timeline: Timeline
     memory: Memory | None = None
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def run_data(run: Run) -> Json:

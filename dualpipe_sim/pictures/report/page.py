@@ -13,6 +13,7 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.files import written_whole
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, THEMES, CauseStyle, Theme, ThemeName
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
+from dualpipe_sim.show import line
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("decode.js", "draw.js", "charts.js", "tip.js", "viewer.js")
@@ -37,6 +38,9 @@ class Page:
 
     def __init__(self, html: str) -> None:
         self.html = html
+
+    def __repr__(self) -> str:
+        return line(self, f"{len(self.html):,} characters")
 
     def save(self, path: str | Path) -> None:
         """Write the page to a file, whole or not at all.

@@ -1,0 +1,202 @@
+"""How objects show themselves: a line as their ``repr``, a table that fits the terminal, the same table as HTML."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from html import escape
+from itertools import zip_longest
+from reprlib import Repr
+from typing import Any
+
+_LONGEST_LINE = 240
+_LONGEST_CELL = 200
+_NARROWEST = 12
+"""Characters that a column of words has at least."""
+
+SHOWN_ROWS = 20
+"""Rows that a table shows, however many there are."""
+
+
+class _Short(Repr):
+    """Looks at the beginning of a value only; of an array it says what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxtuple = self.maxlist = self.maxdict = self.maxset = self.maxfrozenset = 3
+        self.maxstring = self.maxother = 60
+
+    def repr_ndarray(self, array: Any, _level: int) -> str:  # noqa: ANN401 - the ground knows no numpy
+        return f"<{array.dtype} {' × '.join(map(str, array.shape))}>"
+
+
+_SHORT = _Short()
+
+
+def line(thing: object, *words: str) -> str:
+    """Return a ``repr`` that says what a thing is and no more: its class and some words, none of them empty.
+
+    >>> line(ValueError(), "1f1b", "", "4 ranks")
+    '<ValueError 1f1b, 4 ranks>'
+    """
+    said = " ".join(", ".join(filter(None, words)).split())
+    return f"<{type(thing).__name__} {cut(said, _LONGEST_LINE)}>"
+
+
+def brief(thing: object) -> str:
+    """Return the ``repr`` of a dataclass or named tuple, its values cut short, and as many fields as fit a line."""
+    names = [one.name for one in fields(thing) if one.repr] if is_dataclass(thing) else thing._fields  # type: ignore[attr-defined]
+    said = f"{type(thing).__name__}("
+    for place, name in enumerate(names):
+        value = f"{', ' if place else ''}{name}={_SHORT.repr(getattr(thing, name))}"
+        if len(said) + len(value) > _LONGEST_LINE:
+            return f"{said}, …)"
+        said += value
+    return f"{said})"
+
+
+def sizes(ranks: int, micro_batches: int) -> str:
+    """Return the sizes of a schedule in words.
+
+    >>> sizes(16, 120)
+    '16 ranks × 120 micro-batches'
+    """
+    return f"{ranks} ranks × {micro_batches} micro-batches"
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text, cut short with "…" where it is longer.
+
+    >>> cut("interleaved", 6)
+    'inter…'
+    """
+    return text if len(text) <= longest else f"{text[: max(longest - 1, 0)]}…"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts in rows, to be written for a terminal or for a browser.
+
+    Attributes:
+        headings: what stands above the columns.
+        rows: the cells; in a row with fewer than there are columns, the last cell reaches to the end.
+        words: the headings of columns of words, which stand at the left and give way; all others hold numbers.
+        title: what stands above.
+        notes: sentences that stand below.
+        of: how many rows there are, where ``rows`` are the first of more.
+
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Collection[str] = ()
+    title: str = ""
+    notes: Sequence[str] = ()
+    of: int = 0
+
+    def text(self, width: int) -> str:
+        """Return the table with no line longer than ``width``; below it stands what was left out.
+
+        >>> print(Table(["schedule", "makespan", "bubble"], [["1f1b", "66 s", "9.1%"]], ["schedule"]).text(20))
+        schedule  makespan
+        ────────  ────────
+        1f1b          66 s
+        … 1 more column:
+        bubble
+        """
+        gap, widths = self._fitting(width)
+        rows = [self.headings, ["─" * one for one in widths] + [""] * (len(self.headings) - len(widths)), *self._shown]
+        lines = [line for row in rows for line in self._lines(row, widths, gap, width)] if self.headings else []
+        return "\n".join([*_wrapped(self.title, width), *lines, *self._below(width, len(widths))])
+
+    def html(self) -> str:
+        """Return the table as HTML, every text escaped."""
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in self.headings)
+        body = "".join(f"<tr>{self._html_cells(row)}</tr>" for row in self._shown)
+        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
+        below = "".join(f"<p>{escape(note)}</p>" for note in (*self._left_out, *self.notes))
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+
+    @property
+    def _shown(self) -> Sequence[Sequence[str]]:
+        return self.rows[:SHOWN_ROWS]
+
+    @property
+    def _left_out(self) -> list[str]:
+        rows, shown = max(self.of, len(self.rows)), len(self._shown)
+        return [f"{rows:,} rows, the first {shown} shown"] if rows > shown else []
+
+    def _reaches(self, row: Sequence[str]) -> bool:
+        return len(row) < len(self.headings)
+
+    def _fitting(self, width: int) -> tuple[int, list[int]]:
+        """Return the space between columns, and the widths of as many columns as fit."""
+        whole = [self._whole_width(column) for column in range(len(self.headings))]
+        for count in range(len(whole), 1, -1):
+            for gap, least in ((2, width), (1, width), (1, _NARROWEST)):
+                widths, excess = whole[:count], sum(whole[:count]) + gap * (count - 1) - width
+                for column in sorted(self._word_columns(count), key=lambda column: -whole[column]):
+                    less = max(0, min(excess, widths[column] - least))
+                    widths[column] -= less
+                    excess -= less
+                if excess <= 0:
+                    return gap, widths
+        return 1, [min(one, width) for one in whole[:1]]
+
+    def _word_columns(self, count: int) -> list[int]:
+        return [column for column in range(count) if self.headings[column] in self.words]
+
+    def _whole_width(self, column: int) -> int:
+        cells = (row[column] for row in self._shown if column < len(row) - self._reaches(row))
+        return max(1, *map(len, (self.headings[column], *cells)))
+
+    def _lines(self, row: Sequence[str], widths: Sequence[int], gap: int, width: int) -> Iterator[str]:
+        """Yield the lines of a row: cells of words go on in the next line, other cells are cut."""
+        own, reaching = list(widths[: len(row)]), self._reaches(row)
+        if reaching:
+            own[len(row) - 1 :] = [width - sum(own[: len(row) - 1]) - gap * (len(row) - 1)]
+            if len(own) < len(row) or own[-1] < _NARROWEST:  # no place beside the others
+                yield from _wrapped(", ".join(row), width)
+                return
+        aligned = ["<" if heading in self.words else ">" for heading in self.headings]
+        aligned[len(row) - reaching :] = ["<"] * reaching
+        cells = [_wrapped(cell, one) or [""] for cell, one in zip(row, own, strict=False)]
+        for parts in zip_longest(*cells, fillvalue=""):
+            texts = (f"{cut(part, one):{side}{one}}" for part, one, side in zip(parts, own, aligned, strict=False))
+            yield (" " * gap).join(texts).rstrip()
+
+    def _below(self, width: int, columns: int) -> list[str]:
+        hidden = self.headings[columns:]
+        more = [f"… {len(hidden)} more column{'s' * (len(hidden) > 1)}: {', '.join(hidden)}"] if hidden else []
+        rows = [f"… {text}" for text in self._left_out]
+        return [part for note in (*rows, *more, *self.notes) for part in _wrapped(note, width)]
+
+    def _html_cells(self, row: Sequence[str]) -> str:
+        last = len(row) - 1
+        cells = (f"<td>{escape(cut(text, _LONGEST_CELL))}</td>" for text in row[: last + (not self._reaches(row))])
+        reaching = f'<td colspan="{len(self.headings) - last}">{escape(row[-1])}</td>' if self._reaches(row) else ""
+        return "".join(cells) + reaching
+
+
+class Tabular(ABC):
+    """What shows itself as a table: on a terminal where it is printed, in a notebook as HTML."""
+
+    @abstractmethod
+    def to_table(self) -> Table:
+        """Return the table that this shows itself as."""
+
+    def __str__(self) -> str:
+        return self.to_table().text(shutil.get_terminal_size().columns)
+
+    def _repr_html_(self) -> str:
+        return self.to_table().html()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines; a word that is longer than a line is cut."""
+    parts = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return [cut(part, width) for part in parts]
