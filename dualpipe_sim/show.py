@@ -13,7 +13,8 @@ from reprlib import Repr
 from typing import Any
 
 _LONGEST_LINE = 240
-_LONGEST_CELL = 200
+_LONGEST_CELL = 120
+_LEFT = ' style="text-align: left"'
 _NARROWEST = 12
 """Characters that a column of words has at least."""
 
@@ -115,11 +116,12 @@ class Table:
 
     def html(self) -> str:
         """Return the table as HTML, every text escaped."""
-        head = "".join(f"<th>{escape(heading)}</th>" for heading in self.headings)
+        head = "".join(f"<th{self._side(heading)}>{escape(heading)}</th>" for heading in self.headings)
         body = "".join(f"<tr>{self._html_cells(row)}</tr>" for row in self._shown)
-        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
-        below = "".join(f"<p>{escape(note)}</p>" for note in (*self._left_out, *self.notes))
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+        caption = f"<caption{_LEFT}>{escape(self.title)}</caption>" if self.title else ""
+        below = "<br>".join(map(escape, (*self._left_out, *self.notes)))
+        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{table}<p>{below}</p>" if below else table
 
     @property
     def _shown(self) -> Sequence[Sequence[str]]:
@@ -176,10 +178,18 @@ class Table:
         return [part for note in (*rows, *more, *self.notes) for part in _wrapped(note, width)]
 
     def _html_cells(self, row: Sequence[str]) -> str:
-        last = len(row) - 1
-        cells = (f"<td>{escape(cut(text, _LONGEST_CELL))}</td>" for text in row[: last + (not self._reaches(row))])
-        reaching = f'<td colspan="{len(self.headings) - last}">{escape(row[-1])}</td>' if self._reaches(row) else ""
-        return "".join(cells) + reaching
+        whole = row[:-1] if self._reaches(row) else row
+        cells = (
+            f"<td{self._side(heading)}>{escape(cut(text, _LONGEST_CELL))}</td>"
+            for heading, text in zip(self.headings, whole, strict=False)
+        )
+        reaching = (
+            f'<td colspan="{len(self.headings) - len(whole)}"{_LEFT}>{escape(text)}</td>' for text in row[len(whole) :]
+        )
+        return "".join((*cells, *reaching))
+
+    def _side(self, heading: str) -> str:
+        return _LEFT if heading in self.words else ""
 
 
 class Tabular(ABC):

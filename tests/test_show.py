@@ -212,7 +212,7 @@ def test_no_line_of_any_table_is_too_long(
 def test_html_of_any_object_is_a_table(tabular: Tabular) -> None:
     html = tabular._repr_html_()
     assert html.startswith("<table>")
-    assert "<td>" in html
+    assert html.count("<tr>") > 1
     assert len(html) < 20_000
 
 

@@ -54,7 +54,7 @@ def test_a_worker_process_that_lacks_it_says_so(unit_config: dict[str, object]) 
 def test_a_refusal_reaches_below_its_heading(unit_config: dict[str, object]) -> None:
     register("idle_s")(idle_s)
     page = compare(unit_config, compare=["1f1b", "chimera"], micro_batches=3)._repr_html_()
-    columns = page.count("<th>")
+    columns = page.count("</th>")
     assert f'colspan="{columns - 2}"' in page  # all but name and size
 
 
