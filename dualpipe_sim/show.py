@@ -207,6 +207,7 @@ class Tabular(ABC):
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines; a word that is longer than a line is cut."""
-    parts = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    """Return a text in lines; a word that is longer than a line is parted at a hyphen, or cut."""
+    long = any(len(word) > width for word in text.split())
+    parts = textwrap.wrap(text, width, break_on_hyphens=long, break_long_words=False)
     return [cut(part, width) for part in parts]

@@ -11,6 +11,7 @@ from dualpipe_sim.batch.points import POINT, Row
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.plain_data import data_frame, plain_data
 from dualpipe_sim.show import SHOWN_ROWS, Table, Tabular, line
+from dualpipe_sim.units import number_of
 
 if TYPE_CHECKING:
     from dualpipe_sim.plain_data import DataFrame
@@ -100,7 +101,12 @@ class SweepTable(Tabular, Sequence[Row]):
 
     def __repr__(self) -> str:
         failed = sum(row.get("error") is not None for row in self.rows)
-        return line(self, f"{len(self):,} rows, {len(self.columns)} columns", f"{failed:,} failed" if failed else "")
+        return line(
+            self,
+            number_of(len(self), "row"),
+            number_of(len(self.columns), "column"),
+            f"{failed:,} failed" if failed else "",
+        )
 
 
 def _short(keys: list[str]) -> list[str]:
