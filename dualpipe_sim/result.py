@@ -129,7 +129,8 @@ class Result(Tabular):
 
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""
-        return {name: plain_data(getattr(self, name)) for name in KEYS} | dict(self.metrics)
+        plain = {name: getattr(self, name) for name in KEYS}
+        return {**plain, "options": plain_data(self.options), **self.metrics}
 
     def to_table(self) -> Table:
         """Return the main numbers in a row, as the table that a run shows itself as."""

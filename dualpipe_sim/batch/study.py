@@ -40,9 +40,8 @@ class Study:
     def by_name(self) -> Mapping[str, Point]:
         """The points by their names: digests of the point, the setting and the plugins, the same on every machine."""
         on = [self.setting, *sorted(LOADED.values())]
-        return {
-            f"p{digest([*on, point])}": point for point in self.points
-        }  # a letter first: no reader takes it for a number
+        # a letter first: no reader takes it for a number
+        return {f"p{digest([*on, point])}": point for point in self.points}
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from typing import Annotated, TextIO
 import typer
 
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.plugins import blamed, load_plugin
 
 app = typer.Typer(
     name="dualpipe-sim",
@@ -49,8 +48,11 @@ def options(
     ] = None,
 ) -> None:
     """Take the options that belong to no command."""
-    for file in plugins or ():
-        load_plugin(file)
+    if plugins:
+        from dualpipe_sim.plugins import load_plugin
+
+        for file in plugins:
+            load_plugin(file)
 
 
 def main() -> None:
@@ -68,6 +70,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        from dualpipe_sim.plugins import blamed
+
         fault = blamed(error)
         if fault is None:
             raise
