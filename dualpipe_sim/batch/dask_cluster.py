@@ -34,7 +34,7 @@ def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
         pool = client.get_executor(pure=False)  # type: ignore[no-untyped-call]
         for task, future in as_they_end(pool, deque(enumerate(points)), evaluate, _WINDOW):
             again = partial(pool.submit, attempt, evaluate, task[1])
-            row = _row(future, again, address)
+            row = row_of(future, again, address)
             if row is None:
                 suspects.append(task)
             else:
@@ -42,7 +42,7 @@ def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
         # Workers hold a few points at once, so some of these only stood beside the one that killed them.
         for place, point in suspects:
             again = partial(pool.submit, attempt, evaluate, point)
-            row = _row(again(), again, address) if len(suspects) > 1 else None
+            row = row_of(again(), again, address) if len(suspects) > 1 else None
             yield place, row or {"error": _DIED}
 
 
@@ -78,7 +78,7 @@ def _check_versions(client: Client) -> None:
             raise UserError(f"the Dask {which} {said}; install {here}, the version here, on all of the cluster")
 
 
-def _row(future: Future[Row], again: Callable[[], Future[Row]], address: str) -> Row | None:
+def row_of(future: Future[Row], again: Callable[[], Future[Row]], address: str) -> Row | None:
     """Return what came of a point; None where Dask gave it up because the workers that had it died."""
     from distributed import KilledWorker
 
@@ -89,7 +89,7 @@ def _row(future: Future[Row], again: Callable[[], Future[Row]], address: str) ->
     except (TypeError, ValueError):
         # No error of the point's, which would be a row: a worker died between its row's arrival and Dask's look at the
         # point's state, and Dask took the row apart as if it were an error.
-        return _row(again(), again, address)
+        return row_of(again(), again, address)
     except CancelledError as error:
         raise UserError(f"the connection to the Dask scheduler at {address} is lost") from error
     except ImportError as error:

@@ -116,7 +116,7 @@ def test_a_row_that_dask_takes_for_an_error_is_fetched_again() -> None:
     taken_for_an_error.set_exception(ValueError("too many values to unpack (expected 3)"))
     fetched: Future[Row] = Future()
     fetched.set_result({"made": 1})
-    assert dask_cluster._row(taken_for_an_error, lambda: fetched, "tcp://nowhere:1") == {"made": 1}
+    assert dask_cluster.row_of(taken_for_an_error, lambda: fetched, "tcp://nowhere:1") == {"made": 1}
 
 
 def test_what_a_killed_worker_had_is_done_by_the_other(cluster: Cluster, evaluate: Evaluate) -> None:

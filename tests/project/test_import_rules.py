@@ -1,8 +1,13 @@
-"""The import rules catch what they are there for: each is broken on purpose in a copy of the package."""
+"""The import rules catch what they are there for: each is broken on purpose in a copy of the package.
 
+And nobody uses a private name of another module.
+"""
+
+import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,3 +71,39 @@ def broken(home: Path) -> str:
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     return " ".join(done.stdout.split())
+
+
+def private_names(code: str) -> Iterator[str]:
+    """The private names of the package's modules that some other code uses: imported, or as attributes of these."""
+    tree = ast.parse(code)
+    imported = {
+        (one.asname or one.name).partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for one in node.names
+        if getattr(node, "module", one.name or "").startswith("dualpipe_sim")
+    }
+    yield from (name for name in imported if is_private(name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner: ast.AST = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            if isinstance(owner, ast.Name) and owner.id in imported:
+                yield ast.unparse(node)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in ("_asdict", "_fields", "_replace")
+
+
+def test_nobody_uses_a_private_name_of_another_module() -> None:
+    folders = ("dualpipe_sim", "tests", "benchmarks", "validation")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    used = {str(file): list(private_names(file.read_text(encoding="utf-8"))) for file in files}
+    assert {file: names for file, names in used.items() if names} == {}
+
+
+def test_private_names_are_found() -> None:
+    code = "from dualpipe_sim.units import _NUMBER\nfrom dualpipe_sim import units as u\nu._NUMBER.match('')"
+    assert list(private_names(code)) == ["_NUMBER", "u._NUMBER"]
