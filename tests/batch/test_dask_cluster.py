@@ -183,3 +183,21 @@ def test_workers_with_another_version_are_refused(
 def test_no_scheduler_at_the_address() -> None:
     with pytest.raises(UserError, match=r"^no Dask scheduler answers at tcp:/127.0.0.1:1; is it like tcp://host:8786"):
         sweep(CONFIG, OVER, dask="tcp:/127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("registries")
+def test_workers_run_the_plugins_that_a_configuration_names(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dualpipe_sim import analysis, build, schedules\n"
+        "@schedules.register('mine')\n"
+        "def mine(ranks: int, micro_batches: int):\n"
+        "    return build('gpipe', ranks, micro_batches)\n"
+        "@analysis.register('doubled_s')\n"
+        "def doubled_s(result):\n"
+        "    return 2 * result.makespan_s\n"
+    )
+    config = {**CONFIG, "schedule": "mine", "plugins": [tmp_path / "mine.py"]}
+    cluster.start_workers(1)
+    table = sweep(config, {"micro_batches": [8, 16]}, dask=cluster.address)
+    # by hand: a round of F, I and W of 1 s each for every micro-batch and the 3 of the fill
+    assert [(row["makespan_s"], row["doubled_s"]) for row in table] == [(33.0, 66.0), (57.0, 114.0)]
