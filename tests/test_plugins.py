@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,3 +152,22 @@ def test_a_fault_in_a_plugin_is_one_line_with_its_place(command_line: CommandLin
 def test_what_is_wrong_with_plugins_names_their_place(config: Path, plugins: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_experiment(config, settings=[f"plugins={plugins}"])
+
+
+def test_an_installed_package_brings_its_own_and_a_broken_one_is_a_line(
+    process: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both as pip leaves them: a module, and a folder that names it as an entry point."""
+    about = tmp_path / "theirs-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[dualpipe_sim.schedules]\ntwo-waves = theirs\nbroken = nowhere\n")
+    (tmp_path / "theirs.py").write_text(PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]))
+    done = process("schedule", "two-waves", "--ranks", "1", "--micro-batches", "2")
+    assert (done.returncode, done.stdout) == (0, "0F0,0F1,0B0,0B1\n")
+    assert done.stderr == (
+        "dualpipe-sim: entry point 'broken = nowhere' of dualpipe_sim.schedules does not load: "
+        "ModuleNotFoundError: No module named 'nowhere'\n"
+    )
+    assert process("schedule", "1f1b", "--ranks", "1", "--micro-batches", "1").stderr == ""
