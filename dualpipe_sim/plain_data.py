@@ -36,8 +36,8 @@ def plain_data(value: object) -> object:
         return str(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
-    held = _held(value)
-    return {type(value).__qualname__: plain_data(held)} if held else str(value)
+    own = _own_values(value)
+    return {type(value).__qualname__: plain_data(own)} if own else str(value)
 
 
 def digest(value: object) -> str:
@@ -64,7 +64,7 @@ def data_frame(rows: Sequence[Mapping[str, object]], columns: Iterable[str]) -> 
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
-def _held(value: object) -> Mapping[str, object]:
+def _own_values(value: object) -> Mapping[str, object]:
     """Return an object's own values by name; none of functions and of what is not made of such."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}

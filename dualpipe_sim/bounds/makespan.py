@@ -299,12 +299,12 @@ def _memory_bound_s(
     (``turn_s``). Activations x seconds, summed over all micro-batches, are an area, and below the limit it needs so
     much time: 8 micro-batches that each hold 1 activation for 6 s need 48 / 4 = 12 s where 4 activations fit.
     """
-    kept, most = limit.activations[stages], float(limit.most[rank])
-    if kept.max() > most:
+    activations, most = limit.activations[stages], float(limit.most[rank])
+    if activations.max() > most:
         return inf
     turn_s = (reached.backward_s - reached.forward_s)[stages]
     turn_s = turn_s + least.backward_s[stages] if limit.from_start else turn_s - least.forward_s[stages]
-    filled = float((micro_batches[stages] * kept * np.maximum(turn_s, 0.0)).sum())
+    filled = float((micro_batches[stages] * activations * np.maximum(turn_s, 0.0)).sum())
     return filled / most if filled else 0.0
 
 

@@ -42,10 +42,10 @@ def stage_bytes(costs: JobStageCosts, state: IntArray) -> StageBytes:
         names: list[int | str] = [*stage.layers, *range(model.layers, model.layers + stage.mtp)]
         names += ["embedding"] * stage.embedding
         names += (["head", "mtp head"] if model.mtp_depth else ["head"]) * stage.head
-        kept = [units[name] for name in names]
-        activations, deferred = (sum(getattr(one, key) for one in kept) for key in UnitBytes._fields[:2])
+        of_stage = [units[name] for name in names]
+        activations, deferred = (sum(getattr(one, key) for one in of_stage) for key in UnitBytes._fields[:2])
         # The logits of the head and of multi-token prediction are there one after the other, so the most counts.
-        rows.append((activations, deferred, max((one.while_forward for one in kept), default=0)))
+        rows.append((activations, deferred, max((one.while_forward for one in of_stage), default=0)))
     return StageBytes(state, *np.array(rows, dtype=np.int64).T)
 
 
@@ -57,8 +57,9 @@ def least_memory_bytes(schedule: Schedule, of_stage: StageBytes) -> IntArray:
     0F0, 0F1, 0B0, 0B1 leave 10, 20, 10, 0: at least 20.
     """
     kind, stage = schedule.kind, schedule.stage
-    kept, deferred = of_stage.activations[stage], of_stage.deferred[stage]
-    change = np.select([kind == F, kind == B, kind == I, kind == W], [kept, -kept, deferred - kept, -deferred])
+    activations, deferred = of_stage.activations[stage], of_stage.deferred[stage]
+    changes = [activations, -activations, deferred - activations, -deferred]
+    change = np.select([kind == F, kind == B, kind == I, kind == W], changes)
     # Ranks begin and end with nothing, so the running sum may pass from one to the next.
     after_op = np.cumsum(change)
     # Between the two ops of a pair nothing is sure, so only the last op of each task counts.

@@ -49,6 +49,6 @@ def interruptible(output: str | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = f"{output} keeps the rows so far; --resume goes on" if output else "with -o FILE, --resume could go on"
-        typer.echo(f"dualpipe-sim: interrupted; {kept}", err=True)
+        way_on = f"{output} keeps the rows so far; --resume goes on" if output else "with -o FILE, --resume could go on"
+        typer.echo(f"dualpipe-sim: interrupted; {way_on}", err=True)
         sys.exit(_INTERRUPTED)

@@ -94,13 +94,13 @@ def lay_out(choice: LayoutChoice, stages: int, mtp: int, times: DepthTimes) -> t
         return with_ends(even(layers, stages), mtp)
     if choice == BALANCED:
         return with_ends(balanced(times, stages), mtp)
-    held = explicit(choice, layers, mtp)
-    if len(held) != stages:
+    of_stage = explicit(choice, layers, mtp)
+    if len(of_stage) != stages:
         raise ScheduleError(
-            f"pipeline.layout has {len(held)} stages, but this schedule cuts the model into {stages}; "
+            f"pipeline.layout has {len(of_stage)} stages, but this schedule cuts the model into {stages}; "
             "'even' and 'balanced' fit any number"
         )
-    return held
+    return of_stage
 
 
 def explicit(choice: LayoutChoice, layers: int, mtp: int) -> tuple[StageLayers, ...]:
@@ -110,14 +110,14 @@ def explicit(choice: LayoutChoice, layers: int, mtp: int) -> tuple[StageLayers, 
         UserError: a layout that does not hold the model once, in order.
 
     """
-    held = megatron(choice) if isinstance(choice, str) else with_ends(choice, mtp)
+    of_stage = megatron(choice) if isinstance(choice, str) else with_ends(choice, mtp)
     for what, here, there in (
-        ("layers", sum(len(stage.layers) for stage in held), layers),
-        ("multi-token prediction modules", sum(stage.mtp for stage in held), mtp),
+        ("layers", sum(len(stage.layers) for stage in of_stage), layers),
+        ("multi-token prediction modules", sum(stage.mtp for stage in of_stage), mtp),
     ):
         if here != there:
             raise UserError(f"pipeline.layout holds {here} {what}, but the model has {there}")
-    return held
+    return of_stage
 
 
 def even(layers: int, stages: int) -> tuple[int, ...]:

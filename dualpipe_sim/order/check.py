@@ -103,13 +103,13 @@ def read_order(
     if not any(True for _ in _ops(rows)):
         return Checked(findings)
     try:
-        held = meant_placement(rows, placement)
+        meant = meant_placement(rows, placement)
     except ScheduleError as error:
         return Checked([*findings, Finding("placement", str(error))])
-    of_pipe = meant_micro_batches(rows, held, micro_batches)
-    findings += _check(rows, held, of_pipe)
+    of_pipe = meant_micro_batches(rows, meant, micro_batches)
+    findings += _check(rows, meant, of_pipe)
     if not findings:
-        return Checked([], order_of(rows, held, of_pipe, name))
+        return Checked([], order_of(rows, meant, of_pipe, name))
     if placement == "explicit" and not check_order(text, "bidirectional"):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
         findings.insert(0, Finding("placement", hint))

@@ -79,8 +79,8 @@ def _each_once(schedule: Schedule, *kinds: Kind) -> IntArray:
     doubled = rows[table[schedule.stage[rows], schedule.micro_batch[rows]] != rows]
     if len(doubled):
         row = int(doubled[0])
-        kept = schedule.op(int(table[schedule.stage[row], schedule.micro_batch[row]]))
-        how = "runs twice" if kept == schedule.op(row) else f"runs beside {kept}"
+        first = schedule.op(int(table[schedule.stage[row], schedule.micro_batch[row]]))
+        how = "runs twice" if first == schedule.op(row) else f"runs beside {first}"
         raise ScheduleError(f"{_where(schedule, row)} {how}; {_EVERY_OP_ONCE}")
     return table
 

@@ -70,7 +70,7 @@ class _Placed:
         costs: the costs of each stage.
         placement: the placement.
         topology: the links between its ranks.
-        keeps: bytes on its GPUs.
+        sizes: bytes on its GPUs.
         end_s: seconds of the optimizer, which every step ends with.
 
     """
@@ -78,7 +78,7 @@ class _Placed:
     costs: LayerStageCosts
     placement: Placement
     topology: Topology
-    keeps: StageBytes
+    sizes: StageBytes
     end_s: float
 
     @cached_property
@@ -89,19 +89,19 @@ class _Placed:
     def any_order_bound_s(self, of_pipe: tuple[int, ...]) -> float:
         """Return seconds that no order's step is below within the memory of the GPUs."""
         if of_pipe not in self.any_order_s:
-            room = np.maximum(self.costs.gpu.memory_bytes - self.keeps.state, 0).astype(np.float64)
-            limit = MemoryLimit(self.keeps.activations.astype(np.float64), room, from_start=False)
+            room = np.maximum(self.costs.gpu.memory_bytes - self.sizes.state, 0).astype(np.float64)
+            limit = MemoryLimit(self.sizes.activations.astype(np.float64), room, from_start=False)
             bound_s = placement_bound_s(self.placement, of_pipe, self.costs, self.topology, limit=limit)
             self.any_order_s[of_pipe] = (bound_s + self.end_s) * _ROUNDING
         return self.any_order_s[of_pipe]
 
     def too_much(self, least: IntArray, what: str) -> Verdict | None:
         """Return the verdict on ranks that need so much, ``what`` included, if a GPU has less."""
-        for reason, held, size_bytes in ((STATIC, "for state alone", self.keeps.state), (ACTIVATIONS, what, least)):
+        for reason, where, size_bytes in ((STATIC, "for state alone", self.sizes.state), (ACTIVATIONS, what, least)):
             rank = int(size_bytes.argmax())
             if size_bytes[rank] > self.costs.gpu.memory_bytes:
                 has_gb, needs_gb = in_gb(self.costs.gpu.memory_bytes, ""), in_gb(float(size_bytes[rank]), "")
-                detail = f"rank {rank} needs {needs_gb} GB {held}, its GPU has {has_gb}"
+                detail = f"rank {rank} needs {needs_gb} GB {where}, its GPU has {has_gb}"
                 return Verdict(reason, detail, memory_bytes=int(least.max()))
         return None
 
@@ -146,8 +146,8 @@ class Judge:
             ends = costs.job.step_end.optimizer
             end_s = float(optimizer_s(state.optimizer, costs.gpu).max()) if ends else 0.0
             topology = self._experiment.cluster.topology(placement.ranks, costs.job.data_parallel)
-            kept = stage_bytes(costs, np.sum(state, axis=0))
-            self._placed[key] = _Placed(costs, placement, topology, kept, end_s)
+            sizes = stage_bytes(costs, np.sum(state, axis=0))
+            self._placed[key] = _Placed(costs, placement, topology, sizes, end_s)
         return self._placed[key]
 
     def _state(self, placement: Placement, costs: LayerStageCosts) -> State:
@@ -158,7 +158,7 @@ class Judge:
         return self._states[key]
 
     def _of_order(self, placed: _Placed, order: Schedule) -> Verdict:
-        least = least_memory_bytes(order, placed.keeps)
+        least = least_memory_bytes(order, placed.sizes)
         too_much = placed.too_much(least, "with its activations")
         if too_much is not None:
             return too_much
@@ -171,9 +171,9 @@ class Judge:
 
     def _of_placement(self, placed: _Placed, of_pipe: tuple[int, ...]) -> Verdict:
         """Judge an order that is not known yet by what is true of every order; each holds one micro-batch at least."""
-        keeps, placement = placed.keeps, placed.placement
-        most = [int(keeps.activations[placement.stages_of_rank(rank)].max()) for rank in range(placement.ranks)]
-        least = keeps.state + np.array(most)
+        sizes, placement = placed.sizes, placed.placement
+        most = [int(sizes.activations[placement.stages_of_rank(rank)].max()) for rank in range(placement.ranks)]
+        least = sizes.state + np.array(most)
         too_much = placed.too_much(least, "with one micro-batch")
         if too_much is not None:
             return too_much

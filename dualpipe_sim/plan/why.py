@@ -208,9 +208,9 @@ def _recompute_s(experiment: Experiment) -> float:
     """Seconds of recomputed maps, mean over ranks, in the phases as they were lowered."""
     costs = layer_costs(experiment)
     recipe = costs.job.recipe
-    kept = replace(recipe, recompute=replace(recipe.recompute, up_projections=False))
-    keeping = replace(costs, job=replace(costs.job, recipe=kept))
-    with_s, without_s = (_compute_s(replace(experiment, cost_model=one)) for one in (costs, keeping))
+    stored = replace(recipe, recompute=replace(recipe.recompute, up_projections=False))
+    storing = replace(costs, job=replace(costs.job, recipe=stored))
+    with_s, without_s = (_compute_s(replace(experiment, cost_model=one)) for one in (costs, storing))
     return (with_s - without_s) / experiment.choice.ranks
 
 

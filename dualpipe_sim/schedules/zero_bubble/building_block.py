@@ -95,10 +95,10 @@ def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
 
     """
     slot_of = {code: slot for row in rows for slot, code in row.items()}
-    held = [_held(problem, row, max(slot_of.values()) + 1) for row in rows]
-    peaks = [max(levels) for levels in held]
+    live = [_live(problem, row, max(slot_of.values()) + 1) for row in rows]
+    peaks = [max(levels) for levels in live]
     for slot, rank in sorted((slot, rank) for rank, row in enumerate(rows) for slot in row):
-        row, code, levels = rows[rank], rows[rank][slot], held[rank]
+        row, code, levels = rows[rank], rows[rank][slot], live[rank]
         ready = max(_slot_before(problem, slot_of, code), _slot_of_previous(problem, slot_of, code)) + 1
         target = slot
         if problem.kind(code) == F:
@@ -118,7 +118,7 @@ def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
     return peaks
 
 
-def _held(problem: Problem, row: Row, slots: int) -> list[int]:
+def _live(problem: Problem, row: Row, slots: int) -> list[int]:
     """(Stage, micro-batch) pairs that a rank holds in each slot, from 0 on; a pair stays until its W."""
     change = {slot: (1, 0, -1)[problem.kind(code)] for slot, code in row.items()}
     return list(accumulate(change.get(slot, 0) for slot in range(slots)))
