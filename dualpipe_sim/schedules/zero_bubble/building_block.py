@@ -49,9 +49,9 @@ def build_v(ranks: int, micro_batches: int, slots_of: SlotsOf) -> Schedule:
     """Return the schedule of a building block, with the weights where unit times leave a gap."""
     placement = v_shape(ranks)
     times = OpTimes.uniform(placement)
-    problem = Problem(placement, micro_batches, times, limit=ranks * micro_batches, held_for_weight=1.0)
+    problem = Problem(placement, micro_batches, times, limit=ranks * micro_batches, deferred=1.0)
     lines, peak = squeezed(problem, slots_of)
-    within = Problem(placement, micro_batches, times, limit=peak * problem.share, held_for_weight=1.0)
+    within = Problem(placement, micro_batches, times, limit=peak * problem.share, deferred=1.0)
     trial = place_weights(within, lines)
     if trial is None:
         raise AssertionError(f"a building block deadlocks at {ranks} ranks and {micro_batches} micro-batches")

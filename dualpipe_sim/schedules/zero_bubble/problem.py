@@ -62,7 +62,7 @@ class Problem:
         micro_batches: micro-batches of the step.
         times: seconds of each stage's ops; of the order of 1, so that errors of 1e-9 do not count.
         limit: most activations on a rank, in those of a whole rank's share of the model for one micro-batch.
-        held_for_weight: the part of an activation that stays from the end of I to the end of W.
+        deferred: the part of an activation that stays from the end of I to the end of W.
 
     """
 
@@ -70,7 +70,7 @@ class Problem:
     micro_batches: int
     times: OpTimes
     limit: float
-    held_for_weight: float
+    deferred: float
 
     @property
     def ranks(self) -> int:
@@ -192,7 +192,7 @@ class Problem:
     @cached_property
     def activations(self) -> tuple[float, float, float]:
         """What an F, an I and a W add to their rank's activations, counted as the papers do; together nothing."""
-        return self.share, self.share * (self.held_for_weight - 1), -self.share * self.held_for_weight
+        return self.share, self.share * (self.deferred - 1), -self.share * self.deferred
 
     def fits(self, line: list[int]) -> bool:
         """Whether a rank that runs this line never holds more than the limit."""
