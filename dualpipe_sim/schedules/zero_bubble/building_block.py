@@ -4,7 +4,7 @@ Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362. Time is cut into slot
 the four ops that pass a micro-batch's tensors on into slots of each rank: F down the V and up again, I back down and up
 the V. Every six slots the next micro-batch does the same. A rank has six ops of a micro-batch, F, I and W of two
 stages, so if no two of them are in the same slot modulo 6, the repeated blocks fill its slots exactly. How long a block
-keeps its activations says how many are held in the steady state.
+keeps its activations says how many are live in the steady state.
 
 The blocks' first and last micro-batches leave slots empty. :func:`squeezed` pulls ops into them, as far as each rank
 holds no more than before.
@@ -88,17 +88,17 @@ def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
     """Pull each op, in the order of slots, into an earlier free one while its rank's peak does not grow.
 
     An op stays after the op that it waits for, and after the same op of the micro-batch before. If an F is pulled from
-    slot s to slot t, its pair is held in the slots t to s - 1 as well; if a W is, its pair is no longer held there.
+    slot s to slot t, its pair is in flight in slots t to s - 1 as well; if a W is, its pair no longer is there.
 
     Returns:
         The most pairs that each rank holds.
 
     """
     slot_of = {code: slot for row in rows for slot, code in row.items()}
-    live = [_live(problem, row, max(slot_of.values()) + 1) for row in rows]
-    peaks = [max(levels) for levels in live]
+    in_flight = [_in_flight(problem, row, max(slot_of.values()) + 1) for row in rows]
+    peaks = [max(levels) for levels in in_flight]
     for slot, rank in sorted((slot, rank) for rank, row in enumerate(rows) for slot in row):
-        row, code, levels = rows[rank], rows[rank][slot], live[rank]
+        row, code, levels = rows[rank], rows[rank][slot], in_flight[rank]
         ready = max(_slot_before(problem, slot_of, code), _slot_of_previous(problem, slot_of, code)) + 1
         target = slot
         if problem.kind(code) == F:
@@ -118,8 +118,8 @@ def _pull_earlier(problem: Problem, rows: list[Row]) -> list[int]:
     return peaks
 
 
-def _live(problem: Problem, row: Row, slots: int) -> list[int]:
-    """(Stage, micro-batch) pairs that a rank holds in each slot, from 0 on; a pair stays until its W."""
+def _in_flight(problem: Problem, row: Row, slots: int) -> list[int]:
+    """(Stage, micro-batch) pairs in flight on a rank in each slot, from 0 on; a pair stays until its W."""
     change = {slot: (1, 0, -1)[problem.kind(code)] for slot, code in row.items()}
     return list(accumulate(change.get(slot, 0) for slot in range(slots)))
 

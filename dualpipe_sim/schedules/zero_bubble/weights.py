@@ -91,12 +91,12 @@ class Writer:
         self._duration_s = problem.duration_s
         self._of_kind = problem.of_kind
         self._adds = problem.activations
-        self._held = 0.0
+        self._live = 0.0
         self._room = problem.limit + ROUNDING - self._adds[F]
 
     def make_room(self, code: int) -> bool:
         """Run W until an op's activation fits; whether it does in the end."""
-        while code < self._of_kind and self._held > self._room:
+        while code < self._of_kind and self._live > self._room:
             if not self.deferred:
                 return False
             self.run_weight()
@@ -118,7 +118,7 @@ class Writer:
         """Run an op."""
         self.clock_s += self._duration_s[code]
         self._end_s[code] = self.clock_s
-        self._held += self._adds[code // self._of_kind]
+        self._live += self._adds[code // self._of_kind]
         self.order.append(code)
         if self._of_kind <= code < 2 * self._of_kind:  # an I, which leaves a W to do
             self.deferred.append(code + self._of_kind)
