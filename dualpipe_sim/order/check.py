@@ -103,13 +103,13 @@ def read_order(
     if not any(True for _ in _ops(rows)):
         return Checked(findings)
     try:
-        meant = meant_placement(rows, placement)
+        where = meant_placement(rows, placement)
     except ScheduleError as error:
         return Checked([*findings, Finding("placement", str(error))])
-    of_pipe = meant_micro_batches(rows, meant, micro_batches)
-    findings += _check(rows, meant, of_pipe)
+    of_pipe = meant_micro_batches(rows, where, micro_batches)
+    findings += _check(rows, where, of_pipe)
     if not findings:
-        return Checked([], order_of(rows, meant, of_pipe, name))
+        return Checked([], order_of(rows, where, of_pipe, name))
     if placement == "explicit" and not check_order(text, "bidirectional"):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
         findings.insert(0, Finding("placement", hint))
@@ -187,9 +187,9 @@ def _check(rows: list[_Row], placement: Placement, micro_batches_of_pipe: tuple[
     yield from _doubles(sites)
     yield from _incomplete(sites, placement, micro_batches_of_pipe)
     first = {op: found[0] for op, found in sites.items()}
-    needs = {op: [need for need in _needs(op, placement, first) if need in first] for op in first}
-    yield from _before(first, needs)
-    yield from _cycle(rows, first, needs)
+    waits_for = {op: [one for one in _waits_for(op, placement, first) if one in first] for op in first}
+    yield from _before(first, waits_for)
+    yield from _cycle(rows, first, waits_for)
     yield from _losses(rows, first, placement)
 
 
@@ -263,30 +263,30 @@ def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) ->
         yield Finding("missing", f"{b} never runs, nor do {i} and {w}", rank, None, str(b))
 
 
-def _needs(op: Op, placement: Placement, sites: Mapping[Op, _Site]) -> Iterator[Op]:
-    """Yield what an op needs; some of it may be missing."""
+def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, _Site]) -> Iterator[Op]:
+    """Yield what an op waits for; some of it may be missing."""
     for either in producers(op, placement):
         yield next((one for one in either if one in sites), either[-1])
 
 
-def _before(sites: Mapping[Op, _Site], needs: Mapping[Op, list[Op]]) -> Iterator[Finding]:
+def _before(sites: Mapping[Op, _Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:
     for op, site in sites.items():
-        for need in needs[op]:
-            if sites[need].rank == site.rank and sites[need].cell >= site.cell:
-                order = "overlaps" if sites[need].cell == site.cell else "comes before"
-                yield _at(op, site, "before", f"{order} {need} (cell {sites[need].cell}), which it needs")
+        for producer in waits_for[op]:
+            if sites[producer].rank == site.rank and sites[producer].cell >= site.cell:
+                order = "overlaps" if sites[producer].cell == site.cell else "comes before"
+                yield _at(op, site, "before", f"{order} {producer} (cell {sites[producer].cell}), which it needs")
 
 
-def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], needs: Mapping[Op, list[Op]]) -> Iterator[Finding]:
+def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:
     """Run every row as far as it goes; where rows stop, the ops they stop at wait for each other."""
 
     def blockers(site: _Site) -> Iterator[tuple[Op, Op]]:
         """Yield the cell's ops with what they need of ranks that have not come to it."""
         for op in rows[site.rank][site.cell]:
-            for need in needs.get(op, ()):
-                other = sites[need]
+            for producer in waits_for.get(op, ()):
+                other = sites[producer]
                 if other.rank != site.rank and other.cell >= at[other.rank]:
-                    yield op, need
+                    yield op, producer
 
     at = [0] * len(rows)
     asleep: defaultdict[int, set[int]] = defaultdict(set)  # rank that is waited for → ranks that wait
@@ -316,10 +316,10 @@ def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], needs: Mapping[Op, list[
 def _spelled_out(circle: list[tuple[Op, Op]], sites: Mapping[Op, _Site]) -> str:
     """Say a circle of waits; each step is an op and what it needs of the next step's rank."""
     steps = []
-    for (_, need), (head, _) in zip(circle, circle[1:] + circle[:1], strict=True):
-        same = sites[need].cell == sites[head].cell
-        after = "" if need == head else f", which {'overlaps' if same else 'comes after'} {head}"
-        steps.append(f"for {need} ({sites[need]}){after}")
+    for (_, producer), (head, _) in zip(circle, circle[1:] + circle[:1], strict=True):
+        same = sites[producer].cell == sites[head].cell
+        after = "" if producer == head else f", which {'overlaps' if same else 'comes after'} {head}"
+        steps.append(f"for {producer} ({sites[producer]}){after}")
     return f"waits in a circle: {', which waits '.join(steps)}"
 
 
