@@ -59,41 +59,41 @@ def _links(graph: TaskGraph, circle: list[int]) -> Iterator[str]:
     The circle is cut behind each node that waits for a tensor. A piece between two cuts is one rank's: its first node
     would make what the piece before it waits for, and its last one waits for the next piece.
     """
-    needed_by = circle[1:] + circle[:1]
-    waits = [at for at, (node, needs) in enumerate(zip(circle, needed_by, strict=True)) if _waits(graph, node, needs)]
+    waited_for = circle[1:] + circle[:1]
+    waits = [at for at, (node, other) in enumerate(zip(circle, waited_for, strict=True)) if _waits(graph, node, other)]
     around = circle + circle  # so that the piece across the end of the list is a slice too
     for before, at in zip(waits, [*waits[1:], waits[0] + len(circle)], strict=True):
         part = [node for node in around[before + 1 : at + 1] if node < graph.first_transfer]
         yield _link(graph, part[0], part[-1], around[(at + 1) % len(circle)])
 
 
-def _waits(graph: TaskGraph, node: int, needs: int) -> bool:
+def _waits(graph: TaskGraph, node: int, waits_for: int) -> bool:
     """Whether a node waits for a tensor, not for its turn.
 
     What stands later in its rank's order cannot be its turn: then a rank needs an output of its own that comes after.
     """
-    if needs >= graph.first_transfer:
+    if waits_for >= graph.first_transfer:
         return True
-    return node < graph.first_transfer and (needs == node or graph.task[needs] > graph.task[node])
+    return node < graph.first_transfer and (waits_for == node or graph.task[waits_for] > graph.task[node])
 
 
-def _link(graph: TaskGraph, needed: int, waiting: int, needs: int) -> str:
+def _link(graph: TaskGraph, needed: int, waiting: int, waits_for: int) -> str:
     """Say one rank's part in words.
 
     Args:
         graph: what was played.
         needed: phase that another rank waits for.
         waiting: phase of the same rank that waits, the same one or one before it.
-        needs: node that it waits for.
+        waits_for: node that it waits for.
 
     """
     schedule = graph.schedule
     last, first = (schedule.task(int(graph.task[node])) for node in (needed, waiting))
     rank = schedule.rank_of_task[graph.task[waiting]]
-    if needs < graph.first_transfer:
-        what = "itself" if needs == waiting else str(schedule.task(int(graph.task[needs])))
+    if waits_for < graph.first_transfer:
+        what = "itself" if waits_for == waiting else str(schedule.task(int(graph.task[waits_for])))
     else:
-        what = str(schedule.op(int(graph.transfers.producer[needs - graph.first_transfer])))
+        what = str(schedule.op(int(graph.transfers.producer[waits_for - graph.first_transfer])))
     if first == last:
         return f"rank {rank} runs {first}, which waits for {what}"
     return f"rank {rank} runs {last} after {first}, which waits for {what}"
