@@ -141,8 +141,8 @@ def test_a_tensor_on_its_way_is_in_the_senders_and_the_receivers_buffer() -> Non
     found = memory(config)
     for rank in (0, 1):
         time_s, size_bytes = found.over_time(rank)
-        held_s = np.diff(time_s) * (size_bytes[:-1, COMMUNICATION] == TENSOR)
-        assert held_s.sum() == pytest.approx(2.0)  # the activation's second, and the gradient's
+        present_s = np.diff(time_s) * (size_bytes[:-1, COMMUNICATION] == TENSOR)
+        assert present_s.sum() == pytest.approx(2.0)  # the activation's second, and the gradient's
         assert size_bytes[:, COMMUNICATION].max() == TENSOR
 
 
@@ -157,10 +157,10 @@ def test_a_v_hands_over_to_itself_without_a_transfer() -> None:
 
 def test_state_by_hand() -> None:
     # One dense layer: attention 4 h^2, FFN 8 h^2, two norms; BF16 weights, FP32 gradients, 8 bytes of states over 16.
-    held = 12 * H * H + 2 * H
+    layer = 12 * H * H + 2 * H
     found = memory(gpt("t|t"))
     for rank in (0, 1):
-        assert found.size_bytes[found.peak_by_rank[rank], :3].tolist() == [2 * held, 4 * held, held // 2]
+        assert found.size_bytes[found.peak_by_rank[rank], :3].tolist() == [2 * layer, 4 * layer, layer // 2]
 
 
 def test_a_tied_head_needs_a_copy_of_the_embedding_unless_both_are_on_one_rank() -> None:
@@ -235,12 +235,12 @@ def test_dualpipes_peak_does_not_grow_with_micro_batches(v3: Result) -> None:
 
 
 def test_deferring_w_costs_memory_in_fp8_and_saves_none() -> None:
-    """A deferred W of V3 needs 1172 MB a MoE layer, more than the 624 MB kept from F to I."""
+    """A deferred W of V3 needs 1172 MB a MoE layer, more than the 624 MB stored from F to I."""
     experiment = load_experiment("deepseek_v3")
     assert isinstance(experiment.costs, LayerCosts)
-    kept = bytes_by_unit(experiment.costs.job)[10]
-    assert kept.activations == pytest.approx(624e6, rel=0.001)
-    assert kept.weight_gradient_inputs == pytest.approx(1172e6, rel=0.001)
+    stored = bytes_by_unit(experiment.costs.job)[10]
+    assert stored.activations == pytest.approx(624e6, rel=0.001)
+    assert stored.weight_gradient_inputs == pytest.approx(1172e6, rel=0.001)
     split, whole = (simulate("deepseek_v3", schedule=name) for name in ("zb-h1", "1f1b"))
     assert split.peak_memory_bytes_by_rank is not None
     assert whole.peak_memory_bytes_by_rank is not None
@@ -307,12 +307,12 @@ def test_what_holds_of_any_schedule(config: dict[str, Any]) -> None:
     experiment = load_experiment(config)
     assert isinstance(experiment.costs, LayerCosts)
     stage_costs = experiment.costs.on(result.timeline.graph.schedule.placement)
-    kept = bytes_by_unit(experiment.costs.job)
+    units = bytes_by_unit(experiment.costs.job)
     most = max(
-        sum(kept[unit].activations for unit in stage_costs.job.parameters(stage)) for stage in stage_costs.stage_layers
+        sum(units[unit].activations for unit in stage_costs.job.parameters(stage)) for stage in stage_costs.stage_layers
     )
     in_flight = metrics.peak_in_flight_by_rank(result.timeline)
-    heads = 4 * (kept["head"].activations + kept["head"].while_forward)
+    heads = 4 * (units["head"].activations + units["head"].while_forward)
     for rank in range(4):
         time_s, size_bytes = found.over_time(rank)
         assert np.all(size_bytes >= 0)

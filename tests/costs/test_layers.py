@@ -139,7 +139,7 @@ def test_a_pair_does_what_its_ops_do_in_less_time_than_one_after_the_other(
     forward: StageLayers, backward: StageLayers
 ) -> None:
     pair = pair_phases(V3.parts, forward, backward)
-    alone = [(phase, half) for half, held in enumerate((forward, backward)) for phase in op(held, (F, B)[half])]
+    alone = [(phase, half) for half, layers in enumerate((forward, backward)) for phase in op(layers, (F, B)[half])]
     works = Counter((phase.half, phase.name, phase.kind, phase.layer) for phase in pair)
     assert works == Counter((half, phase.name, phase.kind, phase.layer) for phase, half in alone)
     lanes_s = [sum(phase.duration_s for phase in pair if phase.lane == lane) for lane in (Lane.COMPUTE, Lane.ALLTOALL)]
@@ -148,18 +148,18 @@ def test_a_pair_does_what_its_ops_do_in_less_time_than_one_after_the_other(
     assert all(waited < place for place, phase in enumerate(pair) for waited in phase.after)
 
 
-def op(held: StageLayers, kind: int) -> tuple[Phase, ...]:
-    return op_phases(V3.parts, held, kind)
+def op(layers: StageLayers, kind: int) -> tuple[Phase, ...]:
+    return op_phases(V3.parts, layers, kind)
 
 
 @given(STAGES)
-def test_alone_an_op_exposes_its_alltoall_and_b_is_i_and_w(held: StageLayers) -> None:
-    seconds = {kind: play_alone(op(held, kind)) for kind in (F, B, I, W)}
+def test_alone_an_op_exposes_its_alltoall_and_b_is_i_and_w(layers: StageLayers) -> None:
+    seconds = {kind: play_alone(op(layers, kind)) for kind in (F, B, I, W)}
     for kind in (F, B, I, W):
-        assert seconds[kind] == pytest.approx(sum(phase.duration_s for phase in op(held, kind)), abs=1e-15)
-        assert Lane.COMPUTE in {phase.lane for phase in op(held, kind)}
+        assert seconds[kind] == pytest.approx(sum(phase.duration_s for phase in op(layers, kind)), abs=1e-15)
+        assert Lane.COMPUTE in {phase.lane for phase in op(layers, kind)}
     assert seconds[B] == pytest.approx(seconds[I] + seconds[W], abs=1e-15)
-    assert not [phase for phase in op(held, W) if phase.lane == Lane.ALLTOALL]
+    assert not [phase for phase in op(layers, W) if phase.lane == Lane.ALLTOALL]
 
 
 def test_what_sits_at_the_ends_of_the_model() -> None:
@@ -177,7 +177,7 @@ def test_what_sits_at_the_ends_of_the_model() -> None:
 def test_dense_layers_have_no_alltoall() -> None:
     pair = pair_phases(V3.parts, StageLayers((0, 1)), StageLayers((1, 2)))
     assert names(pair, Lane.ALLTOALL) == []
-    alone = sum(phase.duration_s for held, kind in (((0, 1), F), ((1, 2), B)) for phase in op(StageLayers(held), kind))
+    alone = sum(phase.duration_s for ids, kind in (((0, 1), F), ((1, 2), B)) for phase in op(StageLayers(ids), kind))
     assert play_alone(pair) == pytest.approx(alone)  # nothing communicates, so compute has all SMs
     mixed = pair_phases(V3.parts, StageLayers((0,)), StageLayers((30,)))
     assert names(mixed, Lane.ALLTOALL) == ["combine I", "dispatch I"]

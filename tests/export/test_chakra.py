@@ -145,10 +145,10 @@ def test_a_replay_of_the_files_alone_gives_the_simulated_times(ranks: list[list[
     while todo:
         before = len(todo)
         for (rank, number), node in list(todo.items()):
-            needs = [(rank, other) for other in (*node["ctrl_deps"], *node["data_deps"])]
-            if any(need not in done for need in needs) or (node["type"] == RECV and node["comm_tag"] not in sent):
+            waits_for = [(rank, other) for other in (*node["ctrl_deps"], *node["data_deps"])]
+            if any(one not in done for one in waits_for) or (node["type"] == RECV and node["comm_tag"] not in sent):
                 continue
-            ready = max((done[need] for need in needs), default=0.0)
+            ready = max((done[one] for one in waits_for), default=0.0)
             if node["type"] == COMP:
                 ready += node["duration_micros"]
             elif node["type"] == SEND:

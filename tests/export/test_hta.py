@@ -91,12 +91,12 @@ def test_a_range_named_as_torch_names_it_holds_the_launches_of_its_task(tmp_path
     starts = [event["ts"] for event in ranges]
     assert starts == sorted(set(starts))
     launches = {event["args"]["correlation"]: event["ts"] for event in events if event["cat"] == "cuda_runtime"}
-    held = defaultdict(list)
+    seconds_of_range = defaultdict(list)
     for event in events:
         if event["cat"] == "kernel" and event["args"]["stream"] == 7:
-            held[bisect_right(starts, launches[event["args"]["correlation"]]) - 1].append(event["dur"])
+            seconds_of_range[bisect_right(starts, launches[event["args"]["correlation"]]) - 1].append(event["dur"])
     seconds = (timeline.task_end_s - timeline.task_start_s)[timeline.rank == 1]
-    assert [held[index] for index in range(len(ranges))] == [[round(1e6 * one)] for one in seconds]
+    assert [seconds_of_range[index] for index in range(len(ranges))] == [[round(1e6 * one)] for one in seconds]
 
 
 def test_names_tell_communication_from_compute_and_leave_micro_batches_out(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets" / "models"
 T = 4096
 
 
-def keep_all(precision: Precision) -> Recipe:
+def store_all(precision: Precision) -> Recipe:
     return Recipe(precision, recompute=Recompute(norms=False, up_projections=False, activation=False))
 
 
@@ -62,9 +62,9 @@ def items_mb(recipe: Recipe, kind: LayerKind = "moe") -> dict[str, float]:
     [
         (Recipe(), "moe", 624),
         (Recipe(), "dense", 393),
-        (keep_all("fp8"), "moe", 1308),
+        (store_all("fp8"), "moe", 1308),
         (Recipe("bf16"), "moe", 1017),
-        (keep_all("bf16"), "moe", 1839),
+        (store_all("bf16"), "moe", 1839),
     ],
 )
 def test_v3_layer_keeps_the_megabytes_worked_by_hand(recipe: Recipe, kind: LayerKind, megabytes: float) -> None:
@@ -95,12 +95,12 @@ def test_dense_gpts_keep_the_zero_bubble_papers_bytes(name: str, micro_batch: in
     """M_B = sb(34h + 5as) and M_W = 32sbh a layer (https://arxiv.org/abs/2401.10241, table 1)."""
     gpt, s, b = model(name), 1024, micro_batch
     h, a = gpt.hidden, gpt.attention.heads
-    recipe = keep_all("bf16")
-    kept = sum(layer_activations(gpt, "dense", recipe, tokens=s * b, sequence_length=s).values())
+    recipe = store_all("bf16")
+    stored = sum(layer_activations(gpt, "dense", recipe, tokens=s * b, sequence_length=s).values())
     deferred = sum(weight_gradient_inputs(gpt, "dense", recipe, tokens=s * b).values())
-    assert kept == s * b * (34 * h + 5 * a * s)
+    assert stored == s * b * (34 * h + 5 * a * s)
     assert deferred == 32 * s * b * h
-    assert deferred / kept == pytest.approx(0.366 if name == "gpt-1.5b" else 0.43, abs=0.005)
+    assert deferred / stored == pytest.approx(0.366 if name == "gpt-1.5b" else 0.43, abs=0.005)
 
 
 def test_deferred_weight_gradient_of_v3_counts_each_input_once() -> None:
@@ -116,7 +116,7 @@ def test_recompute_never_keeps_more() -> None:
     precisions: tuple[Precision, ...] = ("bf16", "fp8")
     for precision in precisions:
         least = items_mb(Recipe(precision))
-        most = items_mb(keep_all(precision))
+        most = items_mb(store_all(precision))
         assert most.items() >= least.items()
 
 
@@ -163,7 +163,7 @@ def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_witho
     fp8 = 17 * 4 * sum(items_mb(Recipe()).values()) * 1e6
     assert fp8 == pytest.approx(42.5e9, rel=0.002)
     assert outer + fp8 < 80e9  # also with embedding, head and the prediction module on one rank
-    bf16 = 17 * 4 * sum(items_mb(keep_all("bf16")).values()) * 1e6
+    bf16 = 17 * 4 * sum(items_mb(store_all("bf16")).values()) * 1e6
     assert bf16 == pytest.approx(125e9, rel=0.002)
 
 

@@ -136,8 +136,8 @@ def test_v3_executed_flops_by_part() -> None:
     assert parts["projections"].forward == parts["projections"].weight_gradient
     assert parts["projections"].input_gradient == parts["projections"].forward + redone
     assert parts["routed"].forward + parts["shared"].forward == pytest.approx(2 * 9 * 44.04e6, rel=1e-3)
-    kept = layer_flops(V3, "moe", Recipe(recompute=Recompute(up_projections=False)), 4096)
-    assert kept["projections"].input_gradient == kept["projections"].forward
+    stored = layer_flops(V3, "moe", Recipe(recompute=Recompute(up_projections=False)), 4096)
+    assert stored["projections"].input_gradient == stored["projections"].forward
 
 
 @pytest.mark.parametrize("name", GPTS)

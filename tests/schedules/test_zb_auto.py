@@ -62,7 +62,7 @@ def span_bubble(schedule: Schedule, costs: UniformCosts) -> float:
     return metrics.span_bubble_ratio(longest_path.play(lower(schedule, costs, None)))
 
 
-def most_held(schedule: Schedule, held_for_weight: float) -> float:
+def peak_activations(schedule: Schedule, held_for_weight: float) -> float:
     """Most activations as the paper counts them: F adds 1, I frees what W does not need, W the rest."""
     adds = np.zeros(4)
     adds[[F, I, W]] = 1.0, held_for_weight - 1.0, -held_for_weight
@@ -89,14 +89,14 @@ def test_at_twice_the_memory_it_reaches_the_published_rates(micro_batches: int, 
     costs = uniform(*PUBLISHED_6B[micro_batches])
     schedule = build("zb-auto", 8, micro_batches, memory_limit=16.0, **options(costs))
     assert span_bubble(schedule, costs) <= published
-    assert most_held(schedule, 0.43) <= 16 + 1e-9
+    assert peak_activations(schedule, 0.43) <= 16 + 1e-9
 
 
 def test_in_a_v_it_reaches_the_published_rate() -> None:
     costs = uniform(*PUBLISHED_V)
     schedule = build("zb-auto", 16, 48, placement="v", **options(costs))
     assert round(span_bubble(schedule, costs), 4) <= 0.0697
-    assert most_held(schedule, 0.43) <= 16 + 1e-9
+    assert peak_activations(schedule, 0.43) <= 16 + 1e-9
 
 
 def test_nothing_in_a_v_can_be_better_at_the_published_setting() -> None:
@@ -160,7 +160,7 @@ def test_whatever_the_times_each_op_runs_once_within_the_limit(
     ops = Counter(zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.micro_batch.tolist(), strict=True))
     wanted = {(k, s, m) for k in (F, I, W) for s in range(where.stages) for m in range(micro_batches)}
     assert ops == dict.fromkeys(wanted, 1)
-    assert most_held(schedule, held_for_weight) <= limit + 1e-6
+    assert peak_activations(schedule, held_for_weight) <= limit + 1e-6
     span_bubble(schedule, costs)  # refuses an order in which ranks wait for each other
 
 

@@ -31,8 +31,8 @@ def test_activations_of_1f1b_fall_from_rank_to_rank_and_of_gpipe_they_do_not(tim
 
 def test_activations_are_steps_from_the_start_of_f_to_the_end_of_b(timeline: Play) -> None:
     # 0F0 0-1, 0F1 1-2, 0B0 2-4, 0B1 4-6 (1F1B on one rank is F B F B; GPipe is F F B B)
-    (held,) = occupancy.activations_over_time(timeline("gpipe", 1, 2))
-    at = {time: float(amount) for time, amount in zip(held.at_s.tolist(), held.total.tolist(), strict=True)}
+    (live,) = occupancy.activations_over_time(timeline("gpipe", 1, 2))
+    at = {time: float(amount) for time, amount in zip(live.at_s.tolist(), live.total.tolist(), strict=True)}
     assert at == {0.0: 1, 1.0: 2, 2.0: 2, 4.0: 1, 6.0: 0}
 
 
