@@ -258,14 +258,14 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
     for kind, unit, first, last in _unit_spans(graph):
-        kept = units.get(unit, UnitBytes())
+        stored = units.get(unit, UnitBytes())
         if kind == F:
-            at_start[first, _ACTIVATIONS] += kept.activations + kept.while_forward
-            at_end[last, _ACTIVATIONS] -= kept.while_forward
+            at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
+            at_end[last, _ACTIVATIONS] -= stored.while_forward
         if kind in (B, I):
-            at_end[last, _ACTIVATIONS] -= kept.activations
+            at_end[last, _ACTIVATIONS] -= stored.activations
         if kind in (I, W):
-            at_end[last, _DEFERRED] += kept.weight_gradient_inputs * (1 if kind == I else -1)
+            at_end[last, _DEFERRED] += stored.weight_gradient_inputs * (1 if kind == I else -1)
     return at_start, at_end
 
 
