@@ -225,6 +225,7 @@ def test_figure_5_idles_six_units_on_every_rank() -> None:
 
 
 @given(st.integers(1, 8), st.integers(0, 12))
+@pytest.mark.slow
 def test_peak_activations_are_the_published_ones(P: int, more: int) -> None:
     """In whole-rank activations; sources as for the bubbles."""
     M = 2 * P + more

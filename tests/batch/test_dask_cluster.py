@@ -91,6 +91,7 @@ def evaluate(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_cluster_is_the_sweep_here_though_a_worker_is_killed_on_the_way(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_row_that_dask_takes_for_an_error_is_fetched_again() -> None:
     assert dask_cluster.row_of(taken_for_an_error, lambda: fetched, "tcp://nowhere:1") == {"made": 1}
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_is_done_by_the_other(cluster: Cluster, evaluate: Evaluate) -> None:
     """The victim dies with a point begun and, perhaps, with results not yet fetched."""
     victim, survivor = cluster.start_workers(2)

@@ -68,6 +68,7 @@ def test_workers_change_nothing_but_the_time(unit_config: dict[str, object], tmp
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_scripts_need_no_guard_and_may_come_from_stdin(unit_config: dict[str, object]) -> None:
     script = f"from dualpipe_sim import sweep\nprint(len(sweep({unit_config}, {{'ranks': [2, 3]}}, workers=2)))\n"
     done = subprocess.run([sys.executable], input=script, capture_output=True, text=True, check=False)

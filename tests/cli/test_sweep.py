@@ -88,6 +88,7 @@ def end_of(process: subprocess.Popen[str]) -> str:
     ("ended_by", "output", "log"),
     [(signal.SIGKILL, "table.parquet", "table.parquet.jsonl"), (signal.SIGINT, "table.csv", "table.csv")],
 )
+@pytest.mark.slow
 def test_a_sweep_that_is_ended_midway_leaves_rows_and_no_process_behind(
     program: list[str], wait_for: WaitFor, tmp_path: Path, ended_by: signal.Signals, output: str, log: str
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_sweep_that_is_ended_midway_leaves_rows_and_no_process_behind(
     assert {row["error"] for row in table} == {None}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_no_row(
     command_line: CommandLine, process: CommandLine, tmp_path: Path
 ) -> None:

@@ -215,6 +215,7 @@ def test_scenarios_played_together_are_the_scenarios_played_alone(graph: TaskGra
 
 
 @given(graphs() | layered_graphs())
+@pytest.mark.slow
 def test_the_makespan_is_networkx_longest_path(graph: TaskGraph) -> None:
     weighted: nx.DiGraph[str | int] = nx.DiGraph()
     weighted.add_node("start")
@@ -271,6 +272,7 @@ def test_scaling_all_costs_scales_all_times(graph: TaskGraph, by: float) -> None
 
 
 @given(orders(), st.data())
+@pytest.mark.slow
 def test_more_bandwidth_never_hurts(order: Schedule, data: st.DataObject) -> None:
     costs = replace(data.draw(uniform_costs(order.ranks)), transfer_s=None, transfer_bytes=1e8)
     slow = data.draw(topologies(order.ranks))
@@ -284,6 +286,7 @@ def test_more_bandwidth_never_hurts(order: Schedule, data: st.DataObject) -> Non
 
 
 @given(graphs())
+@pytest.mark.slow
 def test_the_same_graph_gives_the_same_timeline(graph: TaskGraph) -> None:
     for play in ENGINES.values():
         assert np.array_equal(play(graph).end_s, play(graph).end_s)

@@ -164,6 +164,7 @@ def runs(draw: st.DrawFn) -> tuple[str, int, Exchanging, Topology]:
 
 
 @given(runs())
+@pytest.mark.slow
 def test_sharing_never_helps_and_links_bound_the_makespan(run: tuple[str, int, Exchanging, Topology]) -> None:
     name, micro_batches, costs, topology = run
     free = play(name, micro_batches, costs, topology, contention=False)
@@ -222,6 +223,7 @@ def test_only_flows_that_share_unfix_durations() -> None:
     assert lower(schedule, bytes_, topology).fixed_durations
 
 
+@pytest.mark.slow
 def test_sharing_takes_as_many_calls_a_flow_at_any_length(calls: Calls) -> None:
     """Two flows an all-to-all and transfers beside them, on links that all of them share."""
     costs = Exchanging((Flow("nvlink", 30), Flow("infiniband", 20)), alltoall_s=0.5, transfer_bytes=10.0)

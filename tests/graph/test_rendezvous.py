@@ -64,6 +64,7 @@ def test_a_busy_sender_holds_up_what_it_could_receive() -> None:
     st.floats(0.0, 2.0),
     st.floats(0.1, 3.0),
 )
+@pytest.mark.slow
 def test_never_faster_than_async_and_both_engines_agree(
     name: str, half: int, times: int, transfer_s: float, forward_s: float
 ) -> None:

@@ -86,6 +86,7 @@ def needed_ops(schedule: Schedule, op: Op) -> list[tuple[tuple[Kind, ...], int]]
 
 
 @given(st.sampled_from([size for size in SIZES if spec(size[0]).accepts(*size[1:])]))
+@pytest.mark.slow
 def test_each_op_follows_all_that_it_needs_and_no_op_waits_in_a_circle(size: tuple[str, int, int]) -> None:
     name, ranks, micro_batches = size
     schedule = spec(name).build(ranks, micro_batches, {})

@@ -107,6 +107,7 @@ WIDE = {
 }
 
 
+@pytest.mark.slow
 def test_pruning_changes_no_answer_and_no_bound_is_above_a_step() -> None:
     pruned, whole = (plan(small(WIDE, 30), top=2, confirm=0, exhaustive=every) for every in (False, True))
     assert pruned.runs < whole.runs
@@ -138,6 +139,7 @@ def test_gpus_and_sequences_hold() -> None:
         assert row["micro_batches"] * row["micro_batch_size"] * row["data_parallel"] == 64  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_fit_says_by_how_much_and_what_comes_closest() -> None:
     config = small(WIDE, 5.0)
     found = plan(config, confirm=0)
@@ -160,6 +162,7 @@ def test_the_best_are_confirmed_with_contention_which_only_makes_them_slower() -
     assert times == sorted(times)  # type: ignore[type-var]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing() -> None:
     alone, shared = (plan(small(WIDE, 30), top=2, confirm=1, workers=workers) for workers in (1, 2))
     assert alone.ranked == shared.ranked
@@ -239,6 +242,7 @@ def test_the_chart_has_every_candidate_that_fits_and_a_ring_around_the_first() -
     assert axes.get_title(loc="left") == f"{len(found.fitting)} candidates that fit"
 
 
+@pytest.mark.slow
 def test_deepseeks_choice_is_found_where_memory_is_left_for_what_a_plan_does_not_count() -> None:
     # DualPipe on 16 ranks, 64-way expert parallelism, 20 SMs, all recomputed, FP8: https://arxiv.org/abs/2412.19437,
     # sections 3.2 and 3.3. On 16 ranks, since DualPipeV on 8 is the same plan.

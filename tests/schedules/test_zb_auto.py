@@ -208,6 +208,7 @@ def test_one_rank_runs_forwards_and_backwards_in_turn() -> None:
 
 
 @pytest.mark.parametrize(("placement", "limit", "calls_of_an_op"), [("linear", 2.0, 400), ("v", 0.5, 800)])
+@pytest.mark.slow
 def test_large_orders_take_no_more_work_an_op_than_small_ones(
     calls: Calls, placement: Placing, limit: float, calls_of_an_op: int
 ) -> None:

@@ -70,6 +70,7 @@ def test_an_unknown_choice_of_numbers_is_refused(timeline: Play) -> None:
         gantt(timeline("gpipe", 1, 1), numbers="al")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_large_chart_is_few_artists_without_borders(read: type[Reading], timeline: Play, drawn: Draw) -> None:
     ax = gantt(timeline("dualpipe", 64, 512))
     drawn(ax)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     pass
 
 
+@pytest.mark.slow
 def test_drawing_and_saving_leave_pyplot_alone(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -34,6 +35,7 @@ sys.exit("matplotlib.pyplot" in sys.modules)
 @pytest.mark.parametrize(
     ("name", "magic"), [("chart.png", b"\x89PNG\r\n"), ("chart.SVG", b"<?xml"), ("chart.pdf", b"%PDF-")]
 )
+@pytest.mark.slow
 def test_a_chart_is_saved_in_the_format_of_its_name_and_always_the_same(
     figure5: Axes, tmp_path: Path, name: str, magic: bytes
 ) -> None:
