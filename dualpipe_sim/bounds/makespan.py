@@ -21,10 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import Phase, StageCosts
+from dualpipe_sim.costs.phases import Phase, StageCosts, ends_s
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
@@ -53,21 +52,17 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
     It plays the one task: each phase starts when its lane is free and what it waits for inside the task has ended. A
     pair of an F of 2 s and a B of 3 s on one lane:
 
+    >>> from dualpipe_sim.lanes import Lane
     >>> task_time([Phase(Lane.COMPUTE, 2.0, F), Phase(Lane.COMPUTE, 3.0, B, half=1)])
     TaskTime(whole_s=5.0, forward_s=2.0, backward_s=5.0)
     """
-    free_s = dict.fromkeys(Lane, 0.0)
-    ends_s: list[float] = []
-    output_s: dict[int, float] = {}  # the end of each half's last phase, since phases of a half stand in order
-    for phase in phases:
-        seconds = phase.duration_s if phase.alone_s is None else min(phase.duration_s, phase.alone_s)
-        start_s = max(free_s[phase.lane], *(ends_s[local] for local in phase.after), 0.0)
-        free_s[phase.lane] = start_s + seconds
-        ends_s.append(start_s + seconds)
-        output_s[phase.half] = ends_s[-1]
+    least_s = [one.duration_s if one.alone_s is None else min(one.duration_s, one.alone_s) for one in phases]
+    ends = ends_s(phases, least_s)
+    # The end of each half's last phase, since phases of a half stand in order.
+    output_s = {phase.half: end_s for phase, end_s in zip(phases, ends, strict=True)}
     # A half without phases of its own is done when the other is, as lowering has it.
     forward_s, backward_s = (output_s.get(half, output_s.get(1 - half, 0.0)) for half in (0, 1))
-    return TaskTime(max(ends_s), forward_s, backward_s)
+    return TaskTime(max(ends), forward_s, backward_s)
 
 
 def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape, TaskTime]:

@@ -144,18 +144,29 @@ def with_job(costs: StageCosts) -> JobStageCosts | None:
 
 def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
     """Return the seconds of each stage's op of a kind where it runs alone, shape ``(stages,)``."""
-    return np.array([_alone_s(costs.phases(((kind, stage),))) for stage in range(stages)])
+    ops = (costs.phases(((kind, stage),)) for stage in range(stages))
+    return np.array([max(ends_s(phases, [phase.duration_s for phase in phases]), default=0.0) for phases in ops])
 
 
-def _alone_s(phases: Sequence[Phase]) -> float:
-    """Return the seconds of phases that start as soon as their lane and what they wait for let them."""
+def ends_s(phases: Sequence[Phase], seconds: Sequence[float]) -> list[float]:
+    """Return when each phase of a task ends that begins at 0: it starts when its lane and what it waits for let it.
+
+    >>> one, beside = Phase(Lane.COMPUTE, 2.0, kind=0), Phase(Lane.ALLTOALL, 3.0, kind=0)
+    >>> ends_s([one, beside, Phase(Lane.COMPUTE, 1.0, kind=0, after=(1,))], [2.0, 3.0, 1.0])
+    [2.0, 3.0, 4.0]
+
+    Args:
+        phases: of one task, in the order listed by the costs.
+        seconds: how long each lasts.
+
+    """
     free_s = dict.fromkeys(Lane, 0.0)
-    ends_s: list[float] = []
-    for phase in phases:
-        start_s = max(free_s[phase.lane], *(ends_s[other] for other in phase.after), 0.0)
-        free_s[phase.lane] = start_s + phase.duration_s
-        ends_s.append(free_s[phase.lane])
-    return max(ends_s, default=0.0)
+    ends: list[float] = []
+    for phase, lasts_s in zip(phases, seconds, strict=True):
+        start_s = max(free_s[phase.lane], *(ends[other] for other in phase.after), 0.0)
+        free_s[phase.lane] = start_s + lasts_s
+        ends.append(free_s[phase.lane])
+    return ends
 
 
 def costs_on_fewer_ranks(costs: Costs, shares: int) -> Costs:
