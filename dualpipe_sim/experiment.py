@@ -17,8 +17,8 @@ from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.precision import Precision
-from dualpipe_sim.show import brief, line, sizes
-from dualpipe_sim.units import label_of
+from dualpipe_sim.show import brief, line
+from dualpipe_sim.units import label_of, sizes
 
 Contention: TypeAlias = Literal["none", "fair"]
 Moves: TypeAlias = Literal["async", "rendezvous"]

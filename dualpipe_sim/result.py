@@ -12,8 +12,8 @@ from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.plain_data import data_frame, plain_data
-from dualpipe_sim.show import Table, Tabular, line, sizes
-from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of
+from dualpipe_sim.show import Table, Tabular, line
+from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of, sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

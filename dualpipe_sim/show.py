@@ -60,15 +60,6 @@ def brief(thing: object) -> str:
     return f"{said})"
 
 
-def sizes(ranks: int, micro_batches: int) -> str:
-    """Return the sizes of a schedule in words.
-
-    >>> sizes(16, 120)
-    '16 ranks × 120 micro-batches'
-    """
-    return f"{ranks} ranks × {micro_batches} micro-batches"
-
-
 def cut(text: str, longest: int) -> str:
     """Return a text, cut short with "…" where it is longer.
 

@@ -141,6 +141,15 @@ def number_of(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural(noun)}"
 
 
+def sizes(ranks: int, micro_batches: int) -> str:
+    """Return the sizes of a schedule in words.
+
+    >>> sizes(16, 120)
+    '16 ranks × 120 micro-batches'
+    """
+    return f"{number_of(ranks, 'rank')} × {number_of(micro_batches, 'micro-batch')}"
+
+
 def format_amount(amount: float) -> str:
     """Return a number with at most three digits, as charts write it: ``17``, ``8.25``."""
     return f"{amount:.3g}"

@@ -31,7 +31,7 @@ from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.show import Table, Tabular, line
-from dualpipe_sim.units import in_gb
+from dualpipe_sim.units import in_gb, number_of
 
 COMPONENTS = (
     "weights",
@@ -91,7 +91,7 @@ class Memory(Tabular):
     size_bytes: IntArray
 
     def __repr__(self) -> str:
-        return line(self, f"{self.ranks} ranks, {len(self.time_s):,} moments", self.verdict())
+        return line(self, f"{number_of(self.ranks, 'rank')}, {len(self.time_s):,} moments", self.verdict())
 
     @property
     def ranks(self) -> int:

@@ -17,7 +17,8 @@ from dualpipe_sim.costs.phases import Phase, StageCosts
 from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.show import brief, line, sizes
+from dualpipe_sim.show import brief, line
+from dualpipe_sim.units import sizes
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -15,8 +15,8 @@ import numpy as np
 from dualpipe_sim.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.lanes import Lane
-from dualpipe_sim.show import line, sizes
-from dualpipe_sim.units import format_seconds
+from dualpipe_sim.show import line
+from dualpipe_sim.units import format_seconds, sizes
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.show import line
+from dualpipe_sim.units import number_of
 
 PlacementName: TypeAlias = Literal["loop", "v", "bidirectional", "explicit"]
 """How the stages of an order from a file lie: ``explicit`` is one pipe, each stage on the rank whose row names it."""
@@ -37,8 +38,8 @@ class Placement:
     pipes: tuple[tuple[int, ...], ...]
 
     def __repr__(self) -> str:
-        pipes = f"{len(self.pipes)} pipe{'s' * (len(self.pipes) > 1)}"
-        return line(self, f"{self.stages} stages of {pipes} on {self.ranks} ranks")
+        stages, pipes = number_of(self.stages, "stage"), number_of(len(self.pipes), "pipe")
+        return line(self, f"{stages} of {pipes} on {number_of(self.ranks, 'rank')}")
 
     @property
     def stages(self) -> int:

@@ -24,7 +24,7 @@ from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
 from dualpipe_sim.pictures.plot.window import Zoom, window_on, zoom_to
-from dualpipe_sim.units import format_time, in_gb, number_of
+from dualpipe_sim.units import format_time, in_gb, sizes
 
 
 def gantt(  # noqa: PLR0913 - each is one choice about the chart
@@ -150,9 +150,8 @@ def _look(
 
 def _title(label: str, timeline: Timeline, memory: Memory | None) -> str:
     schedule = timeline.graph.schedule
-    sizes = f"{number_of(schedule.ranks, 'rank')} × {number_of(schedule.micro_batches, 'micro-batch')}"
-    bubble = f"bubble {100 * bubble_ratio(timeline):.1f} %"
-    said = f"{label or 'schedule'}: {sizes}, {bubble}, {format_time(timeline.makespan_s)}"
+    size, bubble = sizes(schedule.ranks, schedule.micro_batches), f"bubble {100 * bubble_ratio(timeline):.1f} %"
+    said = f"{label or 'schedule'}: {size}, {bubble}, {format_time(timeline.makespan_s)}"
     if memory is None:
         return said
     return f"{said}, peak {in_gb(memory.peak_bytes_by_rank.max())} of {in_gb(memory.gpu_bytes)} GB"
