@@ -253,7 +253,9 @@ class Comparison(Tabular, Sequence[Result]):
             [run.label, run.size, *([run.error] if run.error is not None else summary)]
             for run, summary in zip(self.runs, summaries, strict=True)
         ]
-        return Table(("schedule", "size", *headings), rows, ("schedule", "size"), notes=_notes(self.runs), of=len(self))
+        return Table(
+            ("schedule", "size", *headings), rows, ("schedule", "size"), notes=notes_of(self.runs), of=len(self)
+        )
 
     def __repr__(self) -> str:
         return line(self, f"of {len(self)}: {', '.join(run.label for run in self.runs)}")
@@ -308,7 +310,7 @@ def by_throughput(runs: Sequence[Result]) -> Comparison:
 
 def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the headings that fit some runs, and each run's main numbers below them."""
-    own = tuple(dict.fromkeys(name for run in runs for name in run.metrics))
+    own = metrics_of(runs)
     model_known = any(run.step_time_s is not None for run in runs)
     headings = TRAINING_HEADINGS if model_known else HEADINGS
     summaries = [run.training_summary() if model_known else run.summary() for run in runs]
@@ -316,7 +318,12 @@ def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str
     return (*headings, *own), [[*summary, *more] for summary, more in zip(summaries, columns, strict=True)]
 
 
-def _notes(runs: Sequence[Result]) -> list[str]:
+def metrics_of(runs: Sequence[Result]) -> tuple[str, ...]:
+    """Return the names of the registered metrics of some runs, which are the last of their headings."""
+    return tuple(dict.fromkeys(name for run in runs for name in run.metrics))
+
+
+def notes_of(runs: Sequence[Result]) -> list[str]:
     """Return what numbers of these runs must not be read without: what a formula is over, and which do not fit."""
     over = "* over the span from a rank's first op to its last, as its paper counts"
     starred = any(run.error is None and (run.theory or {}).get("over") == "span" for run in runs)

@@ -60,10 +60,11 @@ def measure(result: object, reserved: Collection[str] = ()) -> dict[str, float |
         UserError: a metric that fails, that returns no number, or whose name is ``reserved`` for a run's own keys.
 
     """
-    for name in metrics():
+    known = metrics()
+    for name in known:
         if name in reserved:
             raise UserError(f"metric '{name}': every run has a key of this name already; take another one")
-    return {name: _number(name, metric, result) for name, metric in metrics().items()}
+    return {name: _number(name, metric, result) for name, metric in known.items()}
 
 
 def _number(name: str, metric: Metric, result: object) -> float | None:

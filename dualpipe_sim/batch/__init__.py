@@ -1,4 +1,4 @@
 """Many points on processes or Dask, as rows that survive a crash; knows no pipeline.
 
-Imports ``files`` and ``plain_data``.
+Imports ``files``, ``plain_data`` and ``plugins``.
 """

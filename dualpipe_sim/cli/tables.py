@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from dualpipe_sim.result import Comparison, Result, summaries_of
+from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
 from dualpipe_sim.units import format_seconds
 
@@ -81,7 +81,7 @@ def print_comparison(comparison: Comparison) -> None:
     done = [run for run in comparison if run.error is None]
     if done:
         _print_runs(done)
-    for note in comparison.to_table().notes:
+    for note in notes_of(comparison):
         typer.echo(note)
     for run in comparison:
         if run.error is not None:
@@ -107,8 +107,9 @@ def _print_runs(runs: list[Result]) -> None:
     headings, summaries = summaries_of(runs)
     rows = [[label, *summary] for label, summary in zip(labels, summaries, strict=True)]
     title = f"{usual} (ranks × micro-batches)"
-    first_own = 1 + len(headings) - len({name for run in runs for name in run.metrics})
-    standard, own = ("schedule", *headings)[:first_own], headings[first_own - 1 :]
+    own = metrics_of(runs)
+    first_own = 1 + len(headings) - len(own)
+    standard = ("schedule", *headings)[:first_own]
     print_table(standard, (row[:first_own] for row in rows), words=("schedule",), title=title, least=20, pad_edge=True)
     if own:  # registered metrics, which a narrow terminal has no room for beside the others
         print_table(("schedule", *own), (row[:1] + row[first_own:] for row in rows), words=("schedule",), pad_edge=True)

@@ -55,8 +55,8 @@ def in_full(overrides: Mapping[str, object]) -> dict[str, object]:
         ConfigError: a word that is neither a key nor short for one.
 
     """
+    known = [*SHORT, *Root.keys()]
     for key in overrides:
-        known = [*SHORT, *Root.keys()]
         if "." not in key and key not in known:
             hint = did_you_mean(key, known) or f" (known: {', '.join(known)}, or any dotted key)"
             raise ConfigError(f"{key}: unknown argument{hint}")

@@ -257,6 +257,7 @@ def register(
     def add(generate: Generator) -> Generator:
         _check_registration(name, generate, adapts=placement is not None)
         made = ScheduleSpec(name, generate, requires, accepts, placement, tries, within)
+        _ = made.options  # read once, and refused here
         SCHEDULES.add(name, generate, made, replace=replaces)
         return generate
 
@@ -284,7 +285,6 @@ def _check_registration(name: object, generate: object, *, adapts: bool) -> None
             f"schedule '{name}': placement= and a parameter times go together: a schedule that adapts to times says "
             "where its stages will be, so that their times can be found"
         )
-    options_of(name, generate, (*_SIZES, "times"))
 
 
 def schedules() -> Mapping[str, ScheduleSpec]:
