@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt
@@ -50,22 +51,27 @@ class _WithPlugins:
     """An evaluation on another process, which runs the user's files first.
 
     Attributes:
-        files: those files.
+        plugins: those files, each with a digest of what it held.
         pickled: the evaluation, which may hold what only they define.
 
     """
 
-    files: tuple[Path, ...]
+    plugins: tuple[tuple[Path, str], ...]
     pickled: bytes
 
     def __call__(self, point: Point) -> Row:
         """Return the row of a point."""
-        for file in self.files:
-            load_plugin(file)
-        evaluate: Evaluate = pickle.loads(self.pickled)  # noqa: S301 - our own
-        return evaluate(point)
+        return _unpacked(self)(point)
+
+
+@lru_cache(maxsize=1)  # a worker has one evaluation at a time, and many points
+def _unpacked(packed: _WithPlugins) -> Evaluate:
+    for file, _ in packed.plugins:
+        load_plugin(file)
+    evaluate: Evaluate = pickle.loads(packed.pickled)  # noqa: S301 - our own
+    return evaluate
 
 
 def _with_plugins(evaluate: Evaluate) -> Evaluate:
-    files = tuple(LOADED)
-    return _WithPlugins(files, pickle.dumps(evaluate)) if files else evaluate
+    plugins = tuple(LOADED.items())
+    return _WithPlugins(plugins, pickle.dumps(evaluate)) if plugins else evaluate

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from dualpipe_sim.batch.points import Progress
 from dualpipe_sim.errors import ConfigError
@@ -86,15 +86,11 @@ def study_of(
     others = ("sweep", "compare") if "schedule" in data else ("sweep",)
     base = {key: value for key, value in data.items() if key not in others}
     points = points_of(factors)
-    runs = RunAt(_found_anywhere(base, source), source, tuple(metrics()))
+    # Plugins have been run here, and who sends points to another process sends these along.
+    at_points = {key: value for key, value in base.items() if key != "plugins"}
+    runs = RunAt(at_points, source, tuple(metrics()))
     runs.check_any(points)
     return Study(points, runs, [*KEYS, *runs.metrics], [__version__, base])
-
-
-def _found_anywhere(base: Mapping[str, object], source: str) -> Mapping[str, object]:
-    """Return a configuration whose plugins a worker in another folder finds, too."""
-    plugins = cast("Sequence[str | Path]", base.get("plugins", ()))
-    return {**base, "plugins": [Path(source).parent.resolve() / path for path in plugins]} if plugins else base
 
 
 @dataclass(frozen=True)
