@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from dualpipe_sim.analysis.memory import Memory
+from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.layers import LayerCosts
@@ -15,7 +16,6 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.model.footprint import bytes_by_unit
 from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.model.state import local_parameters, state_bytes
-from dualpipe_sim.precision import Precision
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run
 

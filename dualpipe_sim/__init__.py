@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dualpipe_sim.base.lazy import lazy_names
 from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
-from dualpipe_sim.lazy import lazy_names
 from dualpipe_sim.order.ops import Op, Pair
 from dualpipe_sim.version import __version__
 

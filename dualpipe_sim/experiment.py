@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias, cast
 
+from dualpipe_sim.base.precision import Precision
+from dualpipe_sim.base.show import brief, line
+from dualpipe_sim.base.units import label_of, sizes
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.engine.play import Engine
@@ -16,9 +19,6 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.precision import Precision
-from dualpipe_sim.show import brief, line
-from dualpipe_sim.units import label_of, sizes
 
 Contention: TypeAlias = Literal["none", "fair"]
 Moves: TypeAlias = Literal["async", "rendezvous"]

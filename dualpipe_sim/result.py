@@ -9,19 +9,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dualpipe_sim.analysis.memory import Memory
+from dualpipe_sim.base.plain_data import data_frame, plain_data
+from dualpipe_sim.base.show import Table, Tabular, line
+from dualpipe_sim.base.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of, sizes
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.plain_data import data_frame, plain_data
-from dualpipe_sim.show import Table, Tabular, line
-from dualpipe_sim.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of, sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from dualpipe_sim.base.plain_data import DataFrame
     from dualpipe_sim.experiment import Choice
     from dualpipe_sim.pictures.report import Page
-    from dualpipe_sim.plain_data import DataFrame
 
 Theory: TypeAlias = dict[str, object]
 

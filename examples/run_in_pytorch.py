@@ -33,7 +33,7 @@ from pytorch_stages import Log, Runtime, Stage
 from torch import Tensor, nn
 
 from dualpipe_sim import UserError, build
-from dualpipe_sim.files import written_whole
+from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.runtimes.torch import format_program
 

@@ -22,8 +22,8 @@ from hypothesis import settings
 
 from dualpipe_sim import simulate
 from dualpipe_sim.analysis.registry import METRICS
+from dualpipe_sim.base.plugins import LOADED
 from dualpipe_sim.costs.registry import KINDS
-from dualpipe_sim.plugins import LOADED
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import SCHEDULES
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.lanes import Lane
 
 
 class AllToAllPieces(NamedTuple):

@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.show import Table, Tabular, line
+from dualpipe_sim.base.units import in_gb, number_of
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -30,8 +32,6 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.show import Table, Tabular, line
-from dualpipe_sim.units import in_gb, number_of
 
 COMPONENTS = (
     "weights",

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from dualpipe_sim.analysis.occupancy import live_by_task
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.schedule import Schedule
 
 

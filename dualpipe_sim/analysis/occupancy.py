@@ -9,11 +9,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.show import brief
 
 Amounts: TypeAlias = FloatArray | IntArray
 

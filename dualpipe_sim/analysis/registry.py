@@ -7,8 +7,8 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar
 
+from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.registry import Registry
 
 Metric: TypeAlias = Callable[[Any], float | None]
 """``(result) -> number``, or None where it says nothing of this result."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import JobStageCosts, op_seconds
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.gpu import Gpu

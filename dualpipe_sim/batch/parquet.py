@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.plain_data import plain_data
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,11 +17,11 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
 from dualpipe_sim.batch.points import POINT, Row
 from dualpipe_sim.errors import UserError, did_you_mean
-from dualpipe_sim.files import written_whole
-from dualpipe_sim.plain_data import plain_data
 
 _SYNC_S = 1.0
 

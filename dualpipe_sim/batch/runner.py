@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from dualpipe_sim.base.plugins import LOADED, load_plugin
 from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.plugins import LOADED, load_plugin
 
 
 def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 1, dask: str | None = None) -> Rows:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from dualpipe_sim.base.plain_data import digest
+from dualpipe_sim.base.plugins import LOADED
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.batch.points import POINT, Evaluate, Point, Progress, Row
 from dualpipe_sim.batch.rows import RowFile
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.plain_data import digest
-from dualpipe_sim.plugins import LOADED
-from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True)

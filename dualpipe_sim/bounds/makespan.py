@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import Phase, StageCosts, ends_s
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
@@ -52,7 +52,7 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
     It plays the one task: each phase starts when its lane is free and what it waits for inside the task has ended. A
     pair of an F of 2 s and a B of 3 s on one lane:
 
-    >>> from dualpipe_sim.lanes import Lane
+    >>> from dualpipe_sim.base.lanes import Lane
     >>> task_time([Phase(Lane.COMPUTE, 2.0, F), Phase(Lane.COMPUTE, 3.0, B, half=1)])
     TaskTime(whole_s=5.0, forward_s=2.0, backward_s=5.0)
     """

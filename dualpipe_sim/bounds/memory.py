@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.costs.phases import JobStageCosts
 from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit
 from dualpipe_sim.order.ops import B, F, I, W

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.dependencies import producers
@@ -21,7 +22,6 @@ from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.show import brief
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar

@@ -1,6 +1,6 @@
 """Costs out of real runs: traces of torch.profiler and timelines in, medians by stage and kind out.
 
-Imports ``simulation``, which it compares runs with, and ``experiment``, ``costs``, ``graph``, ``order``, ``files``.
+Imports ``simulation``, which it compares runs with, and ``experiment``, ``costs``, ``graph``, ``order``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.calibration import Recording, read_recording
 from dualpipe_sim.calibration.recording import Ran, Step
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -25,7 +26,6 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.messages import input_of
 from dualpipe_sim.order.ops import Kind, Op, Task
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.show import brief
 from dualpipe_sim.simulation import run
 
 PAIR = "pair"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.calibration.fit import Calibration, Sample, Timed
-from dualpipe_sim.files import written_whole
-from dualpipe_sim.units import number_of
 
 _UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
 

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.calibration.actions import Action, inputs_of, parse_action
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.messages import Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]

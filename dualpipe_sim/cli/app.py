@@ -49,7 +49,7 @@ def options(
 ) -> None:
     """Take the options that belong to no command."""
     if plugins:
-        from dualpipe_sim.plugins import load_plugin
+        from dualpipe_sim.base.plugins import load_plugin
 
         for file in plugins:
             load_plugin(file)
@@ -70,7 +70,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        from dualpipe_sim.plugins import blamed
+        from dualpipe_sim.base.plugins import blamed
 
         fault = blamed(error)
         if fault is None:

@@ -39,8 +39,8 @@ def calibrate(
 
 def _print_calibration(measured: Calibration) -> None:
     """Print a row for each stage and kind, and below it transfers and what was left out."""
+    from dualpipe_sim.base.units import format_seconds
     from dualpipe_sim.cli.tables import print_table
-    from dualpipe_sim.units import format_seconds
 
     timed = {f"{stage}{kind}": one for stage, kinds in measured.ops.items() for kind, one in kinds.items()}
     timed |= {f"{forward}F;{backward}B": one for (forward, backward), one in measured.pairs.items()}

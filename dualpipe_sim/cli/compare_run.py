@@ -52,7 +52,7 @@ def compare_run(
 
 def _print(compared: RunComparison, worst: int) -> None:
     """Print the makespans, then a row a rank, a kind and a worst op."""
-    from dualpipe_sim.units import format_seconds
+    from dualpipe_sim.base.units import format_seconds
 
     makespan = compared.makespan_s
     schedule = compared.measured.graph.schedule
@@ -89,7 +89,7 @@ def _headings(number: str) -> tuple[str, str]:
 
 
 def _texts(both: Both) -> tuple[str, str]:
-    from dualpipe_sim.units import format_seconds
+    from dualpipe_sim.base.units import format_seconds
 
     return format_seconds(both.simulated), format_seconds(both.measured)
 

@@ -85,7 +85,7 @@ def check(
     ] = None,
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
-    from dualpipe_sim.files import read_text
+    from dualpipe_sim.base.files import read_text
     from dualpipe_sim.runtimes.torch import read_either
 
     stages: PlacementName = placement.value

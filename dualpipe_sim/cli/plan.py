@@ -95,8 +95,8 @@ def _print(found: Plan) -> None:
 
 def _print_why(reason: Why) -> None:
     """Print the step by cause, what holds it up, and what changes would buy."""
+    from dualpipe_sim.base.units import format_seconds
     from dualpipe_sim.cli.tables import print_table
-    from dualpipe_sim.units import format_seconds
 
     typer.echo(f"\n1: {reason.first}")
     if reason.second:
@@ -119,7 +119,7 @@ def _print_why(reason: Why) -> None:
 
 
 def _change(change: Change) -> list[str]:
-    from dualpipe_sim.units import format_number, format_seconds, in_gb
+    from dualpipe_sim.base.units import format_number, format_seconds, in_gb
 
     if change.error is not None:
         return ["–"] * 4

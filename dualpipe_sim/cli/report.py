@@ -16,8 +16,8 @@ def report(config: Config, output: Output, settings: Settings = None) -> None:
 
     It shows the schedules that the configuration compares, or its only one.
     """
+    from dualpipe_sim.base.files import read_text
     from dualpipe_sim.config import load_experiment
-    from dualpipe_sim.files import read_text
     from dualpipe_sim.pictures.report import check_suffix
     from dualpipe_sim.simulation import run_all
 

@@ -111,7 +111,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
 @app.command()
 def timeline(config: Config, output: Output, settings: Settings = None) -> None:
     """Write when every op and transfer ran, as CSV: rank,lane,task,start_s,end_s."""
-    from dualpipe_sim.files import written_whole
+    from dualpipe_sim.base.files import written_whole
     from dualpipe_sim.simulation import run as run_choice
 
     experiment = _load(config, settings)

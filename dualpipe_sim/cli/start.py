@@ -21,8 +21,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
+    from dualpipe_sim.base.files import read_text, written_whole
     from dualpipe_sim.config import packaged_configs
-    from dualpipe_sim.files import read_text, written_whole
 
     if file.exists() and not force:
         raise UserError(f"{file}: is there already; name another file, or replace it with --force")

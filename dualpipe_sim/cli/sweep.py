@@ -60,7 +60,7 @@ def _print(table: SweepTable) -> None:
 
 def _print_place(table: SweepTable, output: str) -> None:
     """Say where the table is, and how many points failed."""
-    from dualpipe_sim.units import number_of
+    from dualpipe_sim.base.units import number_of
 
     failed = [row for row in table if row["error"] is not None]
     reason = f", {len(failed)} of them with an error, such as: {failed[0]['error']}" if failed else ""

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from dualpipe_sim.base.units import format_seconds
 from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
-from dualpipe_sim.units import format_seconds
 
 Folds: TypeAlias = Literal["words", "numbers", "all"]
 """Which columns of a table give way where a terminal is narrow."""

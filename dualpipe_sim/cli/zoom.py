@@ -61,7 +61,7 @@ def parse_time(text: str | None, option: str) -> float | None:
     """
     if text is None:
         return None
-    from dualpipe_sim.units import SECONDS, quantity
+    from dualpipe_sim.base.units import SECONDS, quantity
 
     try:
         return quantity(text, SECONDS, "a time like 1.2s or 1500 ms")

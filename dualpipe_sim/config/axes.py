@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
 
+from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.config.short import full_key
 from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
-from dualpipe_sim.plain_data import digest
 
 Point: TypeAlias = dict[str, object]
 """Values by dotted key, which replace those of a configuration."""

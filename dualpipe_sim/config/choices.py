@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+from dualpipe_sim.base.files import read_text
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.values import ScheduleSection
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice
-from dualpipe_sim.files import read_text
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.torch import read_either
 from dualpipe_sim.schedules.registry import spec

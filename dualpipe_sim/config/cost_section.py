@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from dualpipe_sim.base.records import FieldError
 from dualpipe_sim.config.section import Section, one_of, or_object
 from dualpipe_sim.config.values import CostTime, Flag, Kernels, Seconds, Transfer, TransferCost, halved
 from dualpipe_sim.costs.layers import LayerCosts
@@ -15,7 +16,6 @@ from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.registry import cost_model, cost_models
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, plain, quoted
-from dualpipe_sim.records import FieldError
 
 HALVES = ("backward_input", "backward_weight")
 

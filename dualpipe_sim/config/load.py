@@ -8,6 +8,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from dualpipe_sim.base.plugins import load_plugin
 from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.build import build_experiment
 from dualpipe_sim.config.cost_section import HALVES
@@ -18,7 +19,6 @@ from dualpipe_sim.config.short import SHORT, full_key
 from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
 from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, quoted
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.plugins import load_plugin
 
 
 def load_experiment(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pydantic_core import ErrorDetails
 
+from dualpipe_sim.base.records import FieldError
 from dualpipe_sim.errors import UserError, plain, quoted
-from dualpipe_sim.records import FieldError
 
 _WANTED = {
     "string_type": "text",

@@ -31,13 +31,13 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag, Valida
 from pydantic import Field as KeyInfo
 from pydantic_core import PydanticCustomError
 
+from dualpipe_sim.base.records import key_of, unit_of
+from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, as_float, quantity
 from dualpipe_sim.config.docstrings import attributes, summary
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.section import Section, or_object
 from dualpipe_sim.config.values import checked, quantity_schema, whole
 from dualpipe_sim.errors import UserError, quoted
-from dualpipe_sim.records import key_of, unit_of
-from dualpipe_sim.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, as_float, quantity
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

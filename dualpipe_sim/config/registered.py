@@ -11,6 +11,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
 
+from dualpipe_sim.base.records import FieldError, key_of
 from dualpipe_sim.config.cost_section import Registered
 from dualpipe_sim.config.job import SECTIONS, gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.records import Record, read_values, section_of, types_of
@@ -21,7 +22,6 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.job import Job
-from dualpipe_sim.records import FieldError, key_of
 
 _BUILT = {Job: job_of, Gpu: gpu_of}
 

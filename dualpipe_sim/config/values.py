@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, as_float, quantity
 from dualpipe_sim.costs.compute import Compute
 from dualpipe_sim.errors import quoted
 from dualpipe_sim.order.placement import PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import is_order
 from dualpipe_sim.schedules.registry import schedules
-from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, as_float, quantity
 
 _MOST, _MOST_INDEX = 10**9, 10**18
 

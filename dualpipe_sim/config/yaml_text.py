@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import yaml
 
+from dualpipe_sim.base.files import read_text
 from dualpipe_sim.errors import ConfigError, UserError, quoted
-from dualpipe_sim.files import read_text
 
 Data: TypeAlias = dict[str, object]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualpipe_sim.lazy import lazy_names
+from dualpipe_sim.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dualpipe_sim.costs.layers import LayerCosts as LayerCosts

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
+from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES, Precision
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.hardware.gpu import GemmClass, Gpu
 from dualpipe_sim.model.architecture import HIGH_PRECISION, LayerKind, Linear, Model
 from dualpipe_sim.model.flops import attention_backward_factor, attention_flops, linear_flops
 from dualpipe_sim.model.recipe import Recipe
-from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES, Precision
-from dualpipe_sim.show import brief
 
 Work: TypeAlias = Literal["F", "I", "W"]
 Block: TypeAlias = Literal["attn", "mlp"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
@@ -21,7 +22,6 @@ from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.show import brief
 
 
 @register("layers")

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.show import brief
 
 
 class OpTime(NamedTuple):

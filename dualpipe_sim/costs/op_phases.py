@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.compute import Work
 from dualpipe_sim.costs.parts import Part, Parts
 from dualpipe_sim.costs.phases import Phase
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll, Exchange, payload_bytes
 from dualpipe_sim.costs.compute import (
     Block,
@@ -27,10 +29,8 @@ from dualpipe_sim.costs.compute import (
 from dualpipe_sim.costs.phases import Flow
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.architecture import LayerKind, Model
 from dualpipe_sim.order.ops import Kind
-from dualpipe_sim.show import brief
 
 Sharing: TypeAlias = Literal["reserved", "on-demand"]
 

@@ -8,16 +8,16 @@ from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster, Tier
 from dualpipe_sim.hardware.gpu import Gpu
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.show import brief
 
 
 class Flow(NamedTuple):

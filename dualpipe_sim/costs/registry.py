@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.registry import Registry
 
 CostModel = TypeVar("CostModel", bound=type[Any])
 

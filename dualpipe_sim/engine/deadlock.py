@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray
+from dualpipe_sim.base.arrays import BoolArray
 from dualpipe_sim.errors import DeadlockError
 from dualpipe_sim.graph.task_graph import TaskGraph
 

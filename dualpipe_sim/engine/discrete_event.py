@@ -19,7 +19,7 @@ from typing import cast
 import numpy as np
 import simpy
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.engine.fair_share import FairShare
 from dualpipe_sim.engine.flows import flows_of

@@ -15,11 +15,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import TIERS, Place, Topology
-from dualpipe_sim.show import brief
 
 Hop: TypeAlias = tuple[Place, Place]
 

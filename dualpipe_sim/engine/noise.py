@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
-from dualpipe_sim.lanes import Lane
-from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import simpy
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.task_graph import TaskGraph
-from dualpipe_sim.lanes import Lane
 
 
 class _Work:

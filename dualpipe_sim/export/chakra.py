@@ -15,10 +15,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, tasks, transfers
-from dualpipe_sim.files import written_whole
 from dualpipe_sim.graph.timeline import Timeline
 
 _VERSION = "0.0.4"

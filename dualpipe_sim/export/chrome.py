@@ -22,9 +22,9 @@ import numpy as np
 
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
 from dualpipe_sim.analysis.occupancy import Occupancy, in_flight_over_time
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.export.spans import Span, has_phases, phases, tasks, transfers, whole_ns
-from dualpipe_sim.files import written_whole
 from dualpipe_sim.graph.timeline import Timeline
 
 Event: TypeAlias = "dict[str, Any]"

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, phases, tasks, transfers
-from dualpipe_sim.files import written_whole
 from dualpipe_sim.graph.timeline import Timeline
 
 Event: TypeAlias = "dict[str, Any]"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import Kind, Op
 

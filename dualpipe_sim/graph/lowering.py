@@ -23,14 +23,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray, distinct
+from dualpipe_sim.base.arrays import FloatArray, IntArray, distinct
+from dualpipe_sim.base.lanes import PHASE_LANES, Lane
 from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.rendezvous import Issued, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.lanes import PHASE_LANES, Lane
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.schedule import Schedule

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.order.messages import Message, messages_in_order
 from dualpipe_sim.order.ops import F
 from dualpipe_sim.order.schedule import Schedule

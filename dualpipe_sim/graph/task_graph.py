@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief, line
+from dualpipe_sim.base.units import sizes
 from dualpipe_sim.costs.phases import Phase, StageCosts
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.show import brief, line
-from dualpipe_sim.units import sizes
 
 if TYPE_CHECKING:
     import networkx as nx

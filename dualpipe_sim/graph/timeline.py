@@ -12,11 +12,11 @@ from functools import cached_property
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import line
+from dualpipe_sim.base.units import format_seconds, sizes
 from dualpipe_sim.graph.task_graph import TaskGraph
-from dualpipe_sim.lanes import Lane
-from dualpipe_sim.show import line
-from dualpipe_sim.units import format_seconds, sizes
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,10 @@
-"""What a run runs on: GPUs, clusters, links and what collectives achieve. Imports ``records`` and below."""
+"""What a run runs on: GPUs, clusters, links and what collectives achieve. Imports only ``base``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualpipe_sim.lazy import lazy_names
+from dualpipe_sim.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dualpipe_sim.hardware.cluster import Cluster as Cluster

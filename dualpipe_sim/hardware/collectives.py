@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from dualpipe_sim.base.records import need_positive
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.records import need_positive
-from dualpipe_sim.show import brief
 
 AllToAllStep: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispatch I"]
 """The four all-to-alls of an MoE layer; the ``I`` ones carry gradients, the combine's like a dispatch."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
+from dualpipe_sim.base.precision import Precision
+from dualpipe_sim.base.records import need_positive
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.precision import Precision
-from dualpipe_sim.records import need_positive
-from dualpipe_sim.show import brief
 
 T = TypeVar("T")
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]

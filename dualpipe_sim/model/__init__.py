@@ -1,10 +1,10 @@
-"""What is trained, and its sizes; no seconds. Imports ``records``, ``order.placement`` and the ground."""
+"""What is trained, and its sizes; no seconds. Imports ``order.placement`` and ``base``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualpipe_sim.lazy import lazy_names
+from dualpipe_sim.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dualpipe_sim.model.architecture import Model as Model

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model
 from dualpipe_sim.model.recipe import Recipe
-from dualpipe_sim.precision import BF16_BYTES, FP32_BYTES
 
 ROUTED_INDEX_BYTES = 12
 """Of each of a token's experts: its weight in FP32 and its index in 64 bits (PyTorch's top-k)."""

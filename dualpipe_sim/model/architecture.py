@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
+from dualpipe_sim.base.records import need_positive
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.records import need_positive
-from dualpipe_sim.show import brief
 
 LayerKind: TypeAlias = Literal["dense", "moe"]
 Part: TypeAlias = Literal["attention", "gate", "routed", "shared", "dense", "head", "mtp"]

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.model.activations import (
     head_activations,
     high_precision_weight_gradient_inputs,

@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import ScheduleError, UserError, quoted
-from dualpipe_sim.show import brief
 
 EVEN, BALANCED = "even", "balanced"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 
+from dualpipe_sim.base.precision import BF16_BYTES, FP8_BYTES, PRECISIONS, SCALE_BYTES, Precision
+from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.precision import BF16_BYTES, FP8_BYTES, PRECISIONS, SCALE_BYTES, Precision
-from dualpipe_sim.records import need_positive
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.model.architecture import Parameters
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup
-from dualpipe_sim.precision import BF16_BYTES
 
 GRADIENT_BYTES = 4.0
 """Gradients in FP32 (DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, section 3.3.3)."""

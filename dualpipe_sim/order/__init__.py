@@ -1,10 +1,10 @@
-"""What runs after what: ops, placements, orders and their text. Imports only the ground."""
+"""What runs after what: ops, placements, orders and their text. Imports only ``base``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualpipe_sim.lazy import lazy_names
+from dualpipe_sim.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dualpipe_sim.order.builder import OrderBuilder as OrderBuilder

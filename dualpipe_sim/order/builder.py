@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import B, I, W
 from dualpipe_sim.order.placement import Placement

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
 from dualpipe_sim.order.placement import Placement

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.show import brief
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.show import line
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.show import line
-from dualpipe_sim.units import number_of
 
 PlacementName: TypeAlias = Literal["loop", "v", "bidirectional", "explicit"]
 """How the stages of an order from a file lie: ``explicit`` is one pipe, each stage on the rank whose row names it."""

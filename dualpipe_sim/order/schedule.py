@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, IntArray, distinct
+from dualpipe_sim.base.arrays import BoolArray, IntArray, distinct
+from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
+from dualpipe_sim.base.units import sizes
 from dualpipe_sim.order.ops import B, Kind, Op, Pair, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.show import SHOWN_ROWS, Table, Tabular, line
-from dualpipe_sim.units import sizes
 
 _KINDS = tuple(Kind)  # by number, which is faster than Kind(number)
 _SHOWN_TASKS = 50  # more than fit a line

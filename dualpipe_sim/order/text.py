@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection
 from typing import TypeAlias
 
+from dualpipe_sim.base.units import number_of, plural
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES, OrderBuilder
 from dualpipe_sim.order.ops import Kind, Op
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.units import number_of, plural
 
 _OP = r"(\d+)([FBIW])(\d+)"
 _OP_CELL = re.compile(_OP, re.ASCII)

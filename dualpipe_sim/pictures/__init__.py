@@ -1,1 +1,1 @@
-"""What people look at: charts on paper, pages for a browser. Imports ``analysis``, ``graph``, ``order``, ``files``."""
+"""What people look at: charts on paper, pages for a browser. Imports ``analysis``, ``graph`` and ``order``."""

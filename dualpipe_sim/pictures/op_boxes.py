@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.order.placement import Placement

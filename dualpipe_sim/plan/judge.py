@@ -9,7 +9,8 @@ from math import inf
 import numpy as np
 
 from dualpipe_sim.analysis.step import optimizer_s
-from dualpipe_sim.arrays import IntArray
+from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.units import in_gb
 from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
@@ -21,7 +22,6 @@ from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
 from dualpipe_sim.schedules.registry import spec
-from dualpipe_sim.units import in_gb
 
 SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
     "sizes",

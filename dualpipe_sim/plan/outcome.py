@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from dualpipe_sim.base.plain_data import data_frame, plain_data
+from dualpipe_sim.base.show import Table, Tabular, line
+from dualpipe_sim.base.units import format_number, format_percent, format_seconds, in_gb, number_of
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.model.recipe import Recompute
-from dualpipe_sim.plain_data import data_frame, plain_data
 from dualpipe_sim.plan.space import Candidate
-from dualpipe_sim.show import Table, Tabular, line
-from dualpipe_sim.units import format_number, format_percent, format_seconds, in_gb, number_of
 
 if TYPE_CHECKING:
-    from dualpipe_sim.plain_data import DataFrame
+    from dualpipe_sim.base.plain_data import DataFrame
 
 
 @dataclass(frozen=True, eq=False)

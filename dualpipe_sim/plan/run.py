@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.experiment import Contention, Experiment
 from dualpipe_sim.plan.space import Candidate, experiment_at, gpus_of
 from dualpipe_sim.result import Result
-from dualpipe_sim.show import brief
 from dualpipe_sim.simulation import run_or_refuse
 
 COLUMNS = (

@@ -13,18 +13,18 @@ from math import inf
 from pathlib import Path
 from typing import cast
 
+from dualpipe_sim.base.plain_data import digest
+from dualpipe_sim.base.units import in_gb
 from dualpipe_sim.batch.points import Evaluate, Progress, Row, Rows
 from dualpipe_sim.batch.rows import RowFile
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.batch.study import Study
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.plain_data import digest
 from dualpipe_sim.plan.judge import FAILED, MEMORY, SIZES, Judge, Verdict, ruled_out
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
 from dualpipe_sim.plan.space import Candidate, candidates_of, gpus_of, layer_costs
-from dualpipe_sim.units import in_gb
 from dualpipe_sim.version import __version__
 
 _WAVE = 8  # candidates a worker runs before what they say rules others out; every wave is twice as long

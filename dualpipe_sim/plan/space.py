@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
+from dualpipe_sim.base.precision import Precision
+from dualpipe_sim.base.units import label_of
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
-from dualpipe_sim.precision import Precision
-from dualpipe_sim.units import label_of
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ import numpy as np
 
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.alltoall import alltoall_time
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import Link
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.plan.outcome import Plan, describe
 from dualpipe_sim.plan.run import row_of
 from dualpipe_sim.plan.space import experiment_at, layer_costs
 from dualpipe_sim.result import Result
-from dualpipe_sim.show import brief
 from dualpipe_sim.simulation import lower_choice, run_or_refuse
 
 MORE = 1.1

@@ -1,1 +1,1 @@
-"""A schedule as a real runtime issues it, one file a runtime. Imports ``order`` and the ground."""
+"""A schedule as a real runtime issues it, one file a runtime. Imports ``order`` and ``base``."""

@@ -1,10 +1,10 @@
-"""One schedule a file; a file here registers itself and is then known everywhere. Imports ``order`` and the ground."""
+"""One schedule a file; a file here registers itself and is then known everywhere. Imports ``order`` and ``base``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualpipe_sim.lazy import lazy_names
+from dualpipe_sim.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dualpipe_sim.schedules.registry import ScheduleSpec as ScheduleSpec

@@ -11,14 +11,14 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar, cast
 
+from dualpipe_sim.base.registry import Registry
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.registry import Registry
 from dualpipe_sim.schedules.options import describe, fitted, options_of, parse, taken_by
-from dualpipe_sim.show import brief
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 

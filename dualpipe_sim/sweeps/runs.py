@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.batch.points import Progress
 from dualpipe_sim.errors import ConfigError
-from dualpipe_sim.show import brief
 from dualpipe_sim.sweeps.table import SweepTable
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from dualpipe_sim.base.plain_data import data_frame, plain_data
+from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.batch.points import POINT, Row
 from dualpipe_sim.errors import UserError, did_you_mean
-from dualpipe_sim.plain_data import data_frame, plain_data
-from dualpipe_sim.show import SHOWN_ROWS, Table, Tabular, line
-from dualpipe_sim.units import number_of
 
 if TYPE_CHECKING:
-    from dualpipe_sim.plain_data import DataFrame
+    from dualpipe_sim.base.plain_data import DataFrame
     from dualpipe_sim.result import Result
 
 

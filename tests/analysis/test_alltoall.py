@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 from dualpipe_sim.analysis.alltoall import alltoall_time
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.text import parse_order

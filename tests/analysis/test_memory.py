@@ -17,7 +17,7 @@ from matplotlib.collections import Collection
 from dualpipe_sim import compare, simulate
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory, memory_of
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.engine.play import play

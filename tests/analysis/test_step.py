@@ -12,12 +12,12 @@ from dualpipe_sim import Result, build, simulate
 from dualpipe_sim.analysis.alltoall import alltoall_time, overlapped_pair_s
 from dualpipe_sim.analysis.memory import COMPONENTS
 from dualpipe_sim.analysis.step import optimizer_s_by_rank
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import Phase, with_job
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
 

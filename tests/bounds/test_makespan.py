@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import memory_of
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.config import load_experiment
@@ -20,7 +21,6 @@ from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.footprint import state_by_rank
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.placement import linear

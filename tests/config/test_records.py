@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dualpipe_sim import UserError
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.config.docstrings import attributes, summary
 from dualpipe_sim.config.presets import presets, read_preset

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpipe_sim import build, simulate
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
@@ -23,7 +24,6 @@ from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules

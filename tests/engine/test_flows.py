@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.phases import Flow, Phase
 from dualpipe_sim.engine import discrete_event
@@ -20,7 +21,6 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.schedules.registry import build

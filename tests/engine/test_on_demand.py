@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Flow, Phase
 from dualpipe_sim.engine import discrete_event
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.hardware.cluster import Cluster, Link
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import F, TaskShape
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.schedules.registry import build

@@ -18,8 +18,8 @@ import yaml
 
 from dualpipe_sim import Timeline, UserError, simulate
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.export import write_hta
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.result import Result
 
 if TYPE_CHECKING:

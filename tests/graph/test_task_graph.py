@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Costs, Phase
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
@@ -18,7 +19,6 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.lowering import durations_s, lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, Kind, Op, TaskShape, W
 from dualpipe_sim.order.placement import Placement, loop, opposed
 from dualpipe_sim.order.schedule import Schedule

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.config.records import read
 from dualpipe_sim.model.activations import (
     head_activations,
@@ -25,7 +26,6 @@ from dualpipe_sim.model.state import (
     reduced_gradient_bytes,
     state_bytes,
 )
-from dualpipe_sim.precision import Precision
 
 PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets" / "models"
 T = 4096

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dualpipe_sim import build, format_order, simulate
+from dualpipe_sim.base.plugins import load_plugin
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.equal_terms import at_equal_stages
-from dualpipe_sim.plugins import load_plugin
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -109,7 +109,7 @@ def test_the_contract_of_every_schedule_is_tested_on_it_once_it_is_in_the_packag
     plugin = written("schedule", tmp_path)
     options = ("-p", "no:cacheprovider", "-v", "-k", "eager-1f1b and 16-64")
     start = (
-        f"from dualpipe_sim.plugins import load_plugin; load_plugin({str(plugin)!r})\n"
+        f"from dualpipe_sim.base.plugins import load_plugin; load_plugin({str(plugin)!r})\n"
         f"import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
     )
     tests = str(ROOT / "tests" / "schedules" / "test_every_order.py")

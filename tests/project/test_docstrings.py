@@ -51,4 +51,6 @@ def test_what_a_package_exports_has_an_example(name: str) -> None:
 
 def test_the_public_names_were_found() -> None:
     assert {"dualpipe_sim.simulation.simulate", "dualpipe_sim.order.ops.Op"} <= EXPORTED.keys()
-    assert {"dualpipe_sim.simulation.simulate", "dualpipe_sim.units.format_seconds"} <= {one.name for one in EXAMPLES}
+    assert {"dualpipe_sim.simulation.simulate", "dualpipe_sim.base.units.format_seconds"} <= {
+        one.name for one in EXAMPLES
+    }

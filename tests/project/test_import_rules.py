@@ -26,8 +26,10 @@ BROKEN_BY = {
         ("pictures/plot/__init__.py", "import dualpipe_sim.config"),
         ("graph/task_graph.py", "import dualpipe_sim.simulation"),
         ("batch/rows.py", "import dualpipe_sim.order.ops"),
-        ("units.py", "import dualpipe_sim.files"),
+        ("base/units.py", "import dualpipe_sim.order.ops"),
+        ("errors.py", "import dualpipe_sim.base.units"),
     ],
+    "no part of the ground knows another": [("base/units.py", "import dualpipe_sim.base.files")],
     "inside order": [("order/ops.py", "import dualpipe_sim.order.placement")],
     "inside model": [("model/architecture.py", "import dualpipe_sim.model.job")],
     "a cost knows no order": [
@@ -42,7 +44,7 @@ BROKEN_BY = {
         ("experiment.py", "from pydantic import BaseModel"),
     ],
     "distributed and pyarrow are imported in batch only": [("sweeps/table.py", "import pyarrow")],
-    "pandas is imported in plain_data only": [("result.py", "import pandas as pd")],
+    "pandas is imported in base.plain_data only": [("result.py", "import pandas as pd")],
     "ortools is imported in bounds.optimum only": [("bounds/makespan.py", "import ortools")],
     "typer and rich are imported in cli only": [("result.py", "from rich.table import Table")],
 }
@@ -105,5 +107,5 @@ def test_nobody_uses_a_private_name_of_another_module() -> None:
 
 
 def test_private_names_are_found() -> None:
-    code = "from dualpipe_sim.units import _NUMBER\nfrom dualpipe_sim import units as u\nu._NUMBER.match('')"
+    code = "from dualpipe_sim.base.units import _NUMBER\nfrom dualpipe_sim.base import units as u\nu._NUMBER.match('')"
     assert list(private_names(code)) == ["_NUMBER", "u._NUMBER"]

@@ -18,10 +18,10 @@ from statistics import median
 import pytest
 
 from dualpipe_sim import build
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.runtimes.torch import parse_program

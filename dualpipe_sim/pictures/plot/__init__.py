@@ -1,6 +1,6 @@
 """Pictures of timelines, drawn with matplotlib's object interface; nothing here touches pyplot's state.
 
-Imports ``analysis``, ``graph``, ``order``, ``files``, and of ``pictures`` what it shares with ``report``: colours and
+Imports ``analysis``, ``graph``, ``order``, and of ``pictures`` what it shares with ``report``: colours and
 boxes. Nothing else imports matplotlib.
 """
 

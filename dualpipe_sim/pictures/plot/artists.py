@@ -20,7 +20,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.ticker import Locator
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.pictures.palette import Colour
 from dualpipe_sim.pictures.plot.cells import Band, Boxes
 from dualpipe_sim.pictures.plot.style import LARGEST_NUMBER_PT, SMALLEST_NUMBER_PT

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dualpipe_sim.base.units import fitting_unit
 from dualpipe_sim.pictures.palette import Theme
 from dualpipe_sim.pictures.plot.artists import BandLocator, RowLocator
 from dualpipe_sim.pictures.plot.cells import Band
-from dualpipe_sim.units import fitting_unit
 
 _CELL_IN = 0.2  # as wide should a narrow cell be: two digits of the largest size
 _LABELS_IN = 1.0

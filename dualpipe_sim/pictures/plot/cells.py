@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.op_boxes import forward_of_pairs, op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.plot.window import Window

@@ -16,7 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from dualpipe_sim.arrays import BoolArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, Kind
 from dualpipe_sim.pictures.op_boxes import shade_of_stage

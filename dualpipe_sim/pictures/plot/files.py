@@ -10,8 +10,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.files import written_whole
 
 _DOTS_PER_INCH = 150
 _DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}

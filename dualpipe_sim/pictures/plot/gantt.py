@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from dualpipe_sim.analysis.alltoall import has_alltoall
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio
+from dualpipe_sim.base.units import format_time, in_gb, sizes
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import ThemeName
@@ -24,7 +25,6 @@ from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
 from dualpipe_sim.pictures.plot.window import Zoom, window_on, zoom_to
-from dualpipe_sim.units import format_time, in_gb, sizes
 
 
 def gantt(  # noqa: PLR0913 - each is one choice about the chart

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dualpipe_sim.analysis.metrics import idle_s, idle_s_by_cause
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.units import TimeUnit, fitting_unit
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, SERIES, CauseStyle, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import figure_size, row_axis
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import Swatch, add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.units import TimeUnit, fitting_unit
 
 _BAR = 0.72
 _ROW_IN = (0.22, 0.42)

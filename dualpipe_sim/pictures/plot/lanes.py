@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
-from dualpipe_sim.arrays import BoolArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, IntArray
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.pictures.plot.cells import Boxes, Cells, phase_cells
 from dualpipe_sim.pictures.plot.window import Window
 

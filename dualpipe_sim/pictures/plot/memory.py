@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 
 from dualpipe_sim.analysis import occupancy
 from dualpipe_sim.analysis.occupancy import Occupancy
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.units import format_amount, format_bytes
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, SERIES, Colour, Theme, ThemeName
@@ -21,7 +22,6 @@ from dualpipe_sim.pictures.plot.axis import figure_size, row_axis, time_axis
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import Swatch, add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.units import format_amount, format_bytes
 
 _HIGHEST = 0.9  # share of a row's height that the most that any rank holds takes
 _ROW_IN = (0.3, 1.0)

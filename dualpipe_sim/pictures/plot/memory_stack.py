@@ -8,13 +8,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.units import GB, format_time, in_gb
 from dualpipe_sim.pictures.palette import MEMORY_FILLS, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import time_axis
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.units import GB, format_time, in_gb
 
 _ROOM_ABOVE = 1.12
 _SIZE_IN = (10.0, 5.0)

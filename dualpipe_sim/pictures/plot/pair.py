@@ -20,10 +20,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.lanes import PHASE_LANES
+from dualpipe_sim.base.units import format_time
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.lanes import PHASE_LANES
 from dualpipe_sim.order.ops import Kind, Op, Pair
 from dualpipe_sim.pictures.palette import KIND_STYLES, Colour, Theme, ThemeName, between, ink_on
 from dualpipe_sim.pictures.plot import legend
@@ -32,7 +33,6 @@ from dualpipe_sim.pictures.plot.axis import row_axis, time_axis
 from dualpipe_sim.pictures.plot.cells import Band, Boxes
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.style import BORDER_PT, style_around, theme_named
-from dualpipe_sim.units import format_time
 
 _SIZE_IN = (14.0, 3.3)
 _BAND = Band(0.0, 0.74)

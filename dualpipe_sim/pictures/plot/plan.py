@@ -7,12 +7,12 @@ from typing import Protocol, cast
 
 from matplotlib.axes import Axes
 
+from dualpipe_sim.base.units import GB, number_of
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.palette import ThemeName
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, draw_front, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.units import GB, number_of
 
 _SIZE_IN = (8.5, 4.8)
 

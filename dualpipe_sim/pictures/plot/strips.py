@@ -17,7 +17,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.pictures.palette import Colour
 from dualpipe_sim.pictures.plot.artists import is_crowded
 from dualpipe_sim.pictures.plot.cells import Band, Boxes

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from dualpipe_sim.base.units import label_of, number_of
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.pictures.palette import Theme, ThemeName, ink_on
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.series import Spot, finish, marker
 from dualpipe_sim.pictures.plot.style import style_around, theme_named
-from dualpipe_sim.units import label_of, number_of
 
 Row: TypeAlias = Mapping[str, object]
 

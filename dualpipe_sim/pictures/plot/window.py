@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.base.units import format_time
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.units import format_time
 
 
 class Zoom(NamedTuple):

@@ -1,6 +1,6 @@
 """A run or a comparison as one page for a browser: Gantt, memory, causes of idle time, table, configuration.
 
-Imports ``analysis``, ``graph``, ``order``, ``files``, and of ``pictures`` what it shares with ``plot``: colours and
+Imports ``analysis``, ``graph``, ``order``, and of ``pictures`` what it shares with ``plot``: colours and
 boxes.
 """
 

@@ -22,14 +22,14 @@ from dualpipe_sim.analysis.alltoall import alltoall_pieces, has_alltoall
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
 from dualpipe_sim.analysis.occupancy import Occupancy, activations_over_time, bytes_over_time
-from dualpipe_sim.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.palette import fill
 from dualpipe_sim.pictures.report.gaps import waits_of
-from dualpipe_sim.show import brief
 
 _TICKS = 2**30
 _ALIGNED = 4

@@ -9,11 +9,11 @@ from pathlib import Path
 from string import Template
 from typing import get_args
 
+from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.show import line
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.files import written_whole
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, THEMES, CauseStyle, Theme, ThemeName
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
-from dualpipe_sim.show import line
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("decode.js", "draw.js", "charts.js", "tip.js", "viewer.js")

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dualpipe_sim import build
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Costs, Phase
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.longest_path import play
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.pictures.plot import gantt

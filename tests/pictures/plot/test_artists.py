@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.ops import B, F

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from dualpipe_sim.base.units import fitting_unit, format_time
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.pictures.plot import gantt
-from dualpipe_sim.units import fitting_unit, format_time
 
 if TYPE_CHECKING:
     from tests.pictures.plot.conftest import Play, Reading

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.plot import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, alltoall_time
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.lanes import Lane
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.pictures.plot import (
     gantt,

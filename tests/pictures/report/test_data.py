@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dualpipe_sim.analysis.alltoall import alltoall_time
-from dualpipe_sim.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.report import Run
 from dualpipe_sim.pictures.report.data import run_data

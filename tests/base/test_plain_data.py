@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpipe_sim import UserError, build, compare, simulate, sweep
+from dualpipe_sim.base.plain_data import digest, plain_data
 from dualpipe_sim.costs import UniformCosts
 from dualpipe_sim.hardware import Cluster, Link
 from dualpipe_sim.order.ops import F
-from dualpipe_sim.plain_data import digest, plain_data
 from dualpipe_sim.plan import Plan, plan
 from dualpipe_sim.sweeps import read_table
 

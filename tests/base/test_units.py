@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.units import BYTES, BYTES_PER_S, SECONDS, number_of, quantity
+from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, number_of, quantity
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import dualpipe_sim.registry
 from dualpipe_sim import UserError
-from dualpipe_sim.plugins import load_plugin
-from dualpipe_sim.registry import Registry
+from dualpipe_sim.base import registry
+from dualpipe_sim.base.plugins import load_plugin
+from dualpipe_sim.base.registry import Registry
 
 
 def thing() -> None:
@@ -84,7 +84,7 @@ def test_things_of_other_packages_are_found_and_broken_ones_harm_nobody(
         Entry("broken", no_such_package),
         Entry("theirs", lambda: things.add("theirs", thing, "found", replace=False)),
     ]
-    monkeypatch.setattr(dualpipe_sim.registry, "entry_points", lambda group: entries if group == "their.things" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "their.things" else [])
     things.add("one", other, "ours", replace=False)
     assert things.get("one") == "ours"  # no entry point is asked for what is there
     message = (

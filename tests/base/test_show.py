@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import dualpipe_sim
 from dualpipe_sim import Comparison, Op, Pair, Result, SweepTable, build, compare
+from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, brief, line
 from dualpipe_sim.calibration import calibrate, read_recording
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs import Flow, MeasuredCosts
@@ -27,9 +28,8 @@ from dualpipe_sim.pictures.report import Run
 from dualpipe_sim.plan import Plan
 from dualpipe_sim.plan.space import candidates_of
 from dualpipe_sim.schedules import spec
-from dualpipe_sim.show import SHOWN_ROWS, Table, Tabular, brief, line
 
-TRACES = sorted((Path(__file__).parents[1] / "examples" / "data").glob("*.json.gz"))
+TRACES = sorted((Path(__file__).parents[2] / "examples" / "data").glob("*.json.gz"))
 EVIL = "<script>alert(1)</script>"
 
 

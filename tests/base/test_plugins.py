@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dualpipe_sim import ConfigError, UserError, simulate, sweep
+from dualpipe_sim.base.plugins import load_plugin
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.plugins import load_plugin
 from dualpipe_sim.sweeps import read_table
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def test_an_installed_package_brings_its_own_and_a_broken_one_is_a_line(
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[dualpipe_sim.schedules]\ntwo-waves = theirs\nbroken = nowhere\n")
     (tmp_path / "theirs.py").write_text(PLUGIN)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
     done = process("schedule", "two-waves", "--ranks", "1", "--micro-batches", "2")
     assert (done.returncode, done.stdout) == (0, "0F0,0F1,0B0,0B1\n")
     assert done.stderr == (
