@@ -154,7 +154,7 @@ class _Problem:
     def post(self, memory_limit: float | None) -> None:
         """Post all constraints and the objective."""
         for (kind, stage, micro_batch), start in self._start.items():
-            self._after_what_it_needs(kind, stage, micro_batch, start)
+            self._after_its_producers(kind, stage, micro_batch, start)
             if (kind, stage, micro_batch + 1) in self._start:
                 # Micro-batches are alike, so that some shortest order runs those of a stage one after the other.
                 self.model.add(self._start[kind, stage, micro_batch + 1] >= start + self._ticks[kind][stage])
@@ -175,7 +175,7 @@ class _Problem:
         builder = OrderBuilder(self._placement, self._micro_batches)
         for rank in range(self._placement.ranks):
             line = builder.rank(rank)
-            # Of ops that start together those of no length come first, each after what it needs.
+            # Of ops that start together those of no length come first, each after its producers.
             for kind, stage, micro_batch in sorted(
                 self._ops_of(rank),
                 key=lambda op: (solver.value(self._start[op]), self._ticks[op[0]][op[1]] > 0, op[0], op[1]),
@@ -186,7 +186,7 @@ class _Problem:
     def _ops_of(self, rank: int) -> list[tuple[int, int, int]]:
         return [op for op in self._start if self._placement.rank_of_stage[op[1]] == rank]
 
-    def _after_what_it_needs(self, kind: int, stage: int, micro_batch: int, start: IntVar) -> None:
+    def _after_its_producers(self, kind: int, stage: int, micro_batch: int, start: IntVar) -> None:
         for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
             self._after(next(op for op in either if op in self._start), start, stage)
 

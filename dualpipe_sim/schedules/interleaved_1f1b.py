@@ -24,7 +24,7 @@ def accepts(ranks: int, micro_batches: int, group: int | None = None) -> bool:
     return ranks <= group <= micro_batches and (ragged == 0 or ragged >= ranks)
 
 
-NEEDS = (
+REQUIRES = (
     "micro-batches that split into whole groups (a multiple of ranks always does; "
     "with option group: ranks ≤ group ≤ micro-batches, and a last group of 0 or at least ranks)"
 )
@@ -66,7 +66,7 @@ def _grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]
             yield from (stage for _ in range(min(group, micro_batches - start)))
 
 
-@register("interleaved-1f1b", requires=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
+@register("interleaved-1f1b", requires=REQUIRES, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
 def interleaved_1f1b(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
     """Interleaved 1F1B: v stages a rank. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom).
 

@@ -3,11 +3,11 @@
 from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.schedules.interleaved_1f1b import NEEDS, accepts, turns_by_rank
+from dualpipe_sim.schedules.interleaved_1f1b import REQUIRES, accepts, turns_by_rank
 from dualpipe_sim.schedules.registry import register
 
 
-@register("interleaved-1f1b-overlap", requires=NEEDS, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
+@register("interleaved-1f1b-overlap", requires=REQUIRES, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
 def interleaved_1f1b_overlap(
     ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None
 ) -> Schedule:

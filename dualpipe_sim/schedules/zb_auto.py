@@ -34,10 +34,8 @@ def place(ranks: int, placement: Literal["linear", "v"] = "linear") -> Placement
     "zb-auto",
     placement=place,
     tries={"placement": ("linear", "v")},
-    within=lambda limit: {
-        "memory_limit": limit,
-        "held_for_weight": 1.0,
-    },  # a whole activation until W, as results count
+    # (a whole activation until W, as results count)
+    within=lambda limit: {"memory_limit": limit, "weight_gradient_inputs": 1.0},
 )
 def zb_auto(
     ranks: int,
@@ -45,7 +43,7 @@ def zb_auto(
     times: OpTimes | None = None,
     placement: Literal["linear", "v"] = "linear",
     memory_limit: float | None = None,
-    held_for_weight: float = 0.43,
+    weight_gradient_inputs: float = 0.43,
 ) -> Schedule:
     """Zero bubble for given times and memory. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, section 3.1.
 
@@ -64,7 +62,7 @@ def zb_auto(
         placement: one stage a rank, or two in a V.
         memory_limit: most activations on a rank, in those of one micro-batch through a rank's share of the model; as
             many as ranks by default, which is what 1F1B holds.
-        held_for_weight: the part of an activation that stays from I to W: in a transformer 32h / (34h + 5as) for
+        weight_gradient_inputs: the part of an activation that stays from I to W: in a transformer 32h / (34h + 5as) for
             width h, a heads and sequence length s, which is 0.43 for all but the smallest of the paper's models.
 
     Raises:
@@ -74,8 +72,8 @@ def zb_auto(
     where = place(ranks, placement)
     times = times or OpTimes.uniform(where)
     limit = float(ranks if memory_limit is None else memory_limit)
-    _check(where, times, limit, held_for_weight)
-    problem = Problem(where, micro_batches, times.in_longest_ops(), limit, held_for_weight)
+    _check(where, times, limit, weight_gradient_inputs)
+    problem = Problem(where, micro_batches, times.in_longest_ops(), limit, weight_gradient_inputs)
     handcrafted = [problem.lines(order(ranks, micro_batches)) for order in _HANDCRAFTED[placement]]
     best = min([*_fitting(problem, handcrafted), *_found(problem, handcrafted)], key=_score)
     tries = min(_MOST_TRIES, _MOST_PLAYED_OPS // len(best.end_s))
@@ -85,14 +83,16 @@ def zb_auto(
 _HANDCRAFTED = {"linear": (zb_h1, zb_h2), "v": (zb_v,)}
 
 
-def _check(placement: Placement, times: OpTimes, limit: float, held_for_weight: float) -> None:
+def _check(placement: Placement, times: OpTimes, limit: float, weight_gradient_inputs: float) -> None:
     if not (math.isfinite(limit) and limit >= 1):
         raise ScheduleError(
             "zb-auto: memory_limit must be 1 or more (one micro-batch through one rank's share of the model), "
             f"got {limit:g}"
         )
-    if not 0 <= held_for_weight <= 1:
-        raise ScheduleError(f"zb-auto: held_for_weight must be a part from 0 to 1, got {held_for_weight:g}")
+    if not 0 <= weight_gradient_inputs <= 1:
+        raise ScheduleError(
+            f"zb-auto: weight_gradient_inputs must be a part from 0 to 1, got {weight_gradient_inputs:g}"
+        )
     if times.stages != placement.stages:
         raise ScheduleError(f"zb-auto: times must have {placement.stages} stages, got {times.stages}")
 

@@ -62,10 +62,10 @@ def span_bubble(schedule: Schedule, costs: UniformCosts) -> float:
     return metrics.span_bubble_ratio(longest_path.play(lower(schedule, costs, None)))
 
 
-def peak_activations(schedule: Schedule, held_for_weight: float) -> float:
+def peak_activations(schedule: Schedule, weight_gradient_inputs: float) -> float:
     """Most activations as the paper counts them: F adds 1, I frees what W does not need, W the rest."""
     adds = np.zeros(4)
-    adds[[F, I, W]] = 1.0, held_for_weight - 1.0, -held_for_weight
+    adds[[F, I, W]] = 1.0, weight_gradient_inputs - 1.0, -weight_gradient_inputs
     shares = schedule.ranks * schedule.placement.share_of_stage[schedule.stage]
     return max(
         float(np.cumsum((adds[schedule.kind] * shares)[schedule.rank == rank]).max()) for rank in range(schedule.ranks)
@@ -140,10 +140,10 @@ def test_in_a_v_it_is_never_worse_than_zb_v(setting: tuple[int, int, UniformCost
     setting=settings_of(),
     placement=st.sampled_from(["linear", "v"]),
     limit=st.floats(1.0, 14.0) | st.just(1e6),
-    held_for_weight=st.sampled_from([0.0, 0.366, 0.43, 1.0]),
+    weight_gradient_inputs=st.sampled_from([0.0, 0.366, 0.43, 1.0]),
 )
 def test_whatever_the_times_each_op_runs_once_within_the_limit(
-    setting: tuple[int, int, UniformCosts], placement: Placing, limit: float, held_for_weight: float
+    setting: tuple[int, int, UniformCosts], placement: Placing, limit: float, weight_gradient_inputs: float
 ) -> None:
     ranks, micro_batches, costs = setting
     where = spec("zb-auto").placement(ranks, {"placement": placement})
@@ -154,13 +154,13 @@ def test_whatever_the_times_each_op_runs_once_within_the_limit(
         times=times_of(costs, where),
         placement=placement,
         memory_limit=limit,
-        held_for_weight=held_for_weight,
+        weight_gradient_inputs=weight_gradient_inputs,
     )
     assert schedule.placement == where
     ops = Counter(zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.micro_batch.tolist(), strict=True))
     wanted = {(k, s, m) for k in (F, I, W) for s in range(where.stages) for m in range(micro_batches)}
     assert ops == dict.fromkeys(wanted, 1)
-    assert peak_activations(schedule, held_for_weight) <= limit + 1e-6
+    assert peak_activations(schedule, weight_gradient_inputs) <= limit + 1e-6
     span_bubble(schedule, costs)  # refuses an order in which ranks wait for each other
 
 
@@ -228,7 +228,7 @@ def test_large_orders_take_no_more_work_an_op_than_small_ones(
             {"memory_limit": 0.5},
             "zb-auto: memory_limit must be 1 or more (one micro-batch through one rank's share of the model), got 0.5",
         ),
-        ({"held_for_weight": 1.5}, "zb-auto: held_for_weight must be a part from 0 to 1, got 1.5"),
+        ({"weight_gradient_inputs": 1.5}, "zb-auto: weight_gradient_inputs must be a part from 0 to 1, got 1.5"),
         ({"times": OpTimes.uniform(v_shape(4))}, "zb-auto: times must have 4 stages, got 8"),
         ({"times": OpTimes.uniform(linear(4)), "forward": 2.0}, "zb-auto: give either times or forward, not both"),
         ({"times": 3}, "zb-auto: option times must be an OpTimes, got 3"),
