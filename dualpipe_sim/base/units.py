@@ -137,8 +137,8 @@ def plural(noun: str) -> str:
 
 
 def number_of(number: int, noun: str) -> str:
-    """Return how many there are of something: ``1 rank``, ``0 micro-batches``."""
-    return f"{number} {noun if number == 1 else plural(noun)}"
+    """Return how many there are of something: ``1 rank``, ``0 micro-batches``, ``1,024 ranks``."""
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
 def sizes(ranks: int, micro_batches: int) -> str:

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.values import ScheduleSection
 from dualpipe_sim.errors import ScheduleError, UserError
@@ -35,8 +36,8 @@ def own_choice(root: Root, ranks: int | None, micro_batches: int | None, folder:
     choice = _choice(section, ranks, micro_batches, folder, where)
     if choice.order is not None and micro_batches not in (None, choice.micro_batches):
         raise UserError(
-            f"{where}: {choice.name} has {choice.micro_batches} micro-batches, but pipeline.micro_batches is "
-            f"{micro_batches}"
+            f"{where}: {choice.name} has {number_of(choice.micro_batches, 'micro-batch')}, "
+            f"but pipeline.micro_batches is {micro_batches}"
         )
     return choice
 

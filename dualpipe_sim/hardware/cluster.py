@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Cluster:
             return Topology(self, tuple(rank * gpus_per_rank for rank in range(ranks)))
         if ranks > len(self.mapping):
             missing = len(self.mapping)
-            raise UserError(f"cluster.mapping names {missing} GPUs, but the pipeline has a rank {missing}")
+            raise UserError(f"cluster.mapping names {number_of(missing, 'GPU')}, but the pipeline has a rank {missing}")
         return Topology(self, self.mapping[:ranks])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import TypeAlias
 
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import Op
 from dualpipe_sim.order.placement import Placement, PlacementName, named, stages_to_fill
@@ -46,7 +47,9 @@ def meant_micro_batches(rows: Rows, placement: Placement, micro_batches: int | N
     pipes = len(placement.pipes)
     if micro_batches is not None:
         if micro_batches < 1 or micro_batches % pipes:
-            raise ScheduleError(f"micro-batches must be a positive multiple of the {pipes} pipes, got {micro_batches}")
+            raise ScheduleError(
+                f"micro-batches must be a positive multiple of the {number_of(pipes, 'pipe')}, got {micro_batches}"
+            )
         return (micro_batches // pipes,) * pipes
     pipe_of_stage = placement.pipe_of_stage.tolist()
     uses: list[Counter[int]] = [Counter() for _ in range(pipes)]

@@ -177,7 +177,10 @@ def named(name: Literal["loop", "v", "bidirectional"], ranks: int, stages: int) 
     """
     if stages != stages_to_fill(name, ranks, stages):
         unit = stages_to_fill(name, ranks, 1)
-        raise ScheduleError(f"placement '{name}' on {ranks} ranks has a multiple of {unit} stages, got {stages}")
+        raise ScheduleError(
+            f"placement '{name}' on {number_of(ranks, 'rank')} has a multiple of {number_of(unit, 'stage')}, "
+            f"got {stages}"
+        )
     if name == "loop":
         return loop(ranks, stages // ranks)
     turns = stages // (2 * ranks)
@@ -185,6 +188,7 @@ def named(name: Literal["loop", "v", "bidirectional"], ranks: int, stages: int) 
         return zigzag(ranks, turns)
     if ranks % turns:
         raise ScheduleError(
-            f"placement 'bidirectional' with {stages} stages has {turns} pairs of pipes; they must divide {ranks} ranks"
+            f"placement 'bidirectional' with {number_of(stages, 'stage')} has {turns} pairs of pipes; "
+            f"they must divide {number_of(ranks, 'rank')}"
         )
     return opposed(ranks, turns)

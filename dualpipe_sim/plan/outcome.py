@@ -111,7 +111,13 @@ class Plan(Tabular):
 
     def __repr__(self) -> str:
         first = f"first: {describe(self.candidates[self.ranking[0]])}" if self.ranking else "nothing fits"
-        return line(self, f"of {self.gpus:,} GPUs", f"{len(self.rows):,} candidates", f"{self.runs:,} run", first)
+        return line(
+            self,
+            f"of {number_of(self.gpus, 'GPU')}",
+            number_of(len(self.rows), "candidate"),
+            f"{self.runs:,} run",
+            first,
+        )
 
     def _ranking_in_words(self) -> tuple[str, list[list[str]]]:
         said = [dict(_words(self.candidates[place])) for place in self.ranking]
@@ -178,7 +184,7 @@ def _words(candidate: Candidate) -> list[tuple[str, str]]:
     layout = candidate.layout
     return [
         ("schedule", candidate.label),
-        ("ranks", f"{candidate.ranks} ranks"),
+        ("ranks", number_of(candidate.ranks, "rank")),
         ("expert", f"EP {candidate.expert}"),
         ("layout", layout if isinstance(layout, str) else "-".join(map(str, layout))),
         ("size", f"micro-batch {candidate.micro_batch_size}"),

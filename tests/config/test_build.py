@@ -86,7 +86,7 @@ def test_a_list_of_costs_that_fits_no_stages_refuses_the_schedule_with_file_and_
 
 
 def test_a_mistake_that_is_no_schedules_is_not_laid_to_all_of_them(unit_config: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=r"cluster\.mapping names 1 GPUs, but the pipeline has a rank 1"):
+    with pytest.raises(UserError, match=r"cluster\.mapping names 1 GPU, but the pipeline has a rank 1"):
         compare(unit_config, cluster={"mapping": [0]})
 
 
