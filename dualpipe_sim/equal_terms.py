@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from dualpipe_sim.costs.phases import costs_on_fewer_ranks
+from dualpipe_sim.base.faults import in_code_of
+from dualpipe_sim.costs.asked import on_fewer_ranks
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.result import Comparison, Result, by_throughput, refused
@@ -24,7 +25,8 @@ def at_equal_stages(experiment: Experiment) -> Comparison:
     which holds v times as much of the model. The table is that of https://github.com/deepseek-ai/DualPipe, where
     DualPipeV needs half of the devices of DualPipe.
     """
-    return by_throughput([_at_same_stages(experiment, choice) for choice in experiment.choices])
+    with experiment.named():
+        return by_throughput([_at_same_stages(experiment, choice) for choice in experiment.choices])
 
 
 def within_memory(experiment: Experiment, limit: float) -> Comparison:
@@ -35,7 +37,8 @@ def within_memory(experiment: Experiment, limit: float) -> Comparison:
         limit: most activations that a rank may hold at any time, in those of one micro-batch through a rank's share.
 
     """
-    return by_throughput([_best_within(experiment, choice, limit) for choice in experiment.choices])
+    with experiment.named():
+        return by_throughput([_best_within(experiment, choice, limit) for choice in experiment.choices])
 
 
 def _at_same_stages(experiment: Experiment, choice: Choice) -> Result:
@@ -47,7 +50,7 @@ def _at_same_stages(experiment: Experiment, choice: Choice) -> Result:
         )
     if stages_per_rank == 1:
         return run_or_refuse(experiment, choice)
-    joined = replace(experiment, cost_model=costs_on_fewer_ranks(experiment.cost_model, stages_per_rank))
+    joined = replace(experiment, cost_model=on_fewer_ranks(experiment.cost_model, stages_per_rank))
     return run_or_refuse(joined, replace(choice, ranks=choice.ranks // stages_per_rank))
 
 
@@ -83,7 +86,8 @@ def _options(choice: Choice, limit: float) -> Iterator[dict[str, object]]:
         yield {}
         return
     chosen = spec(choice.name)
-    fixed = {**chosen.within(limit), **choice.options}
+    with in_code_of(chosen.within, f"{choice.name}: its within", ScheduleError):
+        fixed = {**chosen.within(limit), **choice.options}
     open_options = {name: values for name, values in chosen.tries.items() if name not in fixed}
     for values in product(*open_options.values()):
         yield {**fixed, **dict(zip(open_options, values, strict=True))}

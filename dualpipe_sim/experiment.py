@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.base.show import brief, line
 from dualpipe_sim.base.units import label_of, sizes
+from dualpipe_sim.costs.asked import on_cluster
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.engine.play import Engine
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.hardware.cluster import Cluster, Topology
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import LayoutChoice
@@ -121,6 +123,16 @@ class Experiment:
             raise UserError("costs: lie on a cluster of their own; an experiment has one cluster, for costs and routes")
         _ = self.costs  # a cost model that does not fit the cluster is refused here
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let what is wrong inside begin with the file that the experiment came from."""
+        try:
+            yield
+        except ScheduleError as error:
+            raise type(error)(f"{self.source}: schedule: {error}") from error
+        except UserError as error:
+            raise type(error)(f"{self.source}: {error}") from error
+
     @property
     def choices(self) -> tuple[Choice, ...]:
         """The schedules to compare, or the only one."""
@@ -129,8 +141,7 @@ class Experiment:
     @cached_property
     def costs(self) -> Costs:
         """The cost model on the cluster."""
-        on_cluster = getattr(self.cost_model, "on_cluster", None)
-        return self.cost_model if on_cluster is None else cast("Costs", on_cluster(self.cluster))
+        return on_cluster(self.cost_model, self.cluster)
 
     @property
     def job(self) -> Job | None:

@@ -11,12 +11,13 @@ from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.costs.phases import op_seconds, with_job
+from dualpipe_sim.costs.asked import op_seconds, stage_costs
+from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
 from dualpipe_sim.engine.noise import slowed, spread
 from dualpipe_sim.engine.play import play
-from dualpipe_sim.errors import ScheduleError, UnfitCostsError, UserError
+from dualpipe_sim.errors import ScheduleError, UnfitCostsError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -83,17 +84,14 @@ def run(experiment: Experiment, choice: Choice | None = None) -> Result:
         ScheduleError: the schedule cannot do these sizes, or its order deadlocks.
 
     """
-    try:
+    with experiment.named():
         return _run(experiment, choice or experiment.choice)
-    except ScheduleError as error:
-        raise type(error)(f"{experiment.source}: schedule: {error}") from error
-    except UserError as error:
-        raise type(error)(f"{experiment.source}: {error}") from error
 
 
 def run_all(experiment: Experiment) -> Comparison:
     """Run every schedule that an experiment compares (or its only one)."""
-    return by_throughput([run_or_refuse(experiment, choice) for choice in experiment.choices])
+    with experiment.named():
+        return by_throughput([run_or_refuse(experiment, choice) for choice in experiment.choices])
 
 
 def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
@@ -127,7 +125,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
 
 def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
     """Return the times of a placement's stages; of transfers given as bytes, that of the slowest hop."""
-    costs = experiment.costs.on(placement)
+    costs = stage_costs(experiment.costs, placement)
     transfer_s = slowest_hop_s(costs, experiment.topology(placement.ranks), placement)
     forward, backward_input, backward_weight = (op_seconds(costs, kind, placement.stages) for kind in (F, I, W))
     return OpTimes(forward, backward_input, backward_weight, transfer_s)

@@ -7,6 +7,7 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar
 
+from dualpipe_sim.base.faults import in_code_of
 from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.errors import UserError
 
@@ -68,10 +69,8 @@ def measure(result: object, reserved: Collection[str] = ()) -> dict[str, float |
 
 
 def _number(name: str, metric: Metric, result: object) -> float | None:
-    try:
+    with in_code_of(metric, f"metric '{name}'"):
         number: object = metric(result)
-    except Exception as error:
-        raise UserError(f"metric '{name}' fails: {type(error).__name__}: {error}") from error
     if number is None:
         return None
     if isinstance(number, bool) or not isinstance(number, Real) or not isfinite(number):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
-from dualpipe_sim.costs.phases import JobStageCosts, op_seconds
+from dualpipe_sim.costs.asked import op_seconds
+from dualpipe_sim.costs.phases import JobStageCosts
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Parameters

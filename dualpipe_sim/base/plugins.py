@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import linecache
 import sys
 import traceback
 from pathlib import Path
@@ -11,8 +11,8 @@ from types import ModuleType
 
 from dualpipe_sim.errors import UserError
 
-LOADED: dict[Path, str] = {}
-"""The files that were run, each with a digest of what it held."""
+LOADED: dict[Path, bytes] = {}
+"""The files that were run, each with what it held."""
 
 
 def load_plugin(path: str | Path) -> ModuleType:
@@ -22,47 +22,48 @@ def load_plugin(path: str | Path) -> ModuleType:
         UserError: no such file, no Python file, or what goes wrong in it, with the line.
 
     """
-    file = Path(path).resolve()
-    name = f"dualpipe_sim_plugin_{_digest(str(file).encode())}"
+    try:
+        file = Path(path).resolve()
+    except ValueError as error:
+        raise UserError(f"{str(path)!r}: can be no file's name") from error
     if file.suffix != ".py" or not file.is_file():
         raise UserError(f"{path}: {'is no Python file (.py)' if file.exists() else 'no such file'}")
     try:
-        digest = _digest(file.read_bytes())
+        content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if LOADED.get(file) == digest:
+    return run_plugin(file, content)
+
+
+def run_plugin(file: Path, content: bytes) -> ModuleType:
+    """Run what a Python file holds, or held where it was read.
+
+    A file that loads itself, or uses what does, gets the module as far as it is, as from ``import``.
+
+    Raises:
+        UserError: what goes wrong in it, with the line.
+
+    """
+    name = f"dualpipe_sim_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if LOADED.get(file) == content:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: cannot be loaded as a module")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(file)
     sys.modules[name] = module  # where dataclasses and pickle look for it
+    LOADED[file] = content
+    linecache.checkcache(str(file))
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, str(file), "exec"), vars(module))  # noqa: S102 - what a plugin is for
     except BaseException as error:
-        del sys.modules[name]
-        LOADED.pop(file, None)
-        if not isinstance(error, Exception):
+        del sys.modules[name], LOADED[file]
+        if not isinstance(error, (Exception, SystemExit)):
             raise
         line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, error)
-        raise UserError(f"{path}{f':{line}' if line else ''}: {type(error).__name__}: {error}") from error
-    LOADED[file] = digest
+        raise UserError(f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {error}") from error
     return module
 
 
-def blamed(error: Exception) -> str | None:
-    """Return what went wrong in the code of a plugin, with its file and line; None where no plugin had a part."""
-    for file in LOADED:
-        if line := _line_in(file, error):
-            return f"{file}:{line}: {type(error).__name__}: {error}"
-    return None
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:12]
-
-
-def _line_in(file: Path, error: Exception) -> int | None:
+def _line_in(file: Path, error: BaseException) -> int | None:
     """Return the last line of a file that an error passed."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dualpipe_sim.base.plugins import LOADED, load_plugin
+from dualpipe_sim.base.plugins import LOADED, run_plugin
 from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt
 from dualpipe_sim.errors import UserError
 
@@ -51,12 +51,12 @@ class _WithPlugins:
     """An evaluation on another process, which runs the user's files first.
 
     Attributes:
-        plugins: those files, each with a digest of what it held.
+        plugins: those files, each with what it held: another machine may not have them, or have others.
         pickled: the evaluation, which may hold what only they define.
 
     """
 
-    plugins: tuple[tuple[Path, str], ...]
+    plugins: tuple[tuple[Path, bytes], ...]
     pickled: bytes
 
     def __call__(self, point: Point) -> Row:
@@ -66,8 +66,8 @@ class _WithPlugins:
 
 @lru_cache(maxsize=1)  # a worker has one evaluation at a time, and many points
 def _unpacked(packed: _WithPlugins) -> Evaluate:
-    for file, _ in packed.plugins:
-        load_plugin(file)
+    for file, content in packed.plugins:
+        run_plugin(file, content)
     evaluate: Evaluate = pickle.loads(packed.pickled)  # noqa: S301 - our own
     return evaluate
 

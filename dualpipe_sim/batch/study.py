@@ -39,7 +39,7 @@ class Study:
     @cached_property
     def by_name(self) -> Mapping[str, Point]:
         """The points by their names: digests of the point, the setting and the plugins, the same on every machine."""
-        on = [self.setting, *sorted(LOADED.values())]
+        on = [self.setting, *sorted(content.decode(errors="replace") for content in LOADED.values())]
         # a letter first: no reader takes it for a number
         return {f"p{digest([*on, point])}": point for point in self.points}
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.costs.asked import phases_of
 from dualpipe_sim.costs.phases import Phase, StageCosts, ends_s
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
@@ -73,7 +74,7 @@ def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape
     for shape in shapes:
         same = shape if of_stage is None else tuple((kind, of_stage[stage]) for kind, stage in shape)
         if same not in known:
-            known[same] = task_time(costs.phases(shape))
+            known[same] = task_time(phases_of(costs, [shape])[0])
         times[shape] = known[same]
     return times
 

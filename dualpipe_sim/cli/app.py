@@ -69,14 +69,6 @@ def main() -> None:
         # The reader (head, less) is gone; let the interpreter's last flush find a place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:
-        from dualpipe_sim.base.plugins import blamed
-
-        fault = blamed(error)
-        if fault is None:
-            raise
-        _say(fault)
-        sys.exit(2)
 
 
 def _warn(

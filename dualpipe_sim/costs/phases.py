@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple, Protocol, cast
 
-import numpy as np
-
-from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster, Tier
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.job import Job
@@ -96,7 +92,7 @@ class StageCosts(Protocol):
         ...
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        """Return the task's phases; on each lane they run in the order listed, and at least one is on compute."""
+        """Return the task's phases, one at least; on each lane they run in the order listed."""
         ...
 
 
@@ -142,12 +138,6 @@ def with_job(costs: StageCosts) -> JobStageCosts | None:
     return cast("JobStageCosts", costs) if getattr(costs, "job", None) is not None else None
 
 
-def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
-    """Return the seconds of each stage's op of a kind where it runs alone, shape ``(stages,)``."""
-    ops = (costs.phases(((kind, stage),)) for stage in range(stages))
-    return np.array([max(ends_s(phases, [phase.duration_s for phase in phases]), default=0.0) for phases in ops])
-
-
 def ends_s(phases: Sequence[Phase], seconds: Sequence[float]) -> list[float]:
     """Return when each phase of a task ends that begins at 0: it starts when its lane and what it waits for let it.
 
@@ -167,19 +157,3 @@ def ends_s(phases: Sequence[Phase], seconds: Sequence[float]) -> list[float]:
         free_s[phase.lane] = start_s + lasts_s
         ends.append(free_s[phase.lane])
     return ends
-
-
-def costs_on_fewer_ranks(costs: Costs, shares: int) -> Costs:
-    """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did.
-
-    Raises:
-        UserError: a cost model that does not say how it scales.
-
-    """
-    scaled = getattr(costs, "on_fewer_ranks", None)
-    if scaled is None:
-        raise UserError(
-            f"costs: {type(costs).__name__} does not say how it scales to fewer ranks, so schedules with more stages a "
-            "rank would be compared on other work; give it a method on_fewer_ranks(shares)"
-        )
-    return cast("Costs", scaled(shares))

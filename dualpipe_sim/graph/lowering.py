@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import permutations
-from math import inf
 from typing import TypeAlias
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray, distinct
 from dualpipe_sim.base.lanes import PHASE_LANES, Lane
+from dualpipe_sim.costs.asked import phases_of, stage_costs
 from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.errors import ScheduleError, UserError
@@ -32,7 +32,6 @@ from dualpipe_sim.graph.rendezvous import Issued, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.dependencies import dependencies
-from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.schedule import Schedule
 
 Edges: TypeAlias = tuple[IntArray, IntArray]
@@ -63,8 +62,8 @@ def lower(
     """
     if contention and topology is None:
         raise ScheduleError("contention needs a cluster: flows share its links")
-    stage_costs = costs.on(schedule.placement)
-    phases, sizes, first_phase = _templates(schedule, stage_costs)
+    of_stages = stage_costs(costs, schedule.placement)
+    phases, sizes, first_phase = _templates(schedule, of_stages)
     task = np.repeat(np.arange(len(sizes)), sizes)
     begin = np.cumsum(sizes) - sizes
     phase = first_phase[task] + np.arange(len(task)) - begin[task]
@@ -76,7 +75,7 @@ def lower(
     in_turn = issued(schedule, receives) if rendezvous else None
     if in_turn is not None:
         sends, receives = sends[in_turn.order], receives[in_turn.order]
-    transfers = _transfers(schedule, sends, receives, stage_costs, topology)
+    transfers = _transfers(schedule, sends, receives, of_stages, topology)
     transfer = len(task) + np.arange(len(transfers))
     first_on = {here: _first_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in _in_use(phases)}
     edges = [
@@ -90,11 +89,11 @@ def lower(
     ]
     return TaskGraph(
         schedule=schedule,
-        costs=stage_costs,
+        costs=of_stages,
         phases=phases,
         task=task,
         phase=phase,
-        duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, stage_costs, topology)),
+        duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, of_stages, topology)),
         transfers=transfers,
         edges=_sorted_by_target(edges),
         shared=topology if contention else None,
@@ -115,13 +114,13 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
             "where links or SMs are shared, durations come from playing; lower the schedule with these costs"
         )
     schedule = graph.schedule
-    stage_costs = costs.on(schedule.placement)
-    phases, _, _ = _templates(schedule, stage_costs)
+    of_stages = stage_costs(costs, schedule.placement)
+    phases, _, _ = _templates(schedule, of_stages)
     old, new = ([phase._replace(duration_s=0.0, flows=()) for phase in both] for both in (graph.phases, phases))
     if old != new:
         raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
-    transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, stage_costs, topology)
-    return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, stage_costs, topology))
+    transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, of_stages, topology)
+    return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, of_stages, topology))
 
 
 def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...], IntArray, IntArray]:
@@ -129,26 +128,11 @@ def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...]
     shapes, shape_of_task = schedule.task_shapes
     phases: list[Phase] = []
     sizes, starts = [], []
-    for task in shapes:
-        template = costs.phases(task)
-        _check_template(task, template)
+    for template in phases_of(costs, shapes):
         starts.append(len(phases))
         sizes.append(len(template))
         phases.extend(template)
     return tuple(phases), np.array(sizes)[shape_of_task], np.array(starts)[shape_of_task]
-
-
-def _check_template(task: TaskShape, template: tuple[Phase, ...]) -> None:
-    """Refuse phases that no engine can play: none at all, a lane that ranks do not have, or no time."""
-    if not template:
-        what = " and ".join(f"{Kind(kind)} of stage {stage}" for kind, stage in task)
-        raise UserError(f"the costs have no phases for {what}; a task is one phase at least")
-    for one in template:
-        if one.lane not in PHASE_LANES:
-            known = " or ".join(f"{lane} ({lane.value})" for lane in PHASE_LANES)
-            raise UserError(f"{_what(task, one)} has a phase '{one.name}' on lane {one.lane!r}; phases run on {known}")
-        if not 0 <= one.duration_s < inf:
-            raise UserError(f"{_what(task, one)} takes {one.duration_s} s; {_FINITE}")
 
 
 def _in_use(phases: tuple[Phase, ...]) -> list[Lane]:
@@ -156,20 +140,11 @@ def _in_use(phases: tuple[Phase, ...]) -> list[Lane]:
     return [lane for lane in PHASE_LANES if lane in used]
 
 
-_FINITE = "times must be finite and 0 or more"
-
-
-def _what(task: TaskShape, phase: Phase) -> str:
-    return f"{Kind(phase.kind)} of stage {task[phase.half][1]}"
-
-
 def _transfers(
     schedule: Schedule, producer: IntArray, consumer: IntArray, costs: StageCosts, topology: Topology | None
 ) -> Transfers:
     """Return the transfers; one whose time is given carries no bytes, and that time is its latency."""
     given = costs.transfer_s
-    if not 0 <= (given or 0.0) < inf:
-        raise UserError(f"a transfer takes {given} s; {_FINITE}")
     if given is not None or topology is None:
         latency_s: FloatArray = np.broadcast_to(given or 0.0, len(producer))
     else:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError, UserError, quoted
 
 EVEN, BALANCED = "even", "balanced"
@@ -97,7 +98,7 @@ def lay_out(choice: LayoutChoice, stages: int, mtp: int, times: DepthTimes) -> t
     of_stage = explicit(choice, layers, mtp)
     if len(of_stage) != stages:
         raise ScheduleError(
-            f"pipeline.layout has {len(of_stage)} stages, but this schedule cuts the model into {stages}; "
+            f"pipeline.layout has {number_of(len(of_stage), 'stage')}, but this schedule cuts the model into {stages}; "
             "'even' and 'balanced' fit any number"
         )
     return of_stage

@@ -8,8 +8,9 @@ from collections import deque
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, I, W
+from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -33,11 +34,25 @@ class Line:
         self._deferred: deque[int] = deque()  # what each I left to do, as the code of its W
 
     def op(self, kind: int, stage: int, micro_batch: int) -> None:
-        """Append one op by name."""
+        """Append one op by name.
+
+        Raises:
+            ValueError: numbers that no op has.
+
+        """
+        if not (0 <= kind <= W and 0 <= stage < MOST_STAGES and 0 <= micro_batch < MOST_MICRO_BATCHES):
+            raise ValueError(f"no op has kind {kind}, stage {stage} and micro-batch {micro_batch}")
         self.codes.append(micro_batch << _MICRO_BATCH_SHIFT | stage << _STAGE_SHIFT | kind)
 
     def overlap_last(self) -> None:
-        """Make the last two ops, a forward and a backward, one overlapped pair."""
+        """Make the last two ops, a forward and a backward, one overlapped pair.
+
+        Raises:
+            ValueError: they are no such ops.
+
+        """
+        if [code & (_PAIR_BIT - 1) for code in self.codes[-2:]] != [F, B]:
+            raise ValueError("the last two ops are no F and B, which an overlapped pair is made of")
         self.codes[-2] |= _PAIR_BIT
 
     def forward(self, stage: int) -> None:
@@ -53,7 +68,14 @@ class Line:
         self._deferred.append(self._append(stage << _STAGE_SHIFT | B, I - B) + W - I)
 
     def weight(self) -> None:
-        """Append the oldest deferred backward for the weights."""
+        """Append the oldest deferred backward for the weights.
+
+        Raises:
+            ValueError: none is deferred.
+
+        """
+        if not self._deferred:
+            raise ValueError("there is no backward for the weights to do; a backward_input defers one")
         self.codes.append(self._deferred.popleft())
 
     def pair(self, forward: int, backward: int) -> None:
@@ -93,6 +115,9 @@ class OrderBuilder:
     def __init__(self, placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> None:
         if placement.stages > MOST_STAGES:
             raise ScheduleError(f"{placement.stages} stages are too many; there can be {MOST_STAGES}")
+        if len(micro_batches_of_pipe) != len(placement.pipes):
+            pipes = number_of(len(placement.pipes), "pipe")
+            raise ScheduleError(f"micro-batches of each pipe: got {micro_batches_of_pipe} for {pipes}")
         self.placement = placement
         self.micro_batches_of_pipe = micro_batches_of_pipe
         self._lines = [Line() for _ in range(placement.ranks)]

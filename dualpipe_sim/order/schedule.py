@@ -10,7 +10,8 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import BoolArray, IntArray, distinct
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
-from dualpipe_sim.base.units import sizes
+from dualpipe_sim.base.units import number_of, sizes
+from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import B, Kind, Op, Pair, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
 
@@ -90,7 +91,12 @@ class Schedule(Tabular):
 
         A shape is one number while they are told apart: (kind, stage) of the first op, then the stage of a pair's
         backward, or ``stages`` for a lone op.
+
+        Raises:
+            ScheduleError: no op at all, or one of a stage or a micro-batch that does not exist.
+
         """
+        self._check_range()
         stages, row = self.placement.stages, self.first_op
         second = np.where(self.partner[row] < 0, stages, self.stage[np.minimum(row + 1, len(self.rank) - 1)])
         codes, shape_of_task = distinct((self.kind[row] * stages + self.stage[row]) * (stages + 1) + second)
@@ -100,6 +106,26 @@ class Schedule(Tabular):
             alone = divmod(first, stages)
             shapes.append((alone,) if backward == stages else (alone, (B, backward)))
         return shapes, shape_of_task
+
+    def _check_range(self) -> None:
+        """Refuse what no table by stage and micro-batch has a place for."""
+        if not len(self.rank):
+            raise ScheduleError("the order is empty: no rank has an op")
+        stages, of_pipe = self.placement.stages, np.array(self.micro_batches_of_pipe)
+        there = np.minimum(self.stage, stages - 1)
+        outside = (
+            (self.stage >= stages)
+            | (self.micro_batch < 0)
+            | (self.micro_batch >= of_pipe[self.placement.pipe_of_stage[there]])
+        )
+        if outside.any():
+            row = int(outside.argmax())
+            op, rank = self.op(row), self.rank[row]
+            if op.micro_batch < 0:  # as a builder packs a stage below 0, too
+                raise ScheduleError(f"rank {rank} has an op of a stage or a micro-batch below 0")
+            most = stages if op.stage >= stages else int(of_pipe[self.placement.pipe_of_stage[op.stage]])
+            what = "stage" if op.stage >= stages else "micro-batch"
+            raise ScheduleError(f"{op} on rank {rank} names no {what}; they go from 0 to {most - 1}")
 
     def of_kinds(self, *kinds: Kind) -> BoolArray:
         """Which ops are of one of these kinds, shape ``(ops,)``."""
@@ -146,7 +172,7 @@ class Schedule(Tabular):
         return ",".join(str(self.task(index)) for index in range(begin, shown)) + (",…" if shown < end else "")
 
     def __repr__(self) -> str:
-        return line(self, self.name, sizes(self.ranks, self.micro_batches), f"{len(self.first_op):,} tasks")
+        return line(self, self.name, sizes(self.ranks, self.micro_batches), number_of(len(self.first_op), "task"))
 
     def __eq__(self, other: object) -> bool:
         """Two schedules are equal where placement and order are; the name does not count."""

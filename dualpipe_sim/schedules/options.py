@@ -1,7 +1,7 @@
 """Options of schedules: their types are those that a generator's parameters are annotated with.
 
 An option is a word, a number, true or false, one of a few words (``Literal``), none of these (``| None``), or a
-sequence of one of them (``tuple[int, ...]``).
+sequence of one of them: of any number (``tuple[int, ...]``), or of a fixed one (``tuple[int, int]``).
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def options_of(name: str, generate: Callable[..., object], sizes: Sequence[str])
             raise ScheduleError(
                 f"schedule '{name}': option {key} needs a type, like {key}: int; without one no YAML can be read for it"
             )
+    annotations = {key: one.annotation for key, one in parameters.items() if key not in sizes}
     try:
-        types = get_type_hints(generate)
+        # Those of the options only: what else stands there may be known to type checkers alone.
+        types = _types_of(annotations, getattr(inspect.unwrap(generate), "__globals__", {}))
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise ScheduleError(f"schedule '{name}': the type of an option is not known: {error}") from error
     options = {key: one.replace(annotation=types[key]) for key, one in parameters.items() if key not in sizes}
@@ -55,6 +57,16 @@ def options_of(name: str, generate: Callable[..., object], sizes: Sequence[str])
                 "float, bool, str, one of a few words (Literal), or a tuple of one of these"
             )
     return options
+
+
+def _types_of(annotations: Mapping[str, object], names: dict[str, object]) -> dict[str, Any]:
+    """Return the types that annotations, which may be text, stand for where these names are known."""
+
+    def annotated() -> None:
+        """Be what get_type_hints reads."""
+
+    annotated.__annotations__ = dict(annotations)
+    return get_type_hints(annotated, names)
 
 
 def taken_by(function: Callable[..., object], options: Mapping[str, object]) -> dict[str, Any]:
@@ -73,7 +85,7 @@ def fitted(expected: object, value: object) -> object:
     for choice in _choices(expected):
         item = _item_of(choice)
         if item is not None:
-            if isinstance(value, (list, tuple)):
+            if isinstance(value, (list, tuple)) and _length_of(choice) in (None, len(value)):
                 values = [fitted(item, one) for one in value]
                 return values if get_origin(choice) is list else tuple(values)
         elif _is(value, choice):
@@ -137,9 +149,15 @@ def _can_be_written(expected: object) -> bool:
 
 
 def _item_of(choice: object) -> object:
-    """Return the type of a sequence's items, or None where a type is no sequence."""
-    origin, items = get_origin(choice), [one for one in get_args(choice) if one is not ...]
-    return items[0] if origin in _SEQUENCES and items else None
+    """Return the type of a sequence's items, or None where a type is no sequence of items of one type."""
+    items = {one for one in get_args(choice) if one is not ...}
+    return items.pop() if get_origin(choice) in _SEQUENCES and len(items) == 1 else None
+
+
+def _length_of(choice: object) -> int | None:
+    """Return how many items a sequence must have, or None where it may have any number."""
+    items = get_args(choice)
+    return len(items) if get_origin(choice) is tuple and ... not in items else None
 
 
 def _is(value: object, choice: object) -> bool:
@@ -157,4 +175,5 @@ def _words(choice: object) -> str:
             choice, f"'{choice}'" if isinstance(choice, str) else f"a {getattr(choice, '__name__', choice)}"
         )
     inner = [_PLURALS.get(one, f"'{one}'") for one in _choices(item)]
-    return f"a list of {' or '.join(inner)}"
+    length = _length_of(choice)
+    return f"a list of {'' if length is None else f'{length} '}{' or '.join(inner)}"

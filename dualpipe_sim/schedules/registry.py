@@ -11,8 +11,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar, cast
 
+from dualpipe_sim.base.faults import in_code_of
 from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
@@ -94,7 +96,9 @@ class ScheduleSpec:
         """
         if self.place is None:
             raise ScheduleError(f"{self.name} is the same for all times; its placement is that of the built schedule")
-        return self.place(ranks, **taken_by(self.place, self.check_options(options)))
+        fitting = taken_by(self.place, self.check_options(options))
+        with in_code_of(self.place, f"{self.name}: its placement", ScheduleError):
+            return self.place(ranks, **fitting)
 
     def build(
         self,
@@ -122,9 +126,12 @@ class ScheduleSpec:
         if missing:
             raise ScheduleError(f"{self.name}: option {missing[0]} is missing; it has no default")
         sizing = taken_by(self.accepts, fitting)
-        if not self.accepts(ranks, micro_batches, **sizing):
-            raise ScheduleError(self._refusal(ranks, micro_batches, sizing))
-        generated = self.generate(ranks, micro_batches, **self._with_times(ranks, fitting, times_on))
+        with in_code_of(self.accepts, f"{self.name}: its accepts", ScheduleError):
+            if not self.accepts(ranks, micro_batches, **sizing):
+                raise ScheduleError(self._refusal(ranks, micro_batches, sizing))
+        arguments = self._with_times(ranks, fitting, times_on)
+        with in_code_of(self.generate, f"{self.name}: its generator", ScheduleError):
+            generated = self.generate(ranks, micro_batches, **arguments)
         return dataclasses.replace(self._checked(generated, ranks, micro_batches), name=self.name)
 
     def check_options(self, options: Mapping[str, object]) -> dict[str, object]:
@@ -168,7 +175,7 @@ class ScheduleSpec:
             raise ScheduleError(f"{self.name}: its generator must return a Schedule, got {quoted(generated)}{hint}")
         if (generated.ranks, generated.micro_batches) != (ranks, micro_batches):
             raise ScheduleError(
-                f"{self.name}: its generator was asked for {ranks} ranks and {micro_batches} micro-batches, "
+                f"{self.name}: its generator was asked for {_asked(ranks, micro_batches)}, "
                 f"but returned a Schedule of {generated.ranks} and {generated.micro_batches}"
             )
         return generated
@@ -199,7 +206,7 @@ class ScheduleSpec:
     def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> str:
         near = list(self._nearest(ranks, micro_batches, sizing))
         way_out = f"; the nearest that work: {' or '.join(near)}" if near else ""
-        return f"{self.name} needs {self.requires}; got {ranks} ranks and {micro_batches} micro-batches{way_out}"
+        return f"{self.name} needs {self.requires}; got {_asked(ranks, micro_batches)}{way_out}"
 
     def _nearest(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> Iterator[str]:
         reach = 4 * ranks + micro_batches
@@ -210,9 +217,13 @@ class ScheduleSpec:
             above = (m for m in range(micro_batches, reach) if self.accepts(near_ranks, m, **sizing))
             found = sorted({m for m in (next(below, None), next(above, None)) if m is not None})
             if found:
-                at = "" if near_ranks == ranks else f"{near_ranks} ranks and "
-                yield from (f"{at}{m} micro-batches" for m in found)
+                at = "" if near_ranks == ranks else f"{number_of(near_ranks, 'rank')} and "
+                yield from (f"{at}{number_of(m, 'micro-batch')}" for m in found)
                 return
+
+
+def _asked(ranks: int, micro_batches: int) -> str:
+    return f"{number_of(ranks, 'rank')} and {number_of(micro_batches, 'micro-batch')}"
 
 
 _PACKAGE = "dualpipe_sim.schedules"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement, linear, v_shape
@@ -94,7 +95,7 @@ def _check(placement: Placement, times: OpTimes, limit: float, weight_gradient_i
             f"zb-auto: weight_gradient_inputs must be a part from 0 to 1, got {weight_gradient_inputs:g}"
         )
     if times.stages != placement.stages:
-        raise ScheduleError(f"zb-auto: times must have {placement.stages} stages, got {times.stages}")
+        raise ScheduleError(f"zb-auto: times must have {number_of(placement.stages, 'stage')}, got {times.stages}")
 
 
 def _fitting(problem: Problem, orders: list[Lines]) -> Iterator[Trial]:

@@ -10,6 +10,8 @@ import pytest
 
 from dualpipe_sim import ConfigError, UserError, simulate, sweep
 from dualpipe_sim.base.plugins import load_plugin
+from dualpipe_sim.batch.points import Point
+from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.sweeps import read_table
 
@@ -38,6 +40,8 @@ def test_a_file_is_run_once(tmp_path: Path) -> None:
         ("mine.py", "x = 1\ny = 1 / 0\n", "mine.py:2: ZeroDivisionError: division by zero"),
         ("mine.py", "x = 1\ndef f(:\n", "mine.py:2: SyntaxError: invalid syntax"),
         ("mine.py", "import no_such_module\n", "mine.py:1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("mine.py", "import sys\n\nsys.exit(3)\n", "mine.py:3: SystemExit: 3"),
+        ("mine.py", "x = '\0'\n", "mine.py: (SyntaxError|ValueError): source code"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(name: str, text: str | None, message: str, tmp_path: Path) -> None:
@@ -49,6 +53,22 @@ def test_what_is_wrong_with_a_file_is_one_line(name: str, text: str | None, mess
     if text is not None and file.suffix == ".py":
         file.write_text("x = 1\n")
         assert load_plugin(file).x == 1  # a file that failed is tried again
+
+
+def test_a_name_that_no_file_can_have_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"'a\\x00b.py': can be no file's name"):
+        load_plugin("a\0b.py")
+
+
+def test_a_file_may_use_what_it_registers_by_a_configuration_that_names_it(tmp_path: Path) -> None:
+    """As an example at its end does; the file is run once, as an import in a circle is."""
+    config = "{'plugins': [__file__], 'schedule': 'own', 'ranks': 1, 'micro_batches': 2}"
+    (tmp_path / "own.py").write_text(
+        "from dualpipe_sim import Schedule, build, simulate\nfrom dualpipe_sim.schedules import register\n\n"
+        "@register('own')\ndef own(ranks: int, micro_batches: int) -> Schedule:\n"
+        f"    return build('gpipe', ranks, micro_batches)\n\nmakespan_s = simulate(**{config}).makespan_s\n"
+    )
+    assert load_plugin(tmp_path / "own.py").makespan_s == 6.0
 
 
 PLUGIN = """
@@ -123,6 +143,16 @@ def test_worker_processes_know_what_plugins_register(config: Path, tmp_path: Pat
     assert len(read_table(file)) == 4
 
 
+def test_workers_get_what_the_file_held(tmp_path: Path) -> None:
+    """Other machines may have no such file, or another: what runs there is what ran here."""
+    file = tmp_path / "mine.py"
+    file.write_text("def evaluate(point):\n    return {'twice': 2 * point['x']}\n")
+    module = load_plugin(file)
+    file.unlink()
+    points: list[Point] = [{"x": 1}, {"x": 2}]
+    assert sorted(evaluate_all(points, module.evaluate, workers=2)) == [(0, {"twice": 2}), (1, {"twice": 4})]
+
+
 def test_the_command_line_runs_plugins(command_line: CommandLine, config: Path) -> None:
     done = command_line("compare", config)
     assert (done.returncode, done.stderr) == (0, "")
@@ -138,7 +168,13 @@ def test_a_fault_in_a_plugin_is_one_line_with_its_place(command_line: CommandLin
     done = command_line("run", config, "--set", "schedule={name: two-waves, deep: true}")
     assert (done.returncode, done.stdout) == (2, "")
     plugin = (config.parent / "more" / "mine.py").resolve()
-    assert done.stderr == f"dualpipe-sim: {plugin}:14: IndexError: list index out of range\n"
+    assert done.stderr == (
+        f"dualpipe-sim: {config}: schedule: two-waves: its generator fails: {plugin}:14: "
+        "IndexError: list index out of range\n"
+    )
+    table = command_line("compare", config, "--set", "compare=[1f1b, {name: two-waves, deep: true}]")
+    assert table.returncode == 0  # the others are compared
+    assert "mine.py:14" in table.stdout.replace("\n", "").replace(" ", "")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dualpipe_sim import ScheduleError
+from dualpipe_sim.costs.asked import op_seconds
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
-from dualpipe_sim.costs.phases import op_seconds
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.placement import Placement, linear, loop, opposed, v_shape
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from dualpipe_sim import simulate
 from dualpipe_sim.base.lanes import Lane
-from dualpipe_sim.costs.phases import Phase, op_seconds
+from dualpipe_sim.costs.asked import op_seconds
+from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement, linear

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
 
 from dualpipe_sim import Schedule, ScheduleError, build, format_order
+from dualpipe_sim.order import OrderBuilder, linear
 from dualpipe_sim.schedules.registry import SCHEDULES, register, schedules, spec
 
 
@@ -173,6 +175,57 @@ def test_a_wrong_option_is_named_with_what_would_be_right(given: dict[str, objec
     register("mine")(all_kinds)
     with pytest.raises(ScheduleError, match=message):
         build("mine", 2, 2, **given)
+
+
+def pairs_of(ranks: int, micro_batches: int, ends: tuple[int, int], fours: tuple[float, ...] = ()) -> Schedule:
+    assert (ends, fours) == ((1, 2), ())
+    return build("gpipe", ranks, micro_batches)
+
+
+def test_a_list_of_fixed_length_has_that_length() -> None:
+    register("mine")(pairs_of)
+    build("mine", 2, 2, ends=[1, 2])
+    assert spec("mine").parse_option("ends", "1,2") == (1, 2)
+    for wrong in ([1], [1, 2, 3]):
+        message = f"mine: option ends must be a list of 2 whole numbers, got {wrong}"
+        with pytest.raises(ScheduleError, match=re.escape(message)):
+            build("mine", 2, 2, ends=wrong)
+    with pytest.raises(ScheduleError, match="mine: option ends must be a list of 2 whole numbers, got '1,2,3'"):
+        spec("mine").parse_option("ends", "1,2,3")
+
+
+def of_two_types(ranks: int, micro_batches: int, both: tuple[int, str]) -> Schedule:
+    return build("gpipe", ranks, micro_batches + len(both))
+
+
+def test_a_list_of_two_types_is_none_that_a_configuration_checks() -> None:
+    with pytest.raises(ScheduleError, match=r"option both is a tuple\[int, str\], which no configuration can hold"):
+        register("mine")(of_two_types)
+
+
+def test_only_the_types_of_options_must_be_known() -> None:
+    """Others may be imported for type checkers alone."""
+
+    def mine(ranks: int, micro_batches: int, depth: int = 1) -> Schedule:
+        return build("gpipe", ranks, micro_batches * depth)
+
+    mine.__annotations__ |= {"return": "Schedules", "ranks": "Rank", "depth": "int"}
+    register("mine")(mine)
+    assert build("mine", 2, 2).name == "mine"
+
+
+def test_what_goes_wrong_in_a_generator_has_the_schedules_name_and_the_line() -> None:
+    def wrong(ranks: int, micro_batches: int) -> Schedule:
+        order = OrderBuilder(linear(ranks), (micro_batches,))
+        order.rank(0).weight()
+        return order.schedule()
+
+    register("mine", accepts=lambda ranks, micro_batches: micro_batches / (ranks - 2) > 0)(wrong)
+    place = rf"{re.escape(__file__)}:\d+"
+    with pytest.raises(ScheduleError, match=f"^mine: its generator fails: {place}: ValueError: there is no"):
+        build("mine", 3, 2)
+    with pytest.raises(ScheduleError, match=f"^mine: its accepts fails: {place}: ZeroDivisionError"):
+        build("mine", 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""What a cost model answers, checked here alone: it may be anybody's, and nobody behind this file asks it directly.
+
+An answer that no engine can play is one sentence that names the class or the op; what a cost model of a user's own
+raises, too, with the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import inf
+from typing import Any, cast
+
+import numpy as np
+
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.faults import in_code_of
+from dualpipe_sim.base.lanes import PHASE_LANES
+from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
+from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.order.ops import Kind, TaskShape
+from dualpipe_sim.order.placement import Placement
+
+_FINITE = "times must be finite and 0 or more"
+_KINDS = ", ".join(f"{kind} ({kind.value})" for kind in Kind)
+_LANES = " or ".join(f"{lane} ({lane.value})" for lane in PHASE_LANES)
+_STAGE_COSTS = ("phases", "transfer_s", "transfer_bytes")
+_WHOLE = (int, np.integer)
+_NUMBERS = (float, int, np.floating, np.integer)
+
+
+def stage_costs(costs: Costs, placement: Placement) -> StageCosts:
+    """Return the costs of a placement's stages.
+
+    Raises:
+        UserError: no such costs, or a transfer without a time.
+
+    """
+    name = type(costs).__qualname__
+    with in_code_of(costs, f"costs: {name}.on"):
+        answer = costs.on(placement)
+        missing = [key for key in _STAGE_COSTS if not hasattr(answer, key)]
+        if missing:
+            raise UserError(
+                f"costs: {name}.on must return the costs of a placement's stages ({', '.join(_STAGE_COSTS)}); "
+                f"{quoted(answer)} has no {missing[0]}"
+            )
+        transfer_s, transfer_bytes = answer.transfer_s, answer.transfer_bytes
+    if transfer_s is not None and not _is_size(transfer_s):
+        raise UserError(f"a transfer takes {_seconds(transfer_s)}")
+    if not _is_size(transfer_bytes):
+        raise UserError(f"a transfer has {quoted(transfer_bytes)} bytes; sizes must be finite and 0 or more")
+    return answer
+
+
+def phases_of(costs: StageCosts, tasks: Iterable[TaskShape]) -> list[tuple[Phase, ...]]:
+    """Return the phases of each task.
+
+    Raises:
+        UserError: phases that no engine can play.
+
+    """
+    with in_code_of(costs, f"costs: {type(costs).__qualname__}.phases"):
+        answers: list[tuple[TaskShape, Any]] = [(task, costs.phases(task)) for task in tasks]
+    for task, phases in answers:
+        if not isinstance(phases, (tuple, list)) or not all(isinstance(one, Phase) for one in phases):
+            raise UserError(
+                f"costs: {type(costs).__qualname__}.phases must return a tuple of phases, got {quoted(phases)} "
+                f"for {_named(task)}"
+            )
+        if not phases:
+            raise UserError(f"the costs have no phases for {_named(task)}; a task is one phase at least")
+        for place, phase in enumerate(phases):
+            for fault in _faults(phase, place, task):
+                raise UserError(f"{_named(task)} {fault}")
+    return [tuple(phases) for _, phases in answers]
+
+
+def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
+    """Return the seconds of each stage's op of a kind where it runs alone, shape ``(stages,)``."""
+    ops = phases_of(costs, (((kind, stage),) for stage in range(stages)))
+    return np.array([max(ends_s(phases, [phase.duration_s for phase in phases])) for phases in ops])
+
+
+def on_cluster(costs: Costs, cluster: Cluster) -> Costs:
+    """Return the costs on a cluster; those that do not ask for one are the same on each.
+
+    Raises:
+        UserError: what is returned is no cost model, or the costs do not fit the cluster.
+
+    """
+    return _again(costs, "on_cluster", cluster) if hasattr(costs, "on_cluster") else costs
+
+
+def on_fewer_ranks(costs: Costs, shares: int) -> Costs:
+    """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did.
+
+    Raises:
+        UserError: a cost model that does not say how it scales, or returns no cost model.
+
+    """
+    if not hasattr(costs, "on_fewer_ranks"):
+        raise UserError(
+            f"costs: {type(costs).__qualname__} does not say how it scales to fewer ranks, so schedules with more "
+            "stages a rank would be compared on other work; give it a method on_fewer_ranks(shares)"
+        )
+    return _again(costs, "on_fewer_ranks", shares)
+
+
+def _again(costs: Costs, method: str, told: object) -> Costs:
+    """Return the cost model that a cost model's method makes of itself."""
+    name = f"{type(costs).__qualname__}.{method}"
+    with in_code_of(costs, f"costs: {name}"):
+        answer = getattr(costs, method)(told)
+    if not callable(getattr(answer, "on", None)):
+        raise UserError(f"costs: {name} must return a cost model, with a method on(placement), got {quoted(answer)}")
+    return cast("Costs", answer)
+
+
+def _faults(phase: Phase, place: int, task: TaskShape) -> Iterator[str]:
+    """Yield what no engine can play about a task's phase, each as words that follow whose phase it is."""
+    lane, duration_s, kind, name, layer, half, after, flows, alone_s = cast("tuple[Any, ...]", phase)
+    # (asked of every phase of a run, so without a call where nothing is wrong)
+    if not (isinstance(duration_s, _NUMBERS) and 0 <= duration_s < inf):
+        yield f"takes {_seconds(duration_s)}"
+    if not (alone_s is None or _is_size(alone_s)):
+        yield f"takes, alone, {_seconds(alone_s)}"
+    if lane not in PHASE_LANES:
+        yield f"has a phase {quoted(name)} on lane {lane!r}; phases run on {_LANES}"
+    if not (isinstance(kind, _WHOLE) and 0 <= kind < len(Kind)):
+        yield f"has a phase {quoted(name)} of kind {quoted(kind)}; kinds are {_KINDS}"
+    if not (isinstance(half, _WHOLE) and 0 <= half < len(task)):
+        or_1 = ", or 1 for the backward" if len(task) > 1 else ""
+        yield f"has a phase {quoted(name)} of half {quoted(half)}; it must be 0{or_1}"
+    if after and not (
+        isinstance(after, (tuple, list)) and all(isinstance(one, _WHOLE) and 0 <= one < place for one in after)
+    ):
+        waits = f"it is number {place} from 0, and waits for earlier ones by number"
+        yield f"has a phase {quoted(name)} after {quoted(after)}; {waits}"
+    if not (isinstance(name, str) and isinstance(layer, _WHOLE)):
+        yield f"has a phase {quoted(name)} of layer {quoted(layer)}; a name is text and a layer a whole number"
+    if flows and not all(isinstance(one, Flow) and _is_size(one.size_bytes) for one in flows):
+        yield f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more"
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, _NUMBERS) and bool(0 <= value < inf)
+
+
+def _named(task: TaskShape) -> str:
+    return " and ".join(f"{Kind(kind)} of stage {stage}" for kind, stage in task)
+
+
+def _seconds(value: object) -> str:
+    return f"{value} s; {_FINITE}" if isinstance(value, _NUMBERS) else f"{quoted(value)}, which is no number of seconds"
