@@ -137,7 +137,8 @@ def _run(experiment: Experiment, choice: Choice) -> Result:
     result = _with_training(_result(choice, timeline, _theory(experiment, choice)), timeline)
     if experiment.noise is not None and experiment.noise.jitter:
         result = replace(result, noise=asdict(spread(graph, experiment.noise)))
-    return replace(result, metrics=measure(result, reserved=KEYS))
+    own = measure(result, reserved=KEYS)
+    return replace(result, metrics=own) if own else result
 
 
 def _load(config: str | Path | Mapping[str, object] | None, overrides: Mapping[str, object]) -> Experiment:

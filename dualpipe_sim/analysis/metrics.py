@@ -147,7 +147,7 @@ def _peak_by_rank(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray
 
 def _sum_by_rank(timeline: Timeline, of_task: FloatArray) -> FloatArray:
     """Sum of what tasks have, of shape ``(tasks,)``, on each rank, shape ``(ranks,)``."""
-    return np.bincount(timeline.rank, weights=of_task, minlength=timeline.ranks).astype(np.float64)
+    return np.asarray(np.bincount(timeline.rank, weights=of_task, minlength=timeline.ranks), dtype=np.float64)
 
 
 def _ratio(part: FloatArray, whole: float) -> FloatArray:

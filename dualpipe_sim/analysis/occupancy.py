@@ -75,10 +75,10 @@ def live_by_task(schedule: Schedule, weight_of_stage: FloatArray) -> tuple[Float
 
     def by_task(chosen: BoolArray) -> FloatArray:
         of_op = np.where(chosen, weight, 0.0)
-        return np.bincount(schedule.task_of_op, weights=of_op, minlength=tasks).astype(np.float64)
+        return np.asarray(np.bincount(schedule.task_of_op, weights=of_op, minlength=tasks), dtype=np.float64)
 
-    enters = by_task(schedule.kind == F)
-    leaves = by_task((schedule.kind == B) | (schedule.kind == W))
+    enters = by_task(schedule.of_kinds(F))
+    leaves = by_task(schedule.of_kinds(B, W))
     during = np.cumsum(enters) - np.cumsum(leaves) + leaves
     return during, during - leaves
 

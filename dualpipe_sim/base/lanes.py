@@ -20,5 +20,6 @@ class Lane(IntEnum):
         return format(str(self), format_spec)
 
 
-PHASE_LANES = (Lane.COMPUTE, Lane.ALLTOALL)
+COMPUTE, ALLTOALL, SEND, RECV = Lane
+PHASE_LANES = (COMPUTE, ALLTOALL)
 """The lanes that phases of a task run on; on the others transfers show."""

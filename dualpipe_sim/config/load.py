@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -103,6 +104,7 @@ def sweep_of(data: Data, source: str) -> tuple[Factor, ...]:
         raise ConfigError(f"{source}: sweep: {error}") from error
 
 
+@cache
 def packaged_configs() -> dict[str, Path]:
     """Return the configurations that come with the package, by name.
 

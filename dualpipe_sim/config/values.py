@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -20,6 +21,7 @@ from dualpipe_sim.order.text import is_order
 from dualpipe_sim.schedules.registry import schedules
 
 _MOST, _MOST_INDEX = 10**9, 10**18
+_SEPARATORS = {"/", os.sep}  # of folders, in a path
 
 
 class Transfer(BaseModel):
@@ -139,7 +141,7 @@ def _schedule_in(value: str | Path) -> ScheduleSection:
     """Return the schedule of a name, of an order's rows, or of a path of a file that holds them."""
     if isinstance(value, str) and is_order(value):
         return ScheduleSection(name="order", rows=value, placement="explicit")
-    if isinstance(value, Path) or value.endswith(".csv") or Path(value).name != value:
+    if isinstance(value, Path) or value.endswith(".csv") or not _SEPARATORS.isdisjoint(value):
         return ScheduleSection(name=str(value), placement="explicit")
     return ScheduleSection(name=value)
 

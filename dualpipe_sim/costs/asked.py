@@ -6,7 +6,7 @@ raises, too, with the line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from math import inf
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.placement import Placement
 
 _FINITE = "times must be finite and 0 or more"
+_KIND_NUMBERS = len(Kind)
 _KINDS = ", ".join(f"{kind} ({kind.value})" for kind in Kind)
 _LANES = " or ".join(f"{lane} ({lane.value})" for lane in PHASE_LANES)
 _STAGE_COSTS = ("phases", "transfer_s", "transfer_bytes")
@@ -53,7 +54,7 @@ def stage_costs(costs: Costs, placement: Placement) -> StageCosts:
     return answer
 
 
-def phases_of(costs: StageCosts, tasks: Iterable[TaskShape]) -> list[tuple[Phase, ...]]:
+def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Phase]]:
     """Return the phases of each task.
 
     Raises:
@@ -61,24 +62,23 @@ def phases_of(costs: StageCosts, tasks: Iterable[TaskShape]) -> list[tuple[Phase
 
     """
     with in_code_of(costs, f"costs: {type(costs).__qualname__}.phases"):
-        answers: list[tuple[TaskShape, Any]] = [(task, costs.phases(task)) for task in tasks]
-    for task, phases in answers:
-        if not isinstance(phases, (tuple, list)) or not all(isinstance(one, Phase) for one in phases):
-            raise UserError(
-                f"costs: {type(costs).__qualname__}.phases must return a tuple of phases, got {quoted(phases)} "
-                f"for {_named(task)}"
-            )
+        answers: list[Any] = [costs.phases(task) for task in tasks]
+    for task, phases in zip(tasks, answers, strict=True):
+        if not isinstance(phases, (tuple, list)):
+            raise UserError(_no_phases(costs, phases, task))
         if not phases:
             raise UserError(f"the costs have no phases for {_named(task)}; a task is one phase at least")
         for place, phase in enumerate(phases):
-            for fault in _faults(phase, place, task):
-                raise UserError(f"{_named(task)} {fault}")
-    return [tuple(phases) for _, phases in answers]
+            if not isinstance(phase, Phase):
+                raise UserError(_no_phases(costs, phases, task))
+            if fault := _fault(phase, place, task):
+                raise UserError(fault)
+    return answers
 
 
 def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
     """Return the seconds of each stage's op of a kind where it runs alone, shape ``(stages,)``."""
-    ops = phases_of(costs, (((kind, stage),) for stage in range(stages)))
+    ops = phases_of(costs, [((kind, stage),) for stage in range(stages)])
     return np.array([max(ends_s(phases, [phase.duration_s for phase in phases])) for phases in ops])
 
 
@@ -117,30 +117,37 @@ def _again(costs: Costs, method: str, told: object) -> Costs:
     return cast("Costs", answer)
 
 
-def _faults(phase: Phase, place: int, task: TaskShape) -> Iterator[str]:
-    """Yield what no engine can play about a task's phase, each as words that follow whose phase it is."""
-    lane, duration_s, kind, name, layer, half, after, flows, alone_s = cast("tuple[Any, ...]", phase)
-    # (asked of every phase of a run, so without a call where nothing is wrong)
+def _no_phases(costs: StageCosts, answer: object, task: TaskShape) -> str:
+    name = type(costs).__qualname__
+    return f"costs: {name}.phases must return a tuple of phases, got {quoted(answer)} for {_named(task)}"
+
+
+def _fault(phase: Phase, place: int, task: TaskShape) -> str:
+    """Return what no engine can play about a task's phase, or an empty string."""
+    told: tuple[Any, ...] = phase
+    lane, duration_s, kind, name, layer, half, after, flows, alone_s = told
+    what = ""  # (asked of every phase of a run, so without a call where nothing is wrong)
     if not (isinstance(duration_s, _NUMBERS) and 0 <= duration_s < inf):
-        yield f"takes {_seconds(duration_s)}"
-    if not (alone_s is None or _is_size(alone_s)):
-        yield f"takes, alone, {_seconds(alone_s)}"
-    if lane not in PHASE_LANES:
-        yield f"has a phase {quoted(name)} on lane {lane!r}; phases run on {_LANES}"
-    if not (isinstance(kind, _WHOLE) and 0 <= kind < len(Kind)):
-        yield f"has a phase {quoted(name)} of kind {quoted(kind)}; kinds are {_KINDS}"
-    if not (isinstance(half, _WHOLE) and 0 <= half < len(task)):
+        what = f"takes {_seconds(duration_s)}"
+    elif lane not in PHASE_LANES:
+        what = f"has a phase {quoted(name)} on lane {lane!r}; phases run on {_LANES}"
+    elif not (isinstance(kind, _WHOLE) and 0 <= kind < _KIND_NUMBERS):
+        what = f"has a phase {quoted(name)} of kind {quoted(kind)}; kinds are {_KINDS}"
+    elif not (alone_s is None or _is_size(alone_s)):
+        what = f"takes, alone, {_seconds(alone_s)}"
+    elif not (isinstance(half, _WHOLE) and 0 <= half < len(task)):
         or_1 = ", or 1 for the backward" if len(task) > 1 else ""
-        yield f"has a phase {quoted(name)} of half {quoted(half)}; it must be 0{or_1}"
-    if after and not (
+        what = f"has a phase {quoted(name)} of half {quoted(half)}; it must be 0{or_1}"
+    elif after and not (
         isinstance(after, (tuple, list)) and all(isinstance(one, _WHOLE) and 0 <= one < place for one in after)
     ):
         waits = f"it is number {place} from 0, and waits for earlier ones by number"
-        yield f"has a phase {quoted(name)} after {quoted(after)}; {waits}"
-    if not (isinstance(name, str) and isinstance(layer, _WHOLE)):
-        yield f"has a phase {quoted(name)} of layer {quoted(layer)}; a name is text and a layer a whole number"
-    if flows and not all(isinstance(one, Flow) and _is_size(one.size_bytes) for one in flows):
-        yield f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more"
+        what = f"has a phase {quoted(name)} after {quoted(after)}; {waits}"
+    elif not (isinstance(name, str) and isinstance(layer, _WHOLE)):
+        what = f"has a phase {quoted(name)} of layer {quoted(layer)}; a name is text and a layer a whole number"
+    elif flows and not all(isinstance(one, Flow) and _is_size(one.size_bytes) for one in flows):
+        what = f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more"
+    return f"{_named(task)} {what}" if what else ""
 
 
 def _is_size(value: object) -> bool:

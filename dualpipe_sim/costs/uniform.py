@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.lanes import COMPUTE
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.registry import register
@@ -134,13 +134,13 @@ class UniformStageCosts:
         """Return the task as a single phase on the compute lane."""
         (kind, stage), *backward = task
         if not backward:
-            return (Phase(Lane.COMPUTE, float(self.stage_s[kind][stage]), kind),)
-        return (Phase(Lane.COMPUTE, self._pair_s(stage, backward[0][1]), F),)
+            return (Phase(COMPUTE, self.stage_s[kind].item(stage), kind),)
+        return (Phase(COMPUTE, self._pair_s(stage, backward[0][1]), F),)
 
     def _pair_s(self, forward: int, backward: int) -> float:
         if self.overlapped_s is None:
-            return float(self.stage_s[F][forward] + self.stage_s[B][backward])
-        return float(self.overlapped_s[forward] + self.overlapped_s[backward]) / 2
+            return self.stage_s[F].item(forward) + self.stage_s[B].item(backward)
+        return (self.overlapped_s.item(forward) + self.overlapped_s.item(backward)) / 2
 
 
 def _joined(cost: Cost, shares: int) -> Cost:

@@ -34,25 +34,11 @@ class Line:
         self._deferred: deque[int] = deque()  # what each I left to do, as the code of its W
 
     def op(self, kind: int, stage: int, micro_batch: int) -> None:
-        """Append one op by name.
-
-        Raises:
-            ValueError: numbers that no op has.
-
-        """
-        if not (0 <= kind <= W and 0 <= stage < MOST_STAGES and 0 <= micro_batch < MOST_MICRO_BATCHES):
-            raise ValueError(f"no op has kind {kind}, stage {stage} and micro-batch {micro_batch}")
+        """Append one op by name."""
         self.codes.append(micro_batch << _MICRO_BATCH_SHIFT | stage << _STAGE_SHIFT | kind)
 
     def overlap_last(self) -> None:
-        """Make the last two ops, a forward and a backward, one overlapped pair.
-
-        Raises:
-            ValueError: they are no such ops.
-
-        """
-        if [code & (_PAIR_BIT - 1) for code in self.codes[-2:]] != [F, B]:
-            raise ValueError("the last two ops are no F and B, which an overlapped pair is made of")
+        """Make the last two ops, a forward and a backward, one overlapped pair."""
         self.codes[-2] |= _PAIR_BIT
 
     def forward(self, stage: int) -> None:
@@ -127,7 +113,12 @@ class OrderBuilder:
         return self._lines[rank]
 
     def schedule(self, name: str = "") -> Schedule:
-        """Return all lines as one schedule."""
+        """Return all lines as one schedule.
+
+        Raises:
+            ValueError: an overlapped pair that is not an F and a B.
+
+        """
         return from_codes(name, self.placement, self.micro_batches_of_pipe, [line.codes for line in self._lines])
 
 
@@ -136,7 +127,11 @@ def from_codes(
 ) -> Schedule:
     """Turn each rank's array of packed ops into a schedule's columns."""
     packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
-    paired: IntArray = np.flatnonzero(packed & _PAIR_BIT)
+    marked = (packed & (_PAIR_BIT | _PAIR_BIT - 1)).astype(np.uint8)  # the kind of each op, and what begins a pair
+    begins = marked >= _PAIR_BIT
+    paired: IntArray = np.flatnonzero(begins)
+    if (marked > _PAIR_BIT | F).any() or begins[-1:].any() or (begins[:-1] & (marked[1:] != int(B))).any():
+        raise ValueError("an overlapped pair is an F and the B that follows it, and nothing else")
     partner = np.full(len(packed), -1)
     partner[paired] = paired + 1
     partner[paired + 1] = paired
@@ -145,7 +140,7 @@ def from_codes(
         placement,
         micro_batches_of_pipe,
         rank=np.repeat(np.arange(placement.ranks), [len(line) for line in codes]),
-        kind=packed & (_PAIR_BIT - 1),
+        kind=(marked & (_PAIR_BIT - 1)).astype(np.int64),
         stage=packed >> _STAGE_SHIFT & (MOST_STAGES - 1),
         micro_batch=packed >> _MICRO_BATCH_SHIFT,
         partner=partner,

@@ -13,7 +13,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, W
+from dualpipe_sim.order.ops import B, F, I, Op, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -51,17 +51,16 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
         ScheduleError: an op that is missing, doubled, or on a rank that does not hold its stage.
 
     """
-    kind, stage, micro_batch = schedule.kind, schedule.stage, schedule.micro_batch
+    stage, micro_batch = schedule.stage, schedule.micro_batch
     placement = schedule.placement
-    forward_of, backward_of, weight_of = (_each_once(schedule, *kinds) for kinds in ((F,), (B, I), (W,)))
+    forward, backward, weight = (np.flatnonzero(schedule.of_kinds(*kinds)) for kinds in ((F,), (B, I), (W,)))
+    forward_of, backward_of, weight_of = (_each_once(schedule, rows) for rows in (forward, backward, weight))
     _check_complete(schedule, forward_of, backward_of, weight_of)
 
-    forward = np.flatnonzero((kind == F) & ~placement.is_first[stage])
-    backward = np.flatnonzero(schedule.of_kinds(B, I))
+    onward = forward[~placement.is_first[stage[forward]]]
     upstream = backward[~placement.is_last[stage[backward]]]
-    weight = np.flatnonzero(kind == W)
     waits = [
-        (forward_of[stage[forward] - 1, micro_batch[forward]], forward),
+        (forward_of[stage[onward] - 1, micro_batch[onward]], onward),
         (backward_of[stage[upstream] + 1, micro_batch[upstream]], upstream),
         (forward_of[stage[backward], micro_batch[backward]], backward),
         (backward_of[stage[weight], micro_batch[weight]], weight),
@@ -69,13 +68,13 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
 
 
-def _each_once(schedule: Schedule, *kinds: Kind) -> IntArray:
-    """Return :meth:`Schedule.rows_of` some kinds, of which a (stage, micro-batch) has one at most.
+def _each_once(schedule: Schedule, rows: IntArray) -> IntArray:
+    """Return the row of each (stage, micro-batch) among some ops, or -1; shape ``(stages, most micro-batches)``.
 
     Of several the table has the last, so an op that does not find itself there is doubled.
     """
-    table = schedule.rows_of(*kinds)
-    rows = np.flatnonzero(schedule.of_kinds(*kinds))
+    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), -1)
+    table[schedule.stage[rows], schedule.micro_batch[rows]] = rows
     doubled = rows[table[schedule.stage[rows], schedule.micro_batch[rows]] != rows]
     if len(doubled):
         row = int(doubled[0])

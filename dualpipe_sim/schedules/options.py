@@ -71,7 +71,7 @@ def _types_of(annotations: Mapping[str, object], names: dict[str, object]) -> di
 
 def taken_by(function: Callable[..., object], options: Mapping[str, object]) -> dict[str, Any]:
     """Return those of the options that a function takes."""
-    parameters = inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters if options else ()
     return {name: value for name, value in options.items() if name in parameters}
 
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from dualpipe_sim import ScheduleError, simulate
 from dualpipe_sim.order import OrderBuilder, linear
-from dualpipe_sim.order.builder import Line
-from dualpipe_sim.order.ops import F
+from dualpipe_sim.order.ops import B, F
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (lambda line: line.op(7, 0, 0), "no op has kind 7, stage 0 and micro-batch 0"),
-        (lambda line: line.op(0, -1, 0), "no op has kind 0, stage -1 and micro-batch 0"),
-        (lambda line: line.op(0, 0, 1 << 50), "no op has kind 0, stage 0 and micro-batch 1125899906842624"),
-        (lambda line: line.overlap_last(), "the last two ops are no F and B, which an overlapped pair is made of"),
-        (lambda line: line.weight(), "there is no backward for the weights to do; a backward_input defers one"),
-    ],
-)
-def test_a_line_refuses_what_is_no_op(wrong: Callable[[Line], None], message: str) -> None:
-    line = OrderBuilder(linear(1), (1,)).rank(0)
-    line.forward(0)
-    with pytest.raises(ValueError, match=message):
-        wrong(line)
+@pytest.mark.parametrize("wrong", [[(F, 0, 0), (F, 0, 1)], [(B, 0, 0), (B, 0, 1)], [(B, 0, 0), (F, 0, 1)]])
+def test_a_pair_is_a_forward_and_the_backward_behind_it(wrong: list[tuple[int, int, int]]) -> None:
+    order = OrderBuilder(linear(1), (2,))
+    for op in wrong:
+        order.rank(0).op(*op)
+    order.rank(0).overlap_last()
+    with pytest.raises(ValueError, match="an overlapped pair is an F and the B that follows it, and nothing else"):
+        order.schedule()
+
+
+def test_a_kind_that_is_none_is_refused() -> None:
+    order = OrderBuilder(linear(1), (2,))
+    order.rank(0).op(7, 0, 0)
+    with pytest.raises(ValueError, match="an overlapped pair is"):
+        order.schedule()
+
+
+def test_a_weight_that_nobody_deferred_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no backward for the weights to do; a backward_input defers one"):
+        OrderBuilder(linear(1), (1,)).rank(0).weight()
 
 
 @pytest.mark.parametrize(
