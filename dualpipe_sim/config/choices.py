@@ -13,7 +13,6 @@ from dualpipe_sim.config.values import ScheduleSection
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.runtimes.torch import read_either
 from dualpipe_sim.schedules.registry import spec
 
 
@@ -95,6 +94,8 @@ def _order(section: ScheduleSection, folder: Path, where: str) -> Schedule | Non
     """Return the order that is given, or None for a registered schedule; refuse rows with the first thing wrong."""
     if section.placement is None:
         return section.order
+    from dualpipe_sim.runtimes.torch import read_either  # which most configurations need not load
+
     rows = read_text(folder / section.name) if section.rows is None else section.rows
     try:
         findings, order = read_either(rows, section.placement, name=section.name)

@@ -115,11 +115,12 @@ def is_own(kind: str) -> bool:
 
 
 def _known_kind(value: object) -> object:
-    if isinstance(value, Mapping) and "kind" in value:
-        kind, known = value["kind"], list({**_OWN, **cost_models()})
-        if kind not in known:
-            kinds = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
-            raise ValueError(f"kind must be {kinds}, got {quoted(kind)}{did_you_mean(plain(kind), known)}")
+    if not isinstance(value, Mapping) or value.get("kind", "uniform") in list(_OWN):
+        return value  # other packages' kinds are looked for only where one is asked for
+    kind, known = value["kind"], list({**_OWN, **cost_models()})
+    if kind not in known:
+        kinds = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+        raise ValueError(f"kind must be {kinds}, got {quoted(kind)}{did_you_mean(plain(kind), known)}")
     return value
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache, partial, reduce
+from functools import cache, cached_property, partial, reduce
 from math import isfinite
 from operator import or_
 from types import NoneType, UnionType
@@ -27,9 +27,19 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic import Field as KeyInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dualpipe_sim.base.records import key_of, unit_of
 from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, as_float, quantity
@@ -116,7 +126,7 @@ def read_values(section: type[Record], given: object, where: str) -> dict[str, A
 
 def record(cls: type) -> Any:  # noqa: ANN401 - a type
     """Return the type of a key that holds a dataclass, for a pydantic model."""
-    return _record(cls, "")
+    return Annotated[Any, _Later(partial(_record, cls, ""))]
 
 
 def preset_record(cls: type, name: str) -> Any:  # noqa: ANN401 - a type
@@ -134,6 +144,31 @@ def preset_record(cls: type, name: str) -> Any:  # noqa: ANN401 - a type
         return {"name": name, **value}
 
     return Annotated[record(cls), BeforeValidator(named), or_object(cls)]
+
+
+class _Later:
+    """What a key holds, found out when a value or the JSON Schema asks for it: most configurations have no such key.
+
+    Args:
+        type_of: gives the type.
+
+    """
+
+    def __init__(self, type_of: Callable[[], Any]) -> None:
+        self._type_of = type_of
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self._type_of())
+
+    def _read(self, value: object) -> object:
+        return self._adapter.validate_python(value)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._read)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(self._adapter.core_schema)
 
 
 @cache

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.check import check_schedule
 from dualpipe_sim.order.ops import B, F, Op, Pair, Task, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
@@ -173,6 +172,8 @@ class _Turns:
                     inputs[rank] = self._inputs(row[0]) if row else ()
                     progress = True
             if not progress:
+                from dualpipe_sim.order.check import check_schedule  # which nothing but a wrong order needs
+
                 raise ScheduleError(f"{self._schedule.name}: {check_schedule(self._schedule)[0]}")
 
     def _inputs(self, action: Task | Reduce) -> tuple[Tensor, ...]:
