@@ -82,10 +82,8 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
         raise UserError(f"top must be 1 or more and confirm 0 or more, got {top} and {confirm}")
     data, source = read_config(config, settings=settings)
     experiment = experiment_of(data, source)
-    try:
+    with experiment.named():
         candidates = _distinct(candidates_of(experiment))
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
     base = {key: value for key, value in data.items() if key not in ("sweep", "compare", "plan")}
     search = _Search(experiment, candidates, top, Workers(workers, dask), progress)
     search.open(output, [__version__, base], resume=resume)
