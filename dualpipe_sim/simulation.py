@@ -10,7 +10,6 @@ from pathlib import Path
 from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
-from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.costs.asked import op_seconds, stage_costs
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
@@ -112,11 +111,12 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed."""
+    topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
     graph = lower(
         order,
         experiment.costs,
-        experiment.topology(choice.ranks),
+        topology,
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
     )
@@ -132,9 +132,10 @@ def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
 
 
 def _run(experiment: Experiment, choice: Choice) -> Result:
+    published = _theory(experiment, choice)
     graph = lower_choice(experiment, choice)
     timeline = play(graph, experiment.engine)
-    result = _with_training(_result(choice, timeline, _theory(experiment, choice)), timeline)
+    result = _with_training(_result(choice, timeline, published), timeline)
     if experiment.noise is not None and experiment.noise.jitter:
         result = replace(result, noise=asdict(spread(graph, experiment.noise)))
     own = measure(result, reserved=KEYS)
@@ -182,13 +183,13 @@ def _result(choice: Choice, timeline: Timeline, published: Theory | None) -> Res
         options=dict(choice.options),
         makespan_s=makespan_s,
         bubble_ratio=metrics.bubble_ratio(timeline),
-        bubble_ratio_by_rank=_floats(metrics.bubble_ratio_by_rank(timeline)),
+        bubble_ratio_by_rank=metrics.bubble_ratio_by_rank(timeline).tolist(),
         span_bubble_ratio=metrics.span_bubble_ratio(timeline),
         compute_idle_ratio=metrics.compute_idle_ratio(timeline),
         micro_batches_per_s=choice.micro_batches / makespan_s if makespan_s else None,
-        idle_s_by_cause={cause: _floats(idle) for cause, idle in metrics.idle_s_by_cause(timeline).items()},
-        peak_in_flight_by_rank=[int(count) for count in metrics.peak_in_flight_by_rank(timeline)],
-        peak_activations_by_rank=_floats(metrics.peak_activations_by_rank(timeline)),
+        idle_s_by_cause={cause: idle.tolist() for cause, idle in metrics.idle_s_by_cause(timeline).items()},
+        peak_in_flight_by_rank=metrics.peak_in_flight_by_rank(timeline).tolist(),
+        peak_activations_by_rank=metrics.peak_activations_by_rank(timeline).tolist(),
         theory=published,
         engine=timeline.engine,
         timeline=timeline,
@@ -211,14 +212,10 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         mfu_noncausal=step.mfu(training_step, costs, causal=False),
         gpu_hours_per_trillion_tokens=training_step.gpu_hours_per_trillion_tokens,
         alltoall_hidden_ratio=exchanged.hidden_ratio,
-        exposed_alltoall_s_by_rank=_floats(exchanged.exposed_s),
+        exposed_alltoall_s_by_rank=exchanged.exposed_s.tolist(),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),
         over_memory=[one._asdict() for one in memory.over],
         memory=memory,
         overlapped_pair_s=alltoall.overlapped_pair_s(timeline),
         slowest_stage={"stage": stage, "seconds": seconds},
     )
-
-
-def _floats(values: FloatArray) -> list[float]:
-    return [float(value) for value in values]

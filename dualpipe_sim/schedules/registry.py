@@ -161,12 +161,12 @@ class ScheduleSpec:
         if uniform and "times" in options:
             raise ScheduleError(f"{self.name}: give either times or {' and '.join(uniform)}, not both")
         others = {name: value for name, value in options.items() if name not in uniform}
-        if uniform:
-            seconds = cast("dict[str, float]", _TIMES | uniform)
-            return {**others, "times": OpTimes.uniform(self.placement(ranks, others), **seconds)}
-        if times_on is not None and "times" not in options:
-            return {**others, "times": times_on(self.placement(ranks, others))}
-        return options
+        if "times" in options or not (uniform or times_on):
+            return options
+        where = self.placement(ranks, others)
+        if times_on is not None and not uniform:
+            return {**others, "times": times_on(where)}
+        return {**others, "times": OpTimes.uniform(where, **cast("dict[str, float]", _TIMES | uniform))}
 
     def _checked(self, generated: object, ranks: int, micro_batches: int) -> Schedule:
         """Refuse what is no schedule, or one of another size."""
