@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.base.lazy import lazy_names
-from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
-from dualpipe_sim.order.ops import Op, Pair
 from dualpipe_sim.version import __version__
 
 if TYPE_CHECKING:
+    from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
     from dualpipe_sim.graph.timeline import Timeline
+    from dualpipe_sim.order.ops import Op, Pair
     from dualpipe_sim.order.schedule import Schedule
     from dualpipe_sim.order.text import format_order, parse_order
     from dualpipe_sim.result import Comparison, Result
@@ -46,10 +46,16 @@ __all__ = [
 
 _HOME = {
     "Comparison": "result",
+    "ConfigError": "errors",
+    "DeadlockError": "errors",
+    "Op": "order.ops",
+    "Pair": "order.ops",
     "Result": "result",
     "Schedule": "order.schedule",
+    "ScheduleError": "errors",
     "SweepTable": "sweeps.table",
     "Timeline": "graph.timeline",
+    "UserError": "errors",
     "build": "schedules.registry",
     "compare": "simulation",
     "format_order": "order.text",
@@ -57,7 +63,6 @@ _HOME = {
     "simulate": "simulation",
     "sweep": "sweeps.runs",
 }
-"""Where names live that are loaded when first asked for, so that the command line starts without numpy."""
-
+"""Where names live that are loaded when first asked for, so that a program starts at once, and can be stopped so."""
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

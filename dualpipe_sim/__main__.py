@@ -1,5 +1,15 @@
-"""``python -m dualpipe_sim`` is ``dualpipe-sim``."""
+"""The program ``dualpipe-sim``, also as ``python -m dualpipe_sim``."""
 
-from dualpipe_sim.cli import main
+from dualpipe_sim.base.signals import stoppable
 
-main()
+
+def main() -> None:
+    """Run the command line, which can be stopped from its first import on."""
+    with stoppable("dualpipe-sim"):
+        from dualpipe_sim.cli import main as command_line
+
+        command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt
+from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt, lost
 from dualpipe_sim.batch.pool import as_they_end
 from dualpipe_sim.errors import UserError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _WINDOW = 10_000  # points that the scheduler knows at once, many times the threads of any cluster
 _CONNECT_S = 10
-_DIED = "the Dask workers that had it died, perhaps for want of memory"
 
 
 def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
@@ -43,7 +42,7 @@ def on_dask(points: Sequence[Point], evaluate: Evaluate, address: str) -> Rows:
         for place, point in suspects:
             again = partial(pool.submit, attempt, evaluate, point)
             row = row_of(again(), again, address) if len(suspects) > 1 else None
-            yield place, row or {"error": _DIED}
+            yield place, row or lost("the Dask workers that had it")
 
 
 @contextmanager

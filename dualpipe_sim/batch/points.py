@@ -12,9 +12,20 @@ Row: TypeAlias = dict[str, object]
 Evaluate: TypeAlias = Callable[[Point], Row]
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many of how many points are done."""
+_DIED = " died, perhaps for want of memory"
 POINT = "point"
 """The last key of a row on disk: the name of its point."""
 Rows: TypeAlias = Generator[tuple[int, Row], None, None]
+
+
+def lost(what: str) -> Row:
+    """Return the row of a point that ended what evaluated it: no fault of the point's own may be behind that."""
+    return {"error": f"{what}{_DIED}"}
+
+
+def is_lost(row: Row) -> bool:
+    """Return whether a row says no more than that something died, so that it is worth another try."""
+    return str(row.get("error", "")).endswith(_DIED)
 
 
 def attempt(evaluate: Evaluate, point: Point) -> Row:

@@ -16,13 +16,12 @@ from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from typing import IO, Any, cast
 
-from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows
+from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, lost
 from dualpipe_sim.batch.pool import as_they_end
 from dualpipe_sim.errors import UserError
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from dualpipe_sim.batch.worker import main; main()"
 _DEATHS = (EOFError, OSError, pickle.UnpicklingError)
-_DIED = "its worker process died, perhaps for want of memory"
 
 
 def on_processes(points: Sequence[Point], evaluate: Evaluate, workers: int) -> Rows:
@@ -73,7 +72,7 @@ class _Crew:
                 worker.end()
                 worker = _Worker(self._evaluate)
                 self._workers.append(worker)
-            return {"error": _DIED}
+            return lost("its worker process")
         finally:
             self._free.put(worker)  # whatever went wrong: another thread may wait for it
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, cast
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
-from dualpipe_sim.batch.points import POINT, Row
+from dualpipe_sim.batch.points import POINT, Row, is_lost
 from dualpipe_sim.errors import UserError, did_you_mean
 
 _SYNC_S = 1.0
@@ -72,7 +72,7 @@ class RowFile:
         self._synced_s = 0.0
 
     def open(self, wanted: Collection[str], *, resume: bool) -> dict[str, Row]:
-        """Get ready for appending, and return the rows that are there already, by point.
+        """Get ready for appending, and return the rows that are there already, by point; lost ones are left out.
 
         Args:
             wanted: the points that the table is to hold.
@@ -84,7 +84,7 @@ class RowFile:
 
         """
         blank = dict.fromkeys(self._columns)
-        rows = {str(row.get(POINT)): {**blank, **row} for row in self._read(resume=resume)}
+        rows = {str(row.get(POINT)): {**blank, **row} for row in self._read(resume=resume) if not is_lost(row)}
         strange = [point for point in rows if point not in wanted]
         if strange:
             raise UserError(

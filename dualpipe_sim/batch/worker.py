@@ -16,7 +16,17 @@ from dualpipe_sim.batch.points import attempt
 
 
 def main() -> None:
-    """Serve the parent."""
+    """Serve the parent, and end at once: a thread waits for stdin, which Python's own end would wait for."""
+    try:
+        _serve()
+    except OSError:
+        os._exit(0)  # nobody reads its answers any more
+    except BaseException:  # noqa: BLE001 - whatever it is, the program ends with it
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+
+
+def _serve() -> None:
     received: SimpleQueue[Any] = SimpleQueue()
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what an evaluation prints is no row

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
+from dualpipe_sim.base.signals import Stopped
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from dualpipe_sim.batch.points import Progress
-
-_INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 
 @contextmanager
@@ -45,10 +42,11 @@ def progress_bar() -> Iterator[Progress]:
 
 @contextmanager
 def interruptible(output: str | None) -> Iterator[None]:
-    """Say on Ctrl-C what is kept, and end."""
+    """Let what ends the program say what stays."""
     try:
         yield
-    except KeyboardInterrupt:
-        way_on = f"{output} keeps the rows so far; --resume goes on" if output else "with -o FILE, --resume could go on"
-        typer.echo(f"dualpipe-sim: interrupted; {way_on}", err=True)
-        sys.exit(_INTERRUPTED)
+    except Stopped as stop:
+        stop.left = (
+            f"{output} keeps the rows so far; --resume goes on" if output else "with -o FILE, --resume could go on"
+        )
+        raise

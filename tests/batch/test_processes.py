@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from dualpipe_sim import UserError
-from dualpipe_sim.batch.points import Evaluate
+from dualpipe_sim.batch.points import Evaluate, Point
 from dualpipe_sim.batch.runner import evaluate_all
+from dualpipe_sim.batch.study import Study, collect
 from dualpipe_sim.sweeps import sweep
 
 EVALUATIONS = """
@@ -22,7 +23,8 @@ def square(point):
     print("not a row")
     if point["x"] == point.get("raises"):
         raise ZeroDivisionError("oh")
-    if point["x"] == point.get("dies"):
+    once = point.get("dies once")
+    if point["x"] == point.get("dies") or (once and not os.path.exists(once) and not open(once, "w").close()):
         os.kill(os.getpid(), signal.SIGKILL)
     return {"square": point["x"] ** 2, "process": os.getpid()}
 """
@@ -52,6 +54,23 @@ def test_one_points_failure_is_not_the_others(workers: int, square: Evaluate) ->
     assert {x: row["square"] for x, row in rows.items()} == {x: x * x for x in rows}
     assert len(rows) == (10 if workers > 1 else 11)
     assert (os.getpid() in {row["process"] for row in rows.values()}) == (workers == 1)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_point_whose_worker_died_is_tried_again_on_resuming(square: Evaluate, tmp_path: Path, suffix: str) -> None:
+    """Its memory may have been somebody else's; a point that fails by itself stays as it is."""
+    points: list[Point] = [{"x": x, "dies once": ""} for x in range(3)] + [
+        {"x": 3, "dies once": str(tmp_path / "died")}
+    ]
+    study = Study(
+        [*points, {"x": 4, "dies once": "", "raises": 4}], square, ["square", "process", "error"], setting=None
+    )
+    rows = collect(study, workers=2, output=tmp_path / f"rows{suffix}")
+    assert str(rows[3]["error"]).startswith("its worker process died")
+    again = collect(study, workers=2, output=tmp_path / f"rows{suffix}", resume=True)
+    assert (again[3]["square"], again[3]["error"]) == (9, None)
+    assert again[:3] == rows[:3]  # by the same process: they were not run again
+    assert again[4]["error"] == rows[4]["error"] == "ZeroDivisionError: oh"
 
 
 def test_points_that_cannot_be_sent_cost_themselves_alone(square: Evaluate) -> None:

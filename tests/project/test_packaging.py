@@ -55,7 +55,7 @@ def test_the_wheel_has_no_test_and_no_file_outside_the_package(wheel: zipfile.Zi
 def test_the_wheel_carries_the_licence_and_the_command(wheel: zipfile.ZipFile) -> None:
     (info,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert "dualpipe-sim = dualpipe_sim.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert "dualpipe-sim = dualpipe_sim.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
 def version_in(file: str) -> str:
