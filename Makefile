@@ -14,13 +14,10 @@ PINS := pyproject.toml constraints.txt
 
 # On Linux the usual build of torch brings gigabytes of CUDA with it; TORCH_BUILD=torch==2.13.0+cpu does not.
 TORCH_BUILD ?= torch~=2.13.0
-TORCH_TESTS := $(addprefix tests/,schedules/test_torch_orders.py runtimes/test_torch.py export/test_hta.py \
-	calibration project/test_torch_run.py)
-
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint lint-js format notebooks update-notebooks docs benchmark update-constraints clean .venv
+.PHONY: help demo test test-all lint lint-js format notebooks update-notebooks docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -32,8 +29,8 @@ demo: $(PACKAGE)  ## compare DualPipe with 1F1B, ZB-H1 and Chimera on DeepSeek-V
 test: $(DEV)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto
 
-test-torch: $(TORCH)  ## run the tests that need PyTorch or Holistic Trace Analysis, installed beside the environment
-	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest $(TORCH_TESTS)
+test-all: $(TORCH)  ## every test, where none may be skipped: brings PyTorch beside the environment, needs Chromium
+	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest -n auto --none-skipped
 
 # (lint-imports' cache overlooks new modules)
 lint: $(DEV) lint-js  ## ruff, mypy --strict, the import rules and lint-js

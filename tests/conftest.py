@@ -37,6 +37,19 @@ CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 Calls: TypeAlias = Callable[[Callable[[], object]], int]
 WaitFor: TypeAlias = Callable[[Callable[[], bool]], None]
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the option that lets no test be skipped."""
+    parser.addoption("--none-skipped", action="store_true", help="fail where a test is skipped")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test was skipped and none may be; with workers, they tell the process that has the last word."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.option.none_skipped and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 PATIENCE_S = 60.0
 """How long the busiest machine may take for what a quiet one does at once."""
 

@@ -152,7 +152,7 @@ NAMES = ("1f1b", "dualpipev", "dualpipe", "zb-h1")
 @pytest.fixture(scope="module")
 def real_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Schedules run by torch on the CPU, with ops that sleep for 20 ms."""
-    pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-torch runs this")
+    pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-all runs this")
     folder = tmp_path_factory.mktemp("runs")
     sizes = ("--ranks", f"{RANKS}", "--micro-batches", f"{MICRO_BATCHES}", "--op-ms", "20", "--steps", "3")
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Exported orders run for real in PyTorch: gradients are right, the timeline holds, and the simulator agrees with it.
 
-Only where torch is installed; `make test-torch` installs it into an environment of its own.
+Only where torch is installed; `make test-all` installs it into an environment of its own.
 """
 
 import csv
@@ -26,7 +26,7 @@ from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.runtimes.torch import parse_program
 
-pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-torch runs this")
+pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-all runs this")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RANKS, MICRO_BATCHES, STEPS = 2, 4, 5
