@@ -1,4 +1,4 @@
-"""Commands to begin with: init, schema."""
+"""Commands to begin with: init, configs, presets, schema."""
 
 from __future__ import annotations
 
@@ -9,26 +9,65 @@ from typing import Annotated
 import typer
 
 from dualpipe_sim.cli.app import app
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, did_you_mean
 
 STARTER = "small"
-"""The packaged configuration that `init` writes."""
+"""The packaged configuration that `init` writes where nothing else is asked for."""
 
 
 @app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write.")] = Path("experiment.yaml"),
+    start: Annotated[
+        str, typer.Option("--from", metavar="NAME|PATH", help="What to begin with: see `configs`, or a file of yours.")
+    ] = STARTER,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
     from dualpipe_sim.base.files import read_text, written_whole
-    from dualpipe_sim.config import packaged_configs
+    from dualpipe_sim.config.load import read_config, where_is
 
     if file.exists() and not force:
         raise UserError(f"{file}: is there already; name another file, or replace it with --force")
+    text = read_text(where_is(Path(start)))
+    read_config(start)  # refused here rather than in the copy
     with written_whole(file) as part:
-        part.write_text(read_text(packaged_configs()[STARTER]), encoding="utf-8")
-    typer.echo(f"{file} is written; try: dualpipe-sim compare {file}")
+        part.write_text(text, encoding="utf-8")
+    command = "plan" if "plan" in read_config(file)[0] else "compare"
+    typer.echo(f"{file} is written; try: dualpipe-sim {command} {file}")
+
+
+@app.command()
+def configs(name: Annotated[str | None, typer.Argument(help="One of them, to print whole.")] = None) -> None:
+    """List the configurations that come with the package, or print one."""
+    from dualpipe_sim.config import packaged_configs
+
+    _show({"": packaged_configs()}, name, "configuration")
+
+
+@app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="One of them, to print whole.")] = None) -> None:
+    """List the models, GPUs and clusters that a configuration can name, or print one."""
+    from dualpipe_sim.config.presets import FOLDERS, presets
+
+    _show({f"{section}:": presets(section) for section in FOLDERS}, name, "preset")
+
+
+def _show(files: dict[str, dict[str, Path]], name: str | None, what: str) -> None:
+    """Print the files of each heading, a line or two each, or the one that is named, as it is."""
+    from dualpipe_sim.base.files import read_text
+    from dualpipe_sim.cli.tables import print_names
+    from dualpipe_sim.config.yaml_text import about
+
+    if name is None:
+        for heading, group in files.items():
+            print_names(heading, {one: about(read_text(path)) for one, path in group.items()})
+        return
+    known = {one: path for group in files.values() for one, path in group.items()}
+    if name not in known:
+        hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
+        raise UserError(f"{name}: no packaged {what} of this name{hint}")
+    typer.echo(read_text(known[name]), nl=False)
 
 
 @app.command()

@@ -100,6 +100,17 @@ def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
                 console.print(Padding(f"{label}{escape(text)}", (0, 0, 0, 4)), highlight=False)
 
 
+def print_names(heading: str, about: Mapping[str, str]) -> None:
+    """Print names below a heading, each with what it is."""
+    console = Console()
+    if heading:
+        console.print(heading, highlight=False)
+    for name, what in about.items():
+        console.print(f"[bold]{escape(name)}[/bold]", highlight=False)
+        if what:
+            console.print(Padding(escape(what), (0, 0, 0, 4)), highlight=False)
+
+
 def _print_runs(runs: list[Result]) -> None:
     # The size that most have stands above the table; a schedule with its own says so in its row.
     usual = Counter(run.size for run in runs).most_common(1)[0][0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -70,6 +72,16 @@ def parse_yaml(text: str, source: str) -> object:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: cannot be read as YAML: {type(error).__name__}: {error}") from error
+
+
+def about(text: str) -> str:
+    r"""Return the first sentence of what a YAML text says of itself in its leading comment.
+
+    >>> about("# A model of 2024 (https://a.b/c). Its source: a table.\n# ...\nhidden: 4096\n")
+    'A model of 2024 (https://a.b/c).'
+    """
+    comment = takewhile(lambda line: line.startswith("# "), text.splitlines())
+    return re.split(r"(?<=\.)\s", " ".join(line[2:].strip() for line in comment), maxsplit=1)[0]
 
 
 def _kind_of(data: object) -> str:
