@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,10 +78,10 @@ def _print(compared: RunComparison, worst: int) -> None:
         _print_table(("worst", "rank", *_headings("length"), "error", *_headings("start")), rows)
 
 
-def _print_table(headings: tuple[str, ...], rows: Iterable[Iterable[str]]) -> None:
+def _print_table(headings: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
     from dualpipe_sim.cli.tables import print_table
 
-    print_table(headings, rows, words=headings[:1], folds="numbers")
+    print_table(headings, rows, words=headings[:1])
 
 
 def _headings(number: str) -> tuple[str, str]:

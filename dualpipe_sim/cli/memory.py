@@ -61,6 +61,6 @@ def _print(result: Result, memory: Memory) -> None:
 
     table = memory.to_table()
     title = f"{result.label}, {result.size} (ranks × micro-batches): {table.title}"
-    print_table(table.headings, table.rows, folds="numbers", title=title)
+    print_table(table.headings, table.rows, title=title)
     for note in table.notes:
         typer.echo(note)

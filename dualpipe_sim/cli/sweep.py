@@ -52,7 +52,7 @@ def _print(table: SweepTable) -> None:
     shown = [place for place, heading in enumerate(headings) if heading != "paper"]
     done = (text for text, row in zip(texts, table, strict=True) if row["error"] is None)
     rows = ([text[place] for place in shown] for text in done)
-    print_table([headings[place] for place in shown], rows, words=words, folds="all", pad_edge=True)
+    print_table([headings[place] for place in shown], rows, words=words, pad_edge=True)
     for text, row in zip(texts, table, strict=True):
         if row["error"] is not None:
             typer.echo(f"{', '.join(text)}: {row['error']}")

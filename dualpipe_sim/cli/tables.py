@@ -3,63 +3,77 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 
-from dualpipe_sim.base.units import format_seconds
+from dualpipe_sim.base.units import format_seconds, number_of
 from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
 
-Folds: TypeAlias = Literal["words", "numbers", "all"]
-"""Which columns of a table give way where a terminal is narrow."""
+_NARROWEST = 12
+"""Characters that a column of words has at least, where its words are that long."""
 
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
 
 
 def print_table(
-    headings: Iterable[str],
-    rows: Iterable[Iterable[str]],
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
     *,
     words: Collection[str] = (),
-    folds: Folds = "words",
     title: str = "",
-    least: int = 0,
+    least: int = _NARROWEST,
     pad_edge: bool = False,
 ) -> None:
     """Print rows below headings: words stand at the left of their columns, all else, numbers, at the right.
+
+    Words go on in the next line where a terminal is narrow. Numbers never do, nor are they cut: a column that has no
+    place is left out, the last one first, and named below.
 
     Args:
         headings: what stands above the columns.
         rows: the cells' texts.
         words: the headings of columns of words.
-        folds: which columns may be narrower than their texts.
         title: what stands above the table.
         least: characters that a column of words has at least.
         pad_edge: whether a space follows the last column.
 
     """
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=pad_edge, title_justify="left", title_style="")
-    table.title = title or None
-    for heading in headings:
-        kind = "words" if heading in words else "numbers"
-        whole = folds not in {kind, "all"}
-        table.add_column(
-            heading,
-            justify="left" if kind == "words" else "right",
-            min_width=least if kind == "words" else None,
-            no_wrap=whole,
-            overflow="ellipsis" if whole else "fold",
-        )
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    console, whole = Console(), list(rows)
+    widths = [max(map(len, column)) for column in zip(headings, *whole, strict=True)]
+    least_widths = [
+        max(least if least > _NARROWEST else 0, min(width, least)) if heading in words else width
+        for heading, width in zip(headings, widths, strict=True)
+    ]
+
+    def table(columns: int, texts: Sequence[str]) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=pad_edge, title_justify="left", title_style="")
+        for heading, text, width in zip(headings[:columns], texts, least_widths, strict=False):
+            is_words = heading in words
+            made.add_column(
+                text, justify="left" if is_words else "right", min_width=width, no_wrap=not is_words, overflow="fold"
+            )
+        return made
+
+    columns, endless = len(headings), console.options.update_width(10_000)
+    room = console.width + 1 + pad_edge  # what is cropped at the right is space
+    while columns > 1 and Measurement.get(console, endless, table(columns, [""] * columns)).minimum > room:
+        columns -= 1
+    shown = table(columns, headings)
+    shown.title = title or None
+    for row in whole:
+        shown.add_row(*row[:columns])
+    console.print(shown)
+    if columns < len(headings):
+        hidden = headings[columns:]
+        console.print(f"… {number_of(len(hidden), 'more column')}: {', '.join(hidden)}", highlight=False)
 
 
 def print_run(result: Result) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,30 @@ def test_gantt_writes_the_format_its_name_says(command_line: CommandLine, tmp_pa
     assert done.returncode == 0, done.stderr
     begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
     assert file.read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize("command", ["compare deepseek_v3", "compare small", "run figure5", "memory deepseek_v3"])
+def test_narrow_terminals_lose_columns_by_name_and_no_digit(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def printed(width: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        return command_line(*command.split()).stdout
+
+    def cells(text: str) -> set[str]:
+        """Return the words with a digit in all tables' rows."""
+        rows = [line for line in text.splitlines() if line.startswith(" ")]
+        return {word for row in rows for word in row.split() if any(map(str.isdigit, word))}
+
+    whole = printed(200)
+    assert "more column" not in whole
+    for width in (40, 60, 61, 70, 79, 80, 81):
+        text = printed(width)
+        assert max(len(line) for line in text.splitlines() if line.startswith(" ")) <= width
+        assert cells(text) <= cells(whole)
+    assert re.search(r"(?m)^… \d more columns: ", printed(40))
+
+
+def test_columns_that_have_no_place_are_named(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert "\n… 3 more columns: bubble, hidden, GB\n" in command_line("compare", "deepseek_v3").stdout
