@@ -29,7 +29,7 @@ def print_table(
     *,
     words: Collection[str] = (),
     title: str = "",
-    least: int = _NARROWEST,
+    least: int = 0,
     pad_edge: bool = False,
 ) -> None:
     """Print rows below headings: words stand at the left of their columns, all else, numbers, at the right.
@@ -48,25 +48,21 @@ def print_table(
     """
     console, whole = Console(), list(rows)
     widths = [max(map(len, column)) for column in zip(headings, *whole, strict=True)]
-    least_widths = [
-        max(least if least > _NARROWEST else 0, min(width, least)) if heading in words else width
-        for heading, width in zip(headings, widths, strict=True)
-    ]
 
-    def table(columns: int, texts: Sequence[str]) -> Table:
+    def table(columns: int) -> Table:
         made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=pad_edge, title_justify="left", title_style="")
-        for heading, text, width in zip(headings[:columns], texts, least_widths, strict=False):
-            is_words = heading in words
-            made.add_column(
-                text, justify="left" if is_words else "right", min_width=width, no_wrap=not is_words, overflow="fold"
-            )
+        for heading, width in zip(headings[:columns], widths, strict=False):
+            if heading in words:
+                made.add_column(heading, min_width=max(least, min(width, _NARROWEST)), overflow="fold")
+            else:
+                made.add_column(heading, justify="right", min_width=width, no_wrap=True)
         return made
 
     columns, endless = len(headings), console.options.update_width(10_000)
     room = console.width + 1 + pad_edge  # what is cropped at the right is space
-    while columns > 1 and Measurement.get(console, endless, table(columns, [""] * columns)).minimum > room:
+    while columns > 1 and Measurement.get(console, endless, table(columns)).minimum > room:
         columns -= 1
-    shown = table(columns, headings)
+    shown = table(columns)
     shown.title = title or None
     for row in whole:
         shown.add_row(*row[:columns])
