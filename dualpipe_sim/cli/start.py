@@ -25,15 +25,15 @@ def init(
 ) -> None:
     """Write a commented configuration to start from."""
     from dualpipe_sim.base.files import read_text, written_whole
-    from dualpipe_sim.config.load import read_config, where_is
+    from dualpipe_sim.config.load import read_config
 
     if file.exists() and not force:
         raise UserError(f"{file}: is there already; name another file, or replace it with --force")
-    text = read_text(where_is(Path(start)))
-    read_config(start)  # refused here rather than in the copy
+    data, source = read_config(start)
+    text = read_text(source)
     with written_whole(file) as part:
         part.write_text(text, encoding="utf-8")
-    command = "plan" if "plan" in read_config(file)[0] else "compare"
+    command = "plan" if "plan" in data else "compare"
     typer.echo(f"{file} is written; try: dualpipe-sim {command} {file}")
 
 

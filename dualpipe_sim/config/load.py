@@ -118,25 +118,14 @@ def packaged_configs() -> dict[str, Path]:
     return {}
 
 
-def where_is(config: Path) -> Path:
-    """Return a configuration's file, where it may be named as a packaged one.
-
-    Raises:
-        ConfigError: there is neither a file nor a packaged one of this name.
-
-    """
-    if config.suffix or _is_there(config):
-        return config
-    packaged = packaged_configs()
-    if config.name not in packaged:
-        raise ConfigError(
-            f"{config}: no such file, and no packaged config of this name{did_you_mean(config.name, packaged)}"
-        )
-    return packaged[config.name]
-
-
-def _read(config: Path) -> tuple[Data, str]:
-    path = where_is(config)
+def _read(path: Path) -> tuple[Data, str]:
+    if not path.suffix and not _is_there(path):
+        packaged = packaged_configs()
+        if path.name not in packaged:
+            raise ConfigError(
+                f"{path}: no such file, and no packaged config of this name{did_you_mean(path.name, packaged)}"
+            )
+        path = packaged[path.name]
     return read_yaml(path), str(path)
 
 
