@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from dualpipe_sim.base.faults import in_code_of
+from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.costs.asked import on_fewer_ranks
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.experiment import Choice, Experiment

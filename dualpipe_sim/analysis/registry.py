@@ -7,7 +7,7 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar
 
-from dualpipe_sim.base.faults import in_code_of
+from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.errors import UserError
 

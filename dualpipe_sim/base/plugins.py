@@ -1,11 +1,13 @@
-"""Files of a user's own that register schedules, cost models and metrics as they are run."""
+"""Code of a user's own: files that register schedules, cost models and metrics as they are run, and its faults."""
 
 from __future__ import annotations
 
 import hashlib
-import linecache
+import inspect
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -51,19 +53,47 @@ def run_plugin(file: Path, content: bytes) -> ModuleType:
     module.__file__ = str(file)
     sys.modules[name] = module  # where dataclasses and pickle look for it
     LOADED[file] = content
-    linecache.checkcache(str(file))
     try:
         exec(compile(content, str(file), "exec"), vars(module))  # noqa: S102 - what a plugin is for
     except BaseException as error:
         del sys.modules[name], LOADED[file]
         if not isinstance(error, (Exception, SystemExit)):
             raise
-        line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, error)
-        raise UserError(f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {error}") from error
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        place = f"{file}:{line}: " if line else _place(error, name) or f"{file}: "
+        raise UserError(f"{place}{type(error).__name__}: {error}") from error
     return module
 
 
-def _line_in(file: Path, error: BaseException) -> int | None:
-    """Return the last line of a file that an error passed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)
+@contextmanager
+def in_code_of(code: object, what: str, error: type[UserError] = UserError) -> Iterator[None]:
+    """Turn whatever is raised inside into a user's error; where the code is the package's own, it goes on as it is.
+
+    Args:
+        code: the function, the class or the object that is called inside.
+        what: what it is, in words that go before "fails".
+        error: what is raised.
+
+    Raises:
+        UserError: what went wrong, and where. What the code itself raises as one is left alone.
+
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as fault:
+        module = getattr(inspect.unwrap(code) if callable(code) else code, "__module__", type(code).__module__)
+        if module.startswith("dualpipe_sim."):
+            raise
+        raise error(f"{what} fails: {_place(fault, module)}{type(fault).__name__}: {fault}") from fault
+
+
+def _place(fault: BaseException, module: str) -> str:
+    """Return the last line of a module that a fault passed, as ``file:line: ``."""
+    passed = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(fault.__traceback__)
+        if frame.f_globals.get("__name__") == module
+    ]
+    return "{}:{}: ".format(*passed[-1]) if passed else ""

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.base.faults import in_code_of
 from dualpipe_sim.base.lanes import PHASE_LANES
+from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
 from dualpipe_sim.errors import UserError, quoted
 from dualpipe_sim.hardware.cluster import Cluster

@@ -127,7 +127,7 @@ def from_codes(
 ) -> Schedule:
     """Turn each rank's array of packed ops into a schedule's columns."""
     packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
-    marked = (packed & (_PAIR_BIT | _PAIR_BIT - 1)).astype(np.uint8)  # the kind of each op, and what begins a pair
+    marked = (packed & ((1 << _STAGE_SHIFT) - 1)).astype(np.uint8)  # the kind of each op, and whether it begins a pair
     begins = marked >= _PAIR_BIT
     paired: IntArray = np.flatnonzero(begins)
     if (marked > _PAIR_BIT | F).any() or begins[-1:].any() or (begins[:-1] & (marked[1:] != int(B))).any():

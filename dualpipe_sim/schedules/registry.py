@@ -11,7 +11,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from dualpipe_sim.base.faults import in_code_of
+from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.base.units import number_of
