@@ -60,7 +60,8 @@ the ranks and with fewer micro-batches than ranks too. Where they differ:
 - `zb-h1` is torch's interleaved zero bubble with one stage a rank, and takes any number of micro-batches.
 - `zb-v`: with fewer than 2P-1 micro-batches torch writes the order for 2P-1 and leaves out the others; so does this.
 - `zb-h2`, `hanayo`, `chimera` and `dualpipe` are not in torch. Two opposed pipes do not fit its runtime as they are.
-- Torch's files mark expected waiting by empty cells. An order here is an order and nothing else, so it has none.
+- Torch's files mark expected waiting by empty cells. An order here is an order and nothing else: they are read, and
+  left out.
 
 `dualpipe` is held to the released code in two ways: by the counts of its eight steps, and through torch's DualPipeV,
 since rank r of 2h ranks with 2M micro-batches does what DualPipeV's rank r of h ranks does with M.

@@ -38,8 +38,8 @@ import torch.distributed as dist
 from stages import Layer, Sizes, Stage, make_input
 
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.order.text import parse_order, rows_of
-from dualpipe_sim.runtimes.torch import format_program, has_messages, parse_program
+from dualpipe_sim.order.text import parse_order
+from dualpipe_sim.runtimes.torch import format_program
 from dualpipe_sim.schedules.registry import build
 
 _OP = re.compile(r"(\d+)([FBIW])(\d+)", re.ASCII)
@@ -261,12 +261,10 @@ def read_schedule(run: dict[str, Any], ranks: int, folder: Path) -> tuple[Schedu
     """Return a run's order and its program, a row a rank."""
     if "file" in run:
         text = (folder / run["file"]).read_text(encoding="utf-8")
-        reads = parse_program if has_messages(text) else parse_order
-        schedule = reads(text, run.get("placement", "explicit"), run["file"])
+        schedule = parse_order(text, run.get("placement", "explicit"), run["file"])
     else:
         schedule = build(run["schedule"], ranks, run["micro_batches"], **run.get("options", {}))
-        text = format_program(schedule)
-    return schedule, rows_of(text if has_messages(text) else format_program(schedule))
+    return schedule, format_program(schedule).splitlines()
 
 
 def name_of(run: dict[str, Any]) -> str:

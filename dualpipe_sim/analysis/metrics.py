@@ -1,14 +1,15 @@
 """What a timeline says: bubbles and their causes, what is in flight, the critical path. Pure functions.
 
 Most of them work on columns of tasks, shape ``(tasks,)``. Tasks stand rank after rank in the order they run, so a sum
-for each rank is one ``bincount`` by the tasks' ranks, a maximum for each rank one ``reduceat`` from the ranks' first
-tasks, and the gap before a task is its start less the end of the row before it.
+for each rank is one ``bincount`` by the tasks' ranks, and a maximum for each rank one ``reduceat`` from the ranks'
+first tasks.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from dualpipe_sim.analysis.gaps import gaps_of
 from dualpipe_sim.analysis.occupancy import live_by_task
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
@@ -61,25 +62,14 @@ def compute_idle_ratio(timeline: Timeline) -> float:
 def idle_s_by_cause(timeline: Timeline) -> dict[str, FloatArray]:
     """Idle seconds of each rank by cause, each of shape ``(ranks,)``; they sum to :func:`idle_s`.
 
-    Idle time before a rank's first op is warm-up, after its last op drain. A gap between two ops is explained by the
-    latest tensor that the later op waits for, backwards in time. As much of the gap as that tensor was under way is
-    exposed transfer. If it came out of an all-to-all, as much of what is left as that took is exposed all-to-all. The
-    rest is waiting for the op that made it. A gap of 5 s behind a transfer of 1 s out of an all-to-all of 2 s is 1 s
-    exposed transfer, 2 s exposed all-to-all and 2 s waiting.
+    Idle time before a rank's first op is ``warm_up``, after its last op ``drain``; a gap between two ops is cut up by
+    :func:`~dualpipe_sim.analysis.gaps.gaps_of`.
     """
     first = timeline.first_task_of_rank
-    gap = np.empty(len(timeline.rank))
-    gap[1:] = timeline.task_start_s[1:] - timeline.task_end_s[:-1]
-    gap[first[:-1]] = 0.0  # what stands before a rank's first task is another rank's last one
-    transfer_s, alltoall_s = _latest_input_s(timeline)
-    under_way = np.minimum(gap, transfer_s)
-    exchanged = np.minimum(gap - under_way, alltoall_s)
     return {
         "warm_up": timeline.task_start_s[first[:-1]],
         "drain": timeline.makespan_s - timeline.task_end_s[first[1:] - 1],
-        "exposed_transfer": _sum_by_rank(timeline, under_way),
-        "exposed_alltoall": _sum_by_rank(timeline, exchanged),
-        "waiting": _sum_by_rank(timeline, gap - under_way - exchanged),
+        **{cause: _sum_by_rank(timeline, seconds) for cause, seconds in gaps_of(timeline).seconds_by_cause.items()},
     }
 
 
@@ -120,23 +110,6 @@ def critical_path(timeline: Timeline) -> list[int]:
             return path[::-1]
         node = max(before, key=timeline.end_s.__getitem__)
         path.append(node)
-
-
-def _latest_input_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
-    """How long the transfer that reached each task last was under way, and the all-to-all that it came out of took.
-
-    Both of shape ``(tasks,)``, 0 where there is none. Transfers are sorted by the task that they reach and then by
-    arrival; of several writes to one task the last one stays, which is that of the latest.
-    """
-    graph = timeline.graph
-    seconds = timeline.end_s - timeline.start_s
-    from_alltoall = graph.lane[graph.sender] == Lane.ALLTOALL
-    task = graph.schedule.task_of_op[graph.transfers.consumer]
-    by_arrival = np.lexsort((timeline.end_s[graph.first_transfer :], task))
-    transfer_s, alltoall_s = np.zeros(len(timeline.rank)), np.zeros(len(timeline.rank))
-    transfer_s[task[by_arrival]] = seconds[graph.first_transfer :][by_arrival]
-    alltoall_s[task[by_arrival]] = np.where(from_alltoall, seconds[graph.sender], 0.0)[by_arrival]
-    return transfer_s, alltoall_s
 
 
 def _peak_by_rank(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray:

@@ -12,14 +12,14 @@ from dualpipe_sim.errors import UserError, quoted
 
 
 def read_text(path: str | Path) -> str:
-    """Return what a text file holds.
+    """Return what a text file holds, without the mark that some programs begin it with.
 
     Raises:
         UserError: it cannot be read, or is no UTF-8 text.
 
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.order.messages import Tensor, input_of
-from dualpipe_sim.order.ops import Kind
-from dualpipe_sim.order.text import Cell, parse_cell
+from dualpipe_sim.order.messages import input_of
+from dualpipe_sim.order.ops import Kind, Op, Receive, Send, Tensor, ops_of
+from dualpipe_sim.order.text import parse_cell
 
 _PREFIX = "PP:"
-_MESSAGE = re.compile(r"(\d{1,18})(SEND|RECV)_([FB])(\d{1,18})", re.ASCII)
 _NO_OP = re.compile(r"\d+([A-Z_]+)", re.ASCII)
 
 Side = Literal["SEND", "RECV"]
@@ -35,7 +34,7 @@ class Action(NamedTuple):
     """
 
     text: str
-    cell: Cell
+    cell: tuple[Op, ...]
     tensor: Tensor | None = None
     side: Side | None = None
 
@@ -47,13 +46,12 @@ def parse_action(text: str) -> Action:
         ScheduleError: the text is none of these.
 
     """
-    message = _MESSAGE.fullmatch(text.strip())
-    if message is None:
-        return Action(text.strip(), parse_cell(text))
-    side: Side = "SEND" if message[2] == "SEND" else "RECV"
-    step = 0 if side == "RECV" else 1 if message[3] == "F" else -1
-    tensor = Tensor("F" if message[3] == "F" else "B", int(message[1]) + step, int(message[4]))
-    return Action(text.strip(), (), tensor, side)
+    action, text = parse_cell(text), text.strip()
+    if isinstance(action, (Send, Receive)):
+        return Action(text, (), action.tensor, "SEND" if isinstance(action, Send) else "RECV")
+    if not ops_of(action):
+        raise ScheduleError(f"{text!r} is no op and no message")
+    return Action(text, ops_of(action))
 
 
 def inputs_of(action: Action) -> list[Tensor]:

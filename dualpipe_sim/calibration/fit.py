@@ -15,8 +15,8 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.calibration.actions import inputs_of
 from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.order.messages import Tensor, output_of
-from dualpipe_sim.order.ops import F, Kind
+from dualpipe_sim.order.messages import output_of
+from dualpipe_sim.order.ops import F, Kind, Tensor
 
 PairOfStages: TypeAlias = tuple[int, int]
 

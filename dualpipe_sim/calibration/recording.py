@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.calibration.actions import Action
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.order.messages import Tensor
+from dualpipe_sim.order.ops import Tensor
 
 Step: TypeAlias = tuple[int, int]
 """The profiler's number of a step (0 where it gave none), and which of the times that an action ran in it."""

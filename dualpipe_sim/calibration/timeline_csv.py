@@ -13,7 +13,7 @@ from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.calibration.actions import Action, inputs_of, parse_action
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
 from dualpipe_sim.errors import ScheduleError, UserError
-from dualpipe_sim.order.messages import Tensor
+from dualpipe_sim.order.ops import Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]
 _MOST_RANKS = 1 << 20

@@ -86,13 +86,14 @@ def check(
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.base.files import read_text
-    from dualpipe_sim.runtimes.torch import read_either
+    from dualpipe_sim.order.check import check_lines, read_order
 
     stages: PlacementName = placement.value
     try:
-        findings = read_either(read_text(file), stages, micro_batches).findings
+        findings, order = read_order(read_text(file), stages, micro_batches)
     except ScheduleError as error:
         raise ScheduleError(f"{file}: {error}") from None
+    findings += [] if order is None else check_lines(order)
     for finding in findings:
         typer.echo(f"{file}: {finding}", err=True)
     if findings:

@@ -166,6 +166,8 @@ def _training(result: Result) -> list[str]:
 def _print_ranks(result: Result) -> None:
     """Print a row a rank: bubble, idle seconds by cause, all-to-all exposed inside ops, what is in flight."""
     seconds = {_HEADINGS.get(cause, cause): idle_s for cause, idle_s in (result.idle_s_by_cause or {}).items()}
+    if not any(seconds.get("blocked", ())):  # as ever where transfers do not wait for each other
+        seconds.pop("blocked", None)
     exchanges = result.alltoall_hidden_ratio is not None
     if exchanges:
         seconds["inside"] = result.exposed_alltoall_s_by_rank or []

@@ -94,11 +94,11 @@ def _order(section: ScheduleSection, folder: Path, where: str) -> Schedule | Non
     """Return the order that is given, or None for a registered schedule; refuse rows with the first thing wrong."""
     if section.placement is None:
         return section.order
-    from dualpipe_sim.runtimes.torch import read_either  # which most configurations need not load
+    from dualpipe_sim.order.check import read_order  # which most configurations need not load
 
     rows = read_text(folder / section.name) if section.rows is None else section.rows
     try:
-        findings, order = read_either(rows, section.placement, name=section.name)
+        findings, order = read_order(rows, section.placement, name=section.name)
     except ScheduleError as error:
         raise UserError(f"{where}: {section.name}: {error}") from error
     if order is None:

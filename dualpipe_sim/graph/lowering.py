@@ -32,6 +32,7 @@ from dualpipe_sim.graph.rendezvous import Issued, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.dependencies import dependencies
+from dualpipe_sim.order.messages import wrong_messages
 from dualpipe_sim.order.schedule import Schedule
 
 Edges: TypeAlias = tuple[IntArray, IntArray]
@@ -70,6 +71,8 @@ def lower(
     lane = np.array([one.lane for one in phases])[phase]
 
     producer, consumer = dependencies(schedule)
+    if schedule.program is not None and (wrong := next(wrong_messages(schedule.program, schedule), None)):
+        raise ScheduleError(f"{schedule.name}: {wrong}")
     crosses = schedule.rank[producer] != schedule.rank[consumer]
     sends, receives = producer[crosses], consumer[crosses]
     in_turn = issued(schedule, receives) if rendezvous else None

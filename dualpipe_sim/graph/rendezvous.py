@@ -8,7 +8,7 @@ sides' streams until then. An op waits for the tensors it receives, so also for 
 
 Here each message, a send and its receive, is one transfer of the graph. What it waits for is two lists of edges: the
 last task that either side issued before it, and the message before it on either side's stream. The order of messages
-comes from :func:`~dualpipe_sim.order.messages.messages_in_order`; all ranks agree on it, so that no circle can arise.
+is that of the program: the one that the order came with, or else torch's lowering, on whose order all ranks agree.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
-from dualpipe_sim.order.messages import Message, messages_in_order
+from dualpipe_sim.errors import DeadlockError
+from dualpipe_sim.order.check import check_lines
+from dualpipe_sim.order.messages import Message, Messages, in_line, messages_of
 from dualpipe_sim.order.ops import F
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.runtimes.torch import program_of
 
 Waits: TypeAlias = tuple[IntArray, IntArray]
 """(waits for, what waits), side by side."""
@@ -51,17 +54,20 @@ def issued(schedule: Schedule, consumer: IntArray) -> Issued:
 
     Raises:
         ScheduleError: an order that cannot run.
+        DeadlockError: ranks that wait for each other, by the order of what they send and receive.
 
     """
-    messages = messages_in_order(schedule)
+    if stopped := check_lines(schedule):
+        raise DeadlockError(f"{schedule.name}: {stopped[0]}")
+    messages = in_line(messages_of(program_of(schedule))).messages
     # The graph knows a transfer by the op that needs it, a message by its tensor: the same three numbers.
     columns = (column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch))
     transfer_of = {  # by what equals the tensor
         ("F" if kind == F else "B", stage, micro_batch): transfer
         for transfer, (kind, stage, micro_batch) in enumerate(zip(*columns, strict=True))
     }
-    order = np.array([transfer_of[message.tensor] for message in messages], dtype=np.int64)
-    return Issued(order, _after_task(schedule, messages), _after_message(messages, schedule.ranks))
+    order = np.array([transfer_of[message.tensor] for message in messages.all], dtype=np.int64)
+    return Issued(order, _after_task(schedule, messages.all), _after_message(messages))
 
 
 def _after_task(schedule: Schedule, messages: list[Message]) -> Waits:
@@ -79,15 +85,11 @@ def _after_task(schedule: Schedule, messages: list[Message]) -> Waits:
     return task[before > 0], message[before > 0]
 
 
-def _after_message(messages: list[Message], ranks: int) -> Waits:
+def _after_message(messages: Messages) -> Waits:
     """Return (message, message): neighbours on a rank's stream, which holds what it sends and what it receives.
 
     Two messages between the same two ranks can be neighbours on both; that is one edge.
     """
-    of_rank: list[list[int]] = [[] for _ in range(ranks)]
-    for number, message in enumerate(messages):
-        of_rank[message.source].append(number)
-        of_rank[message.target].append(number)
-    waits = sorted({pair for numbers in of_rank for pair in pairwise(numbers)})
+    waits = sorted({pair for numbers in messages.of_rank for pair in pairwise(numbers)})
     before, after = np.array(waits, dtype=np.int64).reshape(-1, 2).T
     return before, after

@@ -7,58 +7,18 @@ simulation it tells all that is wrong, and unlike torch's own reader it sees dou
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.dependencies import producers
+from dualpipe_sim.order.finding import Finding, Rule, Site
 from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement
-from dualpipe_sim.order.ops import F, Kind, Op
+from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages
+from dualpipe_sim.order.ops import Action, F, Kind, Op, Receive, Send, ops_of
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.order.text import order_of, parse_cell, rows_of
-
-Rule: TypeAlias = Literal[
-    "junk", "range", "placement", "wrong-rank", "double", "missing", "backward", "before", "cycle", "losses"
-]
-"""What can be wrong.
-
-- ``junk``: a cell that is no task.
-- ``range``: a stage or micro-batch that does not exist.
-- ``placement``: stages that do not fit the placement.
-- ``wrong-rank``: an op on a rank that does not hold its stage.
-- ``double``: an op that runs twice.
-- ``missing``: an op, a stage or a micro-batch that never runs.
-- ``backward``: neither B alone nor I and W.
-- ``before``: an op that stands before one of its own rank that it needs.
-- ``cycle``: ranks that wait for each other.
-- ``losses``: forwards of a last stage out of micro-batch order.
-"""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with an order.
-
-    Attributes:
-        rule: which rule is broken.
-        what: what is wrong, in words.
-        rank: the rank it is on, or None where it is on none.
-        cell: the cell in that rank's row, from 0, or None where the op is not there.
-        op: the op or the cell in its text form, or an empty string.
-
-    """
-
-    rule: Rule
-    what: str
-    rank: int | None = None
-    cell: int | None = None
-    op: str = ""
-
-    def __str__(self) -> str:
-        place = [f"{name} {value}" for name, value in (("rank", self.rank), ("cell", self.cell)) if value is not None]
-        return f"{', '.join(place)}: {self.what}" if place else self.what
+from dualpipe_sim.order.text import Row, in_new_letters, order_of, parse_cell, rows_of
 
 
 class Checked(NamedTuple):
@@ -99,7 +59,8 @@ def read_order(
         ScheduleError: ``micro_batches`` that cannot be dealt out to the placement's pipes.
 
     """
-    rows, findings = _read(text)
+    cells, findings = _read(text)
+    rows = [[ops_of(cell) for cell in row] for row in cells]
     if not any(True for _ in _ops(rows)):
         return Checked(findings)
     try:
@@ -109,7 +70,9 @@ def read_order(
     of_pipe = meant_micro_batches(rows, where, micro_batches)
     findings += _check(rows, where, of_pipe)
     if not findings:
-        return Checked([], order_of(rows, where, of_pipe, name))
+        schedule = order_of(cells, where, of_pipe, name)
+        findings += [] if schedule.program is None else wrong_messages(cells, schedule)
+        return Checked(findings, None if findings else schedule)
     if placement == "explicit" and not check_order(text, "bidirectional"):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
         findings.insert(0, Finding("placement", hint))
@@ -127,55 +90,67 @@ def check_schedule(schedule: Schedule) -> list[Finding]:
     return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe))
 
 
+def check_lines(schedule: Schedule) -> list[Finding]:
+    """Say which ranks wait for each other for ever where each one's sends and receives go one after another.
+
+    So they do under ``transfers: rendezvous``. Only of a program that an order came with; what a runtime adds is right.
+    """
+    if schedule.program is None:
+        return []
+    circle = in_line(messages_of(schedule.program)).circle
+    if not circle:
+        return []
+    steps = [f"rank {rank} has {_side(rank, first)} before {_side(rank, later)}" for rank, first, later in circle]
+    rank, first, _ = circle[0]
+    head = _side(rank, first)
+    cell = schedule.program[rank].index(head)
+    what = f"{head} waits in a circle where each rank's messages go one after another: {' and '.join(steps)}"
+    return [Finding("cycle", what, rank, cell, str(head))]
+
+
+def _side(rank: int, message: Message) -> Send | Receive:
+    return Send(message.tensor) if message.source == rank else Receive(message.tensor)
+
+
 _Row: TypeAlias = "list[tuple[Op, ...]]"
-"""One rank's cells: each the ops of a task, or nothing where the cell is junk."""
+"""One rank's cells: each the ops of a task, or nothing where the cell is no task."""
+
+_Sites: TypeAlias = "Mapping[Op, list[Site]]"
 
 
-@dataclass(frozen=True, order=True)
-class _Site:
-    """Where an op stands."""
-
-    rank: int
-    cell: int
-
-    def __str__(self) -> str:
-        return f"rank {self.rank}, cell {self.cell}"
-
-
-_Sites: TypeAlias = "Mapping[Op, list[_Site]]"
-
-
-def _read(text: str) -> tuple[list[_Row], list[Finding]]:
-    rows: list[_Row] = []
+def _read(text: str) -> tuple[list[Row], list[Finding]]:
+    rows: list[Row] = []
     findings: list[Finding] = []
-    for rank, line in enumerate(rows_of(text)):
-        if not line.strip():
+    try:
+        texts = rows_of(text)
+    except ScheduleError as error:
+        return [], [Finding("junk", str(error))]
+    for rank, cells in enumerate(texts):
+        read = [_read_cell(cell, rank, position) for position, cell in enumerate(cells)]
+        findings += [cell for cell in read if isinstance(cell, Finding)]
+        rows.append([None if isinstance(cell, Finding) else cell for cell in read])
+        if not any(read):
             findings.append(Finding("junk", "the row is empty; every row is a rank and needs at least one task", rank))
-            rows.append([])
-            continue
-        cells = [_read_cell(cell, rank, position) for position, cell in enumerate(line.split(","))]
-        findings += [cell for cell in cells if isinstance(cell, Finding)]
-        rows.append([() if isinstance(cell, Finding) else cell for cell in cells])
-    return rows, findings
+    return in_new_letters(rows), findings
 
 
-def _read_cell(cell: str, rank: int, position: int) -> tuple[Op, ...] | Finding:
+def _read_cell(cell: str, rank: int, position: int) -> Action | Finding | None:
     try:
         return parse_cell(cell)
     except ScheduleError as error:
         return Finding("junk", str(error), rank, position, cell.strip())
 
 
-def _ops(rows: list[_Row]) -> Iterator[tuple[Op, _Site]]:
+def _ops(rows: Sequence[_Row]) -> Iterator[tuple[Op, Site]]:
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
             for op in cell:
-                yield op, _Site(rank, position)
+                yield op, Site(rank, position)
 
 
-def _check(rows: list[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+def _check(rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
     most = [micro_batches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
-    sites: defaultdict[Op, list[_Site]] = defaultdict(list)
+    sites: defaultdict[Op, list[Site]] = defaultdict(list)
     for op, site in _ops(rows):
         if op.stage >= placement.stages:
             yield _at(op, site, "range", f"names no stage; stages go from 0 to {placement.stages - 1}")
@@ -193,7 +168,7 @@ def _check(rows: list[_Row], placement: Placement, micro_batches_of_pipe: tuple[
     yield from _losses(rows, first, placement)
 
 
-def _at(op: Op, site: _Site, rule: Rule, what: str) -> Finding:
+def _at(op: Op, site: Site, rule: Rule, what: str) -> Finding:
     return Finding(rule, f"{op} {what}", site.rank, site.cell, str(op))
 
 
@@ -263,13 +238,13 @@ def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) ->
         yield Finding("missing", f"{b} never runs, nor do {i} and {w}", rank, None, str(b))
 
 
-def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, _Site]) -> Iterator[Op]:
+def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, Site]) -> Iterator[Op]:
     """Yield what an op waits for; some of it may be missing."""
     for either in producers(op, placement):
         yield next((one for one in either if one in sites), either[-1])
 
 
-def _before(sites: Mapping[Op, _Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:
+def _before(sites: Mapping[Op, Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:
     for op, site in sites.items():
         for producer in waits_for[op]:
             if sites[producer].rank == site.rank and sites[producer].cell >= site.cell:
@@ -277,10 +252,10 @@ def _before(sites: Mapping[Op, _Site], waits_for: Mapping[Op, list[Op]]) -> Iter
                 yield _at(op, site, "before", f"{order} {producer} (cell {sites[producer].cell}), which it needs")
 
 
-def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:
+def _cycle(rows: Sequence[_Row], sites: Mapping[Op, Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:
     """Run every row as far as it goes; where rows stop, the ops they stop at wait for each other."""
 
-    def blockers(site: _Site) -> Iterator[tuple[Op, Op]]:
+    def blockers(site: Site) -> Iterator[tuple[Op, Op]]:
         """Yield the cell's ops with what they need of ranks that have not come to it."""
         for op in rows[site.rank][site.cell]:
             for producer in waits_for.get(op, ()):
@@ -295,7 +270,7 @@ def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], waits_for: Mapping[Op, l
         rank = awake.pop()
         begun = at[rank]
         while at[rank] < len(rows[rank]):
-            blocker = next(blockers(_Site(rank, at[rank])), None)
+            blocker = next(blockers(Site(rank, at[rank])), None)
             if blocker:
                 asleep[sites[blocker[1]].rank].add(rank)
                 break
@@ -307,13 +282,13 @@ def _cycle(rows: list[_Row], sites: Mapping[Op, _Site], waits_for: Mapping[Op, l
         return
     path: dict[int, tuple[Op, Op]] = {}
     while stuck not in path:
-        path[stuck] = next(blockers(_Site(stuck, at[stuck])))
+        path[stuck] = next(blockers(Site(stuck, at[stuck])))
         stuck = sites[path[stuck][1]].rank
     circle = list(path)[list(path).index(stuck) :]
-    yield _at(path[stuck][0], _Site(stuck, at[stuck]), "cycle", _spelled_out([path[rank] for rank in circle], sites))
+    yield _at(path[stuck][0], Site(stuck, at[stuck]), "cycle", _spelled_out([path[rank] for rank in circle], sites))
 
 
-def _spelled_out(circle: list[tuple[Op, Op]], sites: Mapping[Op, _Site]) -> str:
+def _spelled_out(circle: list[tuple[Op, Op]], sites: Mapping[Op, Site]) -> str:
     """Say a circle of waits; each step is an op and what it needs of the next step's rank."""
     steps = []
     for (_, producer), (head, _) in zip(circle, circle[1:] + circle[:1], strict=True):
@@ -323,7 +298,7 @@ def _spelled_out(circle: list[tuple[Op, Op]], sites: Mapping[Op, _Site]) -> str:
     return f"waits in a circle: {', which waits '.join(steps)}"
 
 
-def _losses(rows: list[_Row], sites: Mapping[Op, _Site], placement: Placement) -> Iterator[Finding]:
+def _losses(rows: Sequence[_Row], sites: Mapping[Op, Site], placement: Placement) -> Iterator[Finding]:
     before: dict[int, Op] = {}
     for op, site in _ops(rows):
         if op.kind == F and op in sites and placement.is_last[op.stage]:

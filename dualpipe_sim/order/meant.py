@@ -12,6 +12,8 @@ from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import Op
 from dualpipe_sim.order.placement import Placement, PlacementName, named, stages_to_fill
 
+_ON_TWO_STAGES = 4  # uses of a micro-batch
+
 NOWHERE = -1
 """The rank of a stage without any op."""
 
@@ -60,9 +62,14 @@ def meant_micro_batches(rows: Rows, placement: Placement, micro_batches: int | N
 
 
 def _numbers(uses: Mapping[int, int]) -> int:
-    """Return how many numbers from 0 on are meant: one far above the others, or used once, is a slip and not a size."""
+    """Return how many numbers from 0 on are meant: one far above the others is a slip and not a size.
+
+    So is a last one that is used once, where others have an F and a B on several stages.
+    """
     used = sorted(uses)
     full = [number + 1 for place, number in enumerate(used) if uses[number] > 1 and number <= 2 * place + 1]
+    if full and max(uses.values()) >= _ON_TWO_STAGES:
+        return max(full)
     return next(number for number in count(max(full, default=1)) if number not in uses)
 
 

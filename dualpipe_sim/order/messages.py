@@ -1,64 +1,20 @@
-"""What passes between ranks: each tensor as a send and a receive, in an order that all ranks agree on.
+"""What passes between ranks: each tensor as a send and a receive.
 
-Sends and receives carry no tag: what a rank receives from another is matched by order alone.
+Sends and receives carry no tag: what a rank receives from another is matched by order alone. Where they also go one
+after another (torch runs all of a rank's in one line), the two ranks of each must come to it at the same time, or
+they wait for each other for ever.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
-from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, Op, Pair, Task, W
+from dualpipe_sim.order.finding import Finding, Site
+from dualpipe_sim.order.ops import Action, B, Collective, F, I, Op, Program, Receive, Send, Tensor, W, ops_of
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-
-Direction: TypeAlias = Literal["F", "B"]
-
-
-class Tensor(NamedTuple):
-    """An activation (``F``) or gradient (``B``), named by the stage and micro-batch that need it."""
-
-    direction: Direction
-    stage: int
-    micro_batch: int
-
-    @property
-    def made_by(self) -> int:
-        """The stage that it comes from."""
-        return self.stage - 1 if self.direction == "F" else self.stage + 1
-
-
-class Send(NamedTuple):
-    """A tensor leaves for another rank, written ``0SEND_F3``: the stage that made it, direction, micro-batch."""
-
-    tensor: Tensor
-
-    def __str__(self) -> str:
-        return f"{self.tensor.made_by}SEND_{self.tensor.direction}{self.tensor.micro_batch}"
-
-
-class Receive(NamedTuple):
-    """A tensor arrives from another rank, written ``1RECV_F3``: the stage that needs it, direction, micro-batch."""
-
-    tensor: Tensor
-
-    def __str__(self) -> str:
-        return f"{self.tensor.stage}RECV_{self.tensor.direction}{self.tensor.micro_batch}"
-
-
-class Reduce(NamedTuple):
-    """A stage's gradients are reduced, written ``0REDUCE_GRAD``."""
-
-    stage: int
-
-    def __str__(self) -> str:
-        return f"{self.stage}REDUCE_GRAD"
-
-
-Action: TypeAlias = Task | Send | Receive | Reduce
-"""What a rank's program is made of; ``str`` is torch's text of it."""
 
 
 class Message(NamedTuple):
@@ -69,6 +25,19 @@ class Message(NamedTuple):
     target: int
     tasks_before_send: int
     tasks_before_receive: int
+
+
+class Messages(NamedTuple):
+    """All that passes between ranks.
+
+    Attributes:
+        all: the messages, numbered by their place here.
+        of_rank: for each rank the numbers of what it sends and receives, in the order it issues them.
+
+    """
+
+    all: list[Message]
+    of_rank: list[list[int]]
 
 
 def input_of(op: Op) -> Tensor | None:
@@ -88,45 +57,167 @@ def output_of(op: Op) -> Tensor | None:
 
 def tensors_between_ranks(schedule: Schedule) -> dict[Tensor, tuple[int, int]]:
     """Return all that must pass between ranks, with its sender and its receiver, in the order of the ops."""
-    pipes = _Pipes(schedule.placement)
-    made = (pipes.output_of(op) for row in schedule.order for task in row for op in task.ops)
-    between = ((tensor, pipes.ranks_of(tensor)) for tensor in made if tensor is not None)
+    pipes = Pipes(schedule.placement)
+    made = (tensor for row in schedule.order for task in row for tensor in pipes.outputs_of(task))
+    between = ((tensor, pipes.ranks_of(tensor)) for tensor in made)
     return {tensor: ranks for tensor, ranks in between if ranks[0] != ranks[1]}
 
 
-def program_of(schedule: Schedule) -> list[list[Action]]:
-    """Return each rank's tasks with its sends, receives and reductions.
+def messages_of(program: Program) -> Messages:
+    """Return what passes between ranks in a program in which every send has its receive."""
+    sent: dict[Tensor, tuple[int, int]] = {}  # by which rank, and how many tasks it issues before
+    received: dict[Tensor, tuple[int, int]] = {}
+    lines: list[list[Tensor]] = []
+    for rank, row in enumerate(program):
+        tasks = 0
+        lines.append([])
+        for action in row:
+            if isinstance(action, (Send, Receive)):
+                (sent if isinstance(action, Send) else received)[action.tensor] = rank, tasks
+                lines[rank].append(action.tensor)
+            else:
+                tasks += bool(ops_of(action))
+    messages = [
+        Message(tensor, source, target, before_send, before_receive)
+        for tensor, (source, before_send) in sent.items()
+        for target, before_receive in (received[tensor],)
+    ]
+    number = {message.tensor: place for place, message in enumerate(messages)}
+    return Messages(messages, [[number[tensor] for tensor in line] for line in lines])
 
-    Ranks take turns, a task each, as in torch's own lowering: a task whose inputs are there is written down, what it
-    sends is written down after it, and the receive at the end of the receiver's row so far. So two ranks agree on
-    the order of all that passes between them, both ways, and nobody waits for ever.
 
-    Raises:
-        ScheduleError: an order that cannot run; the message says why.
+class InLine(NamedTuple):
+    """How messages go where each rank's go one after another.
+
+    Attributes:
+        messages: those that get through, numbered so that each stands behind all it waits for.
+        circle: where some never do, the ranks that wait for each other: a rank, the message that it stands at, and one
+            that it comes to later, at which the next one's rank stands.
 
     """
-    rows: list[list[Action]] = [[] for _ in range(schedule.ranks)]
-    for turn in _Turns(schedule).take():
-        if isinstance(turn, Message):
-            rows[turn.source].append(Send(turn.tensor))
-            rows[turn.target].append(Receive(turn.tensor))
-        else:
-            rank, action = turn
-            rows[rank].append(action)
-    return rows
+
+    messages: Messages
+    circle: list[tuple[int, Message, Message]]
 
 
-def messages_in_order(schedule: Schedule) -> list[Message]:
-    """Return all that passes between ranks, in the one order that the rows of :func:`program_of` agree on.
+def in_line(messages: Messages) -> InLine:
+    """Let messages through, each when both its ranks have come to it."""
+    order: list[int] = []
+    at = [0] * len(messages.of_rank)
+    heads = [line[0] if line else None for line in messages.of_rank]
+    awake = list(range(len(heads)))[::-1]
+    while awake:
+        rank = awake.pop()
+        while (head := heads[rank]) is not None:
+            ranks = messages.all[head].source, messages.all[head].target
+            if heads[ranks[0]] != heads[ranks[1]]:
+                break
+            order.append(head)
+            for side in ranks:
+                at[side] += 1
+                line = messages.of_rank[side]
+                heads[side] = line[at[side]] if at[side] < len(line) else None
+            awake.append(sum(ranks) - rank)
+    stands_at = {rank: messages.all[head] for rank, head in enumerate(heads) if head is not None}
+    place = {number: now for now, number in enumerate(order)}
+    lines = [[place[number] for number in line if number in place] for line in messages.of_rank]
+    return InLine(Messages([messages.all[number] for number in order], lines), _circle(stands_at))
 
-    Raises:
-        ScheduleError: an order that cannot run; the message says why.
 
+def _circle(stands_at: Mapping[int, Message]) -> list[tuple[int, Message, Message]]:
+    """Follow ranks that stand, each to the other side of its message, until one comes round again."""
+    walked: list[int] = []
+    rank = next(iter(stands_at), None)
+    while rank is not None and rank not in walked:
+        walked.append(rank)
+        rank = stands_at[rank].source + stands_at[rank].target - rank
+    circle = walked[walked.index(rank) :] if rank is not None else []
+    return [
+        (after, stands_at[after], stands_at[rank]) for rank, after in zip(circle, circle[1:] + circle[:1], strict=True)
+    ]
+
+
+_Sites: TypeAlias = Mapping[Tensor, Site]
+
+
+def wrong_messages(rows: Sequence[Sequence[Action | None]], schedule: Schedule) -> Iterator[Finding]:
+    """Yield all that is wrong with the sends and receives of an order with which nothing else is.
+
+    A tensor is sent once by its maker's rank, after its maker, and received once by its user's, before its user; and
+    what one rank receives from another comes in the order in which that one sends it.
     """
-    return [turn for turn in _Turns(schedule).take() if isinstance(turn, Message)]
+    sent: dict[Tensor, Site] = {}
+    received: dict[Tensor, Site] = {}
+    ops: dict[Op, Site] = {}
+    rank_of_stage = schedule.placement.rank_of_stage.tolist()
+    for rank, row in enumerate(rows):
+        for cell, action in enumerate(row):
+            here = Site(rank, cell)
+            ops.update(dict.fromkeys(ops_of(action), here))
+            if isinstance(action, (Send, Receive)):
+                side = sent if isinstance(action, Send) else received
+                if action.tensor in side:
+                    yield _at(here, action, f"is there already (rank {side[action.tensor].rank})")
+                side.setdefault(action.tensor, here)
+            elif isinstance(action, Collective) and rank_of_stage[action.stage : action.stage + 1] != [rank]:
+                yield _at(here, action, "is on a rank that does not hold its stage")
+    tensors = tensors_between_ranks(schedule)
+    for tensor, ranks in tensors.items():
+        yield from _wrong_sides(tensor, ranks, sent, received, ops)
+    for side, kind in ((sent, Send), (received, Receive)):
+        for tensor, here in side.items():
+            if tensor not in tensors:
+                yield _at(here, kind(tensor), "is for no tensor that passes between ranks")
+    yield from _wrong_order(tensors, sent, received)
 
 
-class _Pipes:
+def _at(site: Site, action: Action, what: str) -> Finding:
+    return Finding("messages", f"{action} {what}", *site, str(action))
+
+
+def _wrong_sides(
+    tensor: Tensor, ranks: tuple[int, int], sent: _Sites, received: _Sites, ops: Mapping[Op, Site]
+) -> Iterator[Finding]:
+    kinds = (F,) if tensor.direction == "F" else (B, I)
+    for side, action, stage, rank in (
+        (sent, Send(tensor), tensor.made_by, ranks[0]),
+        (received, Receive(tensor), tensor.stage, ranks[1]),
+    ):
+        if tensor not in side:
+            what = f"{action} is missing; what passes between ranks is sent and received once"
+            yield Finding("messages", what, rank, None, str(action))
+            continue
+        here = side[tensor]
+        op = next(op for kind in kinds if (op := Op(kind, stage, tensor.micro_batch)) in ops)
+        if here.rank != rank:
+            yield _at(here, action, f"is on the wrong rank; it belongs to rank {rank}")
+        elif side is sent and here < ops[op]:
+            yield _at(here, action, f"comes before {op}")
+        elif side is received and here > ops[op]:
+            yield _at(here, action, f"comes after {op}")
+
+
+def _wrong_order(tensors: Mapping[Tensor, tuple[int, int]], sent: _Sites, received: _Sites) -> Iterator[Finding]:
+    """Yield the first receive between each two ranks that does not match what is sent then."""
+    between: defaultdict[tuple[int, int], list[Tensor]] = defaultdict(list)
+    for tensor, ranks in tensors.items():
+        between[ranks].append(tensor)
+    for (source, _), group in between.items():
+        if any(tensor not in side for tensor in group for side in (sent, received)):
+            continue
+        leaving, arriving = sorted(group, key=sent.__getitem__), sorted(group, key=received.__getitem__)
+        for one, other in zip(leaving, arriving, strict=True):
+            if one != other:
+                yield _at(
+                    received[other],
+                    Receive(other),
+                    f"stands where {Receive(one)} should: rank {source} sends {Send(one)} first, "
+                    "and receives are matched by order alone",
+                )
+                break
+
+
+class Pipes:
     """Where tensors begin and end: a pipe's first stage receives no activation, its last one no gradient."""
 
     def __init__(self, placement: Placement) -> None:
@@ -134,80 +225,17 @@ class _Pipes:
         # A tensor past the last stage, or before the first (-1), is in no pipe.
         self._no_input = {"F": [*placement.is_first.tolist(), True], "B": [*placement.is_last.tolist(), True]}
 
-    def input_of(self, op: Op) -> Tensor | None:
-        return self._in_pipe(input_of(op))
+    def inputs_of(self, action: Action) -> tuple[Tensor, ...]:
+        """Return the tensors that an action needs from the stages before."""
+        return self._in_pipe(map(input_of, ops_of(action)))
 
-    def output_of(self, op: Op) -> Tensor | None:
-        return self._in_pipe(output_of(op))
+    def outputs_of(self, action: Action) -> tuple[Tensor, ...]:
+        """Return the tensors that an action makes for the stages after."""
+        return self._in_pipe(map(output_of, ops_of(action)))
 
     def ranks_of(self, tensor: Tensor) -> tuple[int, int]:
         """Return the rank that makes a tensor and the rank that needs it."""
         return self._rank_of_stage[tensor.made_by], self._rank_of_stage[tensor.stage]
 
-    def _in_pipe(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None or self._no_input[tensor.direction][tensor.stage] else tensor
-
-
-class _Turns:
-    """What ranks write down, turn by turn."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-        self._pipes = _Pipes(schedule.placement)
-        self._made: set[Tensor] = set()
-        self._tasks_written = [0] * schedule.ranks
-
-    def take(self) -> Iterator[tuple[int, Task | Reduce] | Message]:
-        """Yield each action with its rank, and after it the messages that it makes."""
-        waiting = [deque(_with_reductions(self._schedule, rank)) for rank in range(self._schedule.ranks)]
-        inputs = [self._inputs(row[0]) if row else () for row in waiting]  # of each row's head
-        while any(waiting):
-            progress = False
-            for rank, row in enumerate(waiting):
-                if row and self._made.issuperset(inputs[rank]):
-                    action = row.popleft()
-                    yield rank, action
-                    self._tasks_written[rank] += isinstance(action, (Op, Pair))
-                    yield from self._messages(action)
-                    inputs[rank] = self._inputs(row[0]) if row else ()
-                    progress = True
-            if not progress:
-                from dualpipe_sim.order.check import check_schedule  # which nothing but a wrong order needs
-
-                raise ScheduleError(f"{self._schedule.name}: {check_schedule(self._schedule)[0]}")
-
-    def _inputs(self, action: Task | Reduce) -> tuple[Tensor, ...]:
-        return tuple(tensor for op in _ops(action) if (tensor := self._pipes.input_of(op)) is not None)
-
-    def _messages(self, action: Task | Reduce) -> Iterator[Message]:
-        """Give an action's outputs to the stages that need them, those on other ranks by messages."""
-        for op in _ops(action):
-            tensor = self._pipes.output_of(op)
-            if tensor is None:
-                continue
-            self._made.add(tensor)
-            source, target = self._pipes.ranks_of(tensor)
-            if source != target:
-                issued = self._tasks_written
-                yield Message(tensor, source, target, issued[source], issued[target])
-
-
-def _ops(action: Task | Reduce) -> tuple[Op, ...]:
-    return () if isinstance(action, Reduce) else action.ops
-
-
-def _with_reductions(schedule: Schedule, rank: int) -> list[Task | Reduce]:
-    """Return a rank's tasks with the reduction of a stage's gradients after its last B or W."""
-    left = {
-        stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]]
-        for stage in schedule.placement.stages_of_rank(rank)
-    }
-    row: list[Task | Reduce] = []
-    for task in schedule.order[rank]:
-        row.append(task)
-        for op in task.ops:
-            if op.kind in (B, W) and op.stage in left:
-                left[op.stage] -= 1
-                if left[op.stage] == 0:
-                    row.append(Reduce(op.stage))
-    return row
+    def _in_pipe(self, tensors: Iterable[Tensor | None]) -> tuple[Tensor, ...]:
+        return tuple(one for one in tensors if one is not None and not self._no_input[one.direction][one.stage])

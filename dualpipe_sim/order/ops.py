@@ -1,4 +1,4 @@
-"""Ops and tasks as values: what runs, never when or for how long.
+"""What ranks do, as values: ops, tasks, and what else a program issues; never when or for how long.
 
 The letters are those of ``torch.distributed.pipelining``: ``F`` forward, ``B`` full backward, ``I`` backward for
 the input, ``W`` backward for the weights (papers often write B for I).
@@ -7,7 +7,7 @@ the input, ``W`` backward for the weights (papers often write B for I).
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 
 class Kind(IntEnum):
@@ -76,3 +76,64 @@ Task: TypeAlias = Op | Pair
 
 TaskShape: TypeAlias = tuple[tuple[int, int], ...]
 """What a task's cost depends on: (kind, stage) of its op, or of the forward and the backward of a pair."""
+
+Direction: TypeAlias = Literal["F", "B"]
+
+
+class Tensor(NamedTuple):
+    """An activation (``F``) or gradient (``B``), named by the stage and micro-batch that need it."""
+
+    direction: Direction
+    stage: int
+    micro_batch: int
+
+    @property
+    def made_by(self) -> int:
+        """The stage that it comes from."""
+        return self.stage - 1 if self.direction == "F" else self.stage + 1
+
+
+class Send(NamedTuple):
+    """A tensor leaves for another rank, written ``0SEND_F3``: the stage that made it, direction, micro-batch."""
+
+    tensor: Tensor
+
+    def __str__(self) -> str:
+        return f"{self.tensor.made_by}SEND_{self.tensor.direction}{self.tensor.micro_batch}"
+
+
+class Receive(NamedTuple):
+    """A tensor arrives from another rank, written ``1RECV_F3``: the stage that needs it, direction, micro-batch."""
+
+    tensor: Tensor
+
+    def __str__(self) -> str:
+        return f"{self.tensor.stage}RECV_{self.tensor.direction}{self.tensor.micro_batch}"
+
+
+Verb: TypeAlias = Literal["UNSHARD", "RESHARD", "REDUCE_GRAD"]
+
+
+class Collective(NamedTuple):
+    """What is done about a stage's parameters and gradients: ``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``.
+
+    Its time is not simulated; a program keeps its place.
+    """
+
+    stage: int
+    verb: Verb
+
+    def __str__(self) -> str:
+        return f"{self.stage}{self.verb}"
+
+
+Action: TypeAlias = Task | Send | Receive | Collective
+"""What a rank's program is made of; ``str`` is torch's text of it."""
+
+Program: TypeAlias = tuple[tuple[Action, ...], ...]
+"""What each rank issues, in order."""
+
+
+def ops_of(action: Action | None) -> tuple[Op, ...]:
+    """Return the ops of a task, and none of what is no task."""
+    return action.ops if isinstance(action, (Op, Pair)) else ()

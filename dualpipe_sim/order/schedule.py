@@ -12,7 +12,7 @@ from dualpipe_sim.base.arrays import BoolArray, IntArray, distinct
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
 from dualpipe_sim.base.units import number_of, sizes
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, Kind, Op, Pair, Task, TaskShape
+from dualpipe_sim.order.ops import B, Kind, Op, Pair, Program, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
 
 _KINDS = tuple(Kind)  # by number, which is faster than Kind(number)
@@ -41,6 +41,8 @@ class Schedule(Tabular):
         stage: global stage id of each op.
         micro_batch: micro-batch of each op, counted in its own pipe.
         partner: row of the other op of an overlapped pair, or -1.
+        program: the tasks with the sends and receives between them, where the order came with them; else a runtime
+            is what adds them.
 
     """
 
@@ -52,6 +54,7 @@ class Schedule(Tabular):
     stage: IntArray
     micro_batch: IntArray
     partner: IntArray
+    program: Program | None = None
 
     @property
     def ranks(self) -> int:
@@ -165,7 +168,7 @@ class Schedule(Tabular):
         return line(self, self.name, sizes(self.ranks, self.micro_batches), number_of(len(self.first_op), "task"))
 
     def __eq__(self, other: object) -> bool:
-        """Two schedules are equal where placement and order are; the name does not count."""
+        """Two schedules are equal where placement and order are; the name and the program do not count."""
         if not isinstance(other, Schedule):
             return NotImplemented
         columns = ("rank", "kind", "stage", "micro_batch", "partner")

@@ -1,31 +1,57 @@
-"""A schedule as text: the compute-only CSV of ``torch.distributed.pipelining``, a row a rank, a cell a task.
+"""A schedule as text: the CSV of ``torch.distributed.pipelining``, a row a rank, a cell an action.
 
-A cell is ``5F3`` (stage, kind, micro-batch) or ``(0F7;7B3)OVERLAP_F_B``. Torch's own reader stops at the first
-mismatch and ignores the rest of a cell; this one matches whole cells.
+A cell is ``5F3`` (stage, kind, micro-batch) or ``(0F7;7B3)OVERLAP_F_B``: torch's ``compute_only``. Its
+``compute_comms`` holds sends (``0SEND_F3``), receives (``1RECV_F3``) and what is done about parameters (``0UNSHARD``,
+``0RESHARD``, ``0REDUCE_GRAD``) as well. Torch's own reader stops at the first mismatch and ignores the rest of a cell;
+this one matches whole cells.
+
+What torch itself wrote is read as it is. An empty cell is a slot in which a rank waits; since a rank takes its actions
+in order, it says nothing. Torch up to 2.5 had other letters: ``B`` for what is ``I`` today, ``BW`` for what is ``B``.
 """
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Collection
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeAlias, cast
 
 from dualpipe_sim.base.units import number_of, plural
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES, OrderBuilder
-from dualpipe_sim.order.ops import Kind, Op
+from dualpipe_sim.order.ops import (
+    Action,
+    B,
+    Collective,
+    Direction,
+    I,
+    Kind,
+    Op,
+    Pair,
+    Program,
+    Receive,
+    Send,
+    Tensor,
+    Verb,
+    W,
+    ops_of,
+)
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
 
-_OP = r"(\d+)([FBIW])(\d+)"
+_OP = r"(\d+)(BW|[FBIW])(\d+)"
 _OP_CELL = re.compile(_OP, re.ASCII)
 _PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
-_LETTERS = Kind.__members__
+_MESSAGE_CELL = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)
+_COLLECTIVE_CELL = re.compile(r"(\d+)(REDUCE_GRAD|UNSHARD|RESHARD)", re.ASCII)
+_KINDS = {**Kind.__members__, "BW": B}
 _LONGEST_NUMBER = 18  # digits; what is longer is out of range whatever it says
 _LONGEST_QUOTE = 40
+_BYTE_ORDER_MARK = "\ufeff"
 
-Cell: TypeAlias = tuple[Op, ...]
-"""One op, or a pair's two."""
+Row: TypeAlias = "list[Action | None]"
+"""One rank's cells, nothing where a cell is empty."""
 
 
 def format_order(schedule: Schedule) -> str:
@@ -36,28 +62,33 @@ def format_order(schedule: Schedule) -> str:
     0F0,0F1,0B0,0B1
     1F0,1B0,1F1,1B1
     """
-    return "".join(",".join(map(str, row)) + "\n" for row in schedule.order)
+    return format_rows(schedule.order)
+
+
+def format_rows(rows: Iterable[Iterable[Action]]) -> str:
+    """Return the text of some actions for each rank, one line a rank."""
+    return "".join(",".join(map(str, row)) + "\n" for row in rows)
 
 
 def parse_order(text: str, placement: Placement | PlacementName = "explicit", name: str = "file") -> Schedule:
-    r"""Read a schedule from its text form.
+    r"""Read a schedule from its text form, with its communication (``compute_comms``) or without.
 
     >>> schedule = parse_order("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1")
     >>> schedule.ranks, schedule.micro_batches, str(schedule.order[1][0])
     (2, 2, '1F0')
 
     Args:
-        text: one line a rank, tasks separated by commas.
+        text: one line a rank, cells separated by commas; empty cells are left out.
         placement: where the stages are and how they chain; by default one pipe, each stage on the rank whose row
             names it.
         name: what to call the schedule.
 
     Raises:
-        ScheduleError: a cell that is no task, with its row, its place in the row and the reason, or ops that do not
-            fit the placement.
+        ScheduleError: a cell that is nothing a rank can do, with its row, its place in the row and the reason, or ops
+            that do not fit the placement.
 
     """
-    rows = [_parse_row(line, rank) for rank, line in enumerate(rows_of(text))]
+    rows = in_new_letters([_parse_row(cells, rank) for rank, cells in enumerate(rows_of(text))])
     if not isinstance(placement, Placement):
         placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
@@ -66,19 +97,25 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
     return order_of(rows, placement, _micro_batches_of_pipe(rows, placement), name)
 
 
-def order_of(
-    rows: list[list[Cell]], placement: Placement, micro_batches_of_pipe: tuple[int, ...], name: str
-) -> Schedule:
+def order_of(rows: Sequence[Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...], name: str) -> Schedule:
     """Return the schedule of cells that are read already, a row a rank."""
     order = OrderBuilder(placement, micro_batches_of_pipe)
     for rank, row in enumerate(rows):
         line = order.rank(rank)
         for cell in row:
-            for kind, stage, micro_batch in cell:
+            ops = ops_of(cell)
+            for kind, stage, micro_batch in ops:
                 line.op(kind, stage, micro_batch)
-            if len(cell) == 2:
+            if len(ops) == 2:
                 line.overlap_last()
-    return order.schedule(name)
+    schedule = order.schedule(name)
+    if not any(isinstance(cell, (Send, Receive)) for row in rows for cell in row):
+        return schedule
+    return replace(schedule, program=_program(rows))
+
+
+def _program(rows: Sequence[Row]) -> Program:
+    return tuple(tuple(cell for cell in row if cell is not None) for row in rows)
 
 
 def is_order(text: str) -> bool:
@@ -86,62 +123,101 @@ def is_order(text: str) -> bool:
     return "\n" in text or "," in text or _OP_CELL.fullmatch(text.strip()) is not None
 
 
-def rows_of(text: str) -> list[str]:
-    """Split a text into its rows, one a rank; the last one may end in a line break."""
-    return text.removesuffix("\n").split("\n")
-
-
-def parse_cell(cell: str) -> Cell:
-    """Read one cell of a row.
+def rows_of(text: str) -> list[list[str]]:
+    """Split a text into its rows, one a rank, and these into their cells, as any program that writes CSV would.
 
     Raises:
-        ScheduleError: the cell and why it is no task; the caller knows where it stands.
+        ScheduleError: quotes that do not close, or a cell that has no end.
+
+    """
+    # (Python 3.10's csv takes no NUL, which is no task either way)
+    lines = text.removeprefix(_BYTE_ORDER_MARK).replace("\0", "\ufffd").rstrip().splitlines()
+    try:
+        return list(csv.reader(lines, strict=True, skipinitialspace=True)) or [[]]
+    except csv.Error as error:
+        raise ScheduleError(f"this is no table of comma-separated cells: {error}") from None
+
+
+def parse_cell(cell: str) -> Action | None:
+    """Read one cell of a row; None where it is empty.
+
+    Raises:
+        ScheduleError: the cell and why it is nothing a rank can do; the caller knows where it stands.
 
     """
     text = cell.strip()
-    quoted = repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")
-    match = _OP_CELL.fullmatch(text) or _PAIR_CELL.fullmatch(text)
     if not text:
-        raise ScheduleError("the cell is empty; an order holds no waiting, so leave it and its comma out")
+        return None
+    quoted = repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")
+    match = next(
+        (m for form in (_OP_CELL, _PAIR_CELL, _MESSAGE_CELL, _COLLECTIVE_CELL) if (m := form.fullmatch(text))), None
+    )
     if not match:
         raise ScheduleError(
             f"{quoted} is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch) "
             "or a pair as (0F7;7B3)OVERLAP_F_B"
         )
-    parts = [part for part in match.groups() if part]
-    numbers = [int(part[:_LONGEST_NUMBER]) for part in parts if part not in _LETTERS]
-    if (
-        max(map(len, parts)) > _LONGEST_NUMBER
-        or max(numbers[::2]) >= MOST_STAGES
-        or max(numbers[1::2]) >= MOST_MICRO_BATCHES
-    ):
+    if not _in_range([part for part in match.groups() if part.isdigit()]):
         raise ScheduleError(
             f"{quoted} is out of range: stages go to {MOST_STAGES - 1}, micro-batches to {MOST_MICRO_BATCHES - 1}"
         )
-    kinds = parts[1::3]
-    if len(kinds) == 2 and kinds != ["F", "B"]:
+    if match.re is _MESSAGE_CELL:
+        return _message(*match.groups())
+    if match.re is _COLLECTIVE_CELL:
+        return Collective(int(match[1]), cast("Verb", match[2]))
+    ops = [Op(_KINDS[kind], int(stage), int(batch)) for stage, kind, batch in re.findall(_OP, text)]
+    if len(ops) == 1:
+        return ops[0]
+    if [op.kind for op in ops] != [Kind.F, B]:
         raise ScheduleError(f"{quoted} must overlap an F with a B, in this order")
-    return tuple(Op(Kind[kind], numbers[2 * i], numbers[2 * i + 1]) for i, kind in enumerate(kinds))
+    return Pair(*ops)
 
 
-def _parse_row(line: str, rank: int) -> list[Cell]:
-    if not line.strip():
+def _in_range(numbers: Sequence[str]) -> bool:
+    """Whether numbers, stages and micro-batches in turn, are such as can be."""
+    if max(map(len, numbers)) > _LONGEST_NUMBER:
+        return False
+    values = [*map(int, numbers)]
+    return max(values[::2]) < MOST_STAGES and max(values[1::2], default=0) < MOST_MICRO_BATCHES
+
+
+def _message(stage: str, verb: str, direction: str, micro_batch: str) -> Send | Receive:
+    needed_by = int(stage)
+    if verb == "SEND":
+        needed_by += 1 if direction == "F" else -1
+    tensor = Tensor(cast("Direction", direction), needed_by, int(micro_batch))
+    return Send(tensor) if verb == "SEND" else Receive(tensor)
+
+
+def in_new_letters(rows: list[Row]) -> list[Row]:
+    """Return rows with today's letters: where W is there but never I, a B that has a W is what I is today."""
+    ops = {op for row in rows for cell in row for op in ops_of(cell)}
+    kinds = {op.kind for op in ops}
+    if W not in kinds or I in kinds:
+        return rows
+    split = {op._replace(kind=B): op._replace(kind=I) for op in ops if op.kind == W}
+    return [[split.get(cell, cell) if isinstance(cell, Op) else cell for cell in row] for row in rows]
+
+
+def _parse_row(cells: list[str], rank: int) -> Row:
+    row = [_parse_cell(cell, f"row {rank}, cell {position}") for position, cell in enumerate(cells)]
+    if not any(ops_of(cell) for cell in row):
         raise ScheduleError(f"row {rank} is empty; every row is a rank and needs at least one task")
-    return [_parse_cell(cell, f"row {rank}, cell {position}") for position, cell in enumerate(line.split(","))]
+    return row
 
 
-def _parse_cell(cell: str, place: str) -> Cell:
+def _parse_cell(cell: str, place: str) -> Action | None:
     try:
         return parse_cell(cell)
     except ScheduleError as error:
         raise ScheduleError(f"{place}: {error}") from None
 
 
-def _placement(rows: list[list[Cell]], name: PlacementName) -> Placement:
+def _placement(rows: Sequence[Row], name: PlacementName) -> Placement:
     rank_of_stage: dict[int, int] = {}
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
-            for _, stage, _ in cell:
+            for _, stage, _ in ops_of(cell):
                 if rank_of_stage.setdefault(stage, rank) != rank:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: stage {stage} is already on rank {rank_of_stage[stage]}; "
@@ -153,12 +229,12 @@ def _placement(rows: list[list[Cell]], name: PlacementName) -> Placement:
     return named(name, len(rows), len(rank_of_stage))
 
 
-def _micro_batches_of_pipe(rows: list[list[Cell]], placement: Placement) -> tuple[int, ...]:
+def _micro_batches_of_pipe(rows: Sequence[Row], placement: Placement) -> tuple[int, ...]:
     pipe_of_stage = placement.pipe_of_stage.tolist()
     found: list[set[int]] = [set() for _ in placement.pipes]
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
-            for _, stage, micro_batch in cell:
+            for _, stage, micro_batch in ops_of(cell):
                 if stage >= placement.stages:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: there is no stage {stage}; "

@@ -129,6 +129,7 @@ CAUSE_STYLES = {
     "drain": CauseStyle("drain", "#0072b2"),
     "waiting": CauseStyle("waiting for an op upstream", "#e69f00"),
     "exposed_transfer": CauseStyle("exposed transfer", "#cc79a7"),
+    "blocked": CauseStyle("blocked by the order of messages", "#009e73"),
     "exposed_alltoall": CauseStyle("exposed all-to-all", "#d55e00"),
 }
 MEMORY_FILLS: dict[str, Colour] = {

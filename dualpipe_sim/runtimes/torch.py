@@ -1,26 +1,20 @@
-"""A schedule as ``torch.distributed.pipelining`` runs it: its ``compute_comms`` CSV, written and read.
+"""A schedule as ``torch.distributed.pipelining`` runs it: its ``compute_comms`` CSV.
 
 Beside the tasks a row holds ``0SEND_F3`` and ``1RECV_F3`` for each tensor that crosses from one rank to another
 (``_B`` for gradients), and ``0REDUCE_GRAD`` after the last B or W of a stage. Torch lowers compute-only orders by
-itself, but knows one chain of stages only; :func:`dualpipe_sim.order.messages.program_of` also takes pipes in opposite
-directions.
+itself, but knows one chain of stages only; this also takes pipes in opposite directions.
 """
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from typing import TypeAlias
+from collections import deque
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.check import Checked, read_order
-from dualpipe_sim.order.messages import Receive, Send, Tensor, program_of, tensors_between_ranks
-from dualpipe_sim.order.placement import Placement, PlacementName
+from dualpipe_sim.order.check import check_schedule
+from dualpipe_sim.order.messages import Pipes
+from dualpipe_sim.order.ops import Action, B, Collective, Program, Receive, Send, Task, Tensor, W
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.order.text import parse_order, rows_of
-
-_MESSAGE_CELL = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)
-_OTHER_CELL = re.compile(r"\d+(REDUCE_GRAD|UNSHARD|RESHARD)", re.ASCII)
+from dualpipe_sim.order.text import format_rows
 
 
 def format_program(schedule: Schedule) -> str:
@@ -35,139 +29,58 @@ def format_program(schedule: Schedule) -> str:
         ScheduleError: an order that cannot run; the message says why.
 
     """
-    return "".join(",".join(map(str, row)) + "\n" for row in program_of(schedule))
+    return format_rows(program_of(schedule))
 
 
-def has_messages(text: str) -> bool:
-    """Return whether a text holds communication (``compute_comms``) and not only tasks (``compute_only``)."""
-    return any(_is_no_task(cell) for row in rows_of(text) for cell in row.split(","))
+def program_of(schedule: Schedule) -> Program:
+    """Return what each rank issues: the program that the order came with, or else torch's lowering of it.
 
-
-def without_messages(text: str) -> str:
-    """Return the tasks of a ``compute_comms`` text: the compute-only text of the same order."""
-    if not has_messages(text):
-        return text
-    rows = ([cell for cell in row.split(",") if not _is_no_task(cell)] for row in rows_of(text))
-    return "".join(",".join(row) + "\n" for row in rows)
-
-
-def parse_program(text: str, placement: Placement | PlacementName = "explicit", name: str = "file") -> Schedule:
-    """Read a schedule from its ``compute_comms`` text (ours, or one that torch dumped), and check who sends what.
-
-    Args:
-        text: one line a rank, cells separated by commas.
-        placement: where the stages are and how they chain.
-        name: what to call the schedule.
+    Ranks take turns, a task or reduction each: a task whose inputs are there is written down, what it sends is written
+    down after it, and the receive at the end of the receiver's row so far. So two ranks agree on the order of all that
+    passes between them, both ways, and nobody waits for ever.
 
     Raises:
-        ScheduleError: a cell that is no task and no communication, or communication that does not fit the order: a
-            tensor that is not sent or received, or not when its op needs it, or two ranks that do not agree on the
-            order of what passes between them.
+        ScheduleError: an order that cannot run; the message says why.
 
     """
-    schedule = parse_order(without_messages(text), placement, name)
-    _check_messages(text, schedule)
-    return schedule
+    if schedule.program is not None:
+        return schedule.program
+    pipes = Pipes(schedule.placement)
+    rows: list[list[Action]] = [[] for _ in range(schedule.ranks)]
+    waiting = [deque(_with_reductions(schedule, rank)) for rank in range(schedule.ranks)]
+    inputs = [pipes.inputs_of(row[0]) if row else () for row in waiting]  # of each row's head
+    made: set[Tensor] = set()
+    while any(waiting):
+        progress = False
+        for rank, row in enumerate(waiting):
+            if row and made.issuperset(inputs[rank]):
+                action = row.popleft()
+                rows[rank].append(action)
+                for tensor in pipes.outputs_of(action):
+                    made.add(tensor)
+                    source, target = pipes.ranks_of(tensor)
+                    if source != target:
+                        rows[source].append(Send(tensor))
+                        rows[target].append(Receive(tensor))
+                inputs[rank] = pipes.inputs_of(row[0]) if row else ()
+                progress = True
+        if not progress:
+            raise ScheduleError(f"{schedule.name}: {check_schedule(schedule)[0]}")
+    return tuple(map(tuple, rows))
 
 
-def parse_either(text: str, placement: Placement | PlacementName = "explicit", name: str = "file") -> Schedule:
-    """Read a schedule from either of torch's forms, with its communication or without.
-
-    Raises:
-        ScheduleError: as :func:`parse_program` or :func:`~dualpipe_sim.order.text.parse_order`.
-
-    """
-    return (parse_program if has_messages(text) else parse_order)(text, placement, name)
-
-
-def read_either(
-    text: str, placement: PlacementName = "explicit", micro_batches: int | None = None, name: str = "file"
-) -> Checked:
-    """Read a schedule from either of torch's forms, with its communication or without, and say all that is wrong.
-
-    Args:
-        text: one line a rank, cells separated by commas.
-        placement: where the stages are and how they chain.
-        micro_batches: micro-batches of the step, all pipes together; by default as many as the order has.
-        name: what to call the schedule.
-
-    Raises:
-        ScheduleError: an order with which nothing is wrong, but communication that does not fit it.
-
-    """
-    checked = read_order(without_messages(text), placement, micro_batches, name)
-    if checked.schedule is not None and has_messages(text):
-        _check_messages(text, checked.schedule)
-    return checked
-
-
-def _check_messages(text: str, schedule: Schedule) -> None:
-    """Refuse communication that does not fit the order it stands in."""
-    rows = [[cell.strip() for cell in row.split(",")] for row in rows_of(text)]
-    where = _places(rows)
-    tensors = tensors_between_ranks(schedule)
-    for tensor, (source, target) in tensors.items():
-        _check_tensor(tensor, source, target, where)
-    known = {str(side(tensor)) for tensor in tensors for side in (Send, Receive)}
-    for cell, (rank, position) in where.items():
-        if _MESSAGE_CELL.fullmatch(cell) and cell not in known:
-            raise ScheduleError(f"row {rank}, cell {position}: {cell} is for no tensor that passes between ranks")
-    _check_order_of_tensors(tensors, where)
-
-
-def _is_no_task(cell: str) -> bool:
-    text = cell.strip()
-    return bool(_MESSAGE_CELL.fullmatch(text) or _OTHER_CELL.fullmatch(text))
-
-
-_Places: TypeAlias = dict[str, tuple[int, int]]
-"""Row and cell of every op, send and receive, by its text; those of a pair share a cell."""
-
-
-def _places(rows: list[list[str]]) -> _Places:
-    where: _Places = {}
-    for rank, row in enumerate(rows):
-        for position, cell in enumerate(row):
-            if _OTHER_CELL.fullmatch(cell):
-                continue
-            for part in cell.removesuffix("OVERLAP_F_B").strip("()").split(";"):
-                if part in where:
-                    raise ScheduleError(f"row {rank}, cell {position}: {part} is there already (row {where[part][0]})")
-                where[part] = rank, position
-    return where
-
-
-def _check_tensor(tensor: Tensor, source: int, target: int, where: _Places) -> None:
-    """Refuse a tensor that is not sent by its producer's rank after it and received by its consumer's before it."""
-    send, receive = str(Send(tensor)), str(Receive(tensor))
-    for cell, rank in ((send, source), (receive, target)):
-        if cell not in where:
-            raise ScheduleError(f"row {rank}: {cell} is missing; what passes between ranks is sent and received once")
-        if where[cell][0] != rank:
-            raise ScheduleError(f"row {where[cell][0]}: {cell} is on the wrong rank; it belongs into row {rank}")
-    producer, consumer = (_op_of(tensor, stage, where) for stage in (tensor.made_by, tensor.stage))
-    if where[send] < where[producer]:
-        raise ScheduleError(f"row {source}, cell {where[send][1]}: {send} comes before {producer}")
-    if where[receive] > where[consumer]:
-        raise ScheduleError(f"row {target}, cell {where[receive][1]}: {receive} comes after {consumer}")
-
-
-def _op_of(tensor: Tensor, stage: int, where: _Places) -> str:
-    """Return the forward or backward of a stage that makes or needs a tensor."""
-    kinds = "F" if tensor.direction == "F" else "BI"
-    return next(op for op in (f"{stage}{kind}{tensor.micro_batch}" for kind in kinds) if op in where)
-
-
-def _check_order_of_tensors(tensors: dict[Tensor, tuple[int, int]], where: _Places) -> None:
-    between: defaultdict[tuple[int, int], list[Tensor]] = defaultdict(list)
-    for tensor, ranks in tensors.items():
-        between[ranks].append(tensor)
-    for (source, target), group in between.items():
-        sent = sorted(group, key=lambda tensor: where[str(Send(tensor))])
-        received = sorted(group, key=lambda tensor: where[str(Receive(tensor))])
-        for one, other in zip(sent, received, strict=True):
-            if one != other:
-                raise ScheduleError(
-                    f"row {target}, cell {where[str(Receive(other))][1]}: {Receive(other)} stands where {Receive(one)} "
-                    f"should: rank {source} sends {Send(one)} first, and receives are matched by order alone"
-                )
+def _with_reductions(schedule: Schedule, rank: int) -> list[Task | Collective]:
+    """Return a rank's tasks with the reduction of a stage's gradients after its last B or W."""
+    left = {
+        stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]]
+        for stage in schedule.placement.stages_of_rank(rank)
+    }
+    row: list[Task | Collective] = []
+    for task in schedule.order[rank]:
+        row.append(task)
+        for op in task.ops:
+            if op.kind in (B, W) and op.stage in left:
+                left[op.stage] -= 1
+                if left[op.stage] == 0:
+                    row.append(Collective(op.stage, "REDUCE_GRAD"))
+    return row

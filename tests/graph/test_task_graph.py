@@ -121,7 +121,7 @@ def test_each_boundary_between_ranks_is_crossed_once_each_way_by_each_micro_batc
         ("0F0,0B0\n1F0\n", f"1B0 on rank 1 never runs (nor 1I0); {ONCE}"),
         ("0F0,0B0,0F1,0B1\n1F0,1B0,1B1\n", f"1F1 on rank 1 never runs; {ONCE}"),
         ("0F0,0I0\n1F0,1B0\n", f"0W0 on rank 0 never runs; {ONCE}"),
-        ("0F0,0W0,0B0\n1F0,1B0\n", "0W0 on rank 0 needs 0I0, which never runs"),
+        ("0F0,0W0,0B0,0F1,0I1,0W1\n1F0,1B0,1F1,1B1\n", "0W0 on rank 0 needs 0I0, which never runs"),
         ("0F0,0B0,0F0\n1F0,1B0\n", f"0F0 on rank 0 runs twice; {ONCE}"),
         ("0F0,0B0,0I0\n1F0,1B0\n", f"0B0 on rank 0 runs beside 0I0; {ONCE}"),
     ],

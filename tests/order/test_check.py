@@ -15,7 +15,8 @@ from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_o
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.order.check import Finding, check_order, check_schedule, read_order
+from dualpipe_sim.order.check import check_order, check_schedule, read_order
+from dualpipe_sim.order.finding import Finding
 from dualpipe_sim.order.placement import PlacementName
 
 if TYPE_CHECKING:
@@ -132,14 +133,14 @@ def half_a_backward(rows: list[list[str]], rng: random.Random) -> Broken | None:
 def junk(rows: list[list[str]], rng: random.Random) -> Broken:
     rank, cell = _any_cell(rows, rng)
     whole = rows[rank][cell]
-    rubbish = ["", "x", "0f0", "F0", "0F", "0F-1", "0F0B0", whole + "x", "x" + whole, "٣F1", "0 F0", "9" * 50 + "F0"]
+    rubbish = ["x", "0f0", "F0", "0F", "0F-1", "0F0B0", whole + "x", "x" + whole, "٣F1", "0 F0", "9" * 50 + "F0"]
     rubbish += [
         "(0F0;1B0)",
         "(0F0;1I0)OVERLAP_F_B",
         "(1B0;0F0)OVERLAP_F_B",
         "(0F0)OVERLAP_F_B",
         "nan",
-        "0SEND_F0",
+        "0SEND_W0",
         "\0",
     ]
     rows[rank][cell] = rng.choice(rubbish)
@@ -324,14 +325,14 @@ def test_losses_out_of_order_are_found_though_torch_runs_them() -> None:
         ("0F0,0B0,0B1", "rank 0: 0F1 never runs"),
         ("0F0,0I0", "rank 0, cell 1: 0I0 lacks its other half, 0W0, which never runs"),
         ("0F0,0W0", "rank 0, cell 1: 0W0 needs 0I0, which never runs"),
-        ("0F0,0B0,0W0", "rank 0, cell 2: 0W0 is there beside 0B0 (rank 0, cell 1), the whole backward"),
+        ("0F0,0B0,0W0,0F1,0I1,0W1", "rank 0, cell 2: 0W0 is there beside 0B0 (rank 0, cell 1), the whole backward"),
         ("0F0,0W0,0I0", "rank 0, cell 1: 0W0 comes before 0I0 (cell 2), which it needs"),
         ("0B0,0F0", "rank 0, cell 0: 0B0 comes before 0F0 (cell 1), which it needs"),
         ("0F0,0B0,0F2,0B2", "micro-batch 1 never runs; the numbers go from 0 to 2 without gaps"),
         ("0F0,0B0,0F9", "rank 0, cell 2: 0F9 names no micro-batch; they go from 0 to 0"),
         ("0F0,0B0,9F0", "rank 0, cell 2: 9F0 names no stage; stages go from 0 to 0"),
-        ("0F0,,0B0", "rank 0, cell 1: the cell is empty; an order holds no waiting, so leave it and its comma out"),
-        ("0F0,0B0\n\n", "rank 1: the row is empty; every row is a rank and needs at least one task"),
+        ("0F0,,0X0", "rank 0: 0B0 never runs, nor do 0I0 and 0W0"),
+        ("0F0,0B0\n,,\n", "rank 1: the row is empty; every row is a rank and needs at least one task"),
         ("", "rank 0: the row is empty; every row is a rank and needs at least one task"),
         (
             "0F0,0B0x",

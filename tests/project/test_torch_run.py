@@ -17,14 +17,13 @@ from statistics import median
 
 import pytest
 
-from dualpipe_sim import build
+from dualpipe_sim import build, parse_order
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.runtimes.torch import parse_program
 
 pytest.importorskip("torch.distributed.pipelining", reason="torch is not installed; make test-all runs this")
 
@@ -78,7 +77,7 @@ def test_what_ran_is_what_was_exported(runs: tuple[Path, str], name: str) -> Non
     schedule = build(name, RANKS, MICRO_BATCHES)
     folder, _ = runs
     exported = (folder / f"{name}.csv").read_text()
-    assert parse_program(exported, schedule.placement) == schedule
+    assert parse_order(exported, schedule.placement) == schedule
     for rank, order in enumerate(schedule.order):
         ran = [row[2:] for row in rows(folder, name) if row[:2] == (rank, "compute")]
         assert [task for task, _, _ in ran] == STEPS * list(map(str, order))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dualpipe_sim import Schedule, ScheduleError, UserError, build, format_order, parse_order, simulate
-from dualpipe_sim.order.placement import loop
-from dualpipe_sim.runtimes.torch import format_program, has_messages, parse_program, without_messages
+from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order, simulate
+from dualpipe_sim.order.check import check_lines, read_order
+from dualpipe_sim.runtimes.torch import format_program
 from dualpipe_sim.schedules.registry import schedules
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ def test_lowering_is_torchs(case: tuple[str, int, int]) -> None:
 @given(orders())
 def test_it_reads_back_as_the_same_order_whatever_the_schedule(schedule: Schedule) -> None:
     text = format_program(schedule)
-    assert without_messages(text) == format_order(schedule)
-    assert parse_program(text, schedule.placement) == schedule
+    again = parse_order(text, schedule.placement)
+    assert format_order(again) == format_order(schedule)
+    assert again == schedule
+    assert format_program(again) == text
+    assert check_lines(again) == []
 
 
 @given(orders())
@@ -133,81 +137,160 @@ ONE_F_ONE_B = BY_TORCH["1f1b", 2, 2]
         (
             "1RECV_F0,1F0,1RECV_F1,1B0",
             "1RECV_F1,1RECV_F0,1F0,1B0",
-            "row 1, cell 0: 1RECV_F1 stands where 1RECV_F0 should: rank 0 sends 0SEND_F0 first, and receives are "
+            "rank 1, cell 0: 1RECV_F1 stands where 1RECV_F0 should: rank 0 sends 0SEND_F0 first, and receives are "
             "matched by order alone",
         ),
         (
             "0F0,0SEND_F0",
             "0F0",
-            "row 0: 0SEND_F0 is missing; what passes between ranks is sent and received once",
+            "rank 0: 0SEND_F0 is missing; what passes between ranks is sent and received once",
         ),
-        ("1RECV_F0,1F0", "1F0,1RECV_F0", "row 1, cell 1: 1RECV_F0 comes after 1F0"),
-        ("0F0,0SEND_F0", "0SEND_F0,0F0", "row 0, cell 0: 0SEND_F0 comes before 0F0"),
-        ("1B1,1SEND_B1", "1B1,1SEND_B1,1SEND_B1", "row 1, cell 8: 1SEND_B1 is there already (row 1)"),
-        ("1B1,1SEND_B1", "1B1,1SEND_B1,1SEND_F1", "row 1, cell 8: 1SEND_F1 is for no tensor that passes between ranks"),
-        ("0RECV_B0,0B0", "0RECV_B0,0X0,0B0", "row 0, cell 2: '0X0' is no task"),
+        ("1RECV_F0,1F0", "1F0,1RECV_F0", "rank 1, cell 1: 1RECV_F0 comes after 1F0"),
+        ("0F0,0SEND_F0", "0SEND_F0,0F0", "rank 0, cell 0: 0SEND_F0 comes before 0F0"),
+        ("1B1,1SEND_B1", "1B1,1SEND_B1,1SEND_B1", "rank 1, cell 8: 1SEND_B1 is there already (rank 1)"),
+        (
+            "1B1,1SEND_B1",
+            "1B1,1SEND_B1,1SEND_F1",
+            "rank 1, cell 8: 1SEND_F1 is for no tensor that passes between ranks",
+        ),
+        ("0RECV_B0,0B0", "0RECV_B0,0X0,0B0", "rank 0, cell 5: '0X0' is no task"),
     ],
 )
 def test_a_slip_is_refused_with_its_place(old: str, new: str, message: str) -> None:
     assert old in ONE_F_ONE_B
-    with pytest.raises(ScheduleError, match=f"^{re.escape(message)}"):
-        parse_program(ONE_F_ONE_B.replace(old, new))
+    (finding,) = read_order(ONE_F_ONE_B.replace(old, new)).findings
+    assert str(finding).startswith(message)
 
 
 def test_a_send_on_another_rank_is_refused() -> None:
     rows = ONE_F_ONE_B.replace("0SEND_F1,", "").splitlines()
-    with pytest.raises(ScheduleError, match="row 1: 0SEND_F1 is on the wrong rank; it belongs into row 0"):
-        parse_program(f"{rows[0]}\n0SEND_F1,{rows[1]}\n")
+    (finding,) = read_order(f"{rows[0]}\n0SEND_F1,{rows[1]}\n").findings
+    assert str(finding) == "rank 1, cell 0: 0SEND_F1 is on the wrong rank; it belongs to rank 0"
+
+
+def test_all_slips_are_named_and_a_simulation_refuses_the_first() -> None:
+    text = ONE_F_ONE_B.replace("0SEND_F0,", "").replace("1SEND_B1,", "1SEND_B1,7UNSHARD,")
+    assert [str(finding) for finding in read_order(text).findings] == [
+        "rank 1, cell 8: 7UNSHARD is on a rank that does not hold its stage",
+        "rank 0: 0SEND_F0 is missing; what passes between ranks is sent and received once",
+    ]
+    with pytest.raises(ScheduleError, match=r"rank 1, cell 8: 7UNSHARD is on a rank"):
+        simulate(schedule=parse_order(text), forward=1, backward=2)
 
 
 def test_what_torch_dumps_for_sharded_parameters_is_read_too() -> None:
     dumped = ONE_F_ONE_B.replace("0F0,", "0UNSHARD,0F0,").replace("0REDUCE_GRAD", "0RESHARD,0REDUCE_GRAD,0UNSHARD")
-    assert parse_program(dumped) == build("1f1b", 2, 2)
+    read = parse_order(dumped)
+    assert read == build("1f1b", 2, 2)
+    assert format_program(read) == dumped
 
 
-def test_communication_is_told_from_tasks() -> None:
-    assert has_messages(ONE_F_ONE_B)
-    assert not has_messages(format_order(build("dualpipev", 2, 4)))
-    assert not has_messages("0SEND,0F0\n")
+def test_an_order_alone_gets_its_communication_from_the_runtime() -> None:
+    assert parse_order(ONE_F_ONE_B).program is not None
+    for text in (format_order(build("1f1b", 2, 2)), "0UNSHARD,0F0,0F1,0B0,0B1,0REDUCE_GRAD\n1F0,1B0,1F1,1B1\n"):
+        order = parse_order(text)
+        assert order.program is None
+        assert format_program(order) == ONE_F_ONE_B
+    with pytest.raises(ScheduleError, match="row 0, cell 0: '0SEND' is no task"):
+        parse_order("0SEND,0F0\n")
 
 
-def test_an_order_that_cannot_run_is_not_lowered() -> None:
-    order = parse_order("0F0,0B0,0F1,0B1\n1F1,1F0,1B0,1B1\n", loop(2), "mine.csv")
-    with pytest.raises(ScheduleError, match=r"^mine.csv: rank 0, cell 1: 0B0 waits in a circle: "):
-        format_program(order)
+# Of torch 2.13: _dump_csv of ScheduleInterleaved1F1B's compute order for 2 ranks, 2 stages a rank and 2 micro-batches,
+# where a rank that waits has an empty cell.
+DUMPED = "0F0,0F1,2F0,2F1,,2B0,,2B1,,0B0,,0B1\n,1F0,1F1,3F0,3B0,3F1,3B1,1B0,,1B1\n"
 
 
-def test_the_command_line_prints_either_form(command_line: CommandLine, tmp_path: Path) -> None:
-    sizes = ("--ranks", "2", "--micro-batches", "2")
-    done = command_line("schedule", "1f1b", *sizes, "--format", "compute_comms")
-    assert done.stdout == ONE_F_ONE_B
-    compute_only = command_line("schedule", "1f1b", *sizes, "--format", "compute_only").stdout
-    assert compute_only == command_line("schedule", "1f1b", *sizes).stdout == "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text),
+        lambda text: text.replace(",", ", ") + "\n\n",
+    ],
+    ids=["as it is", "CRLF", "byte order mark", "quotes", "blanks"],
+)
+def test_torchs_own_dump_is_read_as_any_program_writes_it(
+    write: Callable[[str], str], command_line: CommandLine, tmp_path: Path
+) -> None:
+    schedule = build("interleaved-1f1b", 2, 2)
+    assert parse_order(write(DUMPED)) == schedule
+    path = tmp_path / "dump.csv"
+    path.write_bytes(write(DUMPED).encode())
+    assert command_line("check", path, "--placement", "loop").stdout == f"{path}: nothing is wrong\n"
 
 
-def test_check_reads_communication_and_finds_swapped_receives(command_line: CommandLine, tmp_path: Path) -> None:
-    path = tmp_path / "order.csv"
-    path.write_text(ONE_F_ONE_B)
-    assert command_line("check", path).returncode == 0
-    path.write_text(ONE_F_ONE_B.replace("1RECV_F0,1F0,1RECV_F1,1B0", "1RECV_F1,1RECV_F0,1F0,1B0"))
+def test_a_cell_keeps_its_place_beside_empty_ones(command_line: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "dump.csv"
+    path.write_text(DUMPED.replace("2B0", "2X0"))
+    assert "rank 0, cell 5: '2X0' is no task" in command_line("check", path).stderr
+
+
+def test_quotes_that_do_not_close_are_no_table() -> None:
+    (finding,) = read_order('"0F0,0B0\n').findings
+    assert str(finding) == "this is no table of comma-separated cells: unexpected end of data"
+
+
+def test_the_letters_of_older_torch_become_todays() -> None:
+    # Up to 2.5 B was the backward for the input and BW the whole (pytorch/pytorch PR 142009 brought I and B).
+    order = build("zb-h1", 2, 4)
+    old = format_order(order).replace("I", "b").replace("B", "BW").replace("b", "B")
+    assert "BW" in old or "W" in old
+    assert parse_order(old) == read_order(old).schedule == order
+    whole = build("1f1b", 2, 4)
+    assert parse_order(format_order(whole).replace("B", "BW")) == whole
+    # where I is there, a B beside its W is a mistake
+    (first, *_) = read_order("0F0,0I0,0W0,0F1,0B1,0W1\n").findings
+    assert str(first) == "rank 0, cell 5: 0W1 is there beside 0B1 (rank 0, cell 4), the whole backward"
+
+
+def test_what_torch_describes_of_its_1f1b_is_no_order_and_the_cells_are_named() -> None:
+    # ScheduleMultiBase aside, Schedule1F1B._get_pipeline_order of torch 2.13, 2 ranks and 2 micro-batches: the last
+    # rank begins at micro-batch 1 and ends at one that does not exist.
+    findings = read_order("0F0,0F1,0B0,0B1\n1F1,1B0,1F2,1B1\n").findings
+    assert str(findings[0]) == "rank 1, cell 2: 1F2 names no micro-batch; they go from 0 to 1"
+    assert "rank 1: 1F0 never runs" in map(str, findings)
+
+
+# Two ranks, two stages a rank, two micro-batches, and every receive right before the op that needs it: as torch's
+# option defer_pp_recv has it (pytorch/pytorch#178815), without its rule against the circle that this makes.
+DEFERRED = """\
+0F0,0SEND_F0,0F1,0SEND_F1,2RECV_F0,2F0,2SEND_F0,2RECV_F1,2F1,2SEND_F1,2RECV_B0,2B0,2SEND_B0,2RECV_B1,2B1,2SEND_B1,\
+0RECV_B0,0B0,0RECV_B1,0B1
+1RECV_F0,1F0,1SEND_F0,1RECV_F1,1F1,1SEND_F1,3RECV_F0,3F0,3B0,3SEND_B0,3RECV_F1,3F1,3B1,3SEND_B1,1RECV_B0,1B0,\
+1SEND_B0,1RECV_B1,1B1,1SEND_B1
+"""
+CIRCLE = (
+    "rank 1, cell 2: 1SEND_F0 waits in a circle where each rank's messages go one after another: "
+    "rank 1 has 1SEND_F0 before 1RECV_F1 and rank 0 has 0SEND_F1 before 2RECV_F0"
+)
+
+
+def test_ranks_that_wait_for_each_others_receives_are_named(command_line: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "deferred.csv"
+    path.write_text(DEFERRED)
     done = command_line("check", path)
     assert done.returncode == 2
-    assert "1RECV_F1 stands where 1RECV_F0 should" in done.stderr
+    assert done.stderr == f"{path}: {CIRCLE}\n"
+    setting: dict[str, Any] = {"schedule": str(path), "forward": 1, "backward": 2, "transfer": 0.1}
+    assert simulate(**setting).makespan_s
+    with pytest.raises(DeadlockError, match=re.escape(CIRCLE)):
+        simulate(**setting, **{"pipeline.transfers": "rendezvous"})
 
 
-def test_a_configuration_takes_either_form_and_refuses_swapped_receives(tmp_path: Path) -> None:
-    schedule = build("dualpipe", 2, 4)
-    costs = {"kind": "uniform", "forward": 1, "backward_input": 1, "backward_weight": 1}
-    config = {"pipeline": {"ranks": 2, "micro_batches": 4}, "costs": costs}
-    ours = simulate(config | {"schedule": "dualpipe"}).makespan_s
-    path = tmp_path / "order.csv"
-    from_file = config | {"schedule": {"file": str(path), "placement": "bidirectional"}}
-    text = format_program(schedule)
-    for form in (format_order(schedule), text):
-        path.write_text(form)
-        assert simulate(from_file).makespan_s == ours
-    swapped = text.replace("3RECV_F0,3F0,0F1,0SEND_F1,3RECV_F1", "3RECV_F1,3F0,0F1,0SEND_F1,3RECV_F0")
-    assert swapped != text
-    path.write_text(swapped)
-    with pytest.raises(UserError, match=r"schedule: .*order.csv: row 0, cell 6: 3RECV_F0 comes after 3F0$"):
-        simulate(from_file)
+def test_sends_and_receives_are_played_in_the_order_of_the_file() -> None:
+    # Torch posts the receive of the second activation before 1B0, so that it also holds up the gradient; here rank 1
+    # sends the gradient first: 1B0 from 2.5 to 4.5, its gradient until 5, the second activation until 5.5.
+    torchs = ONE_F_ONE_B
+    own = torchs.replace("1RECV_F1,1B0,1SEND_B0,1F1", "1B0,1SEND_B0,1RECV_F1,1F1").replace(
+        "0SEND_F1,0RECV_B0,0B0", "0RECV_B0,0SEND_F1,0B0"
+    )
+    setting: dict[str, Any] = {"forward": 1, "backward": 2, "transfer": 0.5, "pipeline.transfers": "rendezvous"}
+    starts = [
+        {task: start for _, lane, task, start, _ in run.timeline.rows() if lane == "send"}
+        for text in (torchs, own)
+        if (run := simulate(schedule=parse_order(text), **setting)).timeline
+    ]
+    assert starts[0]["0SEND_F1"] == 2.5  # rank 1 is there when 1F0 is done
+    assert starts[1] == {"0SEND_F0": 1.0, "1SEND_B0": 4.5, "0SEND_F1": 5.0, "1SEND_B1": 8.5}

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, has_alltoall
+from dualpipe_sim.analysis.gaps import gaps_of
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
 from dualpipe_sim.analysis.occupancy import Occupancy, activations_over_time, bytes_over_time
@@ -29,7 +30,6 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.palette import fill
-from dualpipe_sim.pictures.report.gaps import waits_of
 
 _TICKS = 2**30
 _ALIGNED = 4
@@ -97,7 +97,7 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
     """Ops in the schedule's order, the halves of a pair one after the other; and what each task waits for."""
     schedule = timeline.graph.schedule
     start, end = (_ticks(timeline, times) for times in op_boxes_s(timeline))
-    waits = waits_of(timeline)
+    gaps = gaps_of(timeline)
     return {
         "rank": schedule.rank.astype(np.uint16),
         "kind": schedule.kind.astype(np.uint8),
@@ -106,8 +106,8 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
         "micro_batch": np.diff(schedule.micro_batch, prepend=0).astype(np.int32),
         "op_start": np.diff(start, prepend=0).astype(np.int32),
         "op_length": (end - start).astype(np.int32),
-        "waits_for": waits.op.astype(np.int32),
-        "under_way": _ticks(timeline, waits.under_way_s).astype(np.int32),
+        "waits_for": gaps.op.astype(np.int32),
+        **{cause: _ticks(timeline, seconds).astype(np.int32) for cause, seconds in gaps.seconds_by_cause.items()},
     }
 
 

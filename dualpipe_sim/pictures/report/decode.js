@@ -61,7 +61,12 @@ async function unpack(data, memoryFills) {
     ops,
     palette: data.fills.flat(),
     waitsFor: column("waits_for"),
-    underWay: column("under_way"),
+    gaps: {
+      waiting: column("waiting"),
+      exposed_alltoall: column("exposed_alltoall"),
+      blocked: column("blocked"),
+      exposed_transfer: column("exposed_transfer"),
+    },
     transfers: { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") },
     occupancy: occupancyOf(data, column, second),
     memoryFills: data.kinds.map((one) => memoryFills[one] ?? "#888888"),

@@ -64,10 +64,17 @@ function gapLines(run, rank, place) {
   const from = source < 0 ? "" : ` for ${opName(run, source)} of rank ${run.rank[source]}`;
   if (gap <= 2 * run.second) return [["gap before", "none"]];
   if (first) return [["gap before", `${formatTime(gap)}: warm-up${from && `, waits${from}`}`]];
-  const underWay = Math.min(gap, run.underWay[place] * run.second);
-  const parts = [];
-  if (gap - underWay > 2 * run.second) parts.push(`${formatTime(gap - underWay)} waiting${from}`);
-  if (underWay > 0) parts.push(`${formatTime(underWay)} exposed transfer of ${opName(run, source)}`);
+  const name = opName(run, source);
+  const causes = /** @type {const} */ ([
+    ["waiting", `waiting${from}`],
+    ["exposed_alltoall", `exposed all-to-all of ${name}`],
+    ["blocked", `${name} blocked by the order of messages`],
+    ["exposed_transfer", `exposed transfer of ${name}`],
+  ]);
+  const parts = causes
+    .map(([cause, words]) => /** @type {const} */ ([run.gaps[cause][place] * run.second, words]))
+    .filter(([seconds]) => seconds > 2 * run.second)
+    .map(([seconds, words]) => `${formatTime(seconds)} ${words}`);
   return [["gap before", `${formatTime(gap)}: ${parts.join(", ")}`]];
 }
 

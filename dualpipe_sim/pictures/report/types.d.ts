@@ -11,7 +11,10 @@ interface Columns {
   op_start: Int32Array;
   op_length: Int32Array;
   waits_for: Int32Array;
-  under_way: Int32Array;
+  waiting: Int32Array;
+  exposed_alltoall: Int32Array;
+  blocked: Int32Array;
+  exposed_transfer: Int32Array;
   transfer_from: Int32Array;
   transfer_to: Int32Array;
   transfer_start: Int32Array;
@@ -116,9 +119,9 @@ interface Run extends RunHead, Tasks {
   micro_batch: Float64Array;
   ops: Coloured;
   palette: string[];
-  /** By task: the op it waited for, -1 for none, and for how many ticks what that sent was under way. */
+  /** By task: the op it waited for, -1 for none, and how many ticks of the gap before it each cause explains. */
   waitsFor: Int32Array;
-  underWay: Int32Array;
+  gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer", Int32Array>;
   transfers: Spans & { from: Int32Array; to: Int32Array };
   occupancy: Occupancy;
   memoryFills: string[];

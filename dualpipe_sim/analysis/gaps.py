@@ -1,0 +1,61 @@
+"""What a gap between two ops is to be blamed on: the tensor that the later op waits for, backwards in time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.graph.timeline import Timeline
+
+NO_OP = -1
+
+
+class Gaps(NamedTuple):
+    """The gap before each task, shape ``(tasks,)`` each; a rank's first task has none.
+
+    Attributes:
+        op: row of the op whose output reached the task last, or NO_OP where nothing comes from another rank.
+        seconds_by_cause: how much of the gap each cause explains; they sum to the gap. Backwards from its end:
+            ``exposed_transfer``, while the tensor was under way; ``blocked``, while it was made already but stood
+            behind other sends, receives and ops of its sender or receiver; ``exposed_alltoall``, as long as the
+            all-to-all took that it came out of; ``waiting``, for the op that makes it.
+
+    """
+
+    op: IntArray
+    seconds_by_cause: dict[str, FloatArray]
+
+
+def gaps_of(timeline: Timeline) -> Gaps:
+    """Return the gap before each task of a timeline, cut into causes.
+
+    A gap of 5 s behind a transfer of 1 s out of an all-to-all of 2 s is 1 s exposed transfer, 2 s exposed all-to-all
+    and 2 s waiting. Nothing is blocked unless transfers wait for each other (``transfers: rendezvous``).
+    """
+    graph = timeline.graph
+    left = np.empty(len(timeline.rank))
+    left[1:] = timeline.task_start_s[1:] - timeline.task_end_s[:-1]
+    left[timeline.first_task_of_rank[:-1]] = 0.0  # what stands before a rank's first task is another rank's last one
+    task = graph.schedule.task_of_op[graph.transfers.consumer]
+    start_s, end_s = (times[graph.first_transfer :] for times in (timeline.start_s, timeline.end_s))
+    # Of several writes to one task the last one stays, which is that of the tensor that came last.
+    by_arrival = np.lexsort((end_s, task))
+    reached = task[by_arrival]
+    op = np.full(len(timeline.rank), NO_OP)
+    op[reached] = graph.transfers.producer[by_arrival]
+    made_s = timeline.end_s[graph.sender]
+    exchange_s = np.where(graph.lane[graph.sender] == Lane.ALLTOALL, made_s - timeline.start_s[graph.sender], 0.0)
+    seconds: dict[str, FloatArray] = {}
+    for cause, of_transfer in (
+        ("exposed_transfer", end_s - start_s),
+        ("blocked", start_s - made_s),
+        ("exposed_alltoall", exchange_s),
+    ):
+        of_task = np.zeros(len(timeline.rank))
+        of_task[reached] = of_transfer[by_arrival]
+        seconds[cause] = np.clip(of_task, 0.0, left)
+        left = left - seconds[cause]
+    return Gaps(op, seconds | {"waiting": left})
