@@ -10,7 +10,7 @@ from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.costs.asked import on_fewer_ranks
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.experiment import Choice, Experiment
-from dualpipe_sim.result import Comparison, Result, by_throughput, refused
+from dualpipe_sim.result import Comparison, Result, fastest_first, refused
 from dualpipe_sim.schedules.registry import spec
 from dualpipe_sim.simulation import run_or_refuse
 
@@ -26,7 +26,7 @@ def at_equal_stages(experiment: Experiment) -> Comparison:
     DualPipeV needs half of the devices of DualPipe.
     """
     with experiment.named():
-        return by_throughput([_at_same_stages(experiment, choice) for choice in experiment.choices])
+        return fastest_first([_at_same_stages(experiment, choice) for choice in experiment.choices])
 
 
 def within_memory(experiment: Experiment, limit: float) -> Comparison:
@@ -38,7 +38,7 @@ def within_memory(experiment: Experiment, limit: float) -> Comparison:
 
     """
     with experiment.named():
-        return by_throughput([_best_within(experiment, choice, limit) for choice in experiment.choices])
+        return fastest_first([_best_within(experiment, choice, limit) for choice in experiment.choices])
 
 
 def _at_same_stages(experiment: Experiment, choice: Choice) -> Result:
@@ -75,7 +75,7 @@ def _best_within(experiment: Experiment, choice: Choice, limit: float) -> Result
         return runs[0]
     within = [run for run in done if _peak(run) <= limit + _ROUNDING]
     if within:
-        return by_throughput(within)[0]
+        return fastest_first(within)[0]
     least = min(done, key=_peak)
     return refused(choice, f"{least.label} holds {_peak(least):.4g} activations, more than the {limit:.4g} allowed")
 

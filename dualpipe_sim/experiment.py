@@ -52,6 +52,24 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What somebody measured of an experiment's own schedule.
+
+    Attributes:
+        source: who, and where that stands.
+        numbers: what, by the keys of a run.
+        why: what explains the difference to what is simulated, in words.
+
+    """
+
+    source: str
+    numbers: Mapping[str, float]
+    why: str = ""
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True)
 class Free:
     """What a plan may choose; a field without values stays as the experiment has it.
 
@@ -94,6 +112,7 @@ class Experiment:
         noise: how durations vary, or None.
         free: what a plan may choose.
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
+        measured: what was measured of ``choice``, or None.
         gpus_per_rank: GPUs of a rank's expert- and data-parallel group, which are neighbours, where no job says it.
 
     Raises:
@@ -111,6 +130,7 @@ class Experiment:
     noise: Noise | None = None
     free: Free = Free()
     transfers: Moves = "async"
+    measured: Measured | None = None
     gpus_per_rank: int = 1
 
     def __repr__(self) -> str:

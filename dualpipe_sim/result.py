@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dualpipe_sim.analysis.memory import Memory
+from dualpipe_sim.analysis.memory import DOES_NOT_FIT, Memory
 from dualpipe_sim.base.plain_data import data_frame, plain_data
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of, sizes
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
     from dualpipe_sim.pictures.report import Page
 
 Theory: TypeAlias = dict[str, object]
-
-HEADINGS = ("makespan", "mb/s", "bubble", "idle", "paper", "peak", "paper")
-"""What a run's summary shows: micro-batches a second, the bubble ratio, the idle seconds of the rank with the most and
-its most activations, each beside the paper's formula."""
-
-TRAINING_HEADINGS = ("makespan", "step", "tok/s/GPU", "MFU", "bubble", "hidden", "GB")
-"""What it shows where a model is known: the step, with gradient reduction and optimizer; tokens a second and GPU; model
-FLOPs over the BF16 peak, causal; the share of all-to-all beside which compute runs; the fullest rank's peak memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +53,8 @@ class Result(Tabular):
         peak_in_flight_by_rank: most (stage, micro-batch) pairs live at once.
         peak_activations_by_rank: the same in activations of a whole rank's share of the model.
         theory: ``bubble_s`` and ``peak_activations`` as the paper's formula has them, whether the simulated bubble must
-            be ``exact``-ly that, what it is ``over`` (makespan, or span from a rank's first op to its last), and the
-            ``source``; None without one.
+            be ``exact``-ly that, or else the ``reason`` why not, what it is ``over`` (makespan, or span from a rank's
+            first op to its last), and the ``source``; None for a schedule without one.
         engine: what played the task graph.
         step_time_s: seconds of a training step, gradient reduction and optimizer included; this and what follows is
             None where no model is known.
@@ -76,6 +69,8 @@ class Result(Tabular):
         overlapped_pair_s: seconds of each distinct overlapped pair, by its stages (``0F;7B``).
         slowest_stage: the stage whose F and B take longest where they run alone, and their ``seconds``.
         noise: with jitter, how many ``runs`` were drawn, and their makespans' ``median_s``, ``p5_s`` and ``p95_s``.
+        measured: what somebody measured of this very run: the ``source``, ``numbers`` by the keys above, and ``why``
+            they differ.
         error: why the schedule cannot be run at these sizes, or None.
         metrics: what the metrics that were registered say of it, by name; each is a key of ``to_dict`` too.
         timeline: when everything ran; None where refused.
@@ -110,6 +105,7 @@ class Result(Tabular):
     overlapped_pair_s: dict[str, float] | None = None
     slowest_stage: dict[str, float] | None = None
     noise: dict[str, float] | None = None
+    measured: Mapping[str, Any] | None = None
     error: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     timeline: Timeline | None = None
@@ -120,7 +116,7 @@ class Result(Tabular):
         if self.error is not None:
             return line(self, self.label, size, f"refused: {self.error}")
         bubble = f"bubble {format_percent(self.bubble_ratio)}"
-        return line(self, self.label, size, format_seconds(self.makespan_s), bubble)
+        return line(self, self.label, size, self.in_words(self.makespan_s), bubble)
 
     @property
     def label(self) -> str:
@@ -173,35 +169,19 @@ class Result(Tabular):
         """Ranks × micro-batches."""
         return f"{self.ranks} × {self.micro_batches}"
 
-    def summary(self) -> list[str]:
-        """Return the main numbers as text, one for each of ``HEADINGS``; empty where refused."""
-        if self.error is not None:
-            return []
-        idle_s = [sum(causes) for causes in zip(*(self.idle_s_by_cause or {}).values(), strict=True)]
-        theory = self.theory or {}
-        return [
-            format_seconds(self.makespan_s),
-            format_number(self.micro_batches_per_s),
-            format_percent(self.bubble_ratio),
-            format_seconds(max(idle_s, default=0.0)),
-            format_seconds(theory.get("bubble_s")) + ("*" if theory.get("over") == "span" else ""),
-            format_number(max(self.peak_activations_by_rank or [0.0])),
-            format_number(theory.get("peak_activations")),
-        ]
+    def in_words(self, seconds: object, digits: int = 4) -> str:
+        """Return a time of this run as tables write it: without a unit where its costs have none."""
+        return format_seconds(seconds, digits, unitless=self.timeline is not None and self.timeline.unitless)
 
-    def training_summary(self) -> list[str]:
-        """Return the main numbers of a run with a model, one for each of ``TRAINING_HEADINGS``; empty where refused."""
-        if self.error is not None:
-            return []
-        return [
-            format_seconds(self.makespan_s),
-            format_seconds(self.step_time_s),
-            format_number(self.tokens_per_second_per_gpu),
-            format_percent(self.mfu),
-            format_percent(self.bubble_ratio),
-            format_percent(self.alltoall_hidden_ratio),
-            in_narrow_gb(max(self.peak_memory_bytes_by_rank or [0])),
-        ]
+    @property
+    def fits(self) -> bool:
+        """Whether every rank has the memory that it needs, as far as that is known."""
+        return not self.over_memory
+
+    @property
+    def caption(self) -> str:
+        """The label, and where the schedule does not fit, these words: what stands over charts and in tables."""
+        return self.label if self.fits else f"{self.label}, {DOES_NOT_FIT}"
 
 
 KEYS = tuple(one.name for one in fields(Result) if one.name not in ("metrics", "timeline", "memory"))
@@ -210,7 +190,7 @@ KEYS = tuple(one.name for one in fields(Result) if one.name not in ("metrics", "
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Tabular, Sequence[Result]):
-    """Several schedules on the same costs: most micro-batches a second first, refused ones last.
+    """Several schedules on the same costs: the fastest a micro-batch first, then what does not fit, then refused ones.
 
     >>> from dualpipe_sim import compare
     >>> for run in compare("figure5", compare=["1f1b", "dualpipe", "gpipe"]):
@@ -250,7 +230,7 @@ class Comparison(Tabular, Sequence[Result]):
         """Return the main numbers, a row a run, or why it was refused, as the table that this shows itself as."""
         headings, summaries = summaries_of(self.runs)
         rows = [
-            [run.label, run.size, *([run.error] if run.error is not None else summary)]
+            [run.caption, run.size, *([run.error] if run.error is not None else summary)]
             for run, summary in zip(self.runs, summaries, strict=True)
         ]
         return Table(
@@ -293,7 +273,7 @@ def _names(runs: Sequence[Result]) -> Iterator[str]:
     """Yield a name of its own for each run: its label, with its size or even a number where others have that, too."""
     labels, names = Counter(run.label for run in runs), Counter[str]()
     for run in runs:
-        name = run.label if labels[run.label] == 1 else f"{run.label}, {run.size}"
+        name = run.caption if labels[run.label] == 1 else f"{run.caption}, {run.size}"
         names[name] += 1
         yield name if names[name] == 1 else f"{name} ({names[name]})"
 
@@ -303,19 +283,82 @@ def refused(choice: Choice, reason: str) -> Result:
     return Result(choice.name, choice.ranks, choice.micro_batches, dict(choice.options), error=reason)
 
 
-def by_throughput(runs: Sequence[Result]) -> Comparison:
-    """Return runs as a comparison: most micro-batches a second first, refused ones last."""
-    return Comparison(tuple(sorted(runs, key=lambda run: -(run.micro_batches_per_s or 0.0))))
+def fastest_first(runs: Sequence[Result]) -> Comparison:
+    """Return runs as a comparison: the fastest a token first, then those that do not fit, refused ones last.
+
+    By tokens a second and GPU where a model is known, which is by step time where all have the same micro-batches, and
+    else by micro-batches a second.
+    """
+
+    def place(run: Result) -> tuple[bool, bool, float]:
+        return run.error is not None, not run.fits, -(run.tokens_per_second_per_gpu or run.micro_batches_per_s or 0.0)
+
+    return Comparison(tuple(sorted(runs, key=place)))
+
+
+_Write: TypeAlias = Callable[[Result], str]
+
+
+def _most(values: Sequence[float] | None) -> float:
+    return max(values or [0.0])
+
+
+def _idle_s(run: Result) -> float:
+    """Idle seconds of the rank with the most."""
+    return _most([sum(causes) for causes in zip(*(run.idle_s_by_cause or {}).values(), strict=True)])
+
+
+def _published(run: Result, key: str) -> object:
+    """Return what the paper's formula gives, where the simulated number must be that."""
+    theory = run.theory or {}
+    return theory.get(key) if key == "peak_activations" or theory.get("exact") else None
+
+
+def _paper_idle(run: Result) -> str:
+    bubble_s = _published(run, "bubble_s")
+    starred = bubble_s is not None and (run.theory or {}).get("over") == "span"
+    return run.in_words(bubble_s) + "*" * starred
+
+
+_COLUMNS: dict[str, _Write] = {
+    "makespan": lambda run: run.in_words(run.makespan_s),
+    "makespan/M": lambda run: run.in_words((run.makespan_s or 0.0) / run.micro_batches),
+    "bubble": lambda run: format_percent(run.bubble_ratio),
+    "idle": lambda run: run.in_words(_idle_s(run)),
+    "paper idle": _paper_idle,
+    "peak": lambda run: format_number(_most(run.peak_activations_by_rank)),
+    "paper peak": lambda run: format_number(_published(run, "peak_activations")),
+}
+"""What a run's summary shows: the makespan, also a micro-batch where runs have not all as many; the bubble ratio; the
+idle seconds of the rank with the most and its most activations, each beside the paper's formula where that holds."""
+
+_TRAINING_COLUMNS: dict[str, _Write] = {
+    "step": lambda run: format_seconds(run.step_time_s),
+    "tok/s/GPU": lambda run: format_number(run.tokens_per_second_per_gpu),
+    "MFU": lambda run: format_percent(run.mfu),
+    "compute idle": lambda run: format_percent(run.compute_idle_ratio),
+    "bubble": lambda run: format_percent(run.bubble_ratio),
+    "hidden": lambda run: format_percent(run.alltoall_hidden_ratio),
+    "GB": lambda run: in_narrow_gb(_most(run.peak_memory_bytes_by_rank)),
+}
+"""What it shows where a model is known: the step, with gradient reduction and optimizer; tokens a second and GPU; model
+FLOPs over the BF16 peak, causal; the share of the makespan in which nothing computes, and that in which no op is in
+progress; the share of all-to-all beside which compute runs; the fullest rank's peak memory."""
 
 
 def summaries_of(runs: Sequence[Result]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Return the headings that fit some runs, and each run's main numbers below them."""
-    own = metrics_of(runs)
-    model_known = any(run.step_time_s is not None for run in runs)
-    headings = TRAINING_HEADINGS if model_known else HEADINGS
-    summaries = [run.training_summary() if model_known else run.summary() for run in runs]
-    columns = [[format_number(run.metrics.get(name)) for name in own] if run.error is None else [] for run in runs]
-    return (*headings, *own), [[*summary, *more] for summary, more in zip(summaries, columns, strict=True)]
+    """Return the headings that fit some runs, and each run's main numbers below them; none where refused."""
+    columns = _TRAINING_COLUMNS if any(run.step_time_s is not None for run in runs) else _COLUMNS
+    done = [run for run in runs if run.error is None]
+    if len({run.micro_batches for run in done}) < 2:
+        columns = {heading: write for heading, write in columns.items() if heading != "makespan/M"}
+    columns = columns | {name: partial(_metric, name) for name in metrics_of(runs)}
+    rows = [[write(run) for write in columns.values()] if run.error is None else [] for run in runs]
+    return tuple(columns), rows
+
+
+def _metric(name: str, run: Result) -> str:
+    return format_number(run.metrics.get(name))
 
 
 def metrics_of(runs: Sequence[Result]) -> tuple[str, ...]:
@@ -326,6 +369,30 @@ def metrics_of(runs: Sequence[Result]) -> tuple[str, ...]:
 def notes_of(runs: Sequence[Result]) -> list[str]:
     """Return what numbers of these runs must not be read without: what a formula is over, and which do not fit."""
     over = "* over the span from a rank's first op to its last, as its paper counts"
-    starred = any(run.error is None and (run.theory or {}).get("over") == "span" for run in runs)
-    full = [f"{run.label} {run.memory.verdict()}" for run in runs if run.memory is not None and run.over_memory]
-    return [over] * starred + full
+    starred = any(run.error is None and _paper_idle(run).endswith("*") for run in runs)
+    parts = [
+        f"{run.label} runs {run.timeline.graph.schedule.size}, taken to be as efficient as whole ones"
+        for run in runs
+        if run.timeline is not None and run.timeline.graph.schedule.micro_batch_share != 1
+    ]
+    full = [f"{run.label} {run.memory.verdict()}" for run in runs if run.memory is not None and not run.fits]
+    return [over] * starred + parts + full + [_beside_measured(run) for run in runs if run.measured is not None]
+
+
+_MEASURED: dict[str, Callable[[float], str]] = {
+    "step_time_s": lambda value: f"step {format_seconds(value)}",
+    "tokens_per_second_per_gpu": lambda value: f"{format_number(value)} tok/s/GPU",
+    "mfu": lambda value: f"MFU {format_percent(value)}",
+    "gpu_hours_per_trillion_tokens": lambda value: f"{value:,.0f} GPU-hours a trillion tokens",
+}
+
+
+def _beside_measured(run: Result) -> str:
+    """Return in words what was measured of a run, and how far the simulation is from it."""
+    measured = run.measured or {}
+    said = [
+        f"{_MEASURED[key](value)} ({getattr(run, key) / value - 1:+.1%} here)"
+        for key, value in measured["numbers"].items()
+    ]
+    why = f". {measured['why']}" if measured["why"] else ""
+    return f"{run.label} as measured by {measured['source']}: {', '.join(said)}{why}"

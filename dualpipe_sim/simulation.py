@@ -10,7 +10,7 @@ from pathlib import Path
 from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
-from dualpipe_sim.costs.asked import op_seconds, stage_costs
+from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
@@ -25,7 +25,7 @@ from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.result import KEYS, Comparison, Result, Theory, by_throughput, refused
+from dualpipe_sim.result import KEYS, Comparison, Result, Theory, fastest_first, refused
 from dualpipe_sim.schedules import theory
 from dualpipe_sim.schedules.registry import spec
 
@@ -90,7 +90,7 @@ def run(experiment: Experiment, choice: Choice | None = None) -> Result:
 def run_all(experiment: Experiment) -> Comparison:
     """Run every schedule that an experiment compares (or its only one)."""
     with experiment.named():
-        return by_throughput([run_or_refuse(experiment, choice) for choice in experiment.choices])
+        return fastest_first([run_or_refuse(experiment, choice) for choice in experiment.choices])
 
 
 def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
@@ -115,7 +115,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     order = build_choice(experiment, choice)
     graph = lower(
         order,
-        experiment.costs,
+        of_smaller_micro_batches(experiment.costs, order.micro_batch_share),
         topology,
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
@@ -136,6 +136,8 @@ def _run(experiment: Experiment, choice: Choice) -> Result:
     graph = lower_choice(experiment, choice)
     timeline = play(graph, experiment.engine)
     result = _with_training(_result(choice, timeline, published), timeline)
+    if experiment.measured is not None and choice == experiment.choice and result.step_time_s is not None:
+        result = replace(result, measured=asdict(experiment.measured))
     if experiment.noise is not None and experiment.noise.jitter:
         result = replace(result, noise=asdict(spread(graph, experiment.noise)))
     own = measure(result, reserved=KEYS)
@@ -149,25 +151,28 @@ def _load(config: str | Path | Mapping[str, object] | None, overrides: Mapping[s
 
 
 def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
-    """Return what the schedule's paper says at these costs, where it says anything; papers leave transfers out."""
-    times: UniformTimes | None = getattr(experiment.costs, "uniform_times", None)
-    if choice.order is not None or times is None:
+    """Return what the schedule's paper says at these costs, and where its bubble does not hold for them, why."""
+    if choice.order is not None:
         return None
-    published = theory.closed_form(
-        choice.name,
-        choice.ranks,
-        choice.micro_batches,
-        forward=times.forward,
-        backward_input=times.backward_input,
-        backward_weight=times.backward_weight,
-        overlapped=times.overlapped,
-        options=choice.options,
-    )
+    times: UniformTimes | None = getattr(experiment.costs, "uniform_times", None)
+    letters = {} if times is None else times._asdict()
+    transfers = letters.pop("transfers", False)
+    published = theory.closed_form(choice.name, choice.ranks, choice.micro_batches, options=choice.options, **letters)
     if published is None:
         return None
+    slow = {} if experiment.noise is None else experiment.noise.slow_ranks
+    reasons = {
+        "stages do not all take the same time": times is None,
+        "ranks are not all as fast": any(factor != 1 for factor in slow.values()),
+        "it leaves out transfers, which take time here": transfers,
+        "transfers wait for both of their sides": experiment.transfers == "rendezvous",
+        f"it holds where {published.holds}": not published.exact,
+    }
+    reason = next((words for words, hinders in reasons.items() if hinders), None)
     return {
-        "bubble_s": published.bubble_s,
-        "exact": published.exact and not times.transfers,
+        "bubble_s": None if times is None else published.bubble_s,
+        "exact": reason is None,
+        "reason": reason,
         "over": published.over,
         "peak_activations": published.peak_activations,
         "source": published.source,

@@ -43,6 +43,9 @@ COMPONENTS = (
 )
 """What memory is used for, in the order of the columns of :attr:`Memory.size_bytes`."""
 
+DOES_NOT_FIT = "does not fit"
+"""What is said wherever a step that needs more memory than its GPUs have is shown."""
+
 HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
 """What memory's table shows of each rank: ``COMPONENTS``, their sum, and what is left on its GPU."""
 
@@ -121,15 +124,20 @@ class Memory(Tabular):
         over = [Excess(rank, more) for rank, more in enumerate(excess) if more > 0]
         return sorted(over, key=lambda one: (-one.excess_bytes, one.rank))
 
+    @property
+    def fits(self) -> bool:
+        """Whether every rank fits on its GPU."""
+        return not self.over
+
     def verdict(self) -> str:
         """Return in words whether the step fits, and if not, on which rank and by how much."""
         peak_gb = in_gb(self.peak_bytes_by_rank[self.fullest_rank])
-        if not self.over:
+        if self.fits:
             return f"fits: rank {self.fullest_rank} is fullest, {peak_gb} of {in_gb(self.gpu_bytes)} GB"
         rank, excess_bytes = self.over[0]
         others = len(self.over) - 1
         more = f"; {others} more rank{'s do' if others > 1 else ' does'} not fit" if others else ""
-        return f"does not fit: rank {rank} needs {peak_gb} GB, {in_gb(excess_bytes)} GB more than its GPU has{more}"
+        return f"{DOES_NOT_FIT}: rank {rank} needs {peak_gb} GB, {in_gb(excess_bytes)} GB more than its GPU has{more}"
 
     def over_time(self, rank: int) -> tuple[FloatArray, IntArray]:
         """Return one rank's ``time_s`` and ``size_bytes``.

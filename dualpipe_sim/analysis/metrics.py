@@ -88,7 +88,7 @@ def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
     A (stage, micro-batch) pair counts ranks x share of the model that the stage holds. Shape ``(ranks,)``.
     """
     schedule = timeline.graph.schedule
-    return _peak_by_rank(schedule, schedule.placement.activations_of_stage)
+    return _peak_by_rank(schedule, schedule.micro_batch_share * schedule.placement.activations_of_stage)
 
 
 def critical_path(timeline: Timeline) -> list[int]:

@@ -73,6 +73,9 @@ def cut(text: str, longest: int) -> str:
 class Table:
     """Texts in rows, to be written for a terminal or for a browser.
 
+    Where a terminal is narrow, words go on in the next line. Numbers never do, nor are they cut: a column that has no
+    place is left out, the last one first, and named below.
+
     Attributes:
         headings: what stands above the columns.
         rows: the cells; in a row with fewer than there are columns, the last cell reaches to the end.
@@ -80,6 +83,7 @@ class Table:
         title: what stands above.
         notes: sentences that stand below.
         of: how many rows there are, where ``rows`` are the first of more.
+        most: rows that are shown.
 
     """
 
@@ -89,6 +93,7 @@ class Table:
     title: str = ""
     notes: Sequence[str] = ()
     of: int = 0
+    most: int = SHOWN_ROWS
 
     def text(self, width: int) -> str:
         """Return the table with no line longer than ``width``; below it stands what was left out.
@@ -101,9 +106,10 @@ class Table:
         bubble
         """
         gap, widths = self._fitting(width)
-        rows = [self.headings, ["─" * one for one in widths] + [""] * (len(self.headings) - len(widths)), *self._shown]
+        rule = ["─" * one for one in widths] + [""] * (len(self.headings) - len(widths))
+        rows = [*self._above(widths), rule, *self._shown]
         lines = [line for row in rows for line in self._lines(row, widths, gap, width)] if self.headings else []
-        return "\n".join([*_wrapped(self.title, width), *lines, *self._below(width, len(widths))])
+        return "\n".join([*wrapped(self.title, width), *lines, *self._below(width, len(widths))])
 
     def html(self) -> str:
         """Return the table as HTML, every text escaped."""
@@ -116,7 +122,7 @@ class Table:
 
     @property
     def _shown(self) -> Sequence[Sequence[str]]:
-        return self.rows[:SHOWN_ROWS]
+        return self.rows[: self.most]
 
     @property
     def _left_out(self) -> list[str]:
@@ -145,7 +151,15 @@ class Table:
 
     def _whole_width(self, column: int) -> int:
         cells = (row[column] for row in self._shown if column < len(row) - self._reaches(row))
-        return max(1, *map(len, (self.headings[column], *cells)))
+        heading = self.headings[column]
+        return max(map(len, [" ", *cells, *([heading] if heading in self.words else heading.split())]))
+
+    def _above(self, widths: Sequence[int]) -> Iterator[Sequence[str]]:
+        """Yield the lines of the headings, the last one right above the numbers."""
+        cells = [wrapped(heading, one) for heading, one in zip(self.headings, widths, strict=False)]
+        most = max(map(len, cells), default=0)
+        hidden = [""] * (len(self.headings) - len(widths))
+        yield from ([*line, *hidden] for line in zip(*([""] * (most - len(one)) + one for one in cells), strict=True))
 
     def _lines(self, row: Sequence[str], widths: Sequence[int], gap: int, width: int) -> Iterator[str]:
         """Yield the lines of a row: cells of words go on in the next line, other cells are cut."""
@@ -153,11 +167,11 @@ class Table:
         if reaching:
             own[len(row) - 1 :] = [width - sum(own[: len(row) - 1]) - gap * (len(row) - 1)]
             if len(own) < len(row) or own[-1] < _NARROWEST:  # no place beside the others
-                yield from _wrapped(", ".join(row), width)
+                yield from wrapped(", ".join(row), width)
                 return
         aligned = ["<" if heading in self.words else ">" for heading in self.headings]
         aligned[len(row) - reaching :] = ["<"] * reaching
-        cells = [_wrapped(cell, one) or [""] for cell, one in zip(row, own, strict=False)]
+        cells = [wrapped(cell, one) or [""] for cell, one in zip(row, own, strict=False)]
         for parts in zip_longest(*cells, fillvalue=""):
             texts = (f"{cut(part, one):{side}{one}}" for part, one, side in zip(parts, own, aligned, strict=False))
             yield (" " * gap).join(texts).rstrip()
@@ -166,7 +180,7 @@ class Table:
         hidden = self.headings[columns:]
         more = [f"… {len(hidden)} more column{'s' * (len(hidden) > 1)}: {', '.join(hidden)}"] if hidden else []
         rows = [f"… {text}" for text in self._left_out]
-        return [part for note in (*rows, *more, *self.notes) for part in _wrapped(note, width)]
+        return [part for note in (*rows, *more, *self.notes) for part in wrapped(note, width)]
 
     def _html_cells(self, row: Sequence[str]) -> str:
         whole = row[:-1] if self._reaches(row) else row
@@ -197,8 +211,13 @@ class Tabular(ABC):
         return self.to_table().html()
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines; a word that is longer than a line is parted at a hyphen, or cut."""
-    long = any(len(word) > width for word in text.split())
-    parts = textwrap.wrap(text, width, break_on_hyphens=long, break_long_words=False)
-    return [cut(part, width) for part in parts]
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines; a word that is longer than a line is parted, one that is longer than two is cut.
+
+    >>> wrapped("interleaved_1f1b is 0F0,0F1,0F2,0F3,0F4,0F5,0F6", 12)
+    ['interleaved_', '1f1b is', '0F0,0F1,0F2…']
+    """
+    width = max(width, 1)
+    words = [word if len(word) <= 2 * width else cut(word, width) for word in text.split()]
+    long = any(len(word) > width for word in words)
+    return textwrap.wrap(" ".join(words), width, break_on_hyphens=long)

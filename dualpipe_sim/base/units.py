@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dualpipe_sim.errors import quoted
 
 _NUMBER = re.compile(
-    r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan))\s*(.*?)\s*", re.IGNORECASE
+    r"\s*([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan))\s*(.*?)\s*", re.IGNORECASE
 )
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
@@ -85,49 +85,62 @@ class TimeUnit(NamedTuple):
 TIME_UNITS = (TimeUnit("s", 1.0), TimeUnit("ms", 1e-3), TimeUnit("µs", 1e-6), TimeUnit("ns", 1e-9))
 
 
-def fitting_unit(seconds: float) -> TimeUnit:
-    """Return the largest unit in which a time is at least 1 (the second for no time at all)."""
+NO_UNIT = TimeUnit("", 1.0)
+
+
+def fitting_unit(seconds: float, *, unitless: bool = False) -> TimeUnit:
+    """Return the largest unit in which a time is at least 1 (the second for no time at all), or none at all."""
+    if unitless:
+        return NO_UNIT
     fitting = (unit for unit in TIME_UNITS if seconds >= unit.seconds)
     return next(fitting, TIME_UNITS[-1]) if seconds else TIME_UNITS[0]
 
 
-def format_seconds(seconds: object, digits: int = 4) -> str:
+def format_seconds(seconds: object, digits: int = 4, *, unitless: bool = False) -> str:
     """Return a time with a fitting unit as tables write it, or a dash for None; below a picosecond it is none.
 
-    >>> format_seconds(0.01832), format_seconds(-2e-6), format_seconds(None)
-    ('18.32 ms', '-2 µs', '–')
+    >>> format_seconds(0.01832), format_seconds(-2e-6), format_seconds(None), format_seconds(66.0, unitless=True)
+    ('18.32 ms', '-2 µs', '–', '66')
     """
     if not isinstance(seconds, (int, float)):
         return "–"
     if abs(seconds) < 1e-12:
-        return "0 s"
-    unit = fitting_unit(abs(seconds))
-    return f"{seconds / unit.seconds:.{digits}g} {unit.name}"
+        return "0" if unitless else "0 s"
+    unit = fitting_unit(abs(seconds), unitless=unitless)
+    return f"{seconds / unit.seconds:.{digits}g} {unit.name}".rstrip()
 
 
-def format_time(seconds: float) -> str:
+def format_time(seconds: float, *, unitless: bool = False) -> str:
     """Return a time as charts write it, from 1,000 up in whole units.
 
     >>> format_time(0.01832), format_time(12345.6)
     ('18.32 ms', '12,346 s')
     """
-    unit = fitting_unit(seconds)
+    unit = fitting_unit(seconds, unitless=unitless)
     amount = seconds / unit.seconds
-    return f"{amount:,.0f} {unit.name}" if amount >= 1000 else f"{amount:.4g} {unit.name}"
+    return (f"{amount:,.0f} {unit.name}" if amount >= 1000 else f"{amount:.4g} {unit.name}").rstrip()
 
 
 def format_number(value: object) -> str:
-    """Return a number with at most four digits, or a dash for None: ``7.175``, ``2.118e+04``."""
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
+    """Return a number with at most four digits, from 10,000 up whole, or a dash for None.
+
+    >>> format_number(7.17512), format_number(21184.3), format_number(None)
+    ('7.175', '21,184', '–')
+    """
+    if not isinstance(value, (int, float)):
+        return "–"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def label_of(name: str, options: Mapping[str, object]) -> str:
-    """Return a schedule's name with its options.
+    """Return a schedule's name with its options; words that are long enough stand for themselves.
 
-    >>> label_of("hanayo", {"waves": 2}), label_of("1f1b", {})
-    ('hanayo (waves=2)', '1f1b')
+    >>> label_of("hanayo", {"waves": 2}), label_of("chimera", {"concatenation": "direct"}), label_of("1f1b", {})
+    ('hanayo (waves=2)', 'chimera (direct)', '1f1b')
     """
-    said = ", ".join(f"{key}={value}" for key, value in options.items())
+    said = ", ".join(
+        value if isinstance(value, str) and len(value) > 1 else f"{key}={value}" for key, value in options.items()
+    )
     return f"{name} ({said})" if said else name
 
 

@@ -39,6 +39,7 @@ def calibrate(
 
 def _print_calibration(measured: Calibration) -> None:
     """Print a row for each stage and kind, and below it transfers and what was left out."""
+    from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
     from dualpipe_sim.cli.tables import print_table
 
@@ -51,7 +52,7 @@ def _print_calibration(measured: Calibration) -> None:
     if measured.transfer is not None:
         median_s, p5_s, p95_s, samples = measured.transfer
         rows.append(["transfer", *map(format_seconds, (median_s, p5_s, p95_s)), "", f"{samples}"])
-    print_table(("op", "median", "p5", "p95", "launch", "samples"), rows, words=("op",))
+    print_table(Table(("op", "median", "p5", "p95", "launch", "samples"), rows, ["op"]))
     typer.echo(f"transfer: {measured.transfer_rule}")
     for what, count in sorted(measured.left_out.items()):
         typer.echo(f"left out: {count} {what}")

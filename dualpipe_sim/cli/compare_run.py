@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +51,9 @@ def compare_run(
 
 def _print(compared: RunComparison, worst: int) -> None:
     """Print the makespans, then a row a rank, a kind and a worst op."""
+    from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
+    from dualpipe_sim.cli.tables import print_table
 
     makespan = compared.makespan_s
     schedule = compared.measured.graph.schedule
@@ -65,23 +66,17 @@ def _print(compared: RunComparison, worst: int) -> None:
         f"measured {format_seconds(makespan.measured)}{of_steps}"
     )
     ranks = enumerate(zip(compared.busy_s, compared.idle_s, strict=True))
-    rows = ([f"{rank}", *_with_error(busy), *_texts(idle)] for rank, (busy, idle) in ranks)
-    _print_table(("rank", *_headings("busy"), "error", *_headings("idle")), rows)
+    rows = [[f"{rank}", *_with_error(busy), *_texts(idle)] for rank, (busy, idle) in ranks]
+    print_table(Table(("rank", *_headings("busy"), "error", *_headings("idle")), rows, ["rank"]))
     kinds = compared.kinds.items()
-    rows = ([kind, f"{one.ops}", *_with_error(one.median_s)] for kind, one in kinds)
-    _print_table(("kind", "ops", *_headings("median"), "error"), rows)
+    rows = [[kind, f"{one.ops}", *_with_error(one.median_s)] for kind, one in kinds]
+    print_table(Table(("kind", "ops", *_headings("median"), "error"), rows, ["kind"]))
     if worst:
-        rows = (
+        rows = [
             [one.label, f"{one.rank}", *_with_error(one.length_s), *_texts(one.start_s)]
             for one in compared.worst(worst)
-        )
-        _print_table(("worst", "rank", *_headings("length"), "error", *_headings("start")), rows)
-
-
-def _print_table(headings: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
-    from dualpipe_sim.cli.tables import print_table
-
-    print_table(headings, rows, words=headings[:1])
+        ]
+        print_table(Table(("worst", "rank", *_headings("length"), "error", *_headings("start")), rows, ["worst"]))
 
 
 def _headings(number: str) -> tuple[str, str]:

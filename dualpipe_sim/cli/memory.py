@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,7 +61,4 @@ def _print(result: Result, memory: Memory) -> None:
     from dualpipe_sim.cli.tables import print_table
 
     table = memory.to_table()
-    title = f"{result.label}, {result.size} (ranks × micro-batches): {table.title}"
-    print_table(table.headings, table.rows, title=title)
-    for note in table.notes:
-        typer.echo(note)
+    print_table(replace(table, title=f"{result.caption}, {result.size} (ranks × micro-batches): {table.title}"))

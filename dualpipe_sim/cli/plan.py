@@ -82,40 +82,42 @@ def _setting(text: str) -> str:
 
 
 def _print(found: Plan) -> None:
-    """Print the ranking, then how many are ruled out for which reason."""
+    """Print the ranking, and below it how many are ruled out for which reason."""
     from dualpipe_sim.cli.tables import print_table
 
-    table = found.to_table()
-    if table.rows:
-        typer.echo(table.title)
-        print_table(table.headings, table.rows, words=table.words)
-    for note in table.notes:
-        typer.echo(note)
+    print_table(found.to_table())
 
 
 def _print_why(reason: Why) -> None:
     """Print the step by cause, what holds it up, and what changes would buy."""
+    from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
-    from dualpipe_sim.cli.tables import print_table
+    from dualpipe_sim.cli.tables import print_table, say
 
-    typer.echo(f"\n1: {reason.first}")
+    say(f"1: {reason.first}")
     if reason.second:
-        typer.echo(f"2: {reason.second}")
+        say(f"2: {reason.second}")
     rows = []
     for cause, seconds in reason.causes_s.items():
         more = [format_seconds(seconds[1] - seconds[0])] if reason.second else []
         rows.append([cause, *map(format_seconds, seconds), *more])
     headings = ("step by cause", "1", *(["2", "difference"] if reason.second else []))
-    print_table(headings, rows, words=("step by cause",))
+    print_table(Table(headings, rows, ["step by cause"]))
     stage, seconds_alone = (reason.slowest_stage[key] for key in ("stage", "seconds"))
-    typer.echo(f"slowest stage: {stage:g}, F and B alone take {format_seconds(seconds_alone)}")
+    say(f"slowest stage: {stage:g}, F and B alone take {format_seconds(seconds_alone)}")
     spent = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in reason.critical_s.items())
-    typer.echo(f"binding: {reason.binding} (longest chain of waits: {spent})")
-    rows = [[change.what, *_change(change)] for change in reason.changes]
-    print_table(("change to 1", "step", "tok/s/GPU", "gain", "GB"), rows, words=("change to 1",))
+    say(f"binding: {reason.binding} (longest chain of waits: {spent})")
+    rows = [[_named(change), *_change(change)] for change in reason.changes]
+    print_table(Table(("change to 1", "step", "tok/s/GPU", "gain", "GB"), rows, ["change to 1"]))
     for change in reason.changes:
         if change.error is not None:
-            typer.echo(f"{change.what}: {change.error}")
+            say(f"{change.what}: {change.error}")
+
+
+def _named(change: Change) -> str:
+    from dualpipe_sim.analysis.memory import DOES_NOT_FIT
+
+    return change.what if change.fits else f"{change.what}, {DOES_NOT_FIT}"
 
 
 def _change(change: Change) -> list[str]:
@@ -127,5 +129,5 @@ def _change(change: Change) -> list[str]:
         format_seconds(change.step_time_s),
         format_number(change.tokens_per_second_per_gpu),
         f"{change.gain:+.1%}",
-        in_gb(cast("int", change.peak_memory_bytes), "") + ("" if change.fits else " too much"),
+        in_gb(cast("int", change.peak_memory_bytes), ""),
     ]

@@ -45,17 +45,18 @@ def sweep(
 
 def _print(table: SweepTable) -> None:
     """Print a table: a row a point, and below it why others failed."""
-    from dualpipe_sim.cli.tables import print_table
+    from dualpipe_sim.base.show import Table
+    from dualpipe_sim.cli.tables import print_table, say
 
     headings, texts = table.summary()
     words = headings[: headings.index("size")]
-    shown = [place for place, heading in enumerate(headings) if heading != "paper"]
+    shown = [place for place, heading in enumerate(headings) if not heading.startswith("paper")]
     done = (text for text, row in zip(texts, table, strict=True) if row["error"] is None)
-    rows = ([text[place] for place in shown] for text in done)
-    print_table([headings[place] for place in shown], rows, words=words, pad_edge=True)
+    rows = [[text[place] for place in shown] for text in done]
+    print_table(Table([headings[place] for place in shown], rows, words))
     for text, row in zip(texts, table, strict=True):
         if row["error"] is not None:
-            typer.echo(f"{', '.join(text)}: {row['error']}")
+            say(f"{', '.join(text)}: {row['error']}")
 
 
 def _print_place(table: SweepTable, output: str) -> None:

@@ -2,87 +2,48 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.padding import Padding
-from rich.table import Table
 
-from dualpipe_sim.base.units import format_seconds, number_of
+from dualpipe_sim.base.show import Table, wrapped
+from dualpipe_sim.base.units import format_seconds
 from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
-
-_NARROWEST = 12
-"""Characters that a column of words has at least, where its words are that long."""
 
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
 
 
-def print_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    words: Collection[str] = (),
-    title: str = "",
-    least: int = 0,
-    pad_edge: bool = False,
-) -> None:
-    """Print rows below headings: words stand at the left of their columns, all else, numbers, at the right.
+def print_table(table: Table) -> None:
+    """Print a table with all its rows, in the width of the terminal."""
+    typer.echo(replace(table, most=len(table.rows)).text(shutil.get_terminal_size().columns) + "\n")
 
-    Words go on in the next line where a terminal is narrow. Numbers never do, nor are they cut: a column that has no
-    place is left out, the last one first, and named below.
 
-    Args:
-        headings: what stands above the columns.
-        rows: the cells' texts.
-        words: the headings of columns of words.
-        title: what stands above the table.
-        least: characters that a column of words has at least.
-        pad_edge: whether a space follows the last column.
-
-    """
-    console, whole = Console(), list(rows)
-    widths = [max(map(len, column)) for column in zip(headings, *whole, strict=True)]
-
-    def table(columns: int) -> Table:
-        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=pad_edge, title_justify="left", title_style="")
-        for heading, width in zip(headings[:columns], widths, strict=False):
-            if heading in words:
-                made.add_column(heading, min_width=max(least, min(width, _NARROWEST)), overflow="fold")
-            else:
-                made.add_column(heading, justify="right", min_width=width, no_wrap=True)
-        return made
-
-    columns, endless = len(headings), console.options.update_width(10_000)
-    room = console.width + 1 + pad_edge  # what is cropped at the right is space
-    while columns > 1 and Measurement.get(console, endless, table(columns)).minimum > room:
-        columns -= 1
-    shown = table(columns)
-    shown.title = title or None
-    for row in whole:
-        shown.add_row(*row[:columns])
-    console.print(shown)
-    if columns < len(headings):
-        hidden = headings[columns:]
-        console.print(f"… {number_of(len(hidden), 'more column')}: {', '.join(hidden)}", highlight=False)
+def say(text: str) -> None:
+    """Print a sentence; one that is longer than a line goes on in the next, at a word."""
+    typer.echo("\n".join(wrapped(text, shutil.get_terminal_size().columns)))
 
 
 def print_run(result: Result) -> None:
     """Print one run: its main numbers, then a row a rank."""
     _print_runs([result])
-    if result.theory:
-        typer.echo(f"formula: {result.theory['source']}")
+    if result.theory and result.step_time_s is None:
+        reason = result.theory["reason"]
+        say(f"formula: {result.theory['source']}" + (f"; not shown, since {reason}" if reason else ""))
     for line in _training(result):
-        typer.echo(line)
+        say(line)
+    if result.measured is not None:
+        say(notes_of([result])[-1])
     if result.noise is not None:
-        low, middle, high = (format_seconds(result.noise[key]) for key in ("p5_s", "median_s", "p95_s"))
-        typer.echo(f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}")
-    typer.echo(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine")
+        low, middle, high = (result.in_words(result.noise[key]) for key in ("p5_s", "median_s", "p95_s"))
+        say(f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}")
+    say(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine")
     _print_ranks(result)
 
 
@@ -92,11 +53,11 @@ def print_comparison(comparison: Comparison) -> None:
     if done:
         _print_runs(done)
     for note in notes_of(comparison):
-        typer.echo(note)
+        say(note)
     for run in comparison:
         if run.error is not None:
             who = "" if run.error.startswith(run.schedule) else f"{run.label}: "
-            typer.echo(f"refused: {who}{run.error}")
+            say(f"refused: {who}{run.error}")
 
 
 def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
@@ -124,25 +85,24 @@ def print_names(heading: str, about: Mapping[str, str]) -> None:
 def _print_runs(runs: list[Result]) -> None:
     # The size that most have stands above the table; a schedule with its own says so in its row.
     usual = Counter(run.size for run in runs).most_common(1)[0][0]
-    labels = [run.label if run.size == usual else f"{run.label}, {run.size}" for run in runs]
+    labels = [run.caption if run.size == usual else f"{run.caption}, {run.size}" for run in runs]
     headings, summaries = summaries_of(runs)
     rows = [[label, *summary] for label, summary in zip(labels, summaries, strict=True)]
     title = f"{usual} (ranks × micro-batches)"
     own = metrics_of(runs)
     first_own = 1 + len(headings) - len(own)
-    standard = ("schedule", *headings)[:first_own]
-    print_table(standard, (row[:first_own] for row in rows), words=("schedule",), title=title, least=20, pad_edge=True)
+    print_table(Table(("schedule", *headings)[:first_own], [row[:first_own] for row in rows], ["schedule"], title))
     if own:  # registered metrics, which a narrow terminal has no room for beside the others
-        print_table(("schedule", *own), (row[:1] + row[first_own:] for row in rows), words=("schedule",), pad_edge=True)
+        print_table(Table(("schedule", *own), [row[:1] + row[first_own:] for row in rows], ["schedule"]))
 
 
 def _training(result: Result) -> list[str]:
     """Return what a run says of training, where a model is known."""
     if result.step_time_s is None or result.makespan_s is None:
         return []
-    after_s = result.step_time_s - result.makespan_s
+    pipeline, after = map(format_seconds, (result.makespan_s, result.step_time_s - result.makespan_s))
     lines = [
-        f"gradient reduction and optimizer: {format_seconds(after_s)} after the pipeline",
+        f"pipeline {pipeline}, then gradient reduction and optimizer {after}",
         f"MFU {result.mfu:.1%} causal, {result.mfu_noncausal:.1%} non-causal; "
         f"{result.gpu_hours_per_trillion_tokens:,.0f} GPU-hours a trillion tokens",
     ]
@@ -184,7 +144,7 @@ def _print_ranks(result: Result) -> None:
     )
     rows = []
     for rank, (bubble, times_s, in_flight, activations) in enumerate(columns):
-        times = [format_seconds(time_s, digits) for time_s in times_s]
+        times = [result.in_words(time_s, digits) for time_s in times_s]
         live = [] if exchanges else [f"{in_flight}"]
         rows.append([f"{rank}", f"{bubble:.1%}", *times, *live, f"{activations:.4g}"])
-    print_table(headings, rows)
+    print_table(Table(headings, rows))

@@ -7,10 +7,10 @@ from pathlib import Path
 from dualpipe_sim.config.choices import compared, each_option, own_choice
 from dualpipe_sim.config.costs import costs_of
 from dualpipe_sim.config.job import recompute_of
-from dualpipe_sim.config.schema import ClusterSection, PlanSection, Root, Tier, Training
+from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier, Training
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.errors import ConfigError, UserError
-from dualpipe_sim.experiment import Experiment, Free
+from dualpipe_sim.experiment import Experiment, Free, Measured
 from dualpipe_sim.hardware.cluster import Cluster, Link
 
 
@@ -48,8 +48,19 @@ def _experiment(root: Root, source: str) -> Experiment:
         noise=None if root.noise is None else Noise(**root.noise.model_dump()),
         free=_free(root.plan),
         transfers=root.pipeline.transfers,
+        measured=None if root.measured is None else _measured(root.measured),
         gpus_per_rank=root.parallel.gpus_per_rank,
     )
+
+
+def _measured(section: MeasuredSection) -> Measured:
+    numbers = {
+        "step_time_s": section.step_time,
+        "tokens_per_second_per_gpu": section.tokens_per_second_per_gpu,
+        "mfu": section.mfu,
+        "gpu_hours_per_trillion_tokens": section.gpu_hours_per_trillion_tokens,
+    }
+    return Measured(section.source, {key: one for key, one in numbers.items() if one is not None}, section.why)
 
 
 def _free(section: PlanSection) -> Free:

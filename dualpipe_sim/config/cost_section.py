@@ -18,6 +18,11 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
+_TIMES = ("forward", "backward", *HALVES, "overlapped", "transfer")
+
+
+def _has_unit(time: object) -> bool:
+    return any(map(_has_unit, time)) if isinstance(time, (list, tuple)) else isinstance(time, str)
 
 
 class Uniform(Section):
@@ -39,12 +44,18 @@ class Uniform(Section):
     transfer: TransferCost = Field(
         Transfer(seconds=0.0), description="time of a stage boundary's tensor under way, or its bytes"
     )
+    unitless: Flag = Field(
+        False, description="whether times are units of no clock, shown without 's'; default: where none has a unit"
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _halved(cls, data: object) -> object:
-        """Split a full backward in halves."""
-        if not isinstance(data, Mapping) or data.get("backward") is None:
+    def _completed(cls, data: object) -> object:
+        """Split a full backward in halves, and see whether any time has a unit."""
+        if not isinstance(data, Mapping):
+            return data
+        data = {"unitless": not any(map(_has_unit, map(data.get, _TIMES))), **data}
+        if data.get("backward") is None:
             return data
         given = [key for key in HALVES if key in data]
         if given:

@@ -67,6 +67,7 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         overlapped=section.overlapped,
         transfer_s=section.transfer.seconds,
         transfer_bytes=section.transfer.size_bytes,
+        unitless=section.unitless,
     )
 
 

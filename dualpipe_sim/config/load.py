@@ -64,6 +64,10 @@ def in_full(overrides: Mapping[str, object]) -> dict[str, object]:
     return {full_key(key): value for key, value in overrides.items()}
 
 
+_SAME_RUN = ("compare", "engine", "contention", "measured")
+"""What may be set anew while a run stays the one that was measured: how it is played, and what is beside it."""
+
+
 def read_config(
     config: str | Path | Mapping[str, object] | None,
     overrides: Mapping[str, object] | None = None,
@@ -79,6 +83,8 @@ def read_config(
         _drop_halves(data.get("costs"))
     for key, value in over.items():
         _override(data, key, value, source)
+    if not all(key.partition(".")[0] in _SAME_RUN or key == "pipeline.transfers" for key in over):
+        data.pop("measured", None)
     _load_plugins(data.get("plugins", ()), source)
     if config is None:
         data.setdefault("costs", {"forward": 1.0, "backward": 2.0})

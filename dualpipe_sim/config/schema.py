@@ -153,6 +153,17 @@ class NoiseSection(Section):
     slow_ranks: dict[Index, Factor] = Field({}, description="factor on the compute of some ranks, by rank")
 
 
+class MeasuredSection(Section):
+    """What somebody measured of the schedule that `run` plays: shown beside what is simulated."""
+
+    source: str = Field(description="who measured it, and where that stands")
+    step_time: Seconds | None = Field(None, description="time of a training step")
+    tokens_per_second_per_gpu: Factor | None = Field(None, description="tokens trained on, a second and GPU")
+    mfu: Fraction | None = Field(None, description="model FLOPs over the BF16 peak, causal, as a share of 1")
+    gpu_hours_per_trillion_tokens: Factor | None = Field(None, description="GPU-hours that 10^12 tokens take")
+    why: str = Field("", description="what explains the difference, for readers")
+
+
 class PlanSection(Section):
     """What `plan` may choose, a list each; all else is fixed, and so are the GPUs and the sequences of a step."""
 
@@ -196,6 +207,9 @@ class Root(Section):
         "configuration is; they are run",
     )
     noise: NoiseSection | None = Field(None, description="jitter and stragglers")
+    measured: MeasuredSection | None = Field(
+        None, description="what was measured of it, to be shown beside; left out where a setting changes the experiment"
+    )
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
     sweep: Factors = Field((), description="what `sweep` varies")
     plan: PlanSection = Field(PlanSection.model_validate({}), description="what `plan` may choose")

@@ -16,7 +16,7 @@ from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import PHASE_LANES
 from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
-from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.errors import UnfitCostsError, UserError, quoted
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.order.ops import Kind, TaskShape
 from dualpipe_sim.order.placement import Placement
@@ -105,6 +105,23 @@ def on_fewer_ranks(costs: Costs, shares: int) -> Costs:
             "stages a rank would be compared on other work; give it a method on_fewer_ranks(shares)"
         )
     return _again(costs, "on_fewer_ranks", shares)
+
+
+def of_smaller_micro_batches(costs: Costs, share: float) -> Costs:
+    """Return the costs of micro-batches that are a share of whole ones.
+
+    Raises:
+        UserError: a cost model that does not know them, or returns no cost model.
+
+    """
+    if share == 1:
+        return costs
+    if not hasattr(costs, "of_smaller_micro_batches"):
+        raise UnfitCostsError(
+            f"costs: {type(costs).__qualname__} does not say what a part of a micro-batch takes; give it a method "
+            "of_smaller_micro_batches(share)"
+        )
+    return _again(costs, "of_smaller_micro_batches", share)
 
 
 def _again(costs: Costs, method: str, told: object) -> Costs:

@@ -13,7 +13,7 @@ from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.registry import register
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UnfitCostsError, UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
@@ -70,6 +70,20 @@ class LayerCosts:
     def on_fewer_ranks(self, shares: int) -> LayerCosts:  # noqa: ARG002 - a stage's layers do not depend on ranks
         """Return the costs of the same model on fewer ranks: the same, since a stage takes what its layers take."""
         return self
+
+    def of_smaller_micro_batches(self, share: float) -> LayerCosts:
+        """Return the costs of a share of a micro-batch, which must have whole sequences.
+
+        Raises:
+            UnfitCostsError: it has not.
+
+        """
+        sequences = self.job.micro_batch_size * share
+        if sequences != int(sequences):
+            raise UnfitCostsError(
+                f"training.micro_batch_size: {self.job.micro_batch_size} cannot be cut into {1 / share:g} micro-batches"
+            )
+        return replace(self, job=replace(self.job, micro_batch_size=int(sequences)))
 
     @cached_property
     def alltoall(self) -> AllToAll | None:

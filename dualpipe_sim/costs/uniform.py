@@ -62,6 +62,7 @@ class UniformCosts:
         overlapped: seconds of an overlapped pair of two whole-rank stages; None for F + B, no gain.
         transfer_s: seconds a stage boundary's tensor is under way, a pure delay; None where bytes are given.
         transfer_bytes: bytes of that tensor, sent over the cluster's links, where no time is given.
+        unitless: whether times are units of no clock, as in papers' figures, and are shown without "s".
 
     """
 
@@ -71,6 +72,7 @@ class UniformCosts:
     overlapped: Cost | None = None
     transfer_s: float | None = 0.0
     transfer_bytes: float = 0.0
+    unitless: bool = False
 
     __repr__ = brief
 
@@ -88,7 +90,7 @@ class UniformCosts:
         }
         stage_s[B] = stage_s[I] + stage_s[W]
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
-        return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes)
+        return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes, self.unitless)
 
     @property
     def uniform_times(self) -> UniformTimes | None:
@@ -99,6 +101,18 @@ class UniformCosts:
         forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
         transfers = bool(self.transfer_s or self.transfer_bytes)
         return UniformTimes(forward, backward_input, backward_weight, overlapped, transfers)
+
+    def of_smaller_micro_batches(self, share: float) -> UniformCosts:
+        """Return the costs of a share of a micro-batch: that share of each time, and of a transfer's bytes."""
+        return replace(
+            self,
+            forward=_scaled(self.forward, share),
+            backward_input=_scaled(self.backward_input, share),
+            backward_weight=_scaled(self.backward_weight, share),
+            overlapped=None if self.overlapped is None else _scaled(self.overlapped, share),
+            transfer_s=None if self.transfer_s is None else self.transfer_s * share,
+            transfer_bytes=self.transfer_bytes * share,
+        )
 
     def on_fewer_ranks(self, shares: int) -> UniformCosts:
         """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did."""
@@ -120,6 +134,7 @@ class UniformStageCosts:
         overlapped_s: seconds of a pair of two such stages, shape ``(stages,)``, or None for F + B.
         transfer_s: seconds of a transfer, or None where bytes are given.
         transfer_bytes: bytes of a transfer.
+        unitless: whether times are shown without a unit.
 
     """
 
@@ -127,6 +142,7 @@ class UniformStageCosts:
     overlapped_s: FloatArray | None
     transfer_s: float | None
     transfer_bytes: float
+    unitless: bool = False
 
     __repr__ = brief
 
@@ -141,6 +157,10 @@ class UniformStageCosts:
         if self.overlapped_s is None:
             return self.stage_s[F].item(forward) + self.stage_s[B].item(backward)
         return (self.overlapped_s.item(forward) + self.overlapped_s.item(backward)) / 2
+
+
+def _scaled(cost: Cost, factor: float) -> Cost:
+    return tuple(one * factor for one in cost) if isinstance(cost, tuple) else cost * factor
 
 
 def _joined(cost: Cost, shares: int) -> Cost:

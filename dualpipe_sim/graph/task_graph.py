@@ -15,7 +15,6 @@ import numpy as np
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief, line
-from dualpipe_sim.base.units import sizes
 from dualpipe_sim.costs.phases import Phase, StageCosts
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
@@ -111,7 +110,7 @@ class TaskGraph:
     rendezvous: bool = False
 
     def __repr__(self) -> str:
-        size = sizes(self.schedule.ranks, self.schedule.micro_batches)
+        size = self.schedule.size
         nodes = f"{self.first_transfer:,} phases", f"{len(self.transfers):,} transfers"
         return line(self, self.schedule.name, size, *nodes, f"{self.edges.shape[1]:,} edges")
 

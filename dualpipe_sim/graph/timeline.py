@@ -15,7 +15,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import line
-from dualpipe_sim.base.units import format_seconds, number_of, sizes
+from dualpipe_sim.base.units import format_seconds, number_of
 from dualpipe_sim.graph.task_graph import TaskGraph
 
 
@@ -46,8 +46,13 @@ class Timeline:
     def __repr__(self) -> str:
         schedule = self.graph.schedule
         tasks = number_of(len(schedule.first_op), "task")
-        size = sizes(schedule.ranks, schedule.micro_batches)
-        return line(self, schedule.name, size, tasks, format_seconds(self.makespan_s), self.engine)
+        makespan = format_seconds(self.makespan_s, unitless=self.unitless)
+        return line(self, schedule.name, schedule.size, tasks, makespan, self.engine)
+
+    @property
+    def unitless(self) -> bool:
+        """Whether times are units of no clock, and no seconds."""
+        return bool(getattr(self.graph.costs, "unitless", False))
 
     @property
     def ranks(self) -> int:

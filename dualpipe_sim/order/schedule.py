@@ -43,6 +43,8 @@ class Schedule(Tabular):
         partner: row of the other op of an overlapped pair, or -1.
         program: the tasks with the sends and receives between them, where the order came with them; else a runtime
             is what adds them.
+        micro_batch_share: how much of a micro-batch each of the order's is: 1/2 where it cuts them into halves, so that
+            it has twice as many.
 
     """
 
@@ -55,6 +57,7 @@ class Schedule(Tabular):
     micro_batch: IntArray
     partner: IntArray
     program: Program | None = None
+    micro_batch_share: float = 1.0
 
     @property
     def ranks(self) -> int:
@@ -63,8 +66,14 @@ class Schedule(Tabular):
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches of all pipes together."""
+        """Micro-batches of all pipes together, each as large as the order's are."""
         return sum(self.micro_batches_of_pipe)
+
+    @property
+    def size(self) -> str:
+        """Ranks and micro-batches in words: ``8 ranks × 32 micro-batches``, ``8 ranks × 64 half micro-batches``."""
+        said = sizes(self.ranks, self.micro_batches)
+        return said if self.micro_batch_share == 1 else said.replace(" micro", " half micro")
 
     @cached_property
     def first_op(self) -> IntArray:
@@ -157,7 +166,7 @@ class Schedule(Tabular):
             [f"{rank}", f"{end - begin:,}", self._written(begin, end)]
             for rank, (begin, end) in enumerate(bounds[:SHOWN_ROWS])
         ]
-        title = f"{self.name}, {sizes(self.ranks, self.micro_batches)}"
+        title = f"{self.name}, {self.size}"
         return Table(("rank", "tasks", "order"), rows, ("order",), title, of=len(bounds))
 
     def _written(self, begin: int, end: int) -> str:
@@ -165,7 +174,7 @@ class Schedule(Tabular):
         return ",".join(str(self.task(index)) for index in range(begin, shown)) + (",…" if shown < end else "")
 
     def __repr__(self) -> str:
-        return line(self, self.name, sizes(self.ranks, self.micro_batches), number_of(len(self.first_op), "task"))
+        return line(self, self.name, self.size, number_of(len(self.first_op), "task"))
 
     def __eq__(self, other: object) -> bool:
         """Two schedules are equal where placement and order are; the name and the program do not count."""

@@ -1,6 +1,7 @@
 """Chimera. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3, 7 and 8."""
 
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.builder import OrderBuilder
@@ -14,17 +15,17 @@ Concatenation = Literal["direct", "forward-doubling", "backward-halving"]
 
 def micro_batches_of_block(ranks: int, concatenation: Concatenation) -> int:
     """Micro-batches of one basic unit of the schedule, all pipes together."""
-    return ranks if concatenation == "direct" else 2 * ranks
+    return 2 * ranks if concatenation == "forward-doubling" else ranks
 
 
 @register(
     "chimera",
     requires="an even number of ranks and micro-batches that are a multiple of ranks "
-    "(of 2 × ranks with forward-doubling or backward-halving)",
+    "(of 2 × ranks with forward-doubling)",
     accepts=lambda ranks, micro_batches, concatenation="direct": (
         ranks % 2 == 0 and micro_batches % micro_batches_of_block(ranks, concatenation) == 0
     ),
-    tries={"pairs": (1, 2, 4), "concatenation": ("direct", "forward-doubling")},
+    tries={"pairs": (1, 2, 4), "concatenation": get_args(Concatenation)},
 )
 def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Concatenation = "direct") -> Schedule:
     """Chimera: opposed 1F1B pipes merged. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3, 7 and 8.
@@ -35,18 +36,21 @@ def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Conca
 
     Args:
         ranks: pipeline ranks, D in the paper.
-        micro_batches: micro-batches of the step, in all pipes together; with backward-halving these are half-size
-            ones, so give twice as many at half the cost each.
+        micro_batches: micro-batches of the step, in all pipes together.
         pairs: f, pairs of opposed pipes, each pair starting ranks / f further on (the paper's section 3.6).
         concatenation: how more micro-batches than ranks run (its section 3.5). With ``direct`` every slot is one
             micro-batch. With ``forward-doubling`` a slot of forwards takes two micro-batches, one after the other,
             and a slot of backwards one: where B = 2 F all slots are equally long, and no bubbles stay between blocks.
-            ``backward-halving`` is the same order on halves of micro-batches.
+            ``backward-halving`` is the same order on halves of micro-batches, twice as many: a slot of forwards takes
+            the two halves of one. It needs no more activations than ``direct``.
 
     """
     if pairs < 1 or ranks // 2 % pairs:
         raise ScheduleError(f"chimera: pairs must divide half the ranks, {ranks // 2}, got {pairs}")
-    at_once = micro_batches_of_block(ranks, concatenation) // ranks  # micro-batches in a slot of forwards
+    halves = concatenation == "backward-halving"
+    if halves:
+        micro_batches *= 2
+    at_once = 1 if concatenation == "direct" else 2  # micro-batches in a slot of forwards
     turns = ranks // (2 * pairs)  # slots of forwards of each pipe in a block
     block_slots = (1 + at_once) * ranks
     placement = opposed(ranks, pairs)
@@ -64,4 +68,5 @@ def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Conca
         line = order.rank(rank)
         for _, micro_batch, kind, stage in sorted(slots):
             line.op(kind, stage, micro_batch)
-    return order.schedule()
+    schedule = order.schedule()
+    return replace(schedule, micro_batch_share=0.5) if halves else schedule

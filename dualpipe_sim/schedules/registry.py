@@ -173,10 +173,11 @@ class ScheduleSpec:
         if not isinstance(generated, Schedule):
             hint = "; an order in text becomes one by parse_order" if isinstance(generated, str) else ""
             raise ScheduleError(f"{self.name}: its generator must return a Schedule, got {quoted(generated)}{hint}")
-        if (generated.ranks, generated.micro_batches) != (ranks, micro_batches):
+        whole = generated.micro_batches * generated.micro_batch_share
+        if (generated.ranks, whole) != (ranks, micro_batches):
             raise ScheduleError(
                 f"{self.name}: its generator was asked for {_asked(ranks, micro_batches)}, "
-                f"but returned a Schedule of {generated.ranks} and {generated.micro_batches}"
+                f"but returned a Schedule of {generated.ranks} and {whole:g}"
             )
         return generated
 

@@ -34,6 +34,7 @@ class ClosedForm:
     Attributes:
         bubble_s: idle seconds of the rank that idles longest, as published, or None where nobody gives them.
         exact: whether the simulated idle time is exactly that at this setting.
+        holds: where it is, in words.
         over: what the bubble is a part of: the ``makespan``, or the ``span`` from a rank's first op to its last.
         peak_activations: most activations on a rank, in whole-rank activations, or None outside the formula's range.
         source: who published it.
@@ -42,6 +43,7 @@ class ClosedForm:
 
     bubble_s: float | None
     exact: bool
+    holds: str
     over: Literal["makespan", "span"]
     peak_activations: float | None
     source: str
@@ -158,6 +160,7 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
     return ClosedForm(
         formula.bubble_s(setting),
         formula.exact(setting),
+        formula.holds,
         formula.over,
         formula.peak_activations(setting),
         formula.source,
@@ -321,7 +324,7 @@ FORMULAS: Mapping[str, Formula] = {
         CHIMERA,
         _chimera,
         lambda s: s.immediate and s.backward >= s.F and _direct(s),
-        lambda s: s.P if s.options["concatenation"] == "direct" else 2 * s.P,
+        lambda s: 2 * s.P if s.options["concatenation"] == "forward-doubling" else s.P,
     ),
     "dualpipe": Formula(
         "(P/2-1)(X+B-3W)",

@@ -82,7 +82,7 @@ class SweepTable(Tabular, Sequence[Row]):
         said = {*KEYS, *metrics(), "pipeline.ranks", "pipeline.micro_batches", POINT}
         axes = [column for column in self.columns if column not in said]
         words = [
-            [*(str(row[axis]) for axis in axes), run.label, run.size if run.ranks else "–"]
+            [*(str(row[axis]) for axis in axes), run.caption, run.size if run.ranks else "–"]
             for row, run in zip(self.rows, runs, strict=True)
         ]
         return (*_short(axes), "schedule", "size", *headings), [

@@ -139,8 +139,12 @@ def test_forward_doubling_leaves_no_bubble_between_blocks_and_takes_twice_the_me
     assert {peak(timeline) for timeline in doubled} == {2 * D}
     direct = [idle_s(run("chimera", D, M, pairs=f)) for M in (2 * D, 4 * D, 8 * D)]
     assert direct[0] < direct[1] < direct[2]
-    halves = run("chimera", D, 4 * D, pairs=f, concatenation="backward-halving").graph.schedule
-    assert halves == doubled[1].graph.schedule
+    # halves of micro-batches in the same order: half the bubble, and no more memory than without
+    half = Times(UNIT.F / 2, UNIT.I / 2, UNIT.W / 2)
+    halved = run("chimera", D, 2 * D, half, pairs=f, concatenation="backward-halving")
+    assert halved.graph.schedule == doubled[1].graph.schedule
+    assert idle_s(halved) == idle_s(doubled[0]) / 2
+    assert peak(halved) == D
 
 
 # Zero Bubble, arXiv 2401.10241, tables 5 and 6 (6.2B model); milliseconds

@@ -32,13 +32,13 @@ class FigureSize(NamedTuple):
     text_scale: float
 
 
-def time_axis(ax: Axes, begin_s: float, end_s: float, theme: Theme) -> None:
+def time_axis(ax: Axes, begin_s: float, end_s: float, theme: Theme, *, unitless: bool = False) -> None:
     """Lay time along an Axes, with ticks in a fitting unit; the data stays in seconds."""
-    unit = fitting_unit(end_s)
+    unit = fitting_unit(end_s, unitless=unitless)
     ax.set_xlim(begin_s, end_s if end_s > begin_s else begin_s + 1.0)
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds / unit.seconds:.10g}"))
-    ax.set_xlabel(f"time ({unit.name})", color=theme.ink)
+    ax.set_xlabel(f"time ({unit.name or 'units'})", color=theme.ink)
     ax.tick_params(axis="x", colors=theme.ink)
 
 

@@ -139,7 +139,7 @@ def content_of(timeline: Timeline, title: str, window: Window, look: Look) -> Co
 def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     """Draw one chart."""
     theme, window, bands = look.theme, content.window, look.bands
-    time_axis(ax, window.begin_s, window.end_s, theme)
+    time_axis(ax, window.begin_s, window.end_s, theme, unitless=content.timeline.unitless)
     row_axis(ax, [f"rank {rank}" for rank in window.ranks.tolist()], theme)
     ax.set_title(content.title, loc="left", color=theme.ink)
     if look.transfers:

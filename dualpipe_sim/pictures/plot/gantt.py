@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dualpipe_sim.analysis.alltoall import has_alltoall
-from dualpipe_sim.analysis.memory import Memory
+from dualpipe_sim.analysis.memory import DOES_NOT_FIT, Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio
-from dualpipe_sim.base.units import format_time, in_gb, sizes
+from dualpipe_sim.base.units import format_time, in_gb
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import ThemeName
@@ -150,11 +150,12 @@ def _look(
 
 def _title(label: str, timeline: Timeline, memory: Memory | None) -> str:
     schedule = timeline.graph.schedule
-    size, bubble = sizes(schedule.ranks, schedule.micro_batches), f"bubble {100 * bubble_ratio(timeline):.1f} %"
-    said = f"{label or 'schedule'}: {size}, {bubble}, {format_time(timeline.makespan_s)}"
+    size, bubble = schedule.size, f"bubble {100 * bubble_ratio(timeline):.1f} %"
+    said = f"{label or 'schedule'}: {size}, {bubble}, {format_time(timeline.makespan_s, unitless=timeline.unitless)}"
     if memory is None:
         return said
-    return f"{said}, peak {in_gb(memory.peak_bytes_by_rank.max())} of {in_gb(memory.gpu_bytes)} GB"
+    full = "" if memory.fits or DOES_NOT_FIT in label else f"{DOES_NOT_FIT}: "
+    return f"{said}, {full}peak {in_gb(memory.peak_bytes_by_rank.max())} of {in_gb(memory.gpu_bytes)} GB"
 
 
 def _on_one_axis(

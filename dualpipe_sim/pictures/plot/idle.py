@@ -45,7 +45,7 @@ def idle_by_cause(timeline: Timeline, ax: Axes | None = None, *, theme: ThemeNam
     size = figure_size(1, timeline.ranks, 1, _ROW_IN, 1)
     with style_around(ax, colours):
         ax = ax or new_axes((_WIDTH_IN, size.height_in))
-        _amount_axis(ax, float(total_s.max()), colours)
+        _amount_axis(ax, float(total_s.max()), colours, unitless=timeline.unitless)
         row_axis(ax, [f"rank {rank}" for rank in range(timeline.ranks)], colours)
         ax.set_title(f"{timeline.graph.schedule.name or 'schedule'}: idle time by cause", loc="left", color=colours.ink)
         before_s = np.zeros(timeline.ranks)
@@ -66,12 +66,12 @@ def cause_style(cause: str, place: int) -> CauseStyle:
     return CAUSE_STYLES.get(cause, CauseStyle(cause.replace("_", " "), SERIES[place % len(SERIES)]))
 
 
-def _amount_axis(ax: Axes, longest_s: float, theme: Theme) -> None:
-    unit: TimeUnit = fitting_unit(longest_s)
+def _amount_axis(ax: Axes, longest_s: float, theme: Theme, *, unitless: bool) -> None:
+    unit: TimeUnit = fitting_unit(longest_s, unitless=unitless)
     ax.set_xlim(0, 1.02 * longest_s or 1.0)
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds / unit.seconds:.10g}"))
-    ax.set_xlabel(f"idle time ({unit.name}), and its share of the makespan", color=theme.ink)
+    ax.set_xlabel(f"idle time ({unit.name or 'units'}), and its share of the makespan", color=theme.ink)
     ax.tick_params(axis="x", colors=theme.ink)
     ax.grid(axis="x", color=theme.row_line, linewidth=0.8)
     ax.set_axisbelow(True)

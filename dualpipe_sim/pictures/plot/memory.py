@@ -57,16 +57,19 @@ def activations_over_time(timeline: Timeline, ax: Axes | None = None, *, theme: 
     """
     title = f"{timeline.graph.schedule.name or 'schedule'}: activations of a rank's share of the model in flight"
     occupancies = occupancy.activations_over_time(timeline)
-    return memory_over_time(occupancies, timeline.makespan_s, ax, in_bytes=False, title=title, theme=theme)
+    return memory_over_time(
+        occupancies, timeline.makespan_s, ax, in_bytes=False, unitless=timeline.unitless, title=title, theme=theme
+    )
 
 
-def memory_over_time(
+def memory_over_time(  # noqa: PLR0913 - each says how it is drawn
     occupancies: Sequence[Occupancy],
     until_s: float,
     ax: Axes | None = None,
     *,
     limit: float | None = None,
     in_bytes: bool = True,
+    unitless: bool = False,
     title: str = "",
     theme: ThemeName = "light",
 ) -> Axes:
@@ -85,6 +88,7 @@ def memory_over_time(
         ax: where to draw it; a new figure of a fitting size if there is none.
         limit: what there is for each rank: a line in every row.
         in_bytes: whether amounts are bytes, or activations.
+        unitless: whether times are no seconds.
         title: the title.
         theme: "light" or "dark".
 
@@ -100,7 +104,7 @@ def memory_over_time(
     size = figure_size(_WIDTH_IN, len(occupancies), 1, _ROW_IN, 0.2)
     with style_around(ax, colours):
         ax = ax or new_axes(size[:2])
-        time_axis(ax, 0.0, until_s, colours)
+        time_axis(ax, 0.0, until_s, colours, unitless=unitless)
         row_axis(ax, [f"rank {rank}" for rank in range(len(occupancies))], colours)
         ax.set_title(title, loc="left", color=colours.ink)
         _draw_areas(ax, occupancies, until_s, scale, colours)

@@ -21,8 +21,8 @@ class Compared(Protocol):
     """What the charts need to know of a run."""
 
     @property
-    def label(self) -> str:
-        """The schedule, with its options."""
+    def caption(self) -> str:
+        """The schedule, with its options, and whether it does not fit."""
         ...
 
     @property
@@ -52,7 +52,7 @@ def bubble_against_activations(runs: Sequence[Compared], ax: Axes | None = None,
     """
     colours = theme_named(theme)
     done = [
-        (max(run.peak_activations_by_rank), 100 * run.bubble_ratio, run.label)
+        (max(run.peak_activations_by_rank), 100 * run.bubble_ratio, run.caption)
         for run in runs
         if run.bubble_ratio is not None and run.peak_activations_by_rank
     ]

@@ -78,6 +78,7 @@ def run_data(run: Run) -> Json:
     return {
         "label": run.label,
         "makespan_s": timeline.makespan_s,
+        "unitless": timeline.unitless,
         "ranks": timeline.ranks,
         "micro_batches": schedule.micro_batches,
         "bubble_ratio": bubble_ratio(timeline),

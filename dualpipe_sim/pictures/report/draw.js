@@ -27,23 +27,27 @@ function inkOn(colour) {
 
 /** @type {[name: string, size: number][]} */
 const UNITS = [
-  ["s", 1],
-  ["ms", 1e-3],
-  ["µs", 1e-6],
-  ["ns", 1e-9],
+  [" s", 1],
+  [" ms", 1e-3],
+  [" µs", 1e-6],
+  [" ns", 1e-9],
 ];
+// Where times are units of no clock they are written without one.
+function writeNoUnit() {
+  UNITS.splice(0, UNITS.length, ["", 1]);
+}
 /** @param {number} seconds */
-const unitOf = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS[seconds ? 3 : 0];
+const unitOf = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS[seconds ? UNITS.length - 1 : 0];
 /** @param {number} seconds */
 function formatTime(seconds) {
   const [name, size] = unitOf(Math.abs(seconds));
-  return `${Number((seconds / size).toPrecision(4)).toLocaleString("en")} ${name}`;
+  return `${Number((seconds / size).toPrecision(4)).toLocaleString("en")}${name}`;
 }
 // A moment to the nanosecond or seven digits, so that neighbours can be told apart.
 /** @param {number} seconds @param {number} until */
 function formatMoment(seconds, until) {
   const [name, size] = unitOf(until);
-  return `${(seconds / size).toFixed(6).replace(/\.?0+$/, "")} ${name}`;
+  return `${(seconds / size).toFixed(6).replace(/\.?0+$/, "")}${name}`;
 }
 
 /** @param {HTMLCanvasElement} canvas */
@@ -117,7 +121,7 @@ class Chart {
     for (let tick = Math.ceil(this.from / size / step); tick * step * size <= this.to; tick += 1) {
       const x = this.x(tick * step * size);
       pen.fillRect(x, bottom, 1, 4);
-      const text = `${(tick * step).toFixed(digits)} ${name}`;
+      const text = `${(tick * step).toFixed(digits)}${name}`;
       pen.fillText(text, Math.min(x, this.gutter + this.span - pen.measureText(text).width / 2), bottom + 12);
     }
     pen.textAlign = "left";

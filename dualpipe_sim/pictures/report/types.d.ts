@@ -41,6 +41,7 @@ type Look = [name: string, kind: number, layer: number, lane: number, half: numb
 interface RunHead {
   label: string;
   makespan_s: number;
+  unitless: boolean;
   ranks: number;
   micro_batches: number;
   bubble_ratio: number;

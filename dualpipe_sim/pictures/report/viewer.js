@@ -4,6 +4,7 @@
 async function main() {
   /** @type {PageData} */
   const data = JSON.parse(find("data").textContent);
+  if (data.runs.every((run) => run.unitless)) writeNoUnit();
   const whole = Math.max(...data.runs.map((run) => run.makespan_s)) || 1;
   /** @type {View} */
   const view = { from: 0, to: whole, whole, fits: "run" };
