@@ -36,7 +36,7 @@ CHARTS: dict[str, Callable[[Timeline, Axes | None, Any], Axes]] = {
 
 
 class _Run(NamedTuple):
-    label: str
+    caption: str
     bubble_ratio: float | None
     peak_activations_by_rank: list[float] | None
 

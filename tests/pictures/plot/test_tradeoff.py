@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Run(NamedTuple):
-    label: str
+    caption: str
     bubble_ratio: float | None
     peak_activations_by_rank: list[float] | None
 
