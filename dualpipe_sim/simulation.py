@@ -162,7 +162,7 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         return None
     slow = {} if experiment.noise is None else experiment.noise.slow_ranks
     reasons = {
-        "stages do not all take the same time": times is None,
+        "stages or micro-batches do not all take the same time": times is None,
         "ranks are not all as fast": any(factor != 1 for factor in slow.values()),
         "it leaves out transfers, which take time here": transfers,
         "transfers wait for both of their sides": experiment.transfers == "rendezvous",

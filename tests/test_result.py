@@ -105,7 +105,7 @@ def test_halves_of_micro_batches_of_layers_have_half_the_sequences() -> None:
         ({"noise": {"slow_ranks": {1: 2.0}}}, "ranks are not all as fast"),
         ({"pipeline.transfers": "rendezvous"}, "transfers wait for both of their sides"),
         ({"transfer": 0.1}, "it leaves out transfers, which take time here"),
-        ({"forward": [1, 1, 1, 2]}, "stages do not all take the same time"),
+        ({"forward": [1, 1, 1, 2]}, "stages or micro-batches do not all take the same time"),
         ({"schedule": "zb-h1", "micro_batches": 2}, "it holds where M ≥ P, W ≤ F, W ≤ I, no transfer time"),
         ({"schedule": "dualpipe", "backward_input": 2.0}, "it holds where I = F ≥ W, B ≤ X ≤ F+B, no transfer time"),
     ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dualpipe_sim.analysis.gaps import gaps_of
-from dualpipe_sim.analysis.occupancy import live_by_task
+from dualpipe_sim.analysis.occupancy import activations_of_op, live_by_task
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
@@ -79,16 +79,17 @@ def peak_in_flight_by_rank(timeline: Timeline) -> IntArray:
     A pair lives from the start of its F to the end of its B, or of its W where the backward is split.
     """
     schedule = timeline.graph.schedule
-    return _peak_by_rank(schedule, np.ones(schedule.placement.stages)).astype(np.int64)
+    return _peak_by_rank(schedule, np.ones(len(schedule.rank))).astype(np.int64)
 
 
 def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
     """Most activations held at once on each rank, in activations of a whole rank's share of the model.
 
-    A (stage, micro-batch) pair counts ranks x share of the model that the stage holds. Shape ``(ranks,)``.
+    A (stage, micro-batch) pair counts ranks x share of the model that the stage holds x size of the micro-batch.
+    Shape ``(ranks,)``.
     """
     schedule = timeline.graph.schedule
-    return _peak_by_rank(schedule, schedule.micro_batch_share * schedule.placement.activations_of_stage)
+    return _peak_by_rank(schedule, activations_of_op(timeline))
 
 
 def critical_path(timeline: Timeline) -> list[int]:
@@ -112,9 +113,9 @@ def critical_path(timeline: Timeline) -> list[int]:
         path.append(node)
 
 
-def _peak_by_rank(schedule: Schedule, weight_of_stage: FloatArray) -> FloatArray:
-    """Most that is live at once on each rank, where a pair weighs what its stage does, shape ``(ranks,)``."""
-    during, _ = live_by_task(schedule, weight_of_stage)
+def _peak_by_rank(schedule: Schedule, weight: FloatArray) -> FloatArray:
+    """Most that is live at once on each rank, given what each op weighs, shape ``(ranks,)``."""
+    during, _ = live_by_task(schedule, weight)
     return np.maximum.reduceat(during, schedule.first_task_of_rank[:-1])
 
 

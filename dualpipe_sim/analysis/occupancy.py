@@ -11,6 +11,7 @@ import numpy as np
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.graph.micro_batch_weights import weight_of_op
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.schedule import Schedule
@@ -48,12 +49,20 @@ def activations_over_time(timeline: Timeline) -> list[Occupancy]:
 
     A (stage, micro-batch) pair counts from the start of its F to the end of its B, or of its W where split.
     """
-    return _live_over_time(timeline, timeline.graph.schedule.placement.activations_of_stage, ACTIVATIONS)
+    return _live_over_time(timeline, activations_of_op(timeline), ACTIVATIONS)
 
 
 def in_flight_over_time(timeline: Timeline) -> list[Occupancy]:
     """Return the (stage, micro-batch) pairs that are live on each rank."""
-    return _live_over_time(timeline, np.ones(timeline.graph.schedule.placement.stages), IN_FLIGHT)
+    return _live_over_time(timeline, np.ones(len(timeline.graph.schedule.rank)), IN_FLIGHT)
+
+
+def activations_of_op(timeline: Timeline) -> FloatArray:
+    """Return what each op's stage and micro-batch hold, in activations of a whole rank's share, shape ``(ops,)``."""
+    graph, schedule = timeline.graph, timeline.graph.schedule
+    held = schedule.micro_batch_share * schedule.placement.activations_of_stage[schedule.stage]
+    weight = weight_of_op(schedule, graph.costs)
+    return held if weight is None else held * weight
 
 
 def bytes_over_time(memory: Memory) -> list[Occupancy]:
@@ -65,13 +74,15 @@ def bytes_over_time(memory: Memory) -> list[Occupancy]:
     return found
 
 
-def live_by_task(schedule: Schedule, weight_of_stage: FloatArray) -> tuple[FloatArray, FloatArray]:
+def live_by_task(schedule: Schedule, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Weight of what is live on a task's rank while the task runs, and once it has ended, shape ``(tasks,)`` each.
+
+    Each op's stage and micro-batch weigh ``weight``, of shape ``(ops,)``.
 
     What enters with a task's F counts from its start, what leaves with its B or W to its end: the running sum over all
     tasks, each rank's after the other's, since ranks begin and end empty.
     """
-    weight, tasks = weight_of_stage[schedule.stage], len(schedule.first_op)
+    tasks = len(schedule.first_op)
 
     def by_task(chosen: BoolArray) -> FloatArray:
         of_op = np.where(chosen, weight, 0.0)
@@ -83,9 +94,9 @@ def live_by_task(schedule: Schedule, weight_of_stage: FloatArray) -> tuple[Float
     return during, during - leaves
 
 
-def _live_over_time(timeline: Timeline, weight_of_stage: FloatArray, name: str) -> list[Occupancy]:
+def _live_over_time(timeline: Timeline, weight: FloatArray, name: str) -> list[Occupancy]:
     """A task's start and end are moments, so that each rank has two for each of its tasks."""
-    amounts = np.stack(live_by_task(timeline.graph.schedule, weight_of_stage), axis=1)
+    amounts = np.stack(live_by_task(timeline.graph.schedule, weight), axis=1)
     at_s = np.stack([timeline.task_start_s, timeline.task_end_s], axis=1)
     return [
         Occupancy(at_s[begin:end].ravel(), {name: amounts[begin:end].ravel()})

@@ -145,7 +145,9 @@ def label_of(name: str, options: Mapping[str, object]) -> str:
 
 
 def plural(noun: str) -> str:
-    """Return the plural of a noun: ``ranks``, ``micro-batches``."""
+    """Return the plural of a noun: ``ranks``, ``micro-batches``, ``boundaries``."""
+    if noun.endswith("ary"):
+        return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
 
 

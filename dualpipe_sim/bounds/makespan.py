@@ -24,6 +24,7 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.asked import phases_of
 from dualpipe_sim.costs.phases import Phase, StageCosts, ends_s
 from dualpipe_sim.costs.transfers import hop_s
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
@@ -67,7 +68,14 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
 
 
 def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape, TaskTime]:
-    """Return the least seconds of tasks by shape; stages that hold the same kinds of layers are asked for once."""
+    """Return the least seconds of tasks by shape; stages that hold the same kinds of layers are asked for once.
+
+    Raises:
+        UserError: costs that differ by micro-batch.
+
+    """
+    if getattr(costs, "micro_batch_weights", None) is not None:
+        raise UserError("bounds take micro-batches that are all alike; costs.micro_batch_weights are not")
     of_stage: list[object] | None = getattr(costs, "alike", None)
     known: dict[object, TaskTime] = {}
     times = {}
@@ -145,7 +153,7 @@ def hops_s(placement: Placement, costs: StageCosts, topology: Topology | None) -
         return seconds  # of bytes over unknown links nothing is sure
     rank = placement.rank_of_stage.tolist()
     for stage in np.flatnonzero(~placement.is_last).tolist():
-        seconds[stage] = hop_s(costs, topology, *rank[stage : stage + 2])
+        seconds[stage] = hop_s(costs, topology, rank[stage], rank[stage + 1], int(placement.depth_of_stage[stage]))
     return seconds
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from dualpipe_sim.base.records import FieldError
 from dualpipe_sim.config.section import Section, one_of, or_object
-from dualpipe_sim.config.values import CostTime, Flag, Kernels, Seconds, Transfer, TransferCost, halved
+from dualpipe_sim.config.values import CostTime, Flag, Kernels, Seconds, Transfer, TransferCost, Weights, halved
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.phases import Costs
@@ -19,6 +19,12 @@ from dualpipe_sim.errors import did_you_mean, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
 _TIMES = ("forward", "backward", *HALVES, "overlapped", "transfer")
+
+
+_WEIGHTS = (
+    "how long each micro-batch takes over the mean, and how large its transfers are, as with sequences of different "
+    "lengths; those of the first pipe first"
+)
 
 
 def _has_unit(time: object) -> bool:
@@ -42,8 +48,10 @@ class Uniform(Section):
     backward_weight: CostTime = Field(description="time of a backward for the weights; or give backward")
     overlapped: CostTime | None = Field(None, description="time of an overlapped pair; default: forward + backward")
     transfer: TransferCost = Field(
-        Transfer(seconds=0.0), description="time of a stage boundary's tensor under way, or its bytes"
+        Transfer(seconds=0.0),
+        description="time of a stage boundary's tensor under way, or its bytes; or a list, one for each boundary",
     )
+    micro_batch_weights: Weights | None = Field(None, description=_WEIGHTS)
     unitless: Flag = Field(
         False, description="whether times are units of no clock, shown without 's'; default: where none has a unit"
     )
@@ -106,6 +114,7 @@ class FromRun(Section):
     transfer: TransferCost | None = Field(
         None, description="time of a stage boundary's tensor under way, or its bytes; default: the measured time"
     )
+    micro_batch_weights: Weights | None = Field(None, description=_WEIGHTS)
     launch: Flag = Field(True, description="whether ops take their measured launch overhead too")
 
 

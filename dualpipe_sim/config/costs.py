@@ -67,6 +67,7 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         overlapped=section.overlapped,
         transfer_s=section.transfer.seconds,
         transfer_bytes=section.transfer.size_bytes,
+        micro_batch_weights=section.micro_batch_weights,
         unitless=section.unitless,
     )
 
@@ -76,13 +77,14 @@ def _costs_of_run(section: FromRun, folder: Path) -> MeasuredCosts:
     if section.transfer is not None:
         transfer = section.transfer
         measured = replace(measured, transfer_s=transfer.seconds, transfer_bytes=transfer.size_bytes)
-    return replace(measured, source=section.file, launch=section.launch)
+    weights = section.micro_batch_weights
+    return replace(measured, source=section.file, launch=section.launch, micro_batch_weights=weights)
 
 
 def _layer_costs(root: Root, section: Layers) -> LayerCosts:
     transfer = section.transfer
     if transfer is not None and transfer.seconds is None:
-        raise UserError("costs.transfer: costs of kind 'layers' know the bytes; give a time, or leave it out")
+        raise UserError("costs.transfer: costs of kind 'layers' know the bytes; give times, or leave it out")
     overlap = {} if root.overlap is None else root.overlap.model_dump()
     return LayerCosts(
         job=job_of(root),

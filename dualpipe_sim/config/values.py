@@ -29,8 +29,8 @@ class Transfer(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    seconds: float | None = None
-    size_bytes: float = 0.0
+    seconds: float | tuple[float, ...] | None = None
+    size_bytes: float | tuple[float, ...] = 0.0
 
 
 class ScheduleSection(BaseModel):
@@ -111,6 +111,12 @@ def halved(value: object) -> float | tuple[float, ...]:
 
 
 def _transfer(value: object) -> Transfer:
+    if isinstance(value, (list, tuple)) and value:
+        in_bytes = [isinstance(one, str) and one.rstrip().endswith("B") for one in value]
+        if any(in_bytes) and not all(in_bytes):
+            raise ValueError(f"must be times only, or bytes only, got {quoted(value)}")
+        amounts = tuple(map(_bytes if all(in_bytes) else _seconds, value))
+        return Transfer(size_bytes=amounts) if all(in_bytes) else Transfer(seconds=amounts)
     if isinstance(value, str) and value.rstrip().endswith("B"):
         return Transfer(size_bytes=_bytes(value))
     return Transfer(seconds=quantity(value, SECONDS, "a time like 1.2 ms, or bytes like 58 MB"))
@@ -208,6 +214,12 @@ def _factor(value: object) -> float:
     return number
 
 
+def _weights(value: object) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"must be a list with a factor for each micro-batch, like [2, 0.5, 0.5], got {quoted(value)}")
+    return tuple(map(_factor, value))
+
+
 def _kernels(value: object) -> Compute:
     """Read the time of a phase's kernels; without parts it does not depend on the number of SMs."""
     parts = ("gemm", "attention", "other")
@@ -268,6 +280,7 @@ if TYPE_CHECKING:
     Flag: TypeAlias = bool
     CostTime: TypeAlias = float | tuple[float, ...]
     TransferCost: TypeAlias = Transfer
+    Weights: TypeAlias = tuple[float, ...]
     ScheduleChoice: TypeAlias = ScheduleSection
     ScheduleChoices: TypeAlias = tuple[ScheduleSection, ...]
     Layout: TypeAlias = str | tuple[int, ...]
@@ -284,7 +297,12 @@ else:
     CostTime = checked(
         Any, _cost, {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}]}
     )
-    TransferCost = checked(Transfer, _transfer, _QUANTITY)
+    TransferCost = checked(
+        Transfer, _transfer, {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}]}
+    )
+    Weights = checked(
+        Any, _weights, {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1}
+    )
     ScheduleChoice = checked(
         ScheduleSection,
         _schedule,

@@ -15,6 +15,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import PHASE_LANES
 from dualpipe_sim.base.plugins import in_code_of
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
 from dualpipe_sim.errors import UnfitCostsError, UserError, quoted
 from dualpipe_sim.hardware.cluster import Cluster
@@ -47,11 +48,35 @@ def stage_costs(costs: Costs, placement: Placement) -> StageCosts:
                 f"{quoted(answer)} has no {missing[0]}"
             )
         transfer_s, transfer_bytes = answer.transfer_s, answer.transfer_bytes
-    if transfer_s is not None and not _is_size(transfer_s):
-        raise UserError(f"a transfer takes {_seconds(transfer_s)}")
-    if not _is_size(transfer_bytes):
-        raise UserError(f"a transfer has {quoted(transfer_bytes)} bytes; sizes must be finite and 0 or more")
+        weights = getattr(answer, "micro_batch_weights", None)
+    boundaries = len(placement.pipes[0]) - 1
+    for seconds in () if transfer_s is None else _of_boundaries(transfer_s, boundaries):
+        if not _is_size(seconds):
+            raise UserError(f"a transfer takes {_seconds(seconds)}")
+    for size in _of_boundaries(transfer_bytes, boundaries):
+        if not _is_size(size):
+            raise UserError(f"a transfer has {quoted(size)} bytes; sizes must be finite and 0 or more")
+    for weight in weights or ():
+        if not _is_size(weight):
+            raise UserError(f"a micro-batch weighs {quoted(weight)}; weights must be finite and 0 or more")
     return answer
+
+
+def _of_boundaries(amount: object, boundaries: int) -> tuple[object, ...]:
+    """Return what a transfer takes or holds: one amount for all boundaries, or as many as a pipe has.
+
+    Raises:
+        UnfitCostsError: it has another number of boundaries.
+
+    """
+    if not isinstance(amount, (tuple, list)):
+        return (amount,)
+    if len(amount) != boundaries:
+        raise UnfitCostsError(
+            f"costs.transfer: a list needs one entry for each of the {number_of(boundaries, 'boundary')} between the "
+            f"stages of a pipe, got {len(amount)}"
+        )
+    return tuple(amount)
 
 
 def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Phase]]:

@@ -11,7 +11,7 @@ from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured, Overlap, Parts
-from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError, UserError
 from dualpipe_sim.hardware.cluster import Cluster
@@ -41,7 +41,8 @@ class LayerCosts:
         kernel: what the all-to-all achieves; None only where experts are not spread.
         overlap: how compute and communication share a GPU.
         measured: times of an MoE layer in overlapped pairs that stand in for the formulas'.
-        transfer_s: seconds that a stage boundary's tensor is under way; None for its bytes over the links.
+        transfer_s: seconds that a stage boundary's tensor is under way, one for all or one for each boundary between
+            two stages of a pipe; None for its bytes over the links.
 
     Raises:
         UserError: settings that do not fit each other.
@@ -54,7 +55,7 @@ class LayerCosts:
     kernel: AllToAllKernel | None = None
     overlap: Overlap = field(default_factory=Overlap)
     measured: Measured = field(default_factory=Measured)
-    transfer_s: float | None = None
+    transfer_s: ByBoundary | None = None
 
     __repr__ = brief
 
@@ -201,7 +202,7 @@ class LayerStageCosts:
         return self.costs.buffer_bytes
 
     @property
-    def transfer_s(self) -> float | None:
+    def transfer_s(self) -> ByBoundary | None:
         """Seconds of a transfer, or None where its bytes take the links."""
         return self.costs.transfer_s
 

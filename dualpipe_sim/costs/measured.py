@@ -19,7 +19,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
@@ -58,6 +58,8 @@ class MeasuredCosts:
         pairs: what overlapped pairs took, by (stage of the forward, stage of the backward).
         transfer_s: seconds a tensor is under way between ranks; None where bytes are given.
         transfer_bytes: bytes of that tensor where no time is given.
+        micro_batch_weights: how long each micro-batch of the step takes over these times, first pipe first, and how
+            large its transfers are; None where all are alike.
         launch: whether ops take their launch overhead too.
 
     """
@@ -67,8 +69,9 @@ class MeasuredCosts:
     pipes: int
     ops: Mapping[tuple[int, int], OpTime]
     pairs: Mapping[tuple[int, int], OpTime] = field(default_factory=dict)
-    transfer_s: float | None = 0.0
-    transfer_bytes: float = 0.0
+    transfer_s: ByBoundary | None = 0.0
+    transfer_bytes: ByBoundary = 0.0
+    micro_batch_weights: tuple[float, ...] | None = None
     launch: bool = True
 
     __repr__ = brief
@@ -89,6 +92,7 @@ class MeasuredCosts:
             self._gain(whole_s),
             self.transfer_s,
             self.transfer_bytes,
+            self.micro_batch_weights,
         )
 
     def on_fewer_ranks(self, shares: int) -> MeasuredCosts:  # noqa: ARG002 - a stage's span does not depend on ranks
@@ -160,6 +164,7 @@ class MeasuredStageCosts:
         gain: what other pairs last over their F + B.
         transfer_s: seconds of a transfer, or None where bytes are given.
         transfer_bytes: bytes of a transfer.
+        micro_batch_weights: how long each micro-batch takes over these, or None where all are alike.
 
     """
 
@@ -168,8 +173,9 @@ class MeasuredStageCosts:
     launch_s: dict[int, FloatArray]
     pairs: dict[tuple[int, int], OpTime]
     gain: float
-    transfer_s: float | None
-    transfer_bytes: float
+    transfer_s: ByBoundary | None
+    transfer_bytes: ByBoundary
+    micro_batch_weights: tuple[float, ...] | None = None
 
     __repr__ = brief
 

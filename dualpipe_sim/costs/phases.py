@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
@@ -78,16 +78,24 @@ class Phase(NamedTuple):
         return self.layer if self.layer >= 0 else self.name
 
 
+ByBoundary: TypeAlias = float | tuple[float, ...]
+"""An amount for every boundary between two stages of a pipe, or one for each, from the first two stages on."""
+
+
 class StageCosts(Protocol):
-    """Costs of the stages of one placement."""
+    """Costs of the stages of one placement.
+
+    They may also have ``micro_batch_weights``, a number for each micro-batch of the step: how long its ops and its
+    transfers take over what ``phases`` and the amounts here say.
+    """
 
     @property
-    def transfer_s(self) -> float | None:
+    def transfer_s(self) -> ByBoundary | None:
         """Seconds that a stage boundary's tensor is under way, or None where it is given as bytes."""
         ...
 
     @property
-    def transfer_bytes(self) -> float:
+    def transfer_bytes(self) -> ByBoundary:
         """Bytes of a stage boundary's activation or gradient (0 where a time is given)."""
         ...
 

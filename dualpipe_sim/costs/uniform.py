@@ -10,7 +10,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import COMPUTE
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
@@ -60,8 +60,11 @@ class UniformCosts:
         backward_input: seconds of I.
         backward_weight: seconds of W; a full backward B lasts I + W.
         overlapped: seconds of an overlapped pair of two whole-rank stages; None for F + B, no gain.
-        transfer_s: seconds a stage boundary's tensor is under way, a pure delay; None where bytes are given.
-        transfer_bytes: bytes of that tensor, sent over the cluster's links, where no time is given.
+        transfer_s: seconds a stage boundary's tensor is under way, a pure delay; None where bytes are given. One for
+            all boundaries, or one for each between two stages of a pipe.
+        transfer_bytes: bytes of that tensor, sent over the cluster's links, where no time is given; likewise.
+        micro_batch_weights: how long each micro-batch of the step takes over these times, first pipe first, and how
+            large its transfers are; None where all are alike. Sequences of different lengths are such.
         unitless: whether times are units of no clock, as in papers' figures, and are shown without "s".
 
     """
@@ -70,8 +73,9 @@ class UniformCosts:
     backward_input: Cost
     backward_weight: Cost
     overlapped: Cost | None = None
-    transfer_s: float | None = 0.0
-    transfer_bytes: float = 0.0
+    transfer_s: ByBoundary | None = 0.0
+    transfer_bytes: ByBoundary = 0.0
+    micro_batch_weights: tuple[float, ...] | None = None
     unitless: bool = False
 
     __repr__ = brief
@@ -90,16 +94,18 @@ class UniformCosts:
         }
         stage_s[B] = stage_s[I] + stage_s[W]
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
-        return UniformStageCosts(stage_s, overlapped, self.transfer_s, self.transfer_bytes, self.unitless)
+        return UniformStageCosts(
+            stage_s, overlapped, self.transfer_s, self.transfer_bytes, self.micro_batch_weights, self.unitless
+        )
 
     @property
     def uniform_times(self) -> UniformTimes | None:
         """The times where all ranks' shares take the same, for papers' formulas; None where they do not."""
         times = (self.forward, self.backward_input, self.backward_weight, self.overlapped)
-        if any(isinstance(time, tuple) for time in times):
+        if any(isinstance(time, tuple) for time in times) or self.micro_batch_weights is not None:
             return None
         forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
-        transfers = bool(self.transfer_s or self.transfer_bytes)
+        transfers = bool(np.any(self.transfer_s or 0.0) or np.any(self.transfer_bytes))
         return UniformTimes(forward, backward_input, backward_weight, overlapped, transfers)
 
     def of_smaller_micro_batches(self, share: float) -> UniformCosts:
@@ -110,8 +116,8 @@ class UniformCosts:
             backward_input=_scaled(self.backward_input, share),
             backward_weight=_scaled(self.backward_weight, share),
             overlapped=None if self.overlapped is None else _scaled(self.overlapped, share),
-            transfer_s=None if self.transfer_s is None else self.transfer_s * share,
-            transfer_bytes=self.transfer_bytes * share,
+            transfer_s=None if self.transfer_s is None else _scaled(self.transfer_s, share),
+            transfer_bytes=_scaled(self.transfer_bytes, share),
         )
 
     def on_fewer_ranks(self, shares: int) -> UniformCosts:
@@ -134,14 +140,16 @@ class UniformStageCosts:
         overlapped_s: seconds of a pair of two such stages, shape ``(stages,)``, or None for F + B.
         transfer_s: seconds of a transfer, or None where bytes are given.
         transfer_bytes: bytes of a transfer.
+        micro_batch_weights: how long each micro-batch takes over these, or None where all are alike.
         unitless: whether times are shown without a unit.
 
     """
 
     stage_s: dict[int, FloatArray]
     overlapped_s: FloatArray | None
-    transfer_s: float | None
-    transfer_bytes: float
+    transfer_s: ByBoundary | None
+    transfer_bytes: ByBoundary
+    micro_batch_weights: tuple[float, ...] | None = None
     unitless: bool = False
 
     __repr__ = brief

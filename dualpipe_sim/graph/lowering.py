@@ -15,7 +15,7 @@ An edge is a pair (waits for, node); what a lane's order says already is no edge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import permutations
 from typing import TypeAlias
@@ -26,8 +26,9 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray, distinct
 from dualpipe_sim.base.lanes import PHASE_LANES, Lane
 from dualpipe_sim.costs.asked import phases_of, stage_costs
 from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
-from dualpipe_sim.costs.transfers import hop_s
+from dualpipe_sim.costs.transfers import by_boundary, hop_s
 from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.graph.micro_batch_weights import weight_of_op, weight_of_phase
 from dualpipe_sim.graph.rendezvous import Issued, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
@@ -96,7 +97,7 @@ def lower(
         phases=phases,
         task=task,
         phase=phase,
-        duration_s=np.append(_phase_s(phases, phase), _alone_s(schedule, transfers, of_stages, topology)),
+        duration_s=_durations_s(schedule, of_stages, phases, (task, phase), transfers, topology),
         transfers=transfers,
         edges=_sorted_by_target(edges),
         shared=topology if contention else None,
@@ -123,7 +124,7 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
     if old != new:
         raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
     transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, of_stages, topology)
-    return np.append(_phase_s(phases, graph.phase), _alone_s(schedule, transfers, of_stages, topology))
+    return _durations_s(schedule, of_stages, phases, (graph.task, graph.phase), transfers, topology)
 
 
 def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...], IntArray, IntArray]:
@@ -147,34 +148,68 @@ def _transfers(
     schedule: Schedule, producer: IntArray, consumer: IntArray, costs: StageCosts, topology: Topology | None
 ) -> Transfers:
     """Return the transfers; one whose time is given carries no bytes, and that time is its latency."""
-    given = costs.transfer_s
+    given, boundary, weight = costs.transfer_s, _boundary(schedule, producer, consumer), weight_of_op(schedule, costs)
     if given is not None or topology is None:
-        latency_s: FloatArray = np.broadcast_to(given or 0.0, len(producer))
+        latency_s = by_boundary(0.0 if given is None else given, schedule.placement)[boundary]
     else:
-        latency_s = _by_hop(schedule, producer, consumer, lambda *hop: topology.route(*hop).latency_s)
-    size_bytes = np.broadcast_to(costs.transfer_bytes if given is None else 0.0, len(producer))
+        latency_s = _by_hop(
+            schedule, producer, consumer, lambda source, target, _: topology.route(source, target).latency_s
+        )
+    size_bytes = by_boundary(costs.transfer_bytes if given is None else 0.0, schedule.placement)[boundary]
+    if weight is not None:
+        size_bytes = size_bytes * weight[producer]
+        latency_s = latency_s if given is None else latency_s * weight[producer]
     return Transfers(producer, consumer, size_bytes, latency_s)
 
 
-def _phase_s(phases: tuple[Phase, ...], phase: IntArray) -> FloatArray:
-    seconds: FloatArray = np.array([one.duration_s for one in phases])[phase]
-    return seconds
+def _boundary(schedule: Schedule, producer: IntArray, consumer: IntArray) -> IntArray:
+    """Return which boundary of its pipe each transfer crosses, from 0, shape ``(transfers,)``."""
+    depth = schedule.placement.depth_of_stage[schedule.stage]
+    return np.minimum(depth[producer], depth[consumer])
+
+
+def _durations_s(
+    schedule: Schedule,
+    costs: StageCosts,
+    phases: Sequence[Phase],
+    nodes: tuple[IntArray, IntArray],
+    transfers: Transfers,
+    topology: Topology | None,
+) -> FloatArray:
+    """Seconds of each node where nothing is shared: phases, given as (task, row of its phase), and transfers."""
+    task, phase = nodes
+    phase_s: FloatArray = np.array([one.duration_s for one in phases])[phase]
+    weight = weight_of_op(schedule, costs)
+    if weight is not None:
+        half = np.array([one.half for one in phases])[phase]
+        phase_s = phase_s * weight_of_phase(schedule, costs, weight, task, half)
+    return np.append(phase_s, _alone_s(schedule, transfers, costs, topology))
 
 
 def _alone_s(schedule: Schedule, transfers: Transfers, costs: StageCosts, topology: Topology | None) -> FloatArray:
     """Seconds of each transfer where no other shares its links, shape ``(transfers,)``."""
     if costs.transfer_s is not None:
         return transfers.latency_s
-    return _by_hop(schedule, transfers.producer, transfers.consumer, partial(hop_s, costs, topology))
+    alone_s = _by_hop(schedule, transfers.producer, transfers.consumer, partial(hop_s, costs, topology))
+    weight = weight_of_op(schedule, costs)
+    if weight is None:
+        return alone_s
+    # what is not latency goes with the bytes
+    return transfers.latency_s + (alone_s - transfers.latency_s) * weight[transfers.producer]
 
 
 def _by_hop(
-    schedule: Schedule, producer: IntArray, consumer: IntArray, seconds: Callable[[int, int], float]
+    schedule: Schedule, producer: IntArray, consumer: IntArray, seconds: Callable[[int, int, int], float]
 ) -> FloatArray:
-    """Ask for the seconds from one rank to another once for each two ranks, shape ``(transfers,)``."""
-    ranks = schedule.ranks
-    hops, hop = distinct(schedule.rank[producer] * ranks + schedule.rank[consumer])
-    return np.array([seconds(*divmod(code, ranks)) for code in hops.tolist()], dtype=np.float64)[hop]
+    """Ask for the seconds from a rank to another over a boundary once for each of these, shape ``(transfers,)``."""
+    ranks, boundaries = schedule.ranks, max(1, len(schedule.placement.pipes[0]))
+    hop = schedule.rank[producer] * ranks + schedule.rank[consumer]
+    hops, which = distinct(hop * boundaries + _boundary(schedule, producer, consumer))
+    found = []
+    for code in hops.tolist():
+        source, target = divmod(code // boundaries, ranks)
+        found.append(seconds(source, target, code % boundaries))
+    return np.array(found, dtype=np.float64)[which]
 
 
 def _edges_inside(phases: tuple[Phase, ...], phase: IntArray, begin: IntArray, task: IntArray) -> Edges:

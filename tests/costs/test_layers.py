@@ -318,7 +318,7 @@ def test_more_bandwidth_never_hurts(factor: float) -> None:
         ({"costs.kind": "layer"}, "costs: kind must be 'uniform', 'layers' or 'measured'"),
         ({"costs.measured": {"attention": 1}}, "costs.measured.attention: unknown key"),
         ({"costs.measured": {"mlp_forward": {"gem": 1}}}, "costs.measured.mlp_forward: must be a time, or times of"),
-        ({"costs.transfer": "58 MB"}, "costs.transfer: costs of kind 'layers' know the bytes; give a time"),
+        ({"costs.transfer": "58 MB"}, "costs.transfer: costs of kind 'layers' know the bytes; give times"),
         ({"costs.forward": 1}, "costs.forward: unknown key (known: kind, transfer, measured)"),
         ({"training": None}, "training: is missing; costs of kind 'layers' need its sequence_length"),
         ({"gpu": None}, "gpu: is missing; costs of kind 'layers' need a preset's name, or a mapping"),

@@ -55,7 +55,8 @@ def uniform(forward: float, backward_input: float, backward_weight: float, trans
 
 def times_of(costs: UniformCosts, placement: Placement) -> OpTimes:
     stage_s = costs.on(placement).stage_s
-    return OpTimes(stage_s[F], stage_s[I], stage_s[W], costs.transfer_s or 0.0)
+    assert isinstance(costs.transfer_s, float)
+    return OpTimes(stage_s[F], stage_s[I], stage_s[W], costs.transfer_s)
 
 
 def span_bubble(schedule: Schedule, costs: UniformCosts) -> float:

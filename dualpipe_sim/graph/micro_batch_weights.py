@@ -1,0 +1,66 @@
+"""Micro-batches of different sizes: how long their ops take over what costs say of the mean one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.units import number_of
+from dualpipe_sim.costs.asked import op_seconds
+from dualpipe_sim.costs.phases import StageCosts
+from dualpipe_sim.errors import UnfitCostsError
+from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.schedule import Schedule
+
+
+def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
+    """Return the weight of each op's micro-batch, shape ``(ops,)``; None where all are alike.
+
+    Raises:
+        UnfitCostsError: weights for another number of micro-batches.
+
+    """
+    weights: Sequence[float] | None = getattr(costs, "micro_batch_weights", None)
+    if weights is None:
+        return None
+    whole = round(schedule.micro_batches * schedule.micro_batch_share)
+    if len(weights) != whole:
+        all_of_them = number_of(whole, "micro-batch")
+        raise UnfitCostsError(f"costs.micro_batch_weights: must have one for each of {all_of_them}, got {len(weights)}")
+    of_pipe = np.array(schedule.micro_batches_of_pipe)
+    before = (np.cumsum(of_pipe) - of_pipe)[schedule.placement.pipe_of_stage]
+    number = (before[schedule.stage] + schedule.micro_batch) * schedule.micro_batch_share
+    weight: FloatArray = np.array(weights, dtype=np.float64)[number.astype(np.int64)]
+    return weight
+
+
+def weight_of_phase(
+    schedule: Schedule, costs: StageCosts, weight: FloatArray, task: IntArray, half: IntArray
+) -> FloatArray:
+    """Return how long each phase takes over what costs say, shape ``(phases,)``: as its op's micro-batch.
+
+    A pair of two micro-batches that is one phase takes as much longer as its two ops would, one after the other.
+
+    Args:
+        schedule: the order.
+        costs: what ops take where their micro-batch weighs 1.
+        weight: of each op.
+        task: task of each phase.
+        half: which op of its task each phase is part of.
+
+    """
+    first = schedule.first_op[task]
+    own: FloatArray = weight[first + half]
+    both = (schedule.partner[first] >= 0) & (np.bincount(task)[task] == 1)
+    if both.any():
+        forward, backward = first[both], first[both] + 1
+        forward_s, backward_s = (
+            op_seconds(costs, kind, schedule.placement.stages)[schedule.stage[op]]
+            for kind, op in ((F, forward), (B, backward))
+        )
+        weighed_s = forward_s * weight[forward] + backward_s * weight[backward]
+        alone_s = forward_s + backward_s
+        own[both] = np.divide(weighed_s, alone_s, out=np.ones_like(alone_s), where=alone_s > 0)
+    return own
