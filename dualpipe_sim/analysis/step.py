@@ -166,8 +166,9 @@ def _owner(unit: int | str) -> Unit | None:
     """Return whose weights a unit's phases work on, None for no weights; multi-token prediction shares the head."""
     if isinstance(unit, int):
         return unit
-    owners: dict[str, Unit] = {"embedding": "embedding", "head": "head", "mtp head": "head"}
-    return owners.get(unit)
+    if unit == "embedding":
+        return "embedding"
+    return "head" if unit == "head" or unit.startswith("mtp head") else None
 
 
 def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:

@@ -148,7 +148,7 @@ def plural(noun: str) -> str:
     """Return the plural of a noun: ``ranks``, ``micro-batches``, ``boundaries``."""
     if noun.endswith("ary"):
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("ch", "ss")) else f"{noun}s"
 
 
 def number_of(number: int, noun: str) -> str:

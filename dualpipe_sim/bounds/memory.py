@@ -41,7 +41,7 @@ def stage_bytes(costs: JobStageCosts, state: IntArray) -> StageBytes:
     for stage in costs.stage_layers:
         names: list[int | str] = [*stage.layers, *range(model.layers, model.layers + stage.mtp)]
         names += ["embedding"] * stage.embedding
-        names += (["head", "mtp head"] if model.mtp_depth else ["head"]) * stage.head
+        names += stage.heads
         of_stage = [units[name] for name in names]
         activations, deferred = (sum(getattr(one, key) for one in of_stage) for key in UnitBytes._fields[:2])
         # The logits of the head and of multi-token prediction are there one after the other, so the most counts.

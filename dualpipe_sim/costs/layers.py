@@ -129,7 +129,7 @@ class LayerCosts:
         (whole,) = lay_out(EVEN, 1, model.mtp_depth, DepthTimes((0.0,) * model.layers))
         layers_s = tuple(self._alone_s(StageLayers((layer,))) for layer in whole.layers)
         before = StageLayers((), embedding=True)
-        after = StageLayers((), mtp=whole.mtp, head=True)
+        after = replace(whole, layers=(), embedding=False)
         return DepthTimes(layers_s, self._alone_s(before), self._alone_s(after))
 
     def on(self, placement: Placement) -> LayerStageCosts:
@@ -216,8 +216,7 @@ class LayerStageCosts:
         """What the times of each stage depend on: equal for stages that hold the same kinds of layers."""
         kinds = self.job.model.layer_kinds()
         return [
-            (tuple(kinds[layer] for layer in stage.layers), stage.embedding, stage.mtp, stage.head)
-            for stage in self.stage_layers
+            (tuple(kinds[layer] for layer in stage.layers), replace(stage, layers=())) for stage in self.stage_layers
         ]
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:

@@ -125,12 +125,11 @@ def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[P
 
 
 def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
-    """Yield what is after a stage's layers in F: multi-token prediction, then a pass through the head for each."""
+    """Yield what is after a stage's layers in F: multi-token prediction, then the passes through the head."""
     if stage.empty and "F" not in works:
         yield _pass_on(works)
     modules = [_module(parts, parts.model.layers + module, works) for module in range(stage.mtp)]
-    names = ["head", *["mtp head"] * parts.model.mtp_depth] if stage.head else []
-    heads = [(parts.head[work]._replace(name=name), NO_LAYER) for name in names for work in works]
+    heads = [(parts.head[work]._replace(name=name), NO_LAYER) for name in stage.heads for work in works]
     for steps in [*modules, heads] if "F" in works else [heads, *modules[::-1]]:
         yield from steps
 

@@ -24,7 +24,7 @@ from dualpipe_sim.model.activations import (
 )
 from dualpipe_sim.model.architecture import LayerKind, Parameters
 from dualpipe_sim.model.job import Job
-from dualpipe_sim.model.layout import StageLayers
+from dualpipe_sim.model.layout import StageLayers, mtp_head_names
 from dualpipe_sim.model.state import local_parameters, state_bytes
 from dualpipe_sim.order.placement import Placement
 
@@ -82,7 +82,7 @@ def bytes_by_unit(job: Job) -> Mapping[int | str, UnitBytes]:
         # The embedding keeps no more than token numbers; its deferred W needs the gradient of its output.
         "embedding": UnitBytes(weight_gradient_inputs=ceil(job.boundary_bytes)),
         "head": head._replace(while_forward=logits),
-        "mtp head": UnitBytes(*(size * model.mtp_depth for size in head))._replace(while_forward=logits),
+        **dict.fromkeys(mtp_head_names(model.mtp_depth), head._replace(while_forward=logits)),
     }
 
 
@@ -118,7 +118,7 @@ def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Pl
         depth = int(placement.depth_of_stage[stage])
         for unit, parameters in job.parameters(here).items():
             found[_EMBEDDING if unit == "embedding" else (depth, unit)] = parameters
-        if here.mtp or (here.head and model.tied_embedding):
+        if here.mtp or (here.has_head and model.tied_embedding):
             found[_EMBEDDING] = model.embedding_parameters()
     return found
 

@@ -126,6 +126,6 @@ class Job:
         units |= {model.layers + module: model.mtp_parameters() for module in range(layers.mtp)}
         if layers.embedding:
             units["embedding"] = model.embedding_parameters()
-        if layers.head:
+        if layers.has_head:
             units["head"] = model.head_parameters()
         return units

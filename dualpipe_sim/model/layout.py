@@ -40,7 +40,8 @@ class StageLayers:
         layers: numbers of its transformer layers, in the model from 0.
         embedding: whether the token embedding is here.
         mtp: multi-token prediction modules here, each a projection and a layer.
-        head: whether the head and the loss are here, those of multi-token prediction included.
+        head: whether the head and the loss of the model itself are here.
+        mtp_heads: how many passes through the head, with their losses, for multi-token prediction are here.
 
     """
 
@@ -48,13 +49,33 @@ class StageLayers:
     embedding: bool = False
     mtp: int = 0
     head: bool = False
+    mtp_heads: int = 0
 
     __repr__ = brief
 
     @property
     def empty(self) -> bool:
         """Whether nothing is here."""
-        return not (self.layers or self.embedding or self.mtp or self.head)
+        return not (self.layers or self.embedding or self.mtp or self.has_head)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head's matrix is needed here."""
+        return self.head or self.mtp_heads > 0
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the passes through the head here, in order."""
+        return ("head",) * self.head + mtp_head_names(self.mtp_heads)
+
+
+def mtp_head_names(passes: int) -> tuple[str, ...]:
+    """Return the names of so many passes through the head for multi-token prediction.
+
+    >>> mtp_head_names(2)
+    ('mtp head', 'mtp head 2')
+    """
+    return ("mtp head", *(f"mtp head {number}" for number in range(2, passes + 1)))[:passes]
 
 
 @dataclass(frozen=True)
@@ -151,7 +172,7 @@ def with_ends(counts: Sequence[int], mtp: int) -> tuple[StageLayers, ...]:
     begins = [0, *accumulate(counts)]
     last = len(counts) - 1
     return tuple(
-        StageLayers(tuple(range(begin, end)), stage == 0, mtp if stage == last else 0, stage == last)
+        StageLayers(tuple(range(begin, end)), stage == 0, *((mtp, True, mtp) if stage == last else ()))
         for stage, (begin, end) in enumerate(pairwise(begins))
     )
 
@@ -162,21 +183,42 @@ def megatron(text: str) -> tuple[StageLayers, ...]:
     ``E`` is the embedding, ``t`` a transformer layer, ``m`` a multi-token prediction module, ``L`` head and loss; ``|``
     ends a stage, ``x*n`` and ``(…)*n`` repeat, commas and spaces mean nothing, stages may be empty
     (https://docs.nvidia.com/megatron-core/developer-guide/latest/user-guide/features/pipeline_parallel_layout.html).
-    Unlike there ``E`` and ``L`` may be left out, for a part of a model.
+    One ``L`` is all losses, that of the model and those of its modules. Several are one each, the model's own first,
+    so that they may lie on several stages (https://github.com/NVIDIA/Megatron-LM/pull/5318). Unlike there ``E`` and
+    ``L`` may be left out, for a part of a model.
 
     Raises:
         UserError: not such a string.
 
     """
     letters = _unroll(text)
-    if not re.fullmatch("E?t*m*L?", letters.replace("|", "")):
+    modules, losses = letters.count("m"), letters.count("L")
+    if not re.fullmatch("E?t*m*L?" if losses < 2 else "E?t*[mL]*", letters.replace("|", "")):
         raise UserError(f"pipeline.layout: must go from one E over all t and all m to one L, not as in {quoted(text)}")
-    stages, begin = [], 0
+    if losses > 1:
+        _check_losses(letters, modules, losses)
+    stages, begin, before = [], 0, 0
     for stage in letters.split("|"):
-        end = begin + stage.count("t")
-        stages.append(StageLayers(tuple(range(begin, end)), "E" in stage, stage.count("m"), "L" in stage))
-        begin = end
+        end, here = begin + stage.count("t"), stage.count("L")
+        head = before == 0 and here > 0
+        mtp_heads = modules if losses == 1 and head else here - head
+        stages.append(StageLayers(tuple(range(begin, end)), "E" in stage, stage.count("m"), head, mtp_heads))
+        begin, before = end, before + here
     return tuple(stages)
+
+
+def _check_losses(letters: str, modules: int, losses: int) -> None:
+    """Refuse several losses that are not one each of the model and of its modules, each behind its module."""
+    if losses != 1 + modules:
+        own = f"the model and its {modules} m have {number_of(1 + modules, 'loss')}"
+        raise UserError(f"pipeline.layout: {losses} L, but {own}; give one L for all, or one for each")
+    made = 1
+    for letter in letters:
+        made += (letter == "m") - (letter == "L")
+        if made < 0:
+            raise UserError(
+                "pipeline.layout: an L stands before the m whose loss it is; the first L is the model's own"
+            )
 
 
 def _unroll(text: str) -> str:

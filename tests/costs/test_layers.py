@@ -163,7 +163,7 @@ def test_alone_an_op_exposes_its_alltoall_and_b_is_i_and_w(layers: StageLayers) 
 
 
 def test_what_sits_at_the_ends_of_the_model() -> None:
-    last = StageLayers((60,), mtp=1, head=True)
+    last = StageLayers((60,), mtp=1, head=True, mtp_heads=1)
     layer = ["attn", "dispatch", "mlp", "combine"]
     assert [phase.name for phase in op(last, F)] == [*layer, "mtp", *layer, "head", "mtp head"]
     assert [phase.layer for phase in op(last, F)] == [60] * 4 + [61] * 5 + [-1] * 2

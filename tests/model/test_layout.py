@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from itertools import combinations_with_replacement, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualpipe_sim import simulate
+from dualpipe_sim.costs.asked import op_seconds
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.model.layout import DepthTimes, StageLayers, balanced, even, lay_out, megatron
+from dualpipe_sim.order.ops import F
 
 Seconds = st.integers(0, 40).map(float)
 
@@ -41,6 +45,37 @@ def test_megatrons_layout_of_deepseek_v3() -> None:
 )
 def test_a_layout_string_unrolls(text: str, stages: list[str]) -> None:
     assert short(megatron(text)) == stages
+
+
+def test_several_losses_are_one_each_the_models_own_first() -> None:
+    # Megatron-LM PR 5318: multi-token prediction's losses on stages of their own
+    stages = megatron("E|(t|)*10m|m|m|LL|LL")
+    assert len(stages) == 16
+    assert [(stage.head, stage.mtp_heads) for stage in stages[-3:]] == [(False, 0), (True, 1), (False, 2)]
+    assert [stage.heads for stage in stages[-2:]] == [("head", "mtp head"), ("mtp head", "mtp head 2")]
+    early = megatron("EtL|mL|mL")
+    assert [stage.heads for stage in early] == [("head",), ("mtp head",), ("mtp head",)]
+    (whole,) = megatron("EtmmL")
+    assert whole.heads == ("head", "mtp head", "mtp head 2")
+
+
+def test_losses_on_two_stages_share_their_work_and_need_the_head_twice() -> None:
+    setting: dict[str, Any] = {"model": {"preset": "deepseek-v3", "layers": 10, "dense_layers": 0, "mtp_depth": 3}}
+    setting |= {"parallel": {"expert": 8}, "ranks": 8, "micro_batches": 16}
+    setting |= {"schedule": {"name": "interleaved-1f1b", "stages_per_rank": 2}}
+    one, two = (
+        simulate("deepseek_v3", **setting, **{"pipeline.layout": f"E|(t|)*10m|m|m|{losses}"})
+        for losses in ("LLLL|", "LL|LL")
+    )
+    alone = [op_seconds(run.played.graph.costs, F, 16) for run in (one, two)]
+    assert alone[1][14] == pytest.approx(alone[0][14] / 2)
+    assert alone[1][15] == pytest.approx(alone[0][14] / 2)
+    assert (one.makespan_s or 0.0) > (two.makespan_s or 0.0)
+    # the head's matrix, in BF16, is on rank 7 for stage 15 as well as on rank 6 for stage 14
+    weights = [
+        int(run.memory.size_bytes[run.memory.peak_by_rank[7], 0]) for run in (one, two) if run.memory is not None
+    ]
+    assert weights[1] - weights[0] == pytest.approx(2 * 129280 * 7168, rel=0.01)
 
 
 def test_layers_are_numbered_through_the_stages() -> None:
@@ -102,6 +137,8 @@ def test_every_layout_holds_the_model_once_and_in_order(choice: str | tuple[int,
         ("Ettt|tt|tL", UserError, "holds 0 multi-token prediction modules, but the model has 1"),
         ("tE|tt|tttmL", UserError, "must go from one E over all t and all m to one L, not as in 'tE|tt|tttmL'"),
         ("Ett|m|ttttL", UserError, "must go from one E"),
+        ("Ettttmm|LL", UserError, "2 L, but the model and its 2 m have 3 losses; give one L for all, or one for each"),
+        ("EttttLL|m", UserError, "an L stands before the m whose loss it is"),
         ("uneven", UserError, "must be 'even', 'balanced', a list of numbers of layers, or stages of E, t, m and L"),
         ("E((t)*2)*3|L", UserError, "got '(' in"),
         ("", UserError, "got nothing in ''"),
