@@ -112,6 +112,7 @@ class Experiment:
         noise: how durations vary, or None.
         free: what a plan may choose.
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
+        settle_layout: whether the layout ``balanced`` is settled for each schedule that runs.
         measured: what was measured of ``choice``, or None.
         gpus_per_rank: GPUs of a rank's expert- and data-parallel group, which are neighbours, where no job says it.
 
@@ -130,6 +131,7 @@ class Experiment:
     noise: Noise | None = None
     free: Free = Free()
     transfers: Moves = "async"
+    settle_layout: bool = True
     measured: Measured | None = None
     gpus_per_rank: int = 1
 

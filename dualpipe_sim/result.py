@@ -67,6 +67,7 @@ class Result(Tabular):
         peak_memory_bytes_by_rank: most bytes in use on a GPU of each rank.
         over_memory: ``rank`` and ``excess_bytes`` of each rank that needs more than its GPU has, the fullest first.
         overlapped_pair_s: seconds of each distinct overlapped pair, by its stages (``0F;7B``).
+        layers_by_stage: transformer layers of each stage of a pipe.
         slowest_stage: the stage whose F and B take longest where they run alone, and their ``seconds``.
         noise: with jitter, how many ``runs`` were drawn, and their makespans' ``median_s``, ``p5_s`` and ``p95_s``.
         measured: what somebody measured of this very run: the ``source``, ``numbers`` by the keys above, and ``why``
@@ -103,6 +104,7 @@ class Result(Tabular):
     peak_memory_bytes_by_rank: list[int] | None = None
     over_memory: list[dict[str, int]] | None = None
     overlapped_pair_s: dict[str, float] | None = None
+    layers_by_stage: list[int] | None = None
     slowest_stage: dict[str, float] | None = None
     noise: dict[str, float] | None = None
     measured: Mapping[str, Any] | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from dualpipe_sim.analysis import alltoall, metrics, step
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
+from dualpipe_sim.balance import balanced_for
 from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
@@ -113,9 +114,10 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed."""
     topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
+    costs = of_smaller_micro_batches(experiment.costs, order.micro_batch_share)
     graph = lower(
         order,
-        of_smaller_micro_batches(experiment.costs, order.micro_batch_share),
+        balanced_for(order, costs, topology) if experiment.settle_layout else costs,
         topology,
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
@@ -209,6 +211,7 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
     training_step = step.step(timeline, costs)
     stage, seconds = step.slowest_stage(costs)
     memory, exchanged = memory_of(timeline), alltoall.alltoall_time(timeline)
+    pipe = costs.stage_layers[: len(timeline.graph.schedule.placement.pipes[0])]
     return replace(
         result,
         step_time_s=training_step.time_s,
@@ -222,5 +225,6 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         over_memory=[one._asdict() for one in memory.over],
         memory=memory,
         overlapped_pair_s=alltoall.overlapped_pair_s(timeline),
+        layers_by_stage=[len(one.layers) for one in pipe],
         slowest_stage={"stage": stage, "seconds": seconds},
     )

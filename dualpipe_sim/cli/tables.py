@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import groupby
 
 import typer
 from rich.console import Console
@@ -117,6 +118,10 @@ def _training(result: Result) -> list[str]:
         lines.append(f"overlapped pairs last {format_seconds(shortest_s)} to {format_seconds(longest_s)}")
     if result.memory is not None:
         lines.append(f"memory {result.memory.verdict()}")
+    if result.layers_by_stage is not None:
+        runs = ((layers, len(list(same))) for layers, same in groupby(result.layers_by_stage))
+        said = ", ".join(f"{layers}" if times == 1 else f"{times} × {layers}" for layers, times in runs)
+        lines.append(f"layers by stage: {said}")
     if result.slowest_stage is not None:
         seconds = format_seconds(result.slowest_stage["seconds"])
         lines.append(f"slowest stage: {result.slowest_stage['stage']}, F and B alone take {seconds}")

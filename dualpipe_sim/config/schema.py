@@ -48,7 +48,8 @@ class Pipeline(Section):
     )
     layout: Layout = Field(
         "even",
-        description="'even', 'balanced' (the slowest stage as fast as can be), the number of layers of each stage, "
+        description="'even', 'balanced' (the slowest stage as fast as can be, and of such splits the best for the "
+        "schedule), the number of layers of each stage, "
         "or a Megatron layout string such as 'Et*3|(tt|)*29,m|L'",
     )
     transfers: Literal["async", "rendezvous"] = Field(

@@ -173,6 +173,7 @@ def experiment_at(experiment: Experiment, candidate: Candidate) -> Experiment:
     costs = costs_at(experiment, candidate)
     return replace(
         experiment,
+        settle_layout=False,  # bounds are of the split by times alone
         choice=choice_at(experiment, candidate),
         compare=(),
         cost_model=costs,

@@ -1,0 +1,147 @@
+"""The layout ``balanced`` for one schedule: of the splits that are as fast at their slowest stage, the best to run.
+
+Where the slowest stage is as fast as can be, it is often free which stages hold a layer more; yet an order waits longer
+for some than for others. So numbers of layers are exchanged between two stages at a time, as long as a step gets
+shorter, with each op as one phase: the same graph under many durations, which takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.lanes import COMPUTE
+from dualpipe_sim.costs.asked import phases_of
+from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
+from dualpipe_sim.costs.phases import ByBoundary, Costs, Phase, StageCosts, ends_s
+from dualpipe_sim.engine import longest_path
+from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.hardware.cluster import Topology
+from dualpipe_sim.model.layout import BALANCED, with_ends
+from dualpipe_sim.order.ops import B, F, TaskShape
+from dualpipe_sim.order.placement import Placement
+from dualpipe_sim.order.schedule import Schedule
+
+_MOST_TRIED = 256  # in a round; of more, some that lie evenly
+_MOST_ROUNDS = 4
+_ROUNDING = 1e-9
+
+
+def balanced_for(schedule: Schedule, costs: Costs, topology: Topology) -> Costs:
+    """Return costs whose layout ``balanced`` is settled for a schedule; any other costs stay as they are.
+
+    It is never slower than the split that no schedule was asked for.
+    """
+    if not isinstance(costs, LayerCosts) or costs.job.layout != BALANCED:
+        return costs
+    counts = tuple(len(stage.layers) for stage in costs.stage_layers(len(schedule.placement.pipes[0])))
+    tried = _Tried(costs, schedule, topology, counts)
+    best, best_s = counts, tried.makespans_s([counts])[0]
+    for _ in range(_MOST_ROUNDS):
+        others = list(_exchanged(best, tried))
+        if not others:
+            break
+        seconds = tried.makespans_s(others)
+        place = int(seconds.argmin())
+        if seconds[place] >= best_s * (1 - _ROUNDING):
+            break
+        best, best_s = others[place], seconds[place]
+    if best == counts:
+        return costs
+    settled = _with_layout(costs, best)
+    before, after = (longest_path.play(lower(schedule, one, topology)).makespan_s for one in (costs, settled))
+    return settled if after < before else costs
+
+
+def _with_layout(costs: LayerCosts, counts: tuple[int, ...]) -> LayerCosts:
+    return replace(costs, job=replace(costs.job, layout=counts))
+
+
+def _exchanged(counts: tuple[int, ...], tried: _Tried) -> Iterator[tuple[int, ...]]:
+    """Yield splits in which two stages have exchanged their numbers of layers, none slower at its slowest stage."""
+    pairs = [(one, other) for one, other in combinations(range(len(counts)), 2) if counts[one] != counts[other]]
+    for one, other in pairs[:: -(-len(pairs) // _MOST_TRIED) or 1]:
+        exchanged = list(counts)
+        exchanged[one], exchanged[other] = counts[other], counts[one]
+        if tried.slowest_s(tuple(exchanged)) <= tried.least_s:
+            yield tuple(exchanged)
+
+
+class _Tried:
+    """One order under the times of many layouts.
+
+    Args:
+        costs: on any layout.
+        schedule: the order.
+        topology: routes of transfers.
+        counts: layers of each stage, in the split that is the measure.
+
+    """
+
+    def __init__(self, costs: LayerCosts, schedule: Schedule, topology: Topology, counts: tuple[int, ...]) -> None:
+        self._costs, self._schedule = costs, schedule
+        self._graph = lower(schedule, _WholeOps(costs), topology)
+        self._shapes, self._shape_of_task = schedule.task_shapes
+        self._known: dict[object, float] = {}
+        self.least_s = self.slowest_s(counts) * (1 + _ROUNDING)
+
+    def makespans_s(self, layouts: Sequence[tuple[int, ...]]) -> FloatArray:
+        """Return the makespan under each layout, with each op as one phase, shape ``(layouts,)``."""
+        return longest_path.makespans_s(self._graph, map(self._durations_s, layouts))
+
+    def slowest_s(self, counts: tuple[int, ...]) -> float:
+        """Return the seconds of F and B of a layout's slowest stage."""
+        alone = [((kind, stage),) for kind in (F, B) for stage in range(len(counts))]
+        forward_s, backward_s = np.split(self._whole_s(counts, alone), 2)
+        return float((forward_s + backward_s).max())
+
+    def _durations_s(self, counts: tuple[int, ...]) -> FloatArray:
+        seconds = self._whole_s(counts, self._shapes)[self._shape_of_task]
+        return np.append(seconds, self._graph.duration_s[self._graph.first_transfer :])
+
+    def _whole_s(self, counts: tuple[int, ...], shapes: Sequence[TaskShape]) -> FloatArray:
+        """Return the seconds of tasks of some shapes; stages that hold the same are asked for once."""
+        pipe = with_ends(counts, self._costs.job.model.mtp_depth)
+        of_stages = LayerStageCosts(self._costs, pipe * len(self._schedule.placement.pipes))
+        holds = of_stages.alike
+        keys = [tuple((kind, holds[stage]) for kind, stage in shape) for shape in shapes]
+        for key, shape in zip(keys, shapes, strict=True):
+            if key not in self._known:
+                self._known[key] = _whole_s(of_stages, shape)
+        return np.array([self._known[key] for key in keys])
+
+
+@dataclass(frozen=True)
+class _WholeOps:
+    """Costs whose tasks are one phase each."""
+
+    costs: LayerCosts
+
+    def on(self, placement: Placement) -> _WholeStageOps:
+        return _WholeStageOps(self.costs.on(placement))
+
+
+@dataclass(frozen=True)
+class _WholeStageOps:
+    costs: LayerStageCosts
+
+    @property
+    def transfer_s(self) -> ByBoundary | None:
+        return self.costs.transfer_s
+
+    @property
+    def transfer_bytes(self) -> ByBoundary:
+        return self.costs.transfer_bytes
+
+    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+        return (Phase(COMPUTE, _whole_s(self.costs, task), task[0][0]),)
+
+
+def _whole_s(costs: StageCosts, task: TaskShape) -> float:
+    """Return the seconds of a task that runs alone."""
+    (phases,) = phases_of(costs, [task])
+    return max(ends_s(phases, [phase.duration_s for phase in phases]))
