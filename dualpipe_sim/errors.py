@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from reprlib import Repr
 
@@ -61,11 +62,45 @@ class UnfitCostsError(UserError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string."""
+    """Return ``"; did you mean 'x'?"`` for the known word that this is a slip of, or an empty string.
+
+    A slip is near in meaning, too: ``kv_heads`` is not ``v_head``, though the letters nearly are.
+
+    >>> did_you_mean("micro_batchs", ["ranks", "micro_batches"]), did_you_mean("kv_heads", ["v_head", "heads"])
+    ("; did you mean 'micro_batches'?", '')
+    """
     from difflib import get_close_matches
 
-    close = get_close_matches(word, list(known), n=1)
+    close = [one for one in get_close_matches(word, list(known), n=5) if _is_slip(word, one)]
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+_SHORT_WORD = 3
+_NEAR = 0.7
+_VERY_NEAR = 0.85
+
+
+def _is_slip(word: str, meant: str) -> bool:
+    """Whether a word is another one with a slip: word for word, or, where a mark is amiss, altogether."""
+    words, others = (re.split(r"[^a-z0-9]+", one.lower()) for one in (word, meant))
+    if len(words) == len(others) > 1:
+        return all(map(_is_slip_of_word, words, others))
+    whole, other = "".join(words), "".join(others)
+    near = _NEAR if len(words) == len(others) else _VERY_NEAR
+    return other.startswith(whole) or (whole[:1] == other[:1] and _likeness(whole, other) >= near)
+
+
+def _is_slip_of_word(word: str, meant: str) -> bool:
+    """Whether one of several words is another one with a slip; a short one, ``v`` or ``qk``, says too much for that."""
+    if min(len(word), len(meant)) <= _SHORT_WORD:
+        return word == meant or sorted(word) == sorted(meant) or f"{word}s" == meant or word == f"{meant}s"
+    return word[0] == meant[0] and _likeness(word, meant) >= _NEAR
+
+
+def _likeness(one: str, other: str) -> float:
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def quoted(value: object) -> str:

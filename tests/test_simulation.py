@@ -152,7 +152,7 @@ def test_mistakes_read_as_those_of_a_file(arguments: dict[str, Any], message: st
 
 
 def test_a_size_that_a_schedule_cannot_do_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ScheduleError, match="got 3 ranks and 4 micro-batches; the nearest that work: 2 ranks"):
+    with pytest.raises(ScheduleError, match="got 3 ranks and 4 micro-batches; the nearest that works: 2 ranks"):
         simulate(schedule="dualpipe", ranks=3, micro_batches=4)
 
 

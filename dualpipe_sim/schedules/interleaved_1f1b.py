@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
@@ -16,12 +17,17 @@ def default_group(ranks: int, micro_batches: int) -> int | None:
     return micro_batches // rounds if micro_batches % rounds == 0 else None
 
 
-def accepts(ranks: int, micro_batches: int, group: int | None = None) -> bool:
-    """Whether groups come out whole; a ragged last group smaller than the ranks can deadlock."""
+def accepts(ranks: int, micro_batches: int, group: int | None = None) -> bool | str:
+    """Whether groups come out whole, or why a group that is asked for cannot be."""
     if group is None:
         return default_group(ranks, micro_batches) is not None
-    ragged = micro_batches % group if group > 0 else 1
-    return ranks <= group <= micro_batches and (ragged == 0 or ragged >= ranks)
+    if group > micro_batches:
+        return f"group {group} is more than {number_of(micro_batches, 'micro-batch')}"
+    if group < ranks:
+        return f"group {group} is less than {number_of(ranks, 'rank')}, which would wait for each other in a circle"
+    if 0 < (ragged := micro_batches % group) < ranks:
+        return f"group {group} leaves a last group of {ragged}, less than {number_of(ranks, 'rank')}"
+    return True
 
 
 REQUIRES = (

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TypeVar, cast
 
@@ -51,7 +51,7 @@ class ScheduleSpec:
         name: what users call it.
         generate: the function that writes the order down.
         requires: the sizes it works at, in words that follow "needs", or an empty string.
-        accepts: whether it works at these sizes (and options).
+        accepts: whether it works at these sizes and options, or in words what is wrong with an option.
         place: ``(ranks, **options) -> Placement`` of a schedule that adapts to times, else None.
         tries: values of options worth trying where the best is sought.
         within: options that keep the schedule within a limit of activations, if it has such.
@@ -61,7 +61,7 @@ class ScheduleSpec:
     name: str
     generate: Callable[..., Schedule]
     requires: str
-    accepts: Callable[..., bool]
+    accepts: Callable[..., bool | str]
     place: Callable[..., Placement] | None = None
     tries: Mapping[str, Sequence[object]] = field(default_factory=dict)
     within: Callable[[float], Mapping[str, object]] = _no_options
@@ -127,8 +127,9 @@ class ScheduleSpec:
             raise ScheduleError(f"{self.name}: option {missing[0]} is missing; it has no default")
         sizing = taken_by(self.accepts, fitting)
         with in_code_of(self.accepts, f"{self.name}: its accepts", ScheduleError):
-            if not self.accepts(ranks, micro_batches, **sizing):
-                raise ScheduleError(self._refusal(ranks, micro_batches, sizing))
+            answer = self.accepts(ranks, micro_batches, **sizing)
+            if not _yes(answer):
+                raise ScheduleError(self._refusal(ranks, micro_batches, sizing, answer))
         arguments = self._with_times(ranks, fitting, times_on)
         with in_code_of(self.generate, f"{self.name}: its generator", ScheduleError):
             generated = self.generate(ranks, micro_batches, **arguments)
@@ -204,23 +205,50 @@ class ScheduleSpec:
     def _wrong(self, option: str, value: object) -> str:
         return f"{self.name}: option {option} must be {describe(self._type_of(option))}, got {quoted(value)}"
 
-    def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> str:
-        near = list(self._nearest(ranks, micro_batches, sizing))
-        way_out = f"; the nearest that work: {' or '.join(near)}" if near else ""
-        return f"{self.name} needs {self.requires}; got {_asked(ranks, micro_batches)}{way_out}"
+    def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object], answer: object) -> str:
+        """Say what is wrong, of an option where one is, and which values or sizes work."""
+        if isinstance(answer, str):
+            near, said = list(self._nearest_options(ranks, micro_batches, sizing)), f"{self.name}: {answer}"
+        else:
+            near = list(self._nearest(ranks, micro_batches, sizing))
+            said = f"{self.name} needs {self.requires}; got {_asked(ranks, micro_batches)}"
+        if not near:
+            return said
+        if near == [f"no {option}" for option in sizing]:
+            return f"{said}; leave it out"
+        return f"{said}; the nearest that work{'s' if len(near) == 1 else ''}: {' or '.join(near)}"
+
+    def _nearest_options(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> Iterator[str]:
+        """Yield the nearest values of options with which these sizes work, and which option to leave out."""
+        for option, value in sizing.items():
+            others = {name: one for name, one in sizing.items() if name != option}
+            works = partial(self._works, ranks, micro_batches, others, option)
+            if isinstance(value, int):
+                below = next((near for near in range(value - 1, 0, -1) if works(near)), None)
+                above = next((near for near in range(value + 1, value + micro_batches + ranks) if works(near)), None)
+                yield from (f"{option} {near}" for near in (below, above) if near is not None)
+            if _yes(self.accepts(ranks, micro_batches, **others)):
+                yield f"no {option}"
+
+    def _works(self, ranks: int, micro_batches: int, others: Mapping[str, object], option: str, value: int) -> bool:
+        return _yes(self.accepts(ranks, micro_batches, **others, **{option: value}))
 
     def _nearest(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> Iterator[str]:
         reach = 4 * ranks + micro_batches
         for near_ranks in sorted(
             range(max(1, ranks - _SEARCH_RANKS), ranks + _SEARCH_RANKS), key=lambda p: abs(p - ranks)
         ):
-            below = (m for m in range(micro_batches, 0, -1) if self.accepts(near_ranks, m, **sizing))
-            above = (m for m in range(micro_batches, reach) if self.accepts(near_ranks, m, **sizing))
+            below = (m for m in range(micro_batches, 0, -1) if _yes(self.accepts(near_ranks, m, **sizing)))
+            above = (m for m in range(micro_batches, reach) if _yes(self.accepts(near_ranks, m, **sizing)))
             found = sorted({m for m in (next(below, None), next(above, None)) if m is not None})
             if found:
                 at = "" if near_ranks == ranks else f"{number_of(near_ranks, 'rank')} and "
                 yield from (f"{at}{number_of(m, 'micro-batch')}" for m in found)
                 return
+
+
+def _yes(answer: bool | str) -> bool:
+    return bool(answer) and not isinstance(answer, str)
 
 
 def _asked(ranks: int, micro_batches: int) -> str:
@@ -235,7 +263,7 @@ def register(
     name: str,
     *,
     requires: str = "",
-    accepts: Callable[..., bool] = _any_size,
+    accepts: Callable[..., bool | str] = _any_size,
     placement: Callable[..., Placement] | None = None,
     tries: Mapping[str, Sequence[object]] = MappingProxyType({}),
     within: Callable[[float], Mapping[str, object]] = _no_options,
@@ -252,7 +280,8 @@ def register(
     Args:
         name: what users call the schedule.
         requires: the sizes it works at, in words that complete "<name> needs …".
-        accepts: ``(ranks, micro_batches) -> bool``, the same as code; it may also take options by their names.
+        accepts: ``(ranks, micro_batches) -> bool``, the same as code; it may also take options by their names, and
+            answer in words what is wrong with one.
         placement: only for a generator with a parameter ``times`` (an OpTimes, or None for unit times):
             ``(ranks, **options) -> Placement``, where it will put its stages.
         tries: values of its options worth trying where the best is sought, by name.

@@ -34,7 +34,7 @@ def test_the_version_is_the_packages(command_line: CommandLine) -> None:
         (("gantt", "figure5", "-o", "chart.bmp"), "chart.bmp"),
         (("timeline", "figure5", "-o", "no/such/folder.csv"), "cannot be written"),
         (("compare", "figure5", "--plot", "no/such/folder.png"), "cannot be written"),
-        (("schedule", "dualpipe", "--ranks", "8", "--micro-batches", "10"), "the nearest that work: 16 micro-batches"),
+        (("schedule", "dualpipe", "--ranks", "8", "--micro-batches", "10"), "the nearest that works: 16 micro-batches"),
         (("schedule", "dualpip", "--ranks", "8", "--micro-batches", "20"), "did you mean 'dualpipe'?"),
         (("schedule", "chimera", "--ranks", "4", "--micro-batches", "8", "-O", "pipes=2"), "unknown option 'pipes'"),
         (("schedule", "gpipe", "--ranks", "0", "--micro-batches", "8"), "ranks must be a whole number from 1"),

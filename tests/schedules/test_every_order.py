@@ -117,7 +117,7 @@ def test_it_runs_the_micro_batches_asked_for_or_refuses_in_one_clear_sentence(
         assert "\n" not in said
         assert said.startswith(f"{name} needs ")
         asked = f"{ranks} rank{'s' * (ranks != 1)} and {micro_batches} micro-batch{'es' * (micro_batches != 1)}"
-        assert f"got {asked}; the nearest that work: " in said
+        assert f"got {asked}; the nearest that work" in said
         return
     assert (schedule.name, schedule.ranks, schedule.micro_batches) == (name, ranks, micro_batches)
     assert build(name, ranks, micro_batches) == schedule
