@@ -377,8 +377,15 @@ def notes_of(runs: Sequence[Result]) -> list[str]:
         for run in runs
         if run.timeline is not None and run.timeline.graph.schedule.micro_batch_share != 1
     ]
+    caveats = dict.fromkeys(one for run in runs if run.timeline is not None for one in run.timeline.caveats)
     full = [f"{run.label} {run.memory.verdict()}" for run in runs if run.memory is not None and not run.fits]
-    return [over] * starred + parts + full + [_beside_measured(run) for run in runs if run.measured is not None]
+    return (
+        [over] * starred
+        + [*caveats]
+        + parts
+        + full
+        + [_beside_measured(run) for run in runs if run.measured is not None]
+    )
 
 
 _MEASURED: dict[str, Callable[[float], str]] = {

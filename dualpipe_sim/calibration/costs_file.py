@@ -72,7 +72,7 @@ def _values(calibration: Calibration) -> Iterator[str]:
     yield f"pipes: {calibration.pipes}"
     yield f"# {calibration.transfer_rule}"
     yield f"transfer: {_sample(calibration.transfer)}" if calibration.transfer else "transfer: {time: 0 s}"
-    yield "stages:"
+    yield "stages:" if calibration.ops else "stages: {}"
     for stage, kinds in calibration.ops.items():
         yield f"  {stage}:"
         for kind, timed in kinds.items():

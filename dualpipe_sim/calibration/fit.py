@@ -107,7 +107,7 @@ def fit(recording: Recording, *, warm_up: int = 1, pipes: int | None = None) -> 
         recording: what ran, at least one op.
         warm_up: how many first steps to leave out, where there are more.
         pipes: how many pipes the stages make up, equally long; None to find out: where the forward of a stage starts
-            before that of the stage before it ended, a pipe begins.
+            before that of the stage before it, a pipe begins.
 
     Raises:
         UserError: no op is left, or their stages do not make up so many pipes.
@@ -202,9 +202,12 @@ class _Run:
         return len(found)
 
     def _begins_pipe(self, stage: int) -> bool:
-        """Return whether the forwards of a stage mostly start before those of the stage before it end."""
+        """Return whether the forwards of a stage mostly start before those of the stage before it.
+
+        (Not: before they end. Out of a pair a forward's output leaves before the pair ends.)
+        """
         early = [
-            ran.start_s < maker.end_s
+            ran.start_s < maker.start_s
             for ran in self.ops
             for kind, own, micro_batch in ran.action.cell
             if kind == F and own == stage
@@ -257,7 +260,7 @@ class _Run:
         could_s += [self.before_s[index]] if index in self.before_s else []
         if math.isnan(ran.start_s) or not could_s or any(map(math.isnan, could_s)):
             return []
-        gaps_s = max(0.0, ran.end_s - ran.start_s - ran.compute_s - ran.communication_s)
+        gaps_s = max(0.0, ran.end_s - ran.start_s - ran.compute_s)
         return [max(0.0, ran.start_s - max(could_s)) + gaps_s]
 
     def _there_s(self, ran: Ran, tensor: Tensor) -> float:

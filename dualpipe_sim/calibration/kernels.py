@@ -1,7 +1,8 @@
 """A GPU's work: launches inside an action's range, joined to kernels by their correlation.
 
-An op is the merged length of its kernels, those of NCCL left out; between them the GPU waits for launches. A kernel of
-NCCL holds the wait for its peer and the transfer, so that of both peers the shorter one is nearer to the transfer.
+An op is the merged length of its kernels; between them the GPU waits for launches. NCCL's kernels inside its range are
+its own all-to-alls and the like, since tensors between stages have ranges of their own. There a kernel of NCCL holds
+the wait for its peer and the transfer, so that of both peers the shorter one is nearer to the transfer.
 """
 
 from __future__ import annotations
@@ -60,23 +61,27 @@ def _is_nccl(kernel: Span) -> bool:
     return kernel.name.startswith("nccl")
 
 
+def _is_alltoall(kernel: Span) -> bool:
+    """Whether a kernel inside an op's range is its all-to-all, which NCCL makes of sends and receives."""
+    return _is_nccl(kernel) and ("SendRecv" in kernel.name or "AllToAll" in kernel.name)
+
+
 def _op(rank: int, one: Range, work: Sequence[Span], recording: Recording) -> Ran:
-    computing = [(kernel.start_ns, kernel.end_ns) for kernel in work if not _is_nccl(kernel)]
-    if not computing:
+    """Return an op as its kernels: compute and its own all-to-alls, and what other NCCL kernels make it wait inside.
+
+    What other ones do after its last kernel, as gradients' reductions, nobody waits for.
+    """
+    own = [(kernel.start_ns, kernel.end_ns) for kernel in work if not _is_nccl(kernel) or _is_alltoall(kernel)]
+    if not own:
         return Ran(rank, one.step, one.action, math.nan, math.nan, 0.0)
-    start_ns, end_ns = min(start for start, _ in computing), max(end for _, end in computing)
-    inside = [
-        (max(kernel.start_ns, start_ns), min(kernel.end_ns, end_ns))
-        for kernel in work
-        if kernel.start_ns < end_ns and kernel.end_ns > start_ns
-    ]
-    compute_ns = merged_ns(computing)
-    communication_ns = merged_ns(inside) - compute_ns
-    if any(_is_nccl(kernel) for kernel in work):
-        recording.left_out["ops whose own NCCL kernels do not count as their time"] += 1
+    start_ns, end_ns = min(start for start, _ in own), max(end for _, end in own)
+    if any(kernel.end_ns > end_ns for kernel in work):
+        recording.left_out["ops whose last NCCL kernels, after all others, do not count as their time"] += 1
+    inside = [(max(kernel.start_ns, start_ns), min(kernel.end_ns, end_ns)) for kernel in work]
+    busy_ns = merged_ns((begin, end) for begin, end in inside if begin < end)
     origin_ns = recording.origin_ns or 0
     start_s, end_s = (start_ns - origin_ns) / 1e9, (end_ns - origin_ns) / 1e9
-    return Ran(rank, one.step, one.action, start_s, end_s, compute_ns / 1e9, communication_ns / 1e9)
+    return Ran(rank, one.step, one.action, start_s, end_s, busy_ns / 1e9)
 
 
 def _add_message(recording: Recording, rank: int, one: Range, work: Sequence[Span]) -> None:

@@ -25,8 +25,7 @@ class Ran(NamedTuple):
         action: what ran.
         start_s: when its work began, inputs awaited; NaN where it launched no work.
         end_s: when its work ended.
-        compute_s: how long it computed: less than from start to end where a GPU had gaps between kernels.
-        communication_s: how long, between start and end, it did nothing but communicate.
+        compute_s: how long it worked: less than from start to end where a GPU had gaps between kernels.
         may_wait: whether a wait for its inputs may be part of it, since nothing says when they came.
 
     """
@@ -37,7 +36,6 @@ class Ran(NamedTuple):
     start_s: float
     end_s: float
     compute_s: float
-    communication_s: float = 0.0
     may_wait: bool = False
 
 

@@ -39,6 +39,8 @@ def print_run(result: Result) -> None:
         say(f"formula: {result.theory['source']}" + (f"; not shown, since {reason}" if reason else ""))
     for line in _training(result):
         say(line)
+    for caveat in result.played.caveats:
+        say(caveat)
     if result.measured is not None:
         say(notes_of([result])[-1])
     if result.noise is not None:

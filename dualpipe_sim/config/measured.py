@@ -54,7 +54,7 @@ class CostsFile(Section):
 
     pipes: Count = 1
     transfer: Timed = Field(default_factory=lambda: Timed.model_validate(0.0))
-    stages: dict[Index, Stage]
+    stages: dict[Index, Stage] = Field(default_factory=dict)
     pairs: dict[str, Timed] = Field(default_factory=dict)
 
 
@@ -76,8 +76,11 @@ def read_measured(path: Path) -> MeasuredCosts:
 
 
 def _costs(file: CostsFile, source: str) -> MeasuredCosts:
-    stages = max(file.stages, default=-1) + 1
-    if not stages or stages % file.pipes:
+    pairs = {_pair(key): timed.op_time for key, timed in file.pairs.items()}
+    stages = max(file.stages.keys() | {stage for pair in pairs for stage in pair}, default=-1) + 1
+    if not stages:
+        raise ValueError("stages: must hold one stage at least, or pairs must")
+    if stages % file.pipes:
         raise ValueError(f"pipes: {stages} stages do not make up {file.pipes} equally long pipes")
     return MeasuredCosts(
         source=source,
@@ -89,7 +92,7 @@ def _costs(file: CostsFile, source: str) -> MeasuredCosts:
             for kind in Kind
             if (timed := getattr(section, str(kind))) is not None
         },
-        pairs={_pair(key): timed.op_time for key, timed in file.pairs.items()},
+        pairs=pairs,
         transfer_s=file.transfer.time,
     )
 

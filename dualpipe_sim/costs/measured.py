@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +94,7 @@ class MeasuredCosts:
             self.transfer_s,
             self.transfer_bytes,
             self.micro_batch_weights,
+            self.caveats,
         )
 
     def on_fewer_ranks(self, shares: int) -> MeasuredCosts:  # noqa: ARG002 - a stage's span does not depend on ranks
@@ -117,14 +119,38 @@ class MeasuredCosts:
         """
         times: dict[int, FloatArray] = {}
         launches: dict[int, FloatArray] = {}
-        unknown = OpTime(np.nan, np.nan)
         for kind in Kind:
-            known = [self.ops.get((kind, stage), unknown) for stage in range(self.stages * self.pipes)]
+            known = [self._known(kind, stage) for stage in range(self.stages * self.pipes)]
             times[kind], launches[kind] = np.array(known, dtype=float).T
         split = np.isnan(times[B])
         times[B] = np.where(split, times[I] + times[W], times[B])
         launches[B] = np.where(split, launches[I], launches[B])
         return times, launches
+
+    def _known(self, kind: int, stage: int) -> OpTime:
+        """Return what an op took, NaN where that is not known; of a stage that ran in pairs only a part of a pair."""
+        if stage in self._only_in_pairs and kind != B:  # B is I + W
+            pairs = np.array([time for pair, time in self.pairs.items() if stage in pair])
+            time_s, launch_s = np.median(pairs, axis=0).tolist()
+            return OpTime(time_s / 3, launch_s)
+        return self.ops.get((kind, stage), OpTime(np.nan, np.nan))
+
+    @cached_property
+    def _only_in_pairs(self) -> set[int]:
+        """The stages of which no op was measured by itself, but pairs were."""
+        alone = {stage for _, stage in self.ops}
+        return {stage for pair in self.pairs for stage in pair} - alone
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What must be said of numbers that these costs make, in sentences."""
+        if not self._only_in_pairs:
+            return ()
+        which = ", ".join(map(str, sorted(self._only_in_pairs)))
+        return (
+            f"{self.source} has pairs only of stage{'s' * (len(self._only_in_pairs) > 1)} {which}: F, I and W by "
+            "themselves are taken as a third of a pair each",
+        )
 
     def _gain(self, time_s: dict[int, FloatArray]) -> float:
         """Return how long measured pairs last over their F + B, in sum; 1 where that is not known."""
@@ -165,6 +191,7 @@ class MeasuredStageCosts:
         transfer_s: seconds of a transfer, or None where bytes are given.
         transfer_bytes: bytes of a transfer.
         micro_batch_weights: how long each micro-batch takes over these, or None where all are alike.
+        caveats: what must be said of numbers that come of these, in sentences.
 
     """
 
@@ -176,6 +203,7 @@ class MeasuredStageCosts:
     transfer_s: ByBoundary | None
     transfer_bytes: ByBoundary
     micro_batch_weights: tuple[float, ...] | None = None
+    caveats: tuple[str, ...] = ()
 
     __repr__ = brief
 

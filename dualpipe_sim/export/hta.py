@@ -131,7 +131,9 @@ def _kernels(timeline: Timeline, end_us: int) -> list[list[_Kernel]]:
 
 
 def _kernel(span: Span, name: str, launch_us: int, thread: int) -> _Kernel:
-    name = name if span.lane == "compute" else f"ncclKernel {name}"
+    # As NCCL's own kernels are named, so that HTA takes them for communication, and calibration an op's own for its.
+    kinds = {"compute": "", "alltoall": "ncclKernel_AllToAll "}
+    name = f"{kinds.get(span.lane, 'ncclKernel ')}{name}"
     return _Kernel(name, _STREAMS[span.lane] + span.row, launch_us, _us(span.start_ns), _us(span.end_ns), thread)
 
 

@@ -55,6 +55,11 @@ class Timeline:
         return bool(getattr(self.graph.costs, "unitless", False))
 
     @property
+    def caveats(self) -> tuple[str, ...]:
+        """What its costs say must be said beside its numbers, in sentences."""
+        return tuple(getattr(self.graph.costs, "caveats", ()))
+
+    @property
     def ranks(self) -> int:
         """Number of pipeline ranks."""
         return self.graph.schedule.ranks

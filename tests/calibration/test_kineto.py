@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim import UserError
-from dualpipe_sim.calibration import Calibration, calibrate, read_recording
+from dualpipe_sim import Comparison, UserError, simulate
+from dualpipe_sim.calibration import Calibration, calibrate, read_recording, write_costs
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -184,11 +184,35 @@ def gpu_rank1() -> list[Event]:
     ]  # fmt: skip
 
 
-def test_on_a_gpu_an_op_is_its_kernels_merged_without_those_of_nccl(tmp_path: Path) -> None:
+def test_on_a_gpu_an_op_is_its_kernels_merged(tmp_path: Path) -> None:
     costs = measured(tmp_path, trace(0, *gpu_rank0()), trace(1, *gpu_rank1()))
     assert costs.ops[0]["F"].time == pytest.approx((120e-6, 102e-6, 138e-6, 2))  # of 140 and 100
     assert costs.ops[1]["F"].time.median_s == pytest.approx(100e-6)
-    assert costs.left_out == {"ops whose own NCCL kernels do not count as their time": 1}
+    assert not costs.left_out
+
+
+@pytest.mark.parametrize(
+    ("kernels", "worked_us", "left_out"),
+    [
+        # its own all-to-alls are its time, the last one too, as NCCL makes them or by name
+        ([(200, 260, "ncclDevKernel_SendRecv"), (260, 300, "combine"), (300, 350, "ncclDevKernel_SendRecv")], 250, 0),
+        ([(200, 250, "ncclDevKernel_AllToAll")], 150, 0),
+        # what it waits for inside is its time
+        ([(200, 240, "ncclDevKernel_AllReduce"), (240, 300, "gemm")], 200, 0),
+        # gradients that are reduced behind it hold nobody up
+        ([(190, 400, "ncclDevKernel_ReduceScatter"), (210, 260, "gemm")], 160, 1),
+    ],
+)
+def test_an_ops_own_communication_is_its_time(
+    tmp_path: Path, kernels: list[tuple[float, float, str]], worked_us: float, left_out: int
+) -> None:
+    work = [(100, 200, "gemm"), *kernels]
+    events = [event("PP:0F0", 0, 50)]
+    for number, (begin, end, name) in enumerate(work, 1):
+        events += [launch(number, number), kernel(number, begin, end, name)]
+    costs = measured(tmp_path, trace(0, *events))
+    assert costs.ops[0]["F"].time.median_s == pytest.approx(worked_us * 1e-6)
+    assert sum(costs.left_out.values()) == left_out
 
 
 def test_on_a_gpu_launches_add_their_gaps(tmp_path: Path) -> None:
@@ -339,3 +363,22 @@ def test_torchs_profiler_is_read_as_it_writes(tmp_path: Path, name: str) -> None
         measured_s = costs.ops[0][kind].time
         assert measured_s.samples == 4
         assert 0.999 * sleeps_s <= measured_s.median_s <= 1.001 * statistics.median(seen_s[kind][-4:])
+
+
+def test_a_trace_of_pairs_alone_is_simulated_and_what_is_taken_for_the_rest_is_said(tmp_path: Path) -> None:
+    # As DeepSeek published one forward and backward that overlap (deepseek-ai/profile-data, train.json: range "1F1B").
+    path = tmp_path / "train.json"
+    events = [event("1F1B", 0, 90), launch(1, 10), kernel(1, 100, 100 + 90e3)]
+    path.write_text(json.dumps({"traceEvents": events, "distributedInfo": {"rank": 0}}))
+    calibration = calibrate([path], maps=["1F1B=(0F0;1B0)OVERLAP_F_B"])
+    assert (calibration.ops, list(calibration.pairs)) == ({}, [(0, 1)])
+    file = tmp_path / "costs.yaml"
+    write_costs(calibration, file)
+    costs = {"kind": "measured", "file": str(file)}
+    run = simulate(schedule="dualpipe", ranks=2, micro_batches=4, costs=costs)
+    # the stages of a pipe of two, whose pairs are the measured one, and F, I and W a third of it each
+    thirds = simulate(schedule="dualpipe", ranks=2, micro_batches=4, forward=0.03, backward=0.06)
+    assert run.makespan_s == pytest.approx(thirds.makespan_s)
+    said = f"{file} has pairs only of stages 0, 1: F, I and W by themselves are taken as a third of a pair each"
+    assert run.played.caveats == (said,)
+    assert said in Comparison((run,)).to_table().notes

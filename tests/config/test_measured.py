@@ -43,7 +43,7 @@ def test_a_schedule_whose_ops_were_not_measured_is_refused_alone(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("stages: {}", "pipes: 0 stages do not make up 1 equally long pipes"),
+        ("stages: {}", "stages: must hold one stage at least, or pairs must"),
         ("stages: 3", "stages: must be a mapping of keys, got 3"),
         ("stages: {a: {F: 1}}", "stages.a: must be a whole number, 0 or more, got 'a'"),
         ("stages: {0: {G: 1}}", "stages[0].G: unknown key (known: F, B, I, W)"),
@@ -52,7 +52,7 @@ def test_a_schedule_whose_ops_were_not_measured_is_refused_alone(tmp_path: Path)
         ("stages: {0: {F: 1}}\npairs: {7: 1}", "pairs"),
         ("stages: {0: {F: 1}}\npairs: {0F7B: 1}", "'0F7B' must be the stages of a forward and a backward, like 0F;7B"),
         ("stages: {0: {F: 1}}\npipes: 2", "pipes: 1 stages do not make up 2 equally long pipes"),
-        ("pipes: 1", "stages: is missing"),
+        ("pipes: 1", "stages: must hold one stage at least, or pairs must"),
         ("just words", "must be a mapping of keys"),
     ],
 )  # fmt: skip
