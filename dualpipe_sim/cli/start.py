@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -19,22 +20,34 @@ STARTER = "small"
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write.")] = Path("experiment.yaml"),
     start: Annotated[
-        str, typer.Option("--from", metavar="NAME|PATH", help="What to begin with: see `configs`, or a file of yours.")
+        str,
+        typer.Option("--from", metavar="NAME|PATH", help="What to begin with: see `configs` and `presets`, or a file."),
     ] = STARTER,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
-    from dualpipe_sim.base.files import read_text, written_whole
-    from dualpipe_sim.config.load import read_config
+    from dualpipe_sim.base.files import written_whole
 
     if file.exists() and not force:
         raise UserError(f"{file}: is there already; name another file, or replace it with --force")
-    data, source = read_config(start)
-    text = read_text(source)
+    text, data = _beginning(start)
     with written_whole(file) as part:
         part.write_text(text, encoding="utf-8")
     command = "plan" if "plan" in data else "compare"
     typer.echo(f"{file} is written; try: dualpipe-sim {command} {file}")
+
+
+def _beginning(start: str) -> tuple[str, Mapping[str, object]]:
+    """Return the text of a configuration to begin with, and what it holds."""
+    from dualpipe_sim.base.files import read_text
+    from dualpipe_sim.config.load import packaged_configs, read_config
+    from dualpipe_sim.config.presets import FOLDERS, beginning_with, presets
+
+    section = next((section for section in FOLDERS if start in presets(section)), None)
+    if section is not None and start not in packaged_configs():
+        return beginning_with(section, start), {}
+    data, source = read_config(start)
+    return read_text(source), data
 
 
 @app.command()
@@ -71,8 +84,18 @@ def _show(files: dict[str, dict[str, Path]], name: str | None, what: str) -> Non
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of configurations, for editors that complete and check YAML."""
-    from dualpipe_sim.config.json_schema import json_schema
+def schema(
+    key: Annotated[
+        str | None, typer.Argument(help="A key or section, like training or cluster.nvlink, to explain in words.")
+    ] = None,
+) -> None:
+    """Explain keys of configurations; without KEY print their JSON Schema, for editors that complete and check YAML."""
+    if key is None:
+        from dualpipe_sim.config.json_schema import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
+    from dualpipe_sim.cli.tables import print_keys
+    from dualpipe_sim.config.keys import keys_below
+
+    print_keys(keys_below(key))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ from dualpipe_sim.base.show import Table, wrapped
 from dualpipe_sim.base.units import format_seconds
 from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
+
+if TYPE_CHECKING:
+    from dualpipe_sim.config.keys import Key
 
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
 
@@ -83,6 +87,22 @@ def print_names(heading: str, about: Mapping[str, str]) -> None:
         console.print(f"[bold]{escape(name)}[/bold]", highlight=False)
         if what:
             console.print(Padding(escape(what), (0, 0, 0, 4)), highlight=False)
+
+
+def print_keys(keys: Sequence[Key]) -> None:
+    """Print keys of a configuration, each with its unit, default, example and meaning."""
+    console = Console()
+    for key in keys:
+        facts = [
+            f"unit {key.unit}" if key.unit else "",
+            "" if key.section or not key.default else f"default {key.default}",
+            "must be given" if key.default is None and not key.section else "",
+            f"example {key.example}" if key.example is not None else "",
+        ]
+        said = "; ".join(filter(None, facts))
+        console.print(f"[bold]{escape(key.path)}[/bold]" + (f"  ({escape(said)})" if said else ""), highlight=False)
+        if key.meaning:
+            console.print(Padding(escape(key.meaning), (0, 0, 0, 4)), highlight=False)
 
 
 def _print_runs(runs: list[Result]) -> None:

@@ -39,7 +39,7 @@ class Uniform(Section):
 
     model_config = ConfigDict(json_schema_extra=one_of(["backward"], HALVES))
 
-    kind: Literal["uniform"] = "uniform"
+    kind: Literal["uniform"] = Field("uniform", description="one time for each kind of op")
     forward: CostTime = Field(description="time of a forward")
     backward: CostTime | None = Field(
         None, description="time of a full backward, half of it each for the input and for the weights"
@@ -75,41 +75,41 @@ class Uniform(Section):
         return {**data, **dict.fromkeys(HALVES, half)}
 
 
-class MeasuredSection(Section):
+class LayerTimes(Section):
     """Times of an MoE layer in overlapped pairs, which stand in for the formulas'.
 
     A compute phase is the time of its kernels, or that of its GEMMs, attention and other kernels, of which the first
     two go faster where all SMs compute. An all-to-all is its whole time.
     """
 
-    attention_forward: Kernels | None = None
-    mlp_forward: Kernels | None = None
-    mlp_input_gradient: Kernels | None = None
-    attention_input_gradient: Kernels | None = None
-    mlp_weight_gradient: Kernels | None = None
-    attention_weight_gradient: Kernels | None = None
-    dispatch_forward: Seconds | None = None
-    combine_forward: Seconds | None = None
-    combine_gradient: Seconds | None = None
-    dispatch_gradient: Seconds | None = None
+    attention_forward: Kernels | None = Field(None, description="attention part of a layer, forward")
+    mlp_forward: Kernels | None = Field(None, description="MLP part, forward")
+    mlp_input_gradient: Kernels | None = Field(None, description="MLP part, input gradient")
+    attention_input_gradient: Kernels | None = Field(None, description="attention part, input gradient")
+    mlp_weight_gradient: Kernels | None = Field(None, description="MLP part, weight gradient")
+    attention_weight_gradient: Kernels | None = Field(None, description="attention part, weight gradient")
+    dispatch_forward: Seconds | None = Field(None, description="all-to-all of tokens to their experts")
+    combine_forward: Seconds | None = Field(None, description="all-to-all of results back")
+    combine_gradient: Seconds | None = Field(None, description="all-to-all of gradients to the experts")
+    dispatch_gradient: Seconds | None = Field(None, description="all-to-all of gradients back")
 
 
 class Layers(Section):
     """Times that come out of a model's shapes, a GPU's rates and a cluster's links."""
 
-    kind: Literal["layers"]
+    kind: Literal["layers"] = Field(description="times by layer, of a model on GPUs")
     transfer: TransferCost | None = Field(
         None, description="time of a stage boundary's tensor; default: its bytes over the cluster's links"
     )
-    measured: MeasuredSection = Field(
-        default_factory=MeasuredSection, description="measured times that stand in for the formulas'"
+    measured: LayerTimes = Field(
+        LayerTimes.model_validate({}), description="measured times that stand in for the formulas'"
     )
 
 
 class FromRun(Section):
     """Times measured in a run, as `dualpipe-sim calibrate` writes them."""
 
-    kind: Literal["measured"]
+    kind: Literal["measured"] = Field(description="times of a real run")
     file: str = Field(description="what `dualpipe-sim calibrate` wrote, named from where the configuration is")
     transfer: TransferCost | None = Field(
         None, description="time of a stage boundary's tensor under way, or its bytes; default: the measured time"

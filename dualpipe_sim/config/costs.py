@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from dualpipe_sim.config.cost_section import FromRun, Layers, MeasuredSection, Registered, Uniform
+from dualpipe_sim.config.cost_section import FromRun, Layers, LayerTimes, Registered, Uniform
 from dualpipe_sim.config.job import gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.measured import read_measured
 from dualpipe_sim.config.presets import read_preset
@@ -102,7 +102,7 @@ def _usual_kernel() -> AllToAllKernel:
     return read(AllToAllKernel, read_preset("cluster", ALLTOALL_DEFAULT, where)["alltoall"], where)
 
 
-def _measured(section: MeasuredSection) -> Measured:
+def _measured(section: LayerTimes) -> Measured:
     given = {key: value for key in section.model_fields_set if (value := getattr(section, key)) is not None}
     return Measured(
         compute={phase: given[key] for key, phase in _COMPUTE.items() if key in given},

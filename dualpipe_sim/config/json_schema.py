@@ -46,7 +46,20 @@ def json_schema() -> Schema:
         defs[_name(reference)]["properties"]["kind"] = {"const": kind}
         kinds.append({**reference, "required": ["kind"]})
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dualpipe-sim configuration"}
-    return {**root, **about, "$defs": defs}
+    return {**root, **about, "$defs": {name: defs[name] for name in sorted(_reached(root, defs))}}
+
+
+def _reached(place: object, defs: Schema, known: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return the names of all definitions that something refers to, directly or not."""
+    if isinstance(place, list):
+        for one in place:
+            known = _reached(one, defs, known)
+    if isinstance(place, dict):
+        for key, one in place.items():
+            if key == "$ref" and _name(place) not in known:
+                known = _reached(defs[_name(place)], defs, known | {_name(place)})
+            known = _reached(one, defs, known)
+    return known
 
 
 def _preset_or(section: str, place: Schema, defs: Schema) -> Schema:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from dualpipe_sim.config.yaml_text import Data, read_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
+
+_FEW_RANKS = 8
+_LARGE = 200_000
+"""Layers times width from which a model of experts takes hundreds of GPUs."""
 
 FOLDERS = {"model": "models", "gpu": "gpus", "cluster": "clusters"}
 """The sections that may name a preset, and where their presets are."""
@@ -59,6 +64,42 @@ def read_preset(section: str, name: object, source: str) -> Mapping[str, object]
 @cache
 def _read(path: Path) -> Data:
     return read_yaml(path)
+
+
+_BEGINNING = """\
+# Begins with the preset {name}: `dualpipe-sim presets {name}` prints what is in it, and what stands beside `preset:`
+# replaces a value. `dualpipe-sim schema {section}` explains every key.
+pipeline: {{ranks: {ranks}, micro_batches: {micro_batches}, layout: balanced}}
+schedule: dualpipe
+compare: [1f1b, {{name: interleaved-1f1b, stages_per_rank: 2}}, zb-h1, dualpipe, dualpipev]
+costs: {{kind: layers}}      # times come out of the model's shapes, the GPU's rates and the cluster's links
+model: {{preset: {model}}}
+gpu: {{preset: {gpu}}}
+cluster: {{preset: {cluster}}}
+parallel: {{expert: {expert}, data: {data}}}   # a rank is `data` GPUs, its experts spread over `expert` of them
+training: {{sequence_length: {tokens}, micro_batch_size: 1, precision: {precision}}}
+"""
+_CLUSTERS = {"a100": "a100-ib", "h100": "h100-ib", "h200": "h100-ib", "h800": "h800-ib"}
+_GPUS = {"a100-ib": "a100", "h100-ib": "h100", "h800-ib": "h800"}
+
+
+def beginning_with(section: str, name: str) -> str:
+    """Return the text of a configuration to begin with, of a preset of ``model``, ``gpu`` or ``cluster``."""
+    used = {"model": "gpt-1.5b", "gpu": "h100", "cluster": "h100-ib", section: name}
+    if section == "gpu":
+        used["cluster"] = _CLUSTERS.get(name, used["cluster"])
+    if section == "cluster":
+        used["gpu"] = _GPUS.get(name, used["gpu"])
+    model = _read(presets("model")[used["model"]])
+    experts = model.get("experts")
+    large = cast("int", model["layers"]) * cast("int", model["hidden"]) > _LARGE
+    ranks = 2 * _FEW_RANKS if experts and large else _FEW_RANKS
+    routed = cast("dict[str, int]", experts)["routed"] if experts else 1
+    spread = next((gpus for gpus in ((64, 32, 16, 8) if large else (8,)) if routed % gpus == 0), 1)
+    data = max(spread, 8)
+    sizes = {"ranks": ranks, "micro_batches": 8 * ranks, "expert": spread, "data": data}
+    run = {"tokens": 4096 if experts else 1024, "precision": "fp8" if ranks > _FEW_RANKS else "bf16"}
+    return _BEGINNING.format(name=name, section=section, **used, **sizes, **run)
 
 
 def _merge(below: Mapping[str, object], above: Mapping[str, object]) -> Data:

@@ -188,16 +188,22 @@ class Root(Section):
 
     model_config = ConfigDict(json_schema_extra=one_of(["schedule"], ["compare"]))
 
-    pipeline: Pipeline = Field(Pipeline.model_validate({}))
+    pipeline: Pipeline = Field(
+        Pipeline.model_validate({}), description="ranks, micro-batches, layout and how tensors move"
+    )
     schedule: ScheduleChoice | None = Field(
         None, description="the schedule that `run` and `gantt` play; default: the first of those compared"
     )
     compare: ScheduleChoices = Field((), description="the schedules that `compare` plays, or all of them")
-    costs: CostChoice
+    costs: CostChoice = Field(description="how long everything takes, by its kind")
     model: ModelRecord | None = Field(None, description="the model, for costs of kind 'layers'")
     gpu: GpuRecord | None = Field(None, description="every rank's GPU, for costs of kind 'layers'")
-    cluster: ClusterChoice = Field(ClusterSection.model_validate({}))
-    parallel: Parallel = Field(Parallel.model_validate({}))
+    cluster: ClusterChoice = Field(
+        ClusterSection.model_validate({}), description="nodes of GPUs behind NVLink, and the network between them"
+    )
+    parallel: Parallel = Field(
+        Parallel.model_validate({}), description="how many GPUs, and what is spread over those of a rank"
+    )
     training: Training | None = Field(None, description="what a step trains on, for costs of kind 'layers'")
     overlap: OverlapSection | None = Field(
         None, description="how compute and communication share a GPU, for costs of kind 'layers'"

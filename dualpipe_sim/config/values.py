@@ -265,6 +265,7 @@ def quantity_schema(unit: str, example: str) -> dict[str, Any]:
 
 _SECONDS = quantity_schema("s", "5 us")
 _QUANTITY = {"anyOf": _SECONDS["anyOf"]}
+_IN_SECONDS = {"x-unit": "s"}
 _COUNT = {"type": "integer", "minimum": 1}
 _OBJECT = {"type": "object"}
 
@@ -295,10 +296,14 @@ else:
     Index = checked(int, _index, {"type": "integer", "minimum": 0})
     Flag = checked(bool, _flag, {"type": "boolean"})
     CostTime = checked(
-        Any, _cost, {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}]}
+        Any,
+        _cost,
+        {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}], **_IN_SECONDS},
     )
     TransferCost = checked(
-        Transfer, _transfer, {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}]}
+        Transfer,
+        _transfer,
+        {"anyOf": [*_QUANTITY["anyOf"], {"type": "array", "items": _QUANTITY, "minItems": 1}], **_IN_SECONDS},
     )
     Weights = checked(
         Any, _weights, {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1}
@@ -316,4 +321,4 @@ else:
     )
     ScheduleChoices = Annotated[tuple[ScheduleChoice, ...], BeforeValidator(_schedules), _OrWord("all")]
     Layout = checked(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
-    Kernels = checked(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT]})
+    Kernels = checked(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT], **_IN_SECONDS})

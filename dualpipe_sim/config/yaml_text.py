@@ -74,6 +74,16 @@ def parse_yaml(text: str, source: str) -> object:
         raise ConfigError(f"{source}: cannot be read as YAML: {type(error).__name__}: {error}") from error
 
 
+def as_yaml(value: object) -> str:
+    """Return a value as YAML on one line.
+
+    >>> as_yaml([1, "10 ms"]), as_yaml(True)
+    ('[1, 10 ms]', 'true')
+    """
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
 def about(text: str) -> str:
     r"""Return the first sentence of what a YAML text says of itself in its leading comment.
 

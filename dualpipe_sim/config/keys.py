@@ -1,0 +1,181 @@
+"""Every key that a configuration may hold: what it means, its unit, its default, and an example.
+
+Read off the JSON Schema, so that editors, the command line and the documentation say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from dualpipe_sim.config.json_schema import Schema, json_schema
+from dualpipe_sim.config.load import packaged_configs
+from dualpipe_sim.config.presets import FOLDERS, presets
+from dualpipe_sim.config.yaml_text import Data, as_yaml, read_yaml
+from dualpipe_sim.errors import UserError, did_you_mean
+
+_DEFS = "#/$defs/"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a configuration.
+
+    Attributes:
+        path: dotted, as ``--set`` takes it; what a kind of costs has is below ``costs[kind]``.
+        meaning: what it says.
+        unit: of a bare number; empty where it has none.
+        default: what holds where it is left out, as YAML, empty for nothing; None where it must be given.
+        example: a value as YAML, mostly one of a configuration or preset of the package; None for a section.
+        section: whether other keys are inside.
+
+    """
+
+    path: str
+    meaning: str
+    unit: str
+    default: str | None
+    example: str | None
+    section: bool
+
+
+_OWN_EXAMPLES: Mapping[str, object] = {
+    "schedule": "dualpipe",
+    "compare": ["1f1b", {"name": "interleaved-1f1b", "stages_per_rank": 2}, "dualpipe"],
+    "sweep": {"grid": {"pipeline.micro_batches": [16, 32]}},
+    "plugins": ["mine.py"],
+    "engine": "simpy",
+    "pipeline.transfers": "rendezvous",
+    "costs[uniform].forward": "10 ms",
+    "costs[uniform].backward": "21 ms",
+    "costs[uniform].backward_input": "11 ms",
+    "costs[uniform].backward_weight": "10 ms",
+    "costs[uniform].micro_batch_weights": [1, 1.5, 0.5, 1],
+    "costs[uniform].unitless": True,
+    "costs[measured].kind": "measured",
+    "costs[measured].file": "costs.yaml",
+    "costs[measured].transfer": "1.2 ms",
+    "costs[measured].micro_batch_weights": [1, 1.5, 0.5, 1],
+    "costs[measured].launch": False,
+    "costs[layers].transfer": "1.2 ms",
+    "costs[layers].measured.dispatch_forward": "2.8 ms",
+    "costs[layers].measured.combine_forward": "5.6 ms",
+    "costs[layers].measured.combine_gradient": "5.6 ms",
+    "costs[layers].measured.dispatch_gradient": "4.3 ms",
+    "cluster.mapping": [0, 2, 1, 3],
+    "parallel.pipeline": 16,
+    "training.global_batch": 15360,
+    "training.activation_group": 128,
+    "training.weight_group": 128,
+    "training.accumulation_interval": 128,
+    "training.causal": False,
+    "training.routing_skew": 1.12,
+    "training.gradient_reduction": "after",
+    "training.optimizer": False,
+    "training.recompute.norms": False,
+    "training.recompute.up_projections": False,
+    "training.recompute.activation": False,
+    "overlap.chunk_tokens": 32,
+    "noise.jitter": 0.05,
+    "noise.seed": 1,
+    "noise.runs": 200,
+    "noise.slow_ranks": {3: 1.2},
+    "model.preset": "deepseek-v3",
+    "gpu.preset": "h800",
+    "cluster.preset": "h800-ib",
+    "contention": "fair",
+    "plan.precision": ["bf16", "fp8"],
+}
+"""Examples of keys that no configuration of the package has."""
+
+
+@cache
+def all_keys() -> tuple[Key, ...]:
+    """Return all keys, each section's own first, then what is inside its sections.
+
+    >>> key = next(key for key in all_keys() if key.path == "cluster.nvlink.latency")
+    >>> key.meaning, key.unit, key.default, key.example
+    ('end-to-end latency of a small message', 's', '0.0', '3 us')
+    """
+    schema = json_schema()
+    return tuple(_keys("", schema, schema["$defs"]))
+
+
+def keys_below(path: str) -> tuple[Key, ...]:
+    """Return a key and all that are inside it.
+
+    Raises:
+        UserError: there is no such key.
+
+    """
+    found = tuple(key for key in all_keys() if key.path == path or key.path.startswith((f"{path}.", f"{path}[")))
+    if not found:
+        hint = did_you_mean(path, [key.path for key in all_keys()])
+        raise UserError(f"{path}: no key of a configuration{hint or f' (sections: {_sections_in_words()})'}")
+    return found
+
+
+def _sections_in_words() -> str:
+    return ", ".join(key.path for key in all_keys() if key.section and "." not in key.path)
+
+
+def _keys(above: str, section: Schema, defs: Mapping[str, Schema]) -> Iterator[Key]:
+    inner: list[tuple[str, Schema]] = []
+    for name, place in section.get("properties", {}).items():
+        path = f"{above}{name}"
+        sections = [*_sections(place, defs)]
+        for kind, one in sections:
+            inner.append((f"{path}[{kind}]." if kind else f"{path}.", one))
+        meaning = place.get("description") or (sections[0][1].get("description", "") if sections else "")
+        example = None if sections else _example(path)
+        yield Key(path, " ".join(str(meaning).split()), _unit(place), _default(place), example, bool(sections))
+    for path, one in inner:
+        yield from _keys(path, one, defs)
+
+
+def _sections(place: Schema, defs: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
+    """Yield what a key's mapping may be, with the word for its kind where there are several."""
+    if "$ref" in place:
+        one = defs[place["$ref"].removeprefix(_DEFS)]
+        if "properties" in one:
+            yield str(one["properties"].get("kind", {}).get("const", "")), one
+    for choice in (*place.get("anyOf", ()), *place.get("allOf", ()), *place.get("oneOf", ())):
+        yield from _sections(choice, defs)
+
+
+def _unit(place: Schema) -> str:
+    return str(place.get("x-unit") or next((_unit(one) for one in place.get("anyOf", ()) if _unit(one)), ""))
+
+
+def _default(place: Schema) -> str | None:
+    """Return what holds where a key is left out, as YAML: nothing for none, None where it must be given."""
+    if "default" not in place:
+        return None if "enum" not in place else ""
+    value = place["default"]
+    return "" if value is None or isinstance(value, dict) else as_yaml(value)
+
+
+def _example(path: str) -> str | None:
+    if path in _OWN_EXAMPLES:
+        return as_yaml(_OWN_EXAMPLES[path])
+    return next((as_yaml(value) for data in _packaged() if (value := _at(data, path)) is not None), None)
+
+
+@cache
+def _packaged() -> tuple[Data, ...]:
+    """Return what comes with the package: configurations, then presets as the section that names them."""
+    wholes = [read_yaml(path) for path in packaged_configs().values()]
+    for section in FOLDERS:
+        wholes += [{section: read_yaml(path)} for path in presets(section).values()]
+    return tuple(wholes)
+
+
+def _at(data: object, path: str) -> object:
+    """Return what a configuration has at a path; a kind of costs must be its own."""
+    for part in path.split("."):
+        name, _, kind = part.removesuffix("]").partition("[")
+        data = data.get(name) if isinstance(data, Mapping) else None
+        if kind and not (isinstance(data, Mapping) and data.get("kind", "uniform") == kind):
+            return None
+    return data

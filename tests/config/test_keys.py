@@ -1,0 +1,107 @@
+"""Every key of a configuration: explained, with an example that works, and the page that lists them is current."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dualpipe_sim.config import load_experiment
+from dualpipe_sim.config.keys import Key, all_keys, keys_below
+from dualpipe_sim.config.presets import FOLDERS, presets
+from dualpipe_sim.config.yaml_text import parse_yaml
+from dualpipe_sim.errors import UserError
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
+
+DOCS = Path(__file__).parents[2] / "docs"
+KEYS = [key for key in all_keys() if not key.section]
+
+UNIFORM: dict[str, Any] = {
+    "pipeline": {"ranks": 4, "micro_batches": 4},
+    "schedule": "1f1b",
+    "costs": {"kind": "uniform", "forward": "10 ms", "backward_input": "11 ms", "backward_weight": "10 ms"},
+}
+COSTS_FILE = "stages: {0: {F: 1, B: 2}}"
+
+
+def base_of(key: Key, folder: Path) -> dict[str, Any] | str:
+    """Return a configuration in which the key's example is to be set."""
+    if key.path.startswith("costs[measured]"):
+        (folder / "costs.yaml").write_text(COSTS_FILE)
+        return {**UNIFORM, "costs": {"kind": "measured", "file": str(folder / "costs.yaml")}}
+    if key.path.startswith("costs[uniform]") or key.path in ("cluster.mapping", "sweep", "plugins", "pipeline.ranks"):
+        return UNIFORM
+    if key.path.startswith("costs[layers]") or key.path.partition(".")[0] in (
+        "overlap",
+        "training",
+        "parallel",
+        "measured",
+    ):
+        return "deepseek_v3"
+    return "deepseek_v3" if key.path.startswith(("model", "gpu", "cluster", "plan")) else UNIFORM
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_every_key_is_explained_with_an_example_that_works(
+    key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()
+    assert key.meaning
+    assert key.example
+    if key.path == "costs[measured].file":
+        (tmp_path / "costs.yaml").write_text(COSTS_FILE)
+    path = ".".join(part.partition("[")[0] for part in key.path.split("."))
+    overrides = {path: parse_yaml(key.example, "the example")}
+    if key.path == "costs[uniform].backward":
+        overrides |= {"costs.backward": overrides[path]}
+    elif key.path.startswith("parallel.pipeline"):
+        overrides["pipeline.ranks"] = overrides[path]
+    elif key.path == "training.global_batch":
+        overrides["pipeline.micro_batches"] = 120
+    if key.path.startswith("model."):
+        overrides = {"parallel.expert": 1, "pipeline.layout": "even", "model.experts.group_limit": 1, **overrides}
+    load_experiment(base_of(key, tmp_path), overrides)
+
+
+def test_the_page_of_all_keys_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("make_yaml", DOCS / "make_yaml.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    assert (DOCS / "yaml.md").read_text(encoding="utf-8") == generator.page(), "run: python docs/make_yaml.py"
+
+
+@pytest.mark.parametrize("section", ["model", "gpu", "cluster", "training"])
+def test_the_command_explains_a_section(command_line: CommandLine, section: str) -> None:
+    said = command_line("schema", section).stdout
+    for key in keys_below(section):
+        assert key.path in said
+    assert "must be given" in said or section == "cluster"
+
+
+def test_a_key_that_there_is_not_is_one_line(command_line: CommandLine) -> None:
+    done = command_line("schema", "trainin")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "dualpipe-sim: trainin: no key of a configuration; did you mean 'training'?\n",
+    )
+    with pytest.raises(UserError, match=r"no key of a configuration \(sections: pipeline, costs, model"):
+        keys_below("qqq")
+
+
+@pytest.mark.parametrize("name", [name for section in FOLDERS for name in presets(section)])
+def test_every_preset_is_something_to_begin_with(command_line: CommandLine, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mine.yaml"
+    done = command_line("init", file, "--from", name)
+    assert (done.returncode, done.stdout) == (0, f"{file} is written; try: dualpipe-sim compare {file}\n")
+    experiment = load_experiment(file)
+    assert len(experiment.choices) == 5
+    done = command_line("run", file)
+    assert done.returncode == 0, done.stderr
+    assert "does not fit" not in done.stdout
