@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from io import StringIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -228,6 +231,18 @@ class Comparison(Tabular, Sequence[Result]):
         rows = [run.to_dict() for run in self.runs]
         return data_frame(rows, dict.fromkeys(chain(KEYS, *rows)))
 
+    def to_csv(self) -> str:
+        """Return the runs as CSV, a row a run: the keys of :meth:`Result.to_dict`, lists and mappings as JSON."""
+        rows = [run.to_dict() for run in self.runs]
+        text = StringIO()
+        writer = csv.DictWriter(text, dict.fromkeys(chain(KEYS, *rows)), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {key: json.dumps(one) if isinstance(one, (list, dict)) else one for key, one in row.items()}
+            )
+        return text.getvalue()
+
     def to_table(self) -> Table:
         """Return the main numbers, a row a run, or why it was refused, as the table that this shows itself as."""
         headings, summaries = summaries_of(self.runs)
@@ -249,6 +264,10 @@ class Comparison(Tabular, Sequence[Result]):
         named = dict(zip(_names(self.runs), self.runs, strict=True))
         timelines = {name: run.timeline for name, run in named.items() if run.timeline is not None}
         return compare_gantt(timelines, memories={name: run.memory for name, run in named.items()}, **options)
+
+    def plot(self, **options: Any) -> Figure:  # noqa: ANN401 - the plot names and types them
+        """Draw all timelines, as :meth:`gantt` does."""
+        return self.gantt(**options)
 
     def report(self, title: str = "comparison", config: str = "", first: str = "") -> Page:
         """Return all runs as one page for a browser, to be saved or shown in a notebook.

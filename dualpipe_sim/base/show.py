@@ -111,6 +111,32 @@ class Table:
         lines = [line for row in rows for line in self._lines(row, widths, gap, width)] if self.headings else []
         return "\n".join([*wrapped(self.title, width), *lines, *self._below(width, len(widths))])
 
+    def written(self, form: str) -> str:
+        r"""Return the table, all its rows, in ``latex`` (with booktabs) or ``markdown``.
+
+        >>> print(Table(["schedule", "bubble"], [["1f1b", "9.1%"]], ["schedule"]).written("markdown"), end="")
+        | schedule | bubble |
+        |---|--:|
+        | 1f1b | 9.1% |
+        """
+        rows = [[*row, *[""] * (len(self.headings) - len(row))] for row in self.rows]
+        return {"latex": self._latex, "markdown": self._markdown}[form](rows)
+
+    def _latex(self, rows: Sequence[Sequence[str]]) -> str:
+        sides = "".join("l" if heading in self.words else "r" for heading in self.headings)
+        lines = [" & ".join(map(_in_latex, row)) + r" \\" for row in (self.headings, *rows)]
+        ruled = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        notes = [f"% {note}" for note in self.notes]
+        return "\n".join([rf"\begin{{tabular}}{{{sides}}}", *ruled, r"\end{tabular}", *notes, ""])
+
+    def _markdown(self, rows: Sequence[Sequence[str]]) -> str:
+        sides = ["---" if heading in self.words else "--:" for heading in self.headings]
+        cells = [[text.replace("|", r"\|") for text in row] for row in (self.headings, *rows)]
+        lines = [f"| {' | '.join(row)} |" for row in cells]
+        lines.insert(1, f"|{'|'.join(sides)}|")
+        notes = [line for note in self.notes for line in ("", note)]
+        return "\n".join([*lines, *notes, ""])
+
     def html(self) -> str:
         """Return the table as HTML, every text escaped."""
         head = "".join(f"<th{self._side(heading)}>{escape(heading)}</th>" for heading in self.headings)
@@ -195,6 +221,23 @@ class Table:
 
     def _side(self, heading: str) -> str:
         return _LEFT if heading in self.words else ""
+
+
+_LATEX = {
+    **{mark: rf"\{mark}" for mark in "#$%&_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "µ": r"\textmu{}",
+    "–": "--",
+    "−": "$-$",
+}
+
+
+def _in_latex(text: str) -> str:
+    """Return a text with what LaTeX takes for its own written out."""
+    return "".join(_LATEX.get(mark, mark) for mark in text)
 
 
 class Tabular(ABC):

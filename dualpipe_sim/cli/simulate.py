@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dualpipe_sim.cli.app import app
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
+from dualpipe_sim.cli.figure import Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
 from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, parse_ranges, parse_time
 from dualpipe_sim.errors import UserError, did_you_mean
 
@@ -33,8 +35,18 @@ def run(config: Config, settings: Settings = None, as_json: Json = False) -> Non
     tables.print_run(result)
 
 
+class TableFormat(str, Enum):
+    """How a comparison is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    latex = "latex"
+    markdown = "markdown"
+
+
 @app.command()
-def compare(
+def compare(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     limit: Annotated[float | None, typer.Argument(help="Most activations of a rank, with --by memory.")] = None,
     settings: Settings = None,
@@ -55,24 +67,39 @@ def compare(
         str | None,
         typer.Option("--chart", metavar="FILE", help="Draw the bubble against peak activations (png, svg, pdf)."),
     ] = None,
+    size: Size = None,
+    font_size: FontSize = None,
+    font: Font = None,
+    legend: Legend = True,
+    numbers: NumbersShown = True,
+    title: Title = None,
+    palette: Palette = "deepseek",
+    dark: Dark = False,
+    table: Annotated[TableFormat, typer.Option("--format", help="How the table is printed.")] = TableFormat.table,
     as_json: Json = False,
 ) -> None:
-    """Run the schedules that the configuration compares, fastest first."""
+    """Run the schedules that the configuration compares, fastest a micro-batch first."""
     _check_formats(plot, chart)
+    look = drawn(size, font_size, font, legend, numbers, title, palette, dark)
     comparison = _compare(_load(config, settings), by, limit)
     if plot or chart:
         from dualpipe_sim.pictures.plot import bubble_against_activations, save
 
         if plot:
-            save(comparison.gantt(lanes=False), plot)
+            save(comparison.gantt(lanes=False, **look), plot)
         if chart:
-            save(bubble_against_activations(comparison).figure, chart)
-    if as_json:
+            save(bubble_against_activations(comparison, theme="dark" if dark else "light").figure, chart)
+    if as_json or table is TableFormat.json:
         typer.echo(json.dumps(comparison.to_dict(), indent=2))
         return
     from dualpipe_sim.cli import tables
 
-    tables.print_comparison(comparison)
+    if table is TableFormat.table:
+        tables.print_comparison(comparison)
+    elif table is TableFormat.csv:
+        typer.echo(comparison.to_csv(), nl=False)
+    else:
+        typer.echo(comparison.to_table().written(table.value), nl=False)
 
 
 @app.command()
@@ -89,7 +116,14 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
         typer.Option("--lanes/--no-lanes", help="Show compute and all-to-all lanes; default: where there are any."),
     ] = None,
     transfers: Annotated[bool, typer.Option("--transfers", help="Draw the transfers between ranks too.")] = False,
-    dark: Annotated[bool, typer.Option("--dark", help="Draw on a dark ground.")] = False,
+    size: Size = None,
+    font_size: FontSize = None,
+    font: Font = None,
+    legend: Legend = True,
+    numbers: NumbersShown = True,
+    title: Title = None,
+    palette: Palette = "deepseek",
+    dark: Dark = False,
 ) -> None:
     """Draw the Gantt chart of one schedule (png, svg, pdf), or a part of it."""
     from dualpipe_sim.pictures.plot import save
@@ -104,7 +138,8 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     }
     experiment = _load(config, settings)
     result = run_choice(experiment, experiment.choice)
-    axes = result.gantt(None, **shown, lanes=lanes, transfers=transfers, theme="dark" if dark else "light")
+    look = drawn(size, font_size, font, legend, numbers, title, palette, dark)
+    axes = result.gantt(None, **shown, lanes=lanes, transfers=transfers, **look)
     save(axes.figure, output)
 
 

@@ -8,7 +8,7 @@ and green see as everybody does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.order.ops import B, F, I, W
@@ -35,12 +35,34 @@ class KindStyle(NamedTuple):
     border: Colour
 
 
-KIND_STYLES: dict[int, KindStyle] = {
-    F: KindStyle("forward", "#ffc070", "#e6831b", "#9a5208"),
-    B: KindStyle("backward", "#57a551", "#2f7a3a", "#173f1d"),
-    I: KindStyle("backward for input", "#9fe1d4", "#52b9aa", "#1f7268"),
-    W: KindStyle("backward for weights", "#93b3ee", "#4a6dc4", "#213f86"),
+PaletteName: TypeAlias = Literal["deepseek", "okabe-ito", "grey"]
+
+PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
+    "deepseek": {
+        F: KindStyle("forward", "#ffc070", "#e6831b", "#9a5208"),
+        B: KindStyle("backward", "#57a551", "#2f7a3a", "#173f1d"),
+        I: KindStyle("backward for input", "#9fe1d4", "#52b9aa", "#1f7268"),
+        W: KindStyle("backward for weights", "#93b3ee", "#4a6dc4", "#213f86"),
+    },
+    # Okabe and Ito's colours, https://jfly.uni-koeln.de/color/, with a darker shade of each
+    "okabe-ito": {
+        F: KindStyle("forward", "#f0b54a", "#c98500", "#7a5100"),
+        B: KindStyle("backward", "#3d8fc4", "#0072b2", "#003f63"),
+        I: KindStyle("backward for input", "#8fcdf2", "#56b4e9", "#1f6f9e"),
+        W: KindStyle("backward for weights", "#e0a9c5", "#cc79a7", "#7d3f61"),
+    },
+    # for print without colour: kinds stay apart in lightness
+    "grey": {
+        F: KindStyle("forward", "#f2f2f2", "#dcdcdc", "#404040"),
+        B: KindStyle("backward", "#8c8c8c", "#707070", "#202020"),
+        I: KindStyle("backward for input", "#c4c4c4", "#a8a8a8", "#303030"),
+        W: KindStyle("backward for weights", "#565656", "#3c3c3c", "#101010"),
+    },
 }
+"""The looks of kinds that a chart can be drawn in."""
+
+KIND_STYLES = PALETTES["deepseek"]
+"""The usual one."""
 
 BLACK: Colour = "#000000"
 WHITE: Colour = "#ffffff"
@@ -48,7 +70,7 @@ PAIR_BORDER: Colour = BLACK
 
 
 class Theme(NamedTuple):
-    """What depends on whether a picture is light or dark; kinds look the same on both.
+    """The colours of a picture; what is not said of kinds depends on whether it is light or dark.
 
     Attributes:
         ground: what idle time and the page look like.
@@ -64,6 +86,7 @@ class Theme(NamedTuple):
         barrier: where one lane waits for the other.
         memory: activations held.
         limit: what there is of memory.
+        kinds: how ops of each kind look, the same on light and dark.
 
     """
 
@@ -80,6 +103,7 @@ class Theme(NamedTuple):
     barrier: Colour
     memory: Colour
     limit: Colour
+    kinds: Mapping[int, KindStyle] = KIND_STYLES
 
 
 THEMES: dict[ThemeName, Theme] = {
@@ -154,9 +178,9 @@ SERIES: tuple[Colour, ...] = (
 """Colours of curves and of parts of a whole; yellow and black are a little changed, to be seen on every ground."""
 
 
-def fill(kind: int, shade: int, shades: int) -> Colour:
+def fill(kind: int, shade: int, shades: int, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> Colour:
     """Return the fill of a kind (a code of ``ops``) in one of several shades, the lightest first."""
-    style = KIND_STYLES[kind]
+    style = kinds[kind]
     return between(style.light, style.dark, shade, shades)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist, allow_rasterization
 from matplotlib.axis import Axis
@@ -121,6 +122,7 @@ class CellLabels(Artist):
         super().__init__()
         self.boxes = boxes
         self.labels = labels
+        self._largest_pt = min(LARGEST_NUMBER_PT, float(mpl.rcParams["font.size"]))
         self._band = band
         self._alike = alike
         self.set_zorder(4)
@@ -136,7 +138,7 @@ class CellLabels(Artist):
         nothing = np.empty(0, dtype=np.int64), SMALLEST_NUMBER_PT
         points, seen = drawn_size(self.axes), self._in_view()
         lines = max(text.count("\n") + 1 for text in self.labels.texts) if len(self.labels.texts) else 1
-        tallest_pt = min(LARGEST_NUMBER_PT, points.row * self._band.height * _NUMBER_HEIGHT_SHARE / lines)
+        tallest_pt = min(self._largest_pt, points.row * self._band.height * _NUMBER_HEIGHT_SHARE / lines)
         if tallest_pt < SMALLEST_NUMBER_PT or not seen.any():
             return nothing
         # Numbers are to look alike, so each has the room of the widest; else 9 would be shown where 10 is not.

@@ -13,6 +13,7 @@ from dualpipe_sim.base.units import fitting_unit
 from dualpipe_sim.pictures.palette import Theme
 from dualpipe_sim.pictures.plot.artists import BandLocator, RowLocator
 from dualpipe_sim.pictures.plot.cells import Band
+from dualpipe_sim.pictures.plot.paper import ANY_PAPER, Paper
 
 _CELL_IN = 0.2  # as wide should a narrow cell be: two digits of the largest size
 _LABELS_IN = 1.0
@@ -22,6 +23,15 @@ _ROWS_ASPECT = 0.25  # height of all rows in units of the width, where a row's l
 _TITLE_IN, _AXIS_AND_LEGEND_IN = 0.4, 0.9
 _WIDTH_OF_PLAIN_TEXT_IN = 14.0
 _LARGEST_TEXT_SCALE = 1.5
+_PLAIN_FONT_PT = 9.0
+_LOW_ROWS_IN = 7.0  # height of all rows, at most, where a width is given
+
+
+def _height_in(rows: int, charts: int, row_in: tuple[float, float], paper: Paper) -> float:
+    """Return the height of a figure of a width that is given: rows as low as they may be, and what is beside them."""
+    text = (paper.font_pt or _PLAIN_FONT_PT) / _PLAIN_FONT_PT
+    row = min(row_in[0], _LOW_ROWS_IN / rows)
+    return rows * row + (_TITLE_IN * charts + _AXIS_AND_LEGEND_IN) * text
 
 
 class FigureSize(NamedTuple):
@@ -65,7 +75,9 @@ def band_axis(ax: Axes, rows: int, bands: Mapping[str, Band], theme: Theme) -> N
     ax.tick_params(axis="y", which="minor", length=0, labelleft=False, labelright=True, labelcolor=theme.faint_ink)
 
 
-def figure_size(length_s: float, rows: int, charts: int, row_in: tuple[float, float], narrow_s: float) -> FigureSize:
+def figure_size(
+    length_s: float, rows: int, charts: int, row_in: tuple[float, float], narrow_s: float, paper: Paper = ANY_PAPER
+) -> FigureSize:
     """Return a size at which cells are wide enough for numbers, within what a page or a slide holds.
 
     Args:
@@ -74,8 +86,11 @@ def figure_size(length_s: float, rows: int, charts: int, row_in: tuple[float, fl
         charts: how many charts there are.
         row_in: the least and the most height of a row in inches.
         narrow_s: how long a narrow cell lasts.
+        paper: what it is for; a size that it has is taken.
 
     """
+    if paper.width_in is not None:
+        return FigureSize(paper.width_in, paper.height_in or _height_in(rows, charts, row_in, paper), 1.0)
     width = float(np.clip(_LABELS_IN + length_s / narrow_s * _CELL_IN, _NARROWEST_IN, _WIDEST_IN))
     row = float(np.clip(_ROWS_ASPECT * width / rows, *row_in))
     scale = float(np.clip(width / _WIDTH_OF_PLAIN_TEXT_IN, 1.0, _LARGEST_TEXT_SCALE))

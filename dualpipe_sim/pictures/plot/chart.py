@@ -8,19 +8,22 @@ are drawn, at any zoom.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.font_manager import FontProperties
 
 from dualpipe_sim.base.arrays import BoolArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, Kind
 from dualpipe_sim.pictures.op_boxes import shade_of_stage
-from dualpipe_sim.pictures.palette import KIND_STYLES, PAIR_BORDER, Colour, Theme, fill, ink_on
+from dualpipe_sim.pictures.palette import PAIR_BORDER, Colour, Theme, fill, ink_on
 from dualpipe_sim.pictures.plot import legend
 from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.pictures.plot.axis import band_axis, row_axis, time_axis
@@ -33,6 +36,9 @@ from dualpipe_sim.pictures.plot.window import Window
 Numbers = Literal["auto", "all", "none"]
 """Which micro-batches are numbered where that fits: those of the first pipe, all, or none."""
 
+_POINTS_PER_INCH = 72.0
+_TITLE_SHARE = 1.1  # of an Axes' first width, before it is laid out, that it has for its title
+_CHARACTER_EM = 0.55  # mean width of a character
 _APART = 0.62  # share of a row that cells take where transfers show between rows
 _NARROW_PERCENTILE = 25
 _MOST_VECTOR_CELLS = 20_000  # with more, SVG and PDF hold cells as an image: quicker to make and to open
@@ -141,7 +147,7 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     theme, window, bands = look.theme, content.window, look.bands
     time_axis(ax, window.begin_s, window.end_s, theme, unitless=content.timeline.unitless)
     row_axis(ax, [f"rank {rank}" for rank in window.ranks.tolist()], theme)
-    ax.set_title(content.title, loc="left", color=theme.ink)
+    ax.set_title(_in_lines(content.title, ax), loc="left", color=theme.ink)
     if look.transfers:
         for lines in _transfer_lines(content, look):
             ax.add_collection(lines, autolim=False)
@@ -160,22 +166,35 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     _shade_after_end(ax, content.timeline.makespan_s, window.end_s, theme)
 
 
+def _in_lines(title: str, ax: Axes) -> str:
+    """Return a title in as many lines as its Axes' width asks for."""
+    points = FontProperties(size=mpl.rcParams["axes.titlesize"]).get_size_in_points()
+    width_pt = ax.bbox.width / ax.figure.dpi * _POINTS_PER_INCH * _TITLE_SHARE
+    return "\n".join(textwrap.wrap(title, max(20, int(width_pt / (_CHARACTER_EM * points))))) if title else title
+
+
 def legend_handles(contents: Sequence[Content], look: Look) -> Iterator[Artist]:
-    """Yield a sample of everything that charts show."""
-    theme, most_shades = look.theme, max(contents, key=lambda content: content.shades)
-    yield from legend.kind_swatches(_kinds_in_colour(contents), most_shades.shades)
+    """Yield a sample of everything that charts show, and of nothing else."""
+    theme, most = look.theme, max(content.shades for content in contents)
+    yield from legend.kind_swatches(_kinds_in_colour(contents), most, theme)
     if any(len(content.pairs.row) for content in contents):
-        yield legend.pair_swatch(most_shades.shades)
+        yield legend.pair_swatch(most, theme)
     if look.lanes:
-        yield from legend.alltoall_swatches(theme)
+        yield from legend.alltoall_swatches(theme, _alltoalls(contents))
     if not all(content.cells.in_colour.all() for content in contents):
         yield legend.faded_swatch(theme)
     yield legend.idle_swatch(theme)
-    if most_shades.shades > 1:
-        placement = most_shades.timeline.graph.schedule.placement
-        yield legend.shade_swatch(placement, most_shades.shades, theme, numbered=look.numbers == "auto")
+    placements = [content.timeline.graph.schedule.placement for content in contents if content.shades > 1]
+    yield from legend.shade_swatches(placements, most, theme, numbered=look.numbers == "auto")
     if look.transfers:
         yield from legend.transfer_lines(theme)
+
+
+def _alltoalls(contents: Sequence[Content]) -> tuple[bool, bool]:
+    """Return whether any all-to-all is hidden, and whether any is exposed."""
+    lanes = [content.lanes for content in contents if content.lanes is not None]
+    hidden = any(bool((one.in_colour & ~one.exposed).any()) for one in lanes)
+    return hidden, any(bool((one.in_colour & one.exposed).any()) for one in lanes)
 
 
 def _kinds_in_colour(contents: Sequence[Content]) -> set[int]:
@@ -197,8 +216,8 @@ def _groups(cells: Cells, shades: int, theme: Theme) -> Iterator[Group]:
         yield Group(
             f"{Kind(kind)} {'in pairs, ' if paired else ''}shade {shade}",
             cells.boxes.where(cells.in_colour & (look == code)),
-            fill(kind, shade, shades),
-            KIND_STYLES[kind].border,
+            fill(kind, shade, shades, theme.kinds),
+            theme.kinds[kind].border,
             0.0 if paired else BORDER_PT,
         )
     if not cells.in_colour.all():
@@ -235,13 +254,13 @@ def _draw_lanes(ax: Axes, lanes: LaneCells, shades: int, look: Look) -> None:
         Group("other all-to-all", lanes.alltoall.where(~lanes.in_colour), theme.faded, theme.ground),
     ]
     _draw_groups(ax, parts, bands["all-to-all"], narrow_s)
-    ax.add_artist(_phase_names(lanes, shades, bands["compute"]))
+    ax.add_artist(_phase_names(lanes, shades, bands["compute"], theme))
     ax.add_artist(_alltoall_names(lanes, bands["all-to-all"], theme))
 
 
-def _phase_names(lanes: LaneCells, shades: int, band: Band) -> CellLabels:
+def _phase_names(lanes: LaneCells, shades: int, band: Band, theme: Theme) -> CellLabels:
     """Return the names of compute phases that keep their colour."""
-    shown, inks = lanes.compute.in_colour, _InkTable(shades)
+    shown, inks = lanes.compute.in_colour, _InkTable(shades, theme)
     cells = lanes.compute.where(shown)
     labels = Labels(lanes.names, lanes.compute_name[shown], inks.inks, inks.of(cells))
     return CellLabels(cells.boxes, band, labels, alike=False)
@@ -258,7 +277,7 @@ def _alltoall_names(lanes: LaneCells, band: Band, theme: Theme) -> CellLabels:
 def _numbers(content: Content, look: Look) -> CellLabels:
     """Return the micro-batches' numbers on their cells."""
     cells = content.cells.where(_numbered(content.cells, look.numbers) & content.cells.in_colour)
-    inks = _InkTable(content.shades)
+    inks = _InkTable(content.shades, look.theme)
     texts = [str(number) for number in range(int(cells.micro_batch.max(initial=-1)) + 1)]
     labels = Labels(texts, cells.micro_batch, inks.inks, inks.of(cells))
     return CellLabels(cells.boxes, look.bands["ops"], labels, alike=True)
@@ -267,9 +286,9 @@ def _numbers(content: Content, look: Look) -> CellLabels:
 class _InkTable:
     """The ink that shows on each kind and shade, in a list by kind x shades + shade."""
 
-    def __init__(self, shades: int) -> None:
+    def __init__(self, shades: int, theme: Theme) -> None:
         self._shades = shades
-        self.inks = [ink_on(fill(kind, shade, shades)) for kind in Kind for shade in range(shades)]
+        self.inks = [ink_on(fill(kind, shade, shades, theme.kinds)) for kind in Kind for shade in range(shades)]
 
     def of(self, cells: Cells) -> IntArray:
         return cells.kind * self._shades + cells.shade

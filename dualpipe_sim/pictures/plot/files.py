@@ -13,15 +13,22 @@ from matplotlib.figure import Figure, SubFigure
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.errors import UserError
 
-_DOTS_PER_INCH = 150
+_DOTS_PER_INCH, _DOTS_PER_INCH_ON_PAPER = 150, 300
 _DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """File formats, and the metadata to leave out of each: when it was made."""
-_RC_PARAMS: Any = {"svg.hashsalt": "dualpipe-sim", "pdf.fonttype": 42}
-"""Ids that do not change from run to run, and fonts that print shops take."""
+_RC_PARAMS: Any = {"svg.hashsalt": "dualpipe-sim", "svg.fonttype": "none", "pdf.fonttype": 42}
+"""Ids that do not change from run to run, text that stays text, and fonts that print shops take."""
 
 
 class Chart(Figure):
-    """A figure that a notebook shows where a cell ends in it, with no help from pyplot."""
+    """A figure that a notebook shows where a cell ends in it, with no help from pyplot.
+
+    Attributes:
+        exact: whether a file of it is as large as asked for, and not cut to what is drawn.
+
+    """
+
+    exact = False
 
     def _repr_png_(self) -> bytes:
         return rendered(self, ".png")
@@ -34,9 +41,11 @@ class ChartAxes(Axes):
         return rendered(self.figure, ".png")
 
 
-def new_axes(size_in: tuple[float, float]) -> Axes:
+def new_axes(size_in: tuple[float, float], *, exact: bool = False) -> Axes:
     """Return the only Axes of a new chart, whose width and height are in inches."""
-    return Chart(figsize=size_in, layout="constrained").add_subplot(axes_class=ChartAxes)
+    chart = Chart(figsize=size_in, layout="constrained")
+    chart.exact = exact
+    return chart.add_subplot(axes_class=ChartAxes)
 
 
 def save(figure: Figure | SubFigure, path: str | Path) -> None:
@@ -83,8 +92,8 @@ def rendered(figure: Figure | SubFigure, suffix: str) -> bytes:
         figure.figure.savefig(
             content,
             format=suffix.removeprefix("."),
-            dpi=_DOTS_PER_INCH,
-            bbox_inches="tight",
+            dpi=_DOTS_PER_INCH_ON_PAPER if getattr(figure.figure, "exact", False) else _DOTS_PER_INCH,
+            bbox_inches=None if getattr(figure.figure, "exact", False) else "tight",
             metadata=_DATE_OF_FORMAT[suffix],
         )
     return content.getvalue()

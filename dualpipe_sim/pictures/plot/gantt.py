@@ -18,11 +18,12 @@ from dualpipe_sim.analysis.metrics import bubble_ratio
 from dualpipe_sim.base.units import format_time, in_gb
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.pictures.palette import ThemeName
+from dualpipe_sim.pictures.palette import PaletteName, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import FigureSize, figure_size
 from dualpipe_sim.pictures.plot.chart import Content, Look, Numbers, content_of, draw_chart, legend_handles
 from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
+from dualpipe_sim.pictures.plot.paper import Paper, Size, paper_of
 from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
 from dualpipe_sim.pictures.plot.window import Zoom, window_on, zoom_to
 
@@ -40,6 +41,11 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     numbers: Numbers = "auto",
     title: str | None = None,
     memory: Memory | None = None,
+    size: Size | None = None,
+    font_size: float | None = None,
+    font: str | None = None,
+    legend: bool = True,
+    palette: PaletteName = "deepseek",
     theme: ThemeName = "light",
 ) -> Axes:
     """Draw a timeline as a Gantt chart.
@@ -62,23 +68,31 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
         numbers: whose micro-batch numbers show where they fit: the first pipe's ("auto"), "all", or "none".
         title: the title; None for the schedule, its sizes, its bubble ratio and makespan, and its peak memory.
         memory: what the ranks hold, where it is known.
+        size: of the figure: "single-column", "double-column", "6x4" (inches), "16x9cm" or (width, height) in inches;
+            None for one that fits. It does not count where there is an ``ax``.
+        font_size: of text, in points; None for one that goes with the size.
+        font: family of the font.
+        legend: whether to say what colours mean.
+        palette: colours of kinds: "deepseek" as in its report's figures, "okabe-ito" or "grey".
         theme: "light" or "dark".
 
     Raises:
-        UserError: another word for ``numbers`` or ``theme``, ranks or micro-batches that there are not, or a span of
-            time that is empty or outside the run.
+        UserError: another word for ``numbers``, ``palette`` or ``theme``, a size or a font that cannot be, ranks or
+            micro-batches that there are not, or a span of time that is empty or outside the run.
 
     """
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
-    look = _look([timeline], theme=theme, transfers=transfers, numbers=numbers, lanes=lanes)
+    paper = paper_of(size, font_size, font, legend=legend)
+    look = _look([timeline], theme=theme_named(theme, palette), transfers=transfers, numbers=numbers, lanes=lanes)
     label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
     content = content_of(timeline, label, window_on(timeline, zoom), look)
-    size = _size([content], look)
-    room_in = _legend_in(size) if ax is None else ax.bbox.width / ax.figure.dpi
-    with style_around(ax, look.theme, size.text_scale):
-        ax = ax or new_axes((size.width_in, size.height_in))
+    fitting = _size([content], look, paper)
+    room_in = _legend_in(fitting) if ax is None else ax.bbox.width / ax.figure.dpi
+    with style_around(ax, look.theme, fitting.text_scale, paper):
+        ax = ax or new_axes((fitting.width_in, fitting.height_in), exact=paper.width_in is not None)
         draw_chart(ax, content, look)
-        add_legend(ax, list(legend_handles([content], look)), room_in, look.theme)
+        if paper.legend:
+            add_legend(ax, list(legend_handles([content], look)), room_in, look.theme)
     return ax
 
 
@@ -94,6 +108,11 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     numbers: Numbers = "auto",
     title: str | None = None,
     memories: Mapping[str, Memory | None] | None = None,
+    size: Size | None = None,
+    font_size: float | None = None,
+    font: str | None = None,
+    legend: bool = True,
+    palette: PaletteName = "deepseek",
     theme: ThemeName = "light",
 ) -> Figure:
     """Draw several timelines as Gantt charts below each other, on one time axis.
@@ -114,6 +133,11 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
         numbers: as for :func:`gantt`.
         title: a title above all charts.
         memories: what the ranks hold, where it is known, by the timelines' names.
+        size: as for :func:`gantt`.
+        font_size: as for :func:`gantt`.
+        font: as for :func:`gantt`.
+        legend: as for :func:`gantt`.
+        palette: as for :func:`gantt`.
         theme: as for :func:`gantt`.
 
     Raises:
@@ -123,29 +147,32 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     if not timelines:
         raise UserError("there is no timeline to compare; give at least one")
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
-    look = _look(timelines.values(), theme=theme, transfers=transfers, numbers=numbers, lanes=lanes)
+    paper, colours = paper_of(size, font_size, font, legend=legend), theme_named(theme, palette)
+    look = _look(timelines.values(), theme=colours, transfers=transfers, numbers=numbers, lanes=lanes)
     contents = _on_one_axis(timelines, memories or {}, zoom, look)
-    size = _size(contents, look)
-    with style(look.theme, size.text_scale):
-        figure = Chart(figsize=(size.width_in, size.height_in), layout="constrained")
+    fitting = _size(contents, look, paper)
+    with style(look.theme, fitting.text_scale, paper):
+        figure = Chart(figsize=(fitting.width_in, fitting.height_in), layout="constrained")
+        figure.exact = paper.width_in is not None
         axes = _stacked(figure, [len(content.window.ranks) for content in contents])
         for ax, content in zip(axes, contents, strict=True):
             draw_chart(ax, content, look)
             ax.label_outer()
-        add_legend(axes[-1], list(legend_handles(contents, look)), _legend_in(size), look.theme)
+        if paper.legend:
+            add_legend(axes[-1], list(legend_handles(contents, look)), _legend_in(fitting), look.theme)
         if title is not None:
             figure.suptitle(title)
     return figure
 
 
 def _look(
-    timelines: Iterable[Timeline], *, theme: ThemeName, transfers: bool, numbers: Numbers, lanes: bool | None
+    timelines: Iterable[Timeline], *, theme: Theme, transfers: bool, numbers: Numbers, lanes: bool | None
 ) -> Look:
     known = get_args(Numbers)
     if numbers not in known:
         raise UserError(f"numbers: {numbers!r} is not one of {', '.join(known)}{did_you_mean(str(numbers), known)}")
     shows_lanes = any(map(has_alltoall, timelines)) if lanes is None else lanes
-    return Look(theme_named(theme), transfers, numbers, shows_lanes)
+    return Look(theme, transfers, numbers, shows_lanes)
 
 
 def _title(label: str, timeline: Timeline, memory: Memory | None) -> str:
@@ -176,11 +203,11 @@ def _on_one_axis(
     ]
 
 
-def _size(contents: Sequence[Content], look: Look) -> FigureSize:
+def _size(contents: Sequence[Content], look: Look, paper: Paper) -> FigureSize:
     rows = sum(len(content.window.ranks) for content in contents)
     narrow_s = min(content.narrow_s for content in contents)
     window = contents[0].window
-    return figure_size(window.end_s - window.begin_s, rows, len(contents), look.row_in, narrow_s)
+    return figure_size(window.end_s - window.begin_s, rows, len(contents), look.row_in, narrow_s, paper)
 
 
 def _legend_in(size: FigureSize) -> float:

@@ -18,7 +18,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.pictures.palette import KIND_STYLES, PAIR_BORDER, Colour, Theme, between, fill
+from dualpipe_sim.pictures.palette import PAIR_BORDER, Colour, Theme, between, fill
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
 
 _POINTS_PER_INCH = 72.0
@@ -99,19 +99,19 @@ def _text_em(text: str) -> float:
     return float(TextPath((0, 0), text, size=1.0).get_extents().width)
 
 
-def kind_swatches(kinds: Iterable[int], shades: int) -> list[Artist]:
+def kind_swatches(kinds: Iterable[int], shades: int, theme: Theme) -> list[Artist]:
     """Return a swatch in all shades for each kind that occurs."""
     present = set(kinds)
     return [
-        Swatch(one.words, [fill(kind, shade, shades) for shade in range(shades)], one.border)
-        for kind, one in KIND_STYLES.items()
+        Swatch(one.words, [fill(kind, shade, shades, theme.kinds) for shade in range(shades)], one.border)
+        for kind, one in theme.kinds.items()
         if kind in present
     ]
 
 
-def pair_swatch(shades: int) -> Artist:
+def pair_swatch(shades: int, theme: Theme) -> Artist:
     """Return the swatch of an overlapped pair."""
-    fills = [fill(F, 0, shades), fill(B, shades - 1, shades)]
+    fills = [fill(F, 0, shades, theme.kinds), fill(B, shades - 1, shades, theme.kinds)]
     return Swatch("overlapped forward & backward", fills, PAIR_BORDER, PAIR_BORDER_PT)
 
 
@@ -125,22 +125,27 @@ def faded_swatch(theme: Theme) -> Artist:
     return Swatch("other micro-batches", [theme.faded], theme.faint_ink)
 
 
-def alltoall_swatches(theme: Theme) -> list[Artist]:
-    """Return the swatches of the all-to-all lane."""
-    return [
+def alltoall_swatches(theme: Theme, shown: tuple[bool, bool]) -> list[Artist]:
+    """Return the swatches of the all-to-all lane: of what is hidden and of what is exposed, where there is any."""
+    swatches = [
         Swatch("all-to-all behind compute", [theme.hidden], theme.faint_ink),
         Swatch("exposed all-to-all", [theme.exposed], theme.faint_ink),
     ]
+    return [swatch for swatch, is_there in zip(swatches, shown, strict=True) if is_there]
 
 
-def shade_swatch(placement: Placement, shades: int, theme: Theme, *, numbered: bool) -> Artist:
-    """Return the swatch that says what shades mean on a placement: its pipes, or the stages of a rank."""
-    pipes = len(placement.pipes)
+def shade_swatches(placements: Iterable[Placement], shades: int, theme: Theme, *, numbered: bool) -> list[Artist]:
+    """Return the swatches that say what shades mean: the pipes of one schedule, the stages of a rank of another."""
     greys = [between(*theme.greys, shade, shades) for shade in range(shades)]
-    if pipes != shades:
-        return Swatch(f"a rank's {shades} stages, shallowest first", greys, theme.faint_ink)
-    first = "pipe 0 (numbered)" if numbered else "pipe 0"
-    return Swatch(f"{first}, {'…, ' if pipes > 2 else ''}pipe {pipes - 1}", greys, theme.faint_ink)
+    pipes = {len(placement.pipes) for placement in placements if len(placement.pipes) > 1}
+    stages = {len(placement.stages_of_rank(0)) for placement in placements if len(placement.pipes) == 1}
+    said = []
+    if pipes:
+        first = "pipe 0 (numbered)" if numbered else "pipe 0"
+        said.append(f"{first}, {'…, ' if max(pipes) > 2 else ''}pipe {max(pipes) - 1}")
+    if stages:
+        said.append(f"a rank's {' or '.join(map(str, sorted(stages)))} stages, shallowest first")
+    return [Swatch(words, greys, theme.faint_ink) for words in said]
 
 
 def transfer_lines(theme: Theme) -> list[Artist]:

@@ -175,8 +175,8 @@ def _polygons(inside: _Inside, theme: Theme) -> Iterator[CellPolygons]:
     kind, boxes = inside.kind, inside.boxes
     for code in np.unique(kind).tolist():
         polygons = CellPolygons(boxes.where(kind == code), _BAND, inside.length_s)
-        polygons.set_facecolor(KIND_STYLES[code].light)
-        polygons.set_border(KIND_STYLES[code].border, BORDER_PT)
+        polygons.set_facecolor(theme.kinds[code].light)
+        polygons.set_border(theme.kinds[code].border, BORDER_PT)
         polygons.set_label(Kind(code))
         yield polygons
     if len(inside.transfers.row):
@@ -197,12 +197,7 @@ def _names(inside: _Inside) -> CellLabels:
 
 def _barriers(inside: _Inside, theme: Theme) -> LineCollection:
     """Draw a line from each phase to the one of the other lane that waits for it."""
-    graph, boxes = inside.timeline.graph, inside.boxes
-    waits = [
-        (before, local)
-        for local, row in enumerate(graph.phase[inside.node].tolist())
-        for before in graph.phases[row].after
-    ]
+    boxes, waits = inside.boxes, _waits(inside)
     lines = [
         [
             (boxes.end_s[before], boxes.row[before] + _towards(boxes, before, local)),
@@ -218,6 +213,13 @@ def _barriers(inside: _Inside, theme: Theme) -> LineCollection:
         zorder=3,
         label="barriers",
     )
+
+
+def _waits(inside: _Inside) -> list[tuple[int, int]]:
+    """Return which phase waits for which before it, by their places in the pair."""
+    graph = inside.timeline.graph
+    rows = graph.phase[inside.node].tolist()
+    return [(before, local) for local, row in enumerate(rows) for before in graph.phases[row].after]
 
 
 def _towards(boxes: Boxes, one: int, other: int) -> float:
@@ -241,10 +243,13 @@ def _exposed(theme: Theme) -> Colour:
 
 
 def _samples(inside: _Inside, theme: Theme) -> Iterator[Artist]:
-    yield from legend.kind_swatches(set(inside.kind.tolist()), 1)
+    yield from legend.kind_swatches(set(inside.kind.tolist()), 1, theme)
     if len(inside.exposed):
         yield legend.Swatch("exposed all-to-all", [_exposed(theme)], _exposed(theme))
     if len(inside.transfers.row):
         yield legend.Swatch("sent to another rank", [theme.transfer], theme.transfer)
-    for width_pt, words in ((_HOLDING_BARRIER_PT, "barrier: the lane waits"), (_BARRIER_PT, "barrier: passed at once")):
-        yield Line2D([], [], color=theme.barrier, linewidth=width_pt, label=words)
+    held = [_held_up(inside.boxes, local) for _, local in _waits(inside)]
+    if any(held):
+        yield Line2D([], [], color=theme.barrier, linewidth=_HOLDING_BARRIER_PT, label="barrier: the lane waits")
+    if not all(held):
+        yield Line2D([], [], color=theme.barrier, linewidth=_BARRIER_PT, label="barrier: passed at once")

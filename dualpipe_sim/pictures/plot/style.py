@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.order.ops import B, F
-from dualpipe_sim.pictures.palette import KIND_STYLES, THEMES, Colour, Theme, ThemeName, luminance
+from dualpipe_sim.pictures.palette import PALETTES, THEMES, Colour, PaletteName, Theme, ThemeName, luminance
+from dualpipe_sim.pictures.plot.paper import ANY_PAPER, Paper
 
 BORDER_PT = 0.6
 PAIR_BORDER_PT = 1.3
@@ -32,24 +33,25 @@ _TEXT: dict[str, Any] = {
 }
 
 
-def theme_named(name: ThemeName) -> Theme:
-    """Return a theme.
+def theme_named(name: ThemeName, palette: PaletteName = "deepseek") -> Theme:
+    """Return a theme, with kinds in the colours of a palette.
 
     Raises:
-        UserError: another word than light or dark.
+        UserError: a word that names none.
 
     """
-    known = get_args(ThemeName)
-    if name not in known:
-        raise UserError(f"theme: {name!r} is not one of {', '.join(known)}{did_you_mean(str(name), known)}")
-    return THEMES[name]
+    for what, word, known in (("theme", name, get_args(ThemeName)), ("palette", palette, get_args(PaletteName))):
+        if word not in known:
+            raise UserError(f"{what}: {word!r} is not one of {', '.join(known)}{did_you_mean(str(word), known)}")
+    return THEMES[name]._replace(kinds=PALETTES[palette])
 
 
-def style(theme: Theme, scale: float = 1.0) -> AbstractContextManager[None]:
-    """Return a context in which what is created is drawn in a theme, text larger by a factor."""
+def style(theme: Theme, scale: float = 1.0, paper: Paper = ANY_PAPER) -> AbstractContextManager[None]:
+    """Return a context in which what is created is drawn in a theme, text larger by a factor or as on a paper."""
     params: Any = {
         **_TEXT,
-        "font.size": _FONT_PT * scale,
+        **({} if paper.font is None else {"font.family": paper.font}),
+        "font.size": _FONT_PT * scale if paper.font_pt is None else paper.font_pt,
         "text.color": theme.ink,
         "axes.edgecolor": theme.faint_ink,
         "axes.facecolor": theme.ground,
@@ -63,12 +65,14 @@ def style(theme: Theme, scale: float = 1.0) -> AbstractContextManager[None]:
     return mpl.rc_context(params)
 
 
-def style_around(ax: Axes | None, theme: Theme, scale: float = 1.0) -> AbstractContextManager[None]:
+def style_around(
+    ax: Axes | None, theme: Theme, scale: float = 1.0, paper: Paper = ANY_PAPER
+) -> AbstractContextManager[None]:
     """Return the context to draw in: a theme's for a new figure, the caller's own where there is an Axes."""
-    return style(theme, scale) if ax is None else nullcontext()
+    return style(theme, scale, paper) if ax is None else nullcontext()
 
 
 def line_of_kind(kind: int, theme: Theme) -> Colour:
     """Return the colour of thin lines that belong to a kind: one that shows on the theme's ground."""
-    kind_style = KIND_STYLES[kind]
+    kind_style = theme.kinds[kind]
     return kind_style.border if luminance(theme.ground) > 0.5 else kind_style.light
