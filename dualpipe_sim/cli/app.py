@@ -25,6 +25,11 @@ COMMANDS = ("start", "simulate", "report", "memory", "sweep", "plan", "trace", "
 """Modules beside this one whose commands make up the program, in the order of the help."""
 
 
+def example(words: str) -> str:
+    """Return the line that a command's help ends with."""
+    return f"Example: dualpipe-sim {words}"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from dualpipe_sim import __version__

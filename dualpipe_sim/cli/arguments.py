@@ -6,12 +6,24 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from dualpipe_sim.cli.complete import config_names, settings
+
 Config: TypeAlias = Annotated[
-    str, typer.Argument(help="A YAML file, or the name of a packaged one such as deepseek_v3.")
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, or the name of a packaged one such as deepseek_v3.",
+        autocompletion=config_names,
+    ),
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, e.g. pipeline.micro_batches=40 (repeatable)."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value, e.g. pipeline.micro_batches=40 (repeatable).",
+        autocompletion=settings,
+    ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output: TypeAlias = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")]

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Maps, Output
 
 if TYPE_CHECKING:
     from dualpipe_sim.calibration import Calibration
 
 
-@app.command()
+@app.command(epilog=example("calibrate rank0.json rank1.json -o costs.yaml"))
 def calibrate(
     files: Annotated[
         list[str],

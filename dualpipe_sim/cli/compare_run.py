@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings
 
 if TYPE_CHECKING:
     from dualpipe_sim.calibration.compare_run import Both, RunComparison
 
 
-@app.command(name="compare-run")
+@app.command(name="compare-run", epilog=example("compare-run mine.yaml rank0.json rank1.json"))
 def compare_run(
     config: Config,
     files: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.errors import UserError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.result import Result
 
 
-@app.command()
+@app.command(epilog=example("memory deepseek_v3 --plot memory.png"))
 def memory(
     config: Config,
     settings: Settings = None,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
+from dualpipe_sim.cli.complete import schedule_names
 from dualpipe_sim.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -31,9 +32,16 @@ class OrderFormat(str, Enum):
     compute_comms = "compute_comms"
 
 
-@app.command()
+@app.command(epilog=example("schedule dualpipe --ranks 8 --micro-batches 20"))
 def schedule(
-    name: Annotated[str, typer.Argument(help="A registered schedule; see `dualpipe-sim schedules`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A registered schedule; see `dualpipe-sim schedules`.",
+            autocompletion=schedule_names,
+        ),
+    ],
     ranks: Annotated[int, typer.Option("--ranks", help="Pipeline ranks.")],
     micro_batches: Annotated[int, typer.Option("--micro-batches", help="Micro-batches of a step, all pipes together.")],
     options: Annotated[
@@ -61,7 +69,7 @@ def schedule(
     typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
 
 
-@app.command()
+@app.command(epilog=example("schedules"))
 def schedules() -> None:
     """List the schedules there are, with what they need, their options and their source."""
     from dualpipe_sim.cli import tables
@@ -70,11 +78,13 @@ def schedules() -> None:
     tables.print_schedules(registered())
 
 
-@app.command()
+@app.command(epilog=example("check order.csv --placement v"))
 def check(
     file: Annotated[
         Path,
-        typer.Argument(help="An order as torch's CSV, compute_only or compute_comms: a row a rank, a cell a task."),
+        typer.Argument(
+            metavar="FILE", help="An order as torch's CSV, compute_only or compute_comms: a row a rank, a cell a task."
+        ),
     ],
     placement: Annotated[
         PlacementChoice,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 from dualpipe_sim.errors import UserError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.plan.why import Change, Why
 
 
-@app.command()
+@app.command(epilog=example("plan plan_deepseek_v2_lite --free ranks=2,4 --why"))
 def plan(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     free: Annotated[

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Output, Settings
 
 
-@app.command()
+@app.command(epilog=example("report figure5 -o report.html"))
 def report(config: Config, output: Output, settings: Settings = None) -> None:
     """Write one HTML page that needs no network: Gantt to zoom and hover over, memory, idle time by cause, table.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
 from dualpipe_sim.cli.figure import Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
 from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, parse_ranges, parse_time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.result import Comparison
 
 
-@app.command()
+@app.command(epilog=example("run figure5 --set schedule=zb-h1"))
 def run(config: Config, settings: Settings = None, as_json: Json = False) -> None:
     """Run one schedule: makespan, bubbles and their causes, what is in flight, rank by rank."""
     from dualpipe_sim.simulation import run as run_choice
@@ -45,7 +45,7 @@ class TableFormat(str, Enum):
     markdown = "markdown"
 
 
-@app.command()
+@app.command(epilog=example("compare deepseek_v3 --plot compare.png"))
 def compare(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     limit: Annotated[float | None, typer.Argument(help="Most activations of a rank, with --by memory.")] = None,
@@ -102,7 +102,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
         typer.echo(comparison.to_table().written(table.value), nl=False)
 
 
-@app.command()
+@app.command(epilog=example("gantt figure5 -o figure.pdf --size single-column"))
 def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     output: Output,
@@ -143,7 +143,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     save(axes.figure, output)
 
 
-@app.command()
+@app.command(epilog=example("timeline figure5 -o timeline.csv"))
 def timeline(config: Config, output: Output, settings: Settings = None) -> None:
     """Write when every op and transfer ran, as CSV: rank,lane,task,start_s,end_s."""
     from dualpipe_sim.base.files import written_whole

@@ -9,19 +9,25 @@ from typing import Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
+from dualpipe_sim.cli.complete import beginnings, config_names, key_names, preset_names
 from dualpipe_sim.errors import UserError, did_you_mean
 
 STARTER = "small"
 """The packaged configuration that `init` writes where nothing else is asked for."""
 
 
-@app.command()
+@app.command(epilog=example("init mine.yaml --from deepseek_v2_lite"))
 def init(
-    file: Annotated[Path, typer.Argument(help="Where to write.")] = Path("experiment.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write.")] = Path("experiment.yaml"),
     start: Annotated[
         str,
-        typer.Option("--from", metavar="NAME|PATH", help="What to begin with: see `configs` and `presets`, or a file."),
+        typer.Option(
+            "--from",
+            metavar="NAME|PATH",
+            help="What to begin with: one of `configs` or `presets`, or a file of yours.",
+            autocompletion=beginnings,
+        ),
     ] = STARTER,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -50,16 +56,24 @@ def _beginning(start: str) -> tuple[str, Mapping[str, object]]:
     return read_text(source), data
 
 
-@app.command()
-def configs(name: Annotated[str | None, typer.Argument(help="One of them, to print whole.")] = None) -> None:
+@app.command(epilog=example("configs figure5"))
+def configs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One of them, to print whole.", autocompletion=config_names)
+    ] = None,
+) -> None:
     """List the configurations that come with the package, or print one."""
     from dualpipe_sim.config import packaged_configs
 
     _show({"": packaged_configs()}, name, "configuration")
 
 
-@app.command()
-def presets(name: Annotated[str | None, typer.Argument(help="One of them, to print whole.")] = None) -> None:
+@app.command(epilog=example("presets h100"))
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One of them, to print whole.", autocompletion=preset_names)
+    ] = None,
+) -> None:
     """List the models, GPUs and clusters that a configuration can name, or print one."""
     from dualpipe_sim.config.presets import FOLDERS, presets
 
@@ -83,10 +97,15 @@ def _show(files: dict[str, dict[str, Path]], name: str | None, what: str) -> Non
     typer.echo(read_text(known[name]), nl=False)
 
 
-@app.command()
+@app.command(epilog=example("schema training"))
 def schema(
     key: Annotated[
-        str | None, typer.Argument(help="A key or section, like training or cluster.nvlink, to explain in words.")
+        str | None,
+        typer.Argument(
+            metavar="KEY",
+            help="A key or section, like training or cluster.nvlink, to explain in words.",
+            autocompletion=key_names,
+        ),
     ] = None,
 ) -> None:
     """Explain keys of configurations; without KEY print their JSON Schema, for editors that complete and check YAML."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Dask, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.sweeps import SweepTable
 
 
-@app.command()
+@app.command(epilog=example("sweep figure5 --over pipeline.micro_batches=16,32,64"))
 def sweep(
     config: Config,
     over: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dualpipe_sim.cli.app import app
+from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Output, Settings
 
 
@@ -19,7 +19,7 @@ class TraceFormat(str, Enum):
     chakra = "chakra"
 
 
-@app.command()
+@app.command(epilog=example("trace figure5 -o trace.json"))
 def trace(
     config: Config,
     output: Output,
