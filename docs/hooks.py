@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import Any
 
 PAGE = "cli.md"
 COLUMNS = "100"
+_ROLE = re.compile(r":(?:func|meth|class|mod|attr|data):<code>~?([^<]*)</code>")
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own types
@@ -16,6 +18,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN
     if page.file.src_path != PAGE:
         return markdown
     return markdown + "".join(f"\n## {command}\n\n```text\n{_help(command)}```\n" for command in _commands())
+
+
+def on_page_content(html: str, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own types
+    """Leave of a docstring's role, as Sphinx knows it, the name alone."""
+    return _ROLE.sub(lambda role: f"<code>{role[1].rpartition('.')[2]}</code>", html)
 
 
 def _commands() -> list[str]:

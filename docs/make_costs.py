@@ -1,4 +1,4 @@
-"""Write the table of what FP8 buys into docs/costs.md: ``python docs/make_costs.py``."""
+"""Write the table of what FP8 buys into docs/costs_appendix.md: ``python docs/make_costs.py``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dualpipe_sim.model.state import local_parameters, state_bytes
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run
 
-PAGE = Path(__file__).parent / "costs.md"
+PAGE = Path(__file__).parent / "costs_appendix.md"
 BEGIN, END = "<!-- written by docs/make_costs.py -->\n", "<!-- until here -->\n"
 MOE_LAYER = 30
 """Any layer of DeepSeek-V3 that has experts."""

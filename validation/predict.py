@@ -34,7 +34,7 @@ from dualpipe_sim.schedules.registry import build
 from dualpipe_sim.simulation import play
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PAGE = RESULTS.parent.parent / "docs" / "validation.md"
+PAGE = RESULTS.parent.parent / "docs" / "validation_runs.md"
 WAYS = ("async", "rendezvous")
 _MICRO_BATCH = re.compile(r"(\d+[FBIW])\d+")
 

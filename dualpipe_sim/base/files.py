@@ -55,6 +55,23 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def made_folder(path: str | Path) -> Path:
+    """Return a folder, made if it is not there.
+
+    Raises:
+        UserError: a file stands in its place, or it cannot be made.
+
+    """
+    folder = Path(path)
+    if folder.is_file():
+        raise UserError(f"{path}: is a file; name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made: {error.strerror or error}") from error
+    return folder
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

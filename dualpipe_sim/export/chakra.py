@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualpipe_sim.base.arrays import IntArray
-from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.files import made_folder, written_whole
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, tasks, transfers
 from dualpipe_sim.graph.timeline import Timeline
@@ -39,7 +39,7 @@ class _Node(NamedTuple):
 
 
 def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
-    """Write ``PREFIX.0.et``, ``PREFIX.1.et``, …, one a rank.
+    """Write ``PREFIX.0.et``, ``PREFIX.1.et``, …, one a rank, into a folder that is made if need be.
 
     A task is a COMP node that takes as long as it took in the timeline, all-to-alls inside it included; each waits for
     the task before it on its rank (``ctrl_deps``) and for its receives, and a send for the task that makes its tensor
@@ -63,6 +63,7 @@ def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
             f"{prefix}: a Chakra trace holds the bytes of every transfer, but here transfers are given as a time; set "
             "costs.transfer to a size such as 33.6 MB, and a cluster for it"
         )
+    made_folder(Path(prefix).parent)
     by_rank = _nodes(timeline)
     for rank in range(timeline.ranks):
         with written_whole(f"{prefix}.{rank}.et") as part, part.open("wb") as file:

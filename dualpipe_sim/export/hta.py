@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.files import made_folder, written_whole
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, phases, tasks, transfers
 from dualpipe_sim.graph.timeline import Timeline
@@ -83,13 +83,10 @@ def _name(rank: int) -> str:
 
 def _folder_for(timeline: Timeline, folder: Path) -> Path:
     ours = {_name(rank) for rank in range(timeline.ranks)}
-    if folder.is_file():
-        raise UserError(f"{folder}: is a file; name a folder, HTA reads one with a file a rank")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".gz"))
+        there = sorted(path.name for path in made_folder(folder).iterdir() if path.suffix in (".json", ".gz"))
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
+        raise UserError(f"{folder}: cannot be read: {error.strerror or error}") from error
     for name in there:
         if name not in ours:
             raise UserError(f"{folder}: holds {name}, which HTA would read with these traces; name another folder")

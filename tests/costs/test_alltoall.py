@@ -58,7 +58,8 @@ def mean_distinct(experts: Experts, units: int, orders: np.ndarray[Any, np.dtype
 
 def test_v3_reaches_3_98_nodes_and_7_47_gpus() -> None:
     assert V3_GROUP.distinct_nodes == pytest.approx(3.9831, abs=5e-5)
-    # 7.48 within what the group's score leaves open: 7.471 by its best expert, 7.490 by its two best (docs/costs.md).
+    # 7.48 within what the group's score leaves open: 7.471 by its best expert, 7.490 by its two best
+    # (docs/costs_appendix.md).
     assert V3_GROUP.distinct_gpus == pytest.approx(7.48, abs=0.01)
 
 
@@ -150,7 +151,7 @@ def test_v2_trained_on_eight_gpus_of_a_node_sends_a_token_to_at_most_three() -> 
 
 
 def test_deepep_table_within_the_documented_errors() -> None:
-    """Two efficiencies are fitted to the whole table; the errors by size are what remains (docs/costs.md)."""
+    """Two efficiencies are fitted to the whole table; the errors by size are what remains (docs/costs_appendix.md)."""
     errors = {one.name: one.error for one in deepep_deviations(KERNEL, H800)}
     assert len(errors) == len(DEEPEP_GB_PER_S)
     assert all(abs(error) < 0.04 for name, error in errors.items() if "EP16" not in name), errors
@@ -159,7 +160,7 @@ def test_deepep_table_within_the_documented_errors() -> None:
 
 def test_documented_deepep_table_is_what_the_function_returns() -> None:
     row = r"^\| (EP\d+ \w+) \| ([\d.]+) \| ([\d.]+) \| ([-+][\d.]+) % \|$"
-    rows = re.findall(row, (ROOT / "docs" / "costs.md").read_text(), re.MULTILINE)
+    rows = re.findall(row, (ROOT / "docs" / "costs_appendix.md").read_text(), re.MULTILINE)
     computed = [
         (one.name, f"{one.published:g}", f"{one.predicted:.1f}", f"{100 * one.error:+.1f}")
         for one in deepep_deviations(KERNEL, H800)

@@ -155,7 +155,7 @@ def test_dense_gpts_have_the_zero_bubble_papers_flops(name: str) -> None:
 
 
 def test_v3_compute_phases_are_near_the_published_trace() -> None:
-    """The rates are published or fitted apart from most of these sums; docs/costs.md lists each error."""
+    """The rates are published or fitted apart from most of these sums; docs/costs_appendix.md lists each error."""
     deviations = compute_deviations(V3, H800)
     assert len(deviations) == 6
     assert all(abs(one.error) < 0.05 for one in deviations), deviations

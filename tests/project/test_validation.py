@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "validation.md"
+PAGE = ROOT / "docs" / "validation_runs.md"
 EXACTLY_SPLIT = ("1f1b", "gpipe", "zb-v", "dualpipe")
 
 
