@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,9 @@ def run(config: Config, settings: Settings = None, as_json: Json = False) -> Non
         return
     from dualpipe_sim.cli import tables
 
-    tables.print_run(result)
+    waits = experiment.transfers == "rendezvous"
+    freed = run_choice(replace(experiment, transfers="async", noise=None), experiment.choice) if waits else None
+    tables.print_run(result, freed)
 
 
 class TableFormat(str, Enum):

@@ -87,6 +87,20 @@ def test_gantt_writes_the_format_its_name_says(command_line: CommandLine, tmp_pa
     assert file.read_bytes().startswith(begins)
 
 
+def test_a_run_with_rendezvous_says_what_the_waiting_costs(command_line: CommandLine, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "pipeline: {ranks: 8, micro_batches: 16, transfers: rendezvous}\n"
+        "schedule: {name: interleaved-1f1b, stages_per_rank: 2}\n"
+        "costs: {kind: uniform, forward: 1 s, backward_input: 1 s, backward_weight: 1 s, transfer: 100 ms}\n"
+    )
+    words = "with async transfers, which wait for no rank's turn: 61.5 s"
+    assert words in command_line("run", config).stdout
+    asynchronous = command_line("run", config, "--set", "pipeline.transfers=async").stdout
+    assert "61.5 s" in asynchronous
+    assert words not in asynchronous
+
+
 @pytest.mark.parametrize("command", ["compare deepseek_v3", "compare small", "run figure5", "memory deepseek_v3"])
 def test_narrow_terminals_lose_columns_by_name_and_no_digit(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
