@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,27 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{quoted(str(path))}: cannot be read: {error}") from error
 
 
+def output_file(path: str | Path) -> Path:
+    """Return where a file is to be written: the path, or what a link there leads to.
+
+    Raises:
+        UserError: a folder, device or pipe is there, or nothing can have this name.
+
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"{quoted(str(path))}: cannot be written: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path}: is a folder; name a file")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: is a device or pipe, which a file would replace; name a file")
+    return target
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a temporary file beside ``path`` to write to, and put it in place when all is written.
@@ -36,11 +58,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         UserError: the place cannot be written to.
 
     """
-    target = Path(path)
-    if target.is_dir() or not target.name:
-        raise UserError(f"{path}: is a folder; name a file")
+    target = output_file(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     os.close(handle)

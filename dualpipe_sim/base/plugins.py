@@ -28,9 +28,9 @@ def load_plugin(path: str | Path) -> ModuleType:
         file = Path(path).resolve()
     except ValueError as error:
         raise UserError(f"{str(path)!r}: can be no file's name") from error
-    if file.suffix != ".py" or not file.is_file():
-        raise UserError(f"{path}: {'is no Python file (.py)' if file.exists() else 'no such file'}")
     try:
+        if file.suffix != ".py" or not file.is_file():
+            raise UserError(f"{path}: {'is no Python file (.py)' if file.exists() else 'no such file'}")
         content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error

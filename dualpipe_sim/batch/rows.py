@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.files import output_file, written_whole
 from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
 from dualpipe_sim.batch.points import POINT, Row, is_lost
@@ -132,7 +132,7 @@ class RowFile:
             self._file = None
 
     def _read(self, *, resume: bool) -> Iterable[Row]:
-        there = [path for path in (self._log, self.path) if path.exists() and path.stat().st_size > 0]
+        there = [path for path in (self._log, self.path) if output_file(path).exists() and path.stat().st_size > 0]
         if there and not resume:
             raise UserError(
                 f"{there[0]}: exists already; go on with it by --resume (resume=True), or name another file"

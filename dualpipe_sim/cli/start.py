@@ -32,9 +32,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
-    from dualpipe_sim.base.files import written_whole
+    from dualpipe_sim.base.files import output_file, written_whole
 
-    if file.exists() and not force:
+    if output_file(file).exists() and not force:
         raise UserError(f"{file}: is there already; name another file, or replace it with --force")
     text, data = _beginning(start)
     with written_whole(file) as part:
