@@ -73,12 +73,13 @@ pipeline: {{ranks: {ranks}, micro_batches: {micro_batches}, layout: balanced}}
 schedule: dualpipe
 compare: [1f1b, {{name: interleaved-1f1b, stages_per_rank: 2}}, zb-h1, dualpipe, dualpipev]
 costs: {{kind: layers}}      # times come out of the model's shapes, the GPU's rates and the cluster's links
-model: {{preset: {model}}}
+model: {{preset: {model}}}{scores}
 gpu: {{preset: {gpu}}}
 cluster: {{preset: {cluster}}}
 parallel: {{expert: {expert}, data: {data}}}   # a rank is `data` GPUs, its experts spread over `expert` of them
 training: {{sequence_length: {tokens}, micro_batch_size: 1, precision: {precision}}}
 """
+_SCORES = "   # keeps attention's scores; with FlashAttention: attention: {stored_scores: false}"
 _CLUSTERS = {"a100": "a100-ib", "h100": "h100-ib", "h200": "h100-ib", "h800": "h800-ib"}
 _GPUS = {"a100-ib": "a100", "h100-ib": "h100", "h800-ib": "h800"}
 
@@ -99,7 +100,8 @@ def beginning_with(section: str, name: str) -> str:
     data = max(spread, 8)
     sizes = {"ranks": ranks, "micro_batches": 8 * ranks, "expert": spread, "data": data}
     run = {"tokens": 4096 if experts else 1024, "precision": "fp8" if ranks > _FEW_RANKS else "bf16"}
-    return _BEGINNING.format(name=name, section=section, **used, **sizes, **run)
+    scores = _SCORES if cast("Data", model["attention"]).get("stored_scores") else ""
+    return _BEGINNING.format(name=name, section=section, scores=scores, **used, **sizes, **run)
 
 
 def _merge(below: Mapping[str, object], above: Mapping[str, object]) -> Data:

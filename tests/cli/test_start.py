@@ -65,6 +65,15 @@ def test_init_from_what_is_not_there_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_preset_without_flash_attention_says_so_where_one_begins(command_line: CommandLine, tmp_path: Path) -> None:
+    begun = {}
+    for start in ("gpt-6.2b", "deepseek-v2-lite"):
+        file = tmp_path / f"{start}.yaml"
+        command_line("init", file, "--from", start)
+        begun[start] = "attention: {stored_scores: false}" in file.read_text()
+    assert begun == {"gpt-6.2b": True, "deepseek-v2-lite": False}
+
+
 def test_what_comes_with_the_package_is_listed_and_printed(command_line: CommandLine) -> None:
     listed = command_line("configs").stdout
     assert [line for line in listed.splitlines() if not line.startswith(" ")] == list(packaged_configs())
