@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from dualpipe_sim.config.keys import Key, all_keys, keys_below
 from dualpipe_sim.config.presets import FOLDERS, presets
 from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.errors import UserError
+from tests.pages import script
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -69,11 +69,7 @@ def test_every_key_is_explained_with_an_example_that_works(
 
 
 def test_the_page_of_all_keys_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("make_yaml", DOCS / "make_yaml.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+    generator = script(DOCS / "make_yaml.py")
     assert (DOCS / "yaml.md").read_text(encoding="utf-8") == generator.page(), "run: python docs/make_yaml.py"
 
 

@@ -16,6 +16,7 @@ from dualpipe_sim import build, format_order, simulate
 from dualpipe_sim.base.plugins import load_plugin
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.equal_terms import at_equal_stages
+from tests.pages import blocks_of
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -33,7 +34,7 @@ def page(name: str) -> str:
 
 
 def blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
+    return blocks_of(page(name), language)
 
 
 @pytest.fixture(params=NAMES)

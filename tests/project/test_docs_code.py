@@ -6,13 +6,14 @@ each line that begins with ``dualpipe-sim`` is run.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.pages import blocks, commands, script
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -33,34 +34,25 @@ NEEDS = {
 """What a block or line holds that cannot run here, and what it would take."""
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """Return language and text of a page's blocks."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def commands(text: str) -> list[str]:
-    """Return the commands of a block, a line that goes on joined to the next, without comments."""
-    lines = text.replace("\\\n", " ").splitlines()
-    return [re.split(r"\s+#", line)[0] for line in lines if line.startswith("dualpipe-sim ")]
-
-
 def can_run(code: str) -> bool:
     return not any(part in code for part in NEEDS)
 
 
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in MADE and any(blocks(page))]
+BLOCKS = {
+    page.name: blocks(page.read_text(encoding="utf-8")) for page in sorted(DOCS.glob("*.md")) if page.name not in MADE
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [name for name, found in BLOCKS.items() if found])
 def test_what_a_page_shows_runs(
-    page: Path, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    for language, text in blocks(page):
+    for language, text in BLOCKS[page]:
         if language == "python" and can_run(text):
-            exec(compile(text, page.name, "exec"), {})  # noqa: S102
+            exec(compile(text, page, "exec"), {})  # noqa: S102
         elif language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", text)):
             Path(name[1]).write_text(text)
         elif language == "":
@@ -78,16 +70,12 @@ def run(command_line: CommandLine, command: str) -> None:
 
 
 def test_what_cannot_run_is_still_there() -> None:
-    everything = "".join(text for page in PAGES for _, text in blocks(page))
+    everything = "".join(text for found in BLOCKS.values() for _, text in found)
     assert [part for part in NEEDS if part not in everything] == []
 
 
 def test_a_role_of_a_docstring_leaves_its_name() -> None:
-    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
+    hooks = script(DOCS / "hooks.py")
     assert hooks.on_page_content(
         "<p>:func:<code>~a.b.play</code>, :class:<code>Experiment</code>, <code>x</code></p>"
     ) == ("<p><code>play</code>, <code>Experiment</code>, <code>x</code></p>")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from pathlib import Path
 
 import pytest
+
+from tests.pages import blocks_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -23,7 +24,7 @@ def python_of(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     if page.suffix == ".ipynb":
         return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return blocks_of(text, "python")
 
 
 IMPORTS = {

@@ -1,24 +1,19 @@
 """docs/schedules.md is what the registry says now."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from dualpipe_sim.schedules.registry import schedules
+from tests.pages import script
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_schedules", DOCS / "make_schedules.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(DOCS / "make_schedules.py")
 
 
 def test_the_page_is_current(generator: ModuleType) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.pages import blocks_of, commands
+
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
 
@@ -16,8 +18,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [text for name, text in fenced if name == language]
+    return blocks_of(README.read_text(encoding="utf-8"), language)
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -25,12 +26,7 @@ def test_python_runs(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102
 
 
-def commands() -> list[str]:
-    lines = (line for block in blocks("") for line in block.splitlines())
-    return [line.split("#")[0].strip() for line in lines if line.startswith("dualpipe-sim ")]
-
-
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", [command for block in blocks("") for command in commands(block)])
 @pytest.mark.slow
 def test_commands_run(command_line: CommandLine, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.pages import script
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "validation_runs.md"
@@ -18,13 +18,7 @@ EXACTLY_SPLIT = ("1f1b", "gpipe", "zb-v", "dualpipe")
 
 @pytest.fixture(scope="module")
 def predict() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("validation_predict", ROOT / "validation" / "predict.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script(ROOT / "validation" / "predict.py")
 
 
 @pytest.fixture(scope="module")
