@@ -136,12 +136,14 @@ def calls() -> Calls:
     return count
 
 
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """Forget at the end which plugins a test ran, and what was registered."""
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """Forget at the end which plugins a test ran, and what was registered: rows of sweeps depend on all of it."""
+    loaded = dict(LOADED)
     with SCHEDULES.restored(), KINDS.restored(), METRICS.restored():
         yield
     LOADED.clear()
+    LOADED.update(loaded)
 
 
 @pytest.fixture

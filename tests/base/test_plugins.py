@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tests.conftest import CommandLine
 
 
-pytestmark = pytest.mark.usefixtures("registries")
-
-
 def test_a_file_is_run_once(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("from dataclasses import dataclass\n\n@dataclass\nclass A:\n    x: int = 3\n\nloaded = [A()]\n")

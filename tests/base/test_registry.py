@@ -51,7 +51,6 @@ def test_what_is_registered_for_a_while_is_forgotten(things: Registry[str]) -> N
     assert things.all() == {"one": "first"}
 
 
-@pytest.mark.usefixtures("registries")
 def test_a_file_that_is_run_under_two_names_does_not_clash_with_itself(
     things: Registry[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

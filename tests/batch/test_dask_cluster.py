@@ -187,7 +187,6 @@ def test_no_scheduler_at_the_address() -> None:
         sweep(CONFIG, OVER, dask="tcp:/127.0.0.1:1")
 
 
-@pytest.mark.usefixtures("registries")
 def test_workers_run_the_plugins_that_a_configuration_names(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from dualpipe_sim import analysis, build, schedules\n"

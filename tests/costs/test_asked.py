@@ -175,7 +175,6 @@ class Broken:
 """
 
 
-@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("command", ["run", "compare", "memory"])
 def test_on_the_command_line_it_is_one_line_with_both_files(
     command_line: CommandLine, tmp_path: Path, command: str

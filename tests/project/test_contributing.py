@@ -25,8 +25,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
 NAMES = ("schedule", "cost model", "metric")
 
-pytestmark = pytest.mark.usefixtures("registries")
-
 
 def page(name: str) -> str:
     (found,) = (one for one in PAGES if one.startswith(f"Write your own {name}\n"))

@@ -32,8 +32,8 @@ EXPORTED = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let examples write files and register what they like."""
+def in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let examples write files."""
     monkeypatch.chdir(tmp_path)
 
 
