@@ -88,8 +88,8 @@ class RowFile:
         strange = [point for point in rows if point not in wanted]
         if strange:
             raise UserError(
-                f"{self.path}: cannot be resumed: it holds points of other axes, another configuration or version; "
-                "name another file"
+                f"{self.path}: cannot be resumed: it holds points of other axes, another configuration, plugin or "
+                "version; name another file"
             )
         self._begin(rows.values())
         return rows

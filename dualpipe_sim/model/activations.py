@@ -118,7 +118,7 @@ def _attention_items(model: Model, recipe: Recipe, tokens: int, sequence_length:
     if not (redone and a.q_lora):
         items["queries"] = tokens * a.query_outputs * BF16_BYTES
     if not (redone and a.kv_lora):
-        items["keys and values"] = tokens * a.heads * (a.qk_dims + a.v_head) * BF16_BYTES
+        items["keys and values"] = tokens * a.key_value_outputs * BF16_BYTES
     items["attention's output"] = tokens * a.heads * a.v_head * recipe.attention_output_bytes
     if a.stored_scores:
         # Softmax's output; with dropout also its mask and the output after it.

@@ -23,12 +23,20 @@ HIGH_PRECISION: frozenset[Part] = frozenset({"gate", "head", "mtp"})
 
 @dataclass(frozen=True)
 class Attention:
-    """Multi-head attention, or multi-head latent attention (MLA, DeepSeek-V2, https://arxiv.org/abs/2405.04434).
+    """Attention of many heads, each with its own keys and values, sharing them in groups, or taking them from a latent.
+
+    Multi-head attention (https://arxiv.org/abs/1706.03762), grouped-query attention (GQA,
+    https://arxiv.org/abs/2305.13245; multi-query with one group), or multi-head latent attention (MLA, DeepSeek-V2,
+    https://arxiv.org/abs/2405.04434).
+
+    >>> Attention(heads=64, kv_heads=8, qk_head=128, v_head=128).key_value_outputs
+    2048
 
     Attributes:
-        heads: attention heads.
+        heads: attention heads, each with its query.
         qk_head: dimensions of a query or key without its rotary part.
         v_head: dimensions of a value.
+        kv_heads: heads of keys and values, which equal groups of queries share (GQA); 0 for as many as ``heads``.
         rope_head: further dimensions that carry the rotary embedding; MLA keeps one such key for all heads.
         q_lora: rank of the queries' latent; 0 for none.
         kv_lora: rank of the latent of keys and values; 0 for plain multi-head attention.
@@ -39,13 +47,22 @@ class Attention:
     heads: int
     qk_head: int
     v_head: int
+    kv_heads: int = 0
     rope_head: int = 0
     q_lora: int = 0
     kv_lora: int = 0
     stored_scores: bool = False
 
     def __post_init__(self) -> None:
-        need_positive(self, "model.attention", zero=("rope_head", "q_lora", "kv_lora"))
+        need_positive(self, "model.attention", zero=("kv_heads", "rope_head", "q_lora", "kv_lora"))
+        if self.kv_heads and self.kv_lora:
+            raise UserError(
+                "model.attention.kv_heads: with kv_lora (MLA) every head has its own keys and values; leave one out"
+            )
+        if self.heads % (self.kv_heads or 1):
+            raise UserError(
+                f"model.attention.kv_heads: {self.kv_heads} do not share {self.heads} heads out evenly; take a divisor"
+            )
 
     @property
     def qk_dims(self) -> int:
@@ -56,6 +73,11 @@ class Attention:
     def query_outputs(self) -> int:
         """Outputs of the map that makes all heads' queries."""
         return self.heads * self.qk_dims
+
+    @property
+    def key_value_outputs(self) -> int:
+        """Elements of a token's keys and values together, as attention's core reads them."""
+        return (self.kv_heads or self.heads) * (self.qk_dims + self.v_head)
 
 
 @dataclass(frozen=True)
@@ -297,7 +319,7 @@ def _attention_linears(model: Model) -> tuple[Linear, ...]:
     a, h, reads = model.attention, model.hidden, "attention norm's output"
     out = Linear("attention output", "attention", a.heads * a.v_head, h, "attention's output")
     if not a.kv_lora:
-        qkv = Linear("queries, keys, values", "attention", h, a.heads * (2 * a.qk_dims + a.v_head), reads)
+        qkv = Linear("queries, keys, values", "attention", h, a.query_outputs + a.key_value_outputs, reads)
         return qkv, out
     down = Linear("latents", "attention", h, (a.q_lora or a.query_outputs) + a.kv_lora + a.rope_head, reads)
     query = Linear("queries", "attention", a.q_lora, a.query_outputs, "query latent", from_latent=True)

@@ -135,7 +135,7 @@ def test_worker_processes_know_what_plugins_register(config: Path, tmp_path: Pat
     assert len(sweep(config, over, output=file, resume=True)) == 4
     plugin = tmp_path / "more" / "mine.py"
     plugin.write_text(PLUGIN.replace("1 - result", "2 - result"))
-    with pytest.raises(UserError, match="another configuration or version"):
+    with pytest.raises(UserError, match="another configuration, plugin or version"):
         sweep(config, over, output=file, resume=True)  # rows of a metric that says other things
     assert len(read_table(file)) == 4
 

@@ -65,6 +65,8 @@ def test_every_key_is_explained_with_an_example_that_works(
         overrides["pipeline.micro_batches"] = 120
     if key.path.startswith("model."):
         overrides = {"parallel.expert": 1, "pipeline.layout": "even", "model.experts.group_limit": 1, **overrides}
+    if key.path == "model.attention.kv_heads":
+        overrides |= {"model.attention.kv_lora": 0, "model.attention.q_lora": 0}
     load_experiment(base_of(key, tmp_path), overrides)
 
 

@@ -298,6 +298,40 @@ def test_a_dense_model_has_no_moe_layer() -> None:
         model("gpt-6.2b").linears("moe")
 
 
+@pytest.mark.parametrize(
+    ("name", "attention", "ffn", "norms", "total"),
+    [
+        # Safetensors' own counts of the published checkpoints of Llama 3.1.
+        ("llama3-8b", 1_342_177_280, 5_637_144_576, 266_240, 8_030_261_248),
+    ],
+)
+def test_grouped_query_attention_has_the_parameters_of_the_published_weights(
+    name: str, attention: int, ffn: int, norms: int, total: int
+) -> None:
+    parameters = model(name).parameters()
+    assert (parameters.attention, parameters.dense, parameters.norms) == (attention, ffn, norms)
+    assert parameters.total == total
+
+
+def test_as_many_key_value_heads_as_heads_are_plain_multi_head_attention() -> None:
+    plain, same = Attention(8, 64, 64), Attention(8, 64, 64, kv_heads=8)
+    assert plain.key_value_outputs == same.key_value_outputs == 8 * 128
+    assert Attention(8, 64, 64, kv_heads=1).key_value_outputs == 128  # multi-query attention
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "kv_lora", "message"),
+    [
+        (3, 0, r"model\.attention\.kv_heads: 3 do not share 8 heads out evenly; take a divisor"),
+        (16, 0, r"model\.attention\.kv_heads: 16 do not share 8 heads out evenly"),
+        (2, 512, r"model\.attention\.kv_heads: with kv_lora \(MLA\) every head has its own keys and values"),
+    ],
+)
+def test_key_value_heads_must_fit_the_heads(kv_heads: int, kv_lora: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Attention(8, 64, 64, kv_heads=kv_heads, kv_lora=kv_lora)
+
+
 def test_plain_multi_head_attention_needs_no_latents() -> None:
     plain = Attention(heads=32, qk_head=128, v_head=128)
     assert plain.qk_dims == 128
