@@ -1,8 +1,8 @@
 """Memory of every rank over time: state, activations, deferred weight-gradient inputs, communication buffers.
 
 It is counted layer by layer. A layer's activations are there from the start of its F to the end of its backward for the
-input; what its deferred W needs is there from then to the end of the W. What a kernel needs only while it runs is not
-counted.
+input; what its deferred W needs is there from then to the end of the W. A layer that is recomputed keeps its input
+alone, and has the rest while its backward runs. What a kernel needs only while it runs is not counted.
 
 Everything that comes or goes is a row of :class:`_Changes`: a rank, a moment and bytes by component, more or less. They
 are collected from phases and from the tensors between stages, sorted by rank and moment, and summed up from the first
@@ -260,7 +260,8 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
 
     A unit (a layer, the embedding, the head) has several phases in an op; what it keeps comes with the first of them
     and goes with the last. F brings activations, and for its own length what ``while_forward`` says (the head's
-    logits). B or I frees the activations. An I leaves the inputs of the weight gradients, and the W frees them.
+    logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length. An
+    I leaves the inputs of the weight gradients, and the W frees them.
     """
     units = bytes_by_unit(job)
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
@@ -271,7 +272,8 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
             at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
             at_end[last, _ACTIVATIONS] -= stored.while_forward
         if kind in (B, I):
-            at_end[last, _ACTIVATIONS] -= stored.activations
+            at_start[first, _ACTIVATIONS] += stored.while_backward
+            at_end[last, _ACTIVATIONS] -= stored.activations + stored.while_backward
         if kind in (I, W):
             at_end[last, _DEFERRED] += stored.weight_gradient_inputs * (1 if kind == I else -1)
     return at_start, at_end

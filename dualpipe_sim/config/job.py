@@ -72,7 +72,7 @@ def refuse_unread(root: Root, read: Collection[type]) -> None:
 
 def recompute_of(section: RecomputeSection) -> Recompute:
     """Return what the backward pass computes again."""
-    return Recompute(section.norms, section.up_projections, section.activation)
+    return Recompute(**section.model_dump())
 
 
 def _kind(root: Root) -> str:

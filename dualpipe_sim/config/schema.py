@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from dualpipe_sim.config.axes import Factors
 from dualpipe_sim.config.cost_section import CostChoice
@@ -19,6 +19,7 @@ from dualpipe_sim.config.values import (
     Fraction,
     Index,
     Layout,
+    OrWords,
     ScheduleChoice,
     ScheduleChoices,
     Seconds,
@@ -77,9 +78,29 @@ class Parallel(Section):
 class RecomputeSection(Section):
     """What the backward pass computes again instead of keeping it."""
 
+    no_mapping: ClassVar[str] = "must be 'full', 'none', or a mapping of keys, got {}"
+
     norms: Flag = Field(True, description="outputs of RMSNorms")
     up_projections: Flag = Field(True, description="MLA's queries, keys and values")
     activation: Flag = Field(True, description="outputs of SwiGLU or GELU")
+    full: Flag = Field(False, description="whole layers, of which only the input is kept")
+
+
+_RECOMPUTE_WORDS = {
+    "full": {"full": True},
+    "none": {"norms": False, "up_projections": False, "activation": False},
+}
+
+
+def _recompute(value: object) -> object:
+    """Return what a word for a way to recompute stands for; a mapping stays as it is."""
+    return _RECOMPUTE_WORDS.get(value, value) if isinstance(value, str) else value
+
+
+if TYPE_CHECKING:
+    RecomputeChoice: TypeAlias = RecomputeSection
+else:
+    RecomputeChoice = Annotated[RecomputeSection, BeforeValidator(_recompute), OrWords(tuple(_RECOMPUTE_WORDS))]
 
 
 class Training(Section):
@@ -94,8 +115,9 @@ class Training(Section):
     activation_group: Count = Field(128, description="FP8 activations that share a scale (1 x 128)")
     weight_group: Count = Field(128, description="side of the block of FP8 weights that share a scale (128 x 128)")
     accumulation_interval: Count = Field(128, description="products summed in FP8 before promotion to FP32")
-    recompute: RecomputeSection = Field(
-        RecomputeSection.model_validate({}), description="what the backward pass computes again"
+    recompute: RecomputeChoice = Field(
+        RecomputeSection.model_validate({}),
+        description="what the backward pass computes again, by key; or 'full' for whole layers, 'none' for nothing",
     )
     causal: Flag = Field(True, description="whether attention skips the masked half")
     routing_skew: Skew = Field(1.0, description="tokens of the busiest expert rank over the mean")
@@ -175,7 +197,7 @@ class PlanSection(Section):
     expert: tuple[Count, ...] = Field((), description="GPUs that the routed experts are spread over")
     layouts: tuple[Layout, ...] = Field((), description="layouts, as pipeline.layout")
     micro_batch_size: tuple[Count, ...] = Field((), description="sequences of a micro-batch on one GPU")
-    recompute: tuple[RecomputeSection, ...] = Field((), description="what is recomputed, as training.recompute")
+    recompute: tuple[RecomputeChoice, ...] = Field((), description="what is recomputed, as training.recompute")
     precision: tuple[Literal["bf16", "fp8"], ...] = Field((), description="precisions, as training.precision")
     communication_sms: tuple[Count, ...] = Field((), description="SMs of the all-to-all")
 

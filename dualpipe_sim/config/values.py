@@ -243,13 +243,13 @@ class _Told:
 
 
 @dataclass(frozen=True)
-class _OrWord:
-    """Tells editors of a word that stands for some value."""
+class OrWords:
+    """Tells editors of words that stand for some values."""
 
-    word: str
+    words: tuple[str, ...]
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
-        return {"anyOf": [{"const": self.word}, handler(core)]}
+        return {"anyOf": [{"enum": list(self.words)}, handler(core)]}
 
 
 def checked(python: Any, check: Callable[[Any], object], schema: Mapping[str, object]) -> Any:  # noqa: ANN401 - types
@@ -319,6 +319,6 @@ else:
             ]
         },
     )
-    ScheduleChoices = Annotated[tuple[ScheduleChoice, ...], BeforeValidator(_schedules), _OrWord("all")]
+    ScheduleChoices = Annotated[tuple[ScheduleChoice, ...], BeforeValidator(_schedules), OrWords(("all",))]
     Layout = checked(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
     Kernels = checked(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT], **_IN_SECONDS})

@@ -9,6 +9,12 @@ the backward, in the order of DeepSeek's published training trace (https://githu
 The forward's first layer meets the backward's last, and so on; one such meeting is a *slot*. Layers left over,
 embedding, head and multi-token prediction run as they do alone. A dense layer leaves its all-to-alls out.
 
+Where whole layers are recomputed, a layer's backward begins with its forward, whose phases are of kind F there too. In
+a slot they take turns with the other layer's forward::
+
+    compute     attn F  attn F      mlp F       mlp I  ...
+    alltoall    combine I  dispatch F  dispatch F  combine F  ...
+
 A phase names those that it waits for by their place in the list of phases (``after``), and only where they are on the
 other lane: on each lane, phases run in the order listed. So the order in which parts are appended is the schedule of
 the two lanes.
@@ -107,7 +113,8 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
     score.chain(_before_layers(parts, forward, WORKS[F]), FORWARD)
     score.chain(_after_layers(parts, backward, WORKS[B]), BACKWARD)
     for layer, other in zip(down, up, strict=False):
-        score.slot(layer_forward(parts, layer), layer, layer_backward(parts, other), other)
+        again = layer_forward(parts, other) if parts.recomputed else None
+        score.slot(layer_forward(parts, layer), layer, layer_backward(parts, other), other, again)
     score.chain(_layers(parts, down[met:], WORKS[F]), FORWARD)
     score.chain(_layers(parts, up[met:], WORKS[B]), BACKWARD)
     score.chain(_after_layers(parts, forward, WORKS[F]), FORWARD)
@@ -144,8 +151,11 @@ def _module(parts: Parts, layer: int, works: Works) -> list[Placed]:
 def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Placed]:
     """Yield the parts of layers, one layer after the other; of a backward only those of its works, I or W or both."""
     for layer in layers:
-        row = layer_forward(parts, layer) if "F" in works else layer_backward(parts, layer)
-        yield from ((part, layer) for part in row if part is not None and str(Kind(part.kind)) in works)
+        if "F" in works or ("I" in works and parts.recomputed):
+            yield from ((part, layer) for part in layer_forward(parts, layer) if part is not None)
+        if "F" not in works:
+            row = layer_backward(parts, layer)
+            yield from ((part, layer) for part in row if part is not None and str(Kind(part.kind)) in works)
 
 
 def _pass_on(works: Works) -> Placed:
@@ -172,10 +182,20 @@ class _Score:
             self._append(part, layer, half, self._ended[half], beside=False)
         self._gradient = self._ended[BACKWARD]
 
-    def slot(self, forward: LayerForward, layer: int, backward: LayerBackward, other: int) -> None:
+    def slot(
+        self, forward: LayerForward, layer: int, backward: LayerBackward, other: int, again: LayerForward | None
+    ) -> None:
         """Append a layer of the forward and one of the backward, overlapped.
 
         Where neither layer has an all-to-all, all parts take as long as they do alone.
+
+        Args:
+            forward: the forward's layer.
+            layer: its number.
+            backward: the backward's layer.
+            other: its number.
+            again: the forward of the backward's layer, where it is recomputed.
+
         """
         beside = forward.dispatch is not None or backward.combine is not None
 
@@ -186,8 +206,12 @@ class _Score:
 
         # Left to right as in the table above: on each lane this is the order in which phases run.
         combined = play(backward.combine, BACKWARD, self._gradient)
+        attended_again = play(again and again.attn, BACKWARD, self._gradient)
+        dispatched_again = play(again and again.dispatch, BACKWARD, attended_again)
         attended = play(forward.attn, FORWARD, self._ended[FORWARD])
         dispatched = play(forward.dispatch, FORWARD, attended)
+        computed_again = play(again and again.mlp, BACKWARD, dispatched_again)
+        play(again and again.combine, BACKWARD, computed_again)
         passed = play(backward.mlp, BACKWARD, combined)
         returned = play(backward.dispatch, BACKWARD, passed)
         play(backward.mlp_weight, BACKWARD, passed)

@@ -118,6 +118,11 @@ class Parts:
         """The same micro-batch on the SMs that communication leaves."""
         return replace(self.load, sms=self.load.gpu.sms - self.overlap.communication_sms)
 
+    @property
+    def recomputed(self) -> bool:
+        """Whether the backward runs the forward of whole layers again."""
+        return self.load.recipe.recompute.full
+
     def layer(self, layer: int) -> dict[tuple[Block, Work], Part]:
         """Return the compute parts of a layer; those of multi-token prediction follow the model's in number."""
         return self._layers[self._kind(layer)]

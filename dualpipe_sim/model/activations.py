@@ -8,6 +8,9 @@ from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model
 from dualpipe_sim.model.recipe import Recipe
 
+LAYER_INPUT = "layer input"
+"""The item that is left of a layer whose forward runs again."""
+
 ROUTED_INDEX_BYTES = 12
 """Of each of a token's experts: its weight in FP32 and its index in 64 bits (PyTorch's top-k)."""
 
@@ -25,7 +28,8 @@ def layer_activations(
     """Return what a layer's forward keeps until the backward, in bytes by item.
 
     Norm inputs stay in BF16, latents, queries, keys and values too; what GEMMs read goes in the recipe's
-    precision; attention's output in 12 bits in FP8 training. An item that the recipe recomputes is not in it.
+    precision; attention's output in 12 bits in FP8 training. An item that the recipe recomputes is not in it; where it
+    recomputes whole layers, only the layer's input is.
 
     Args:
         model: the model.
@@ -38,6 +42,8 @@ def layer_activations(
         routing_skew: tokens that the experts on this GPU receive over the mean.
 
     """
+    if recipe.recompute.full:
+        return {LAYER_INPUT: tokens * model.hidden * BF16_BYTES}
     items = {"norm inputs": 2 * tokens * model.hidden * BF16_BYTES}
     if not recipe.recompute.norms:
         items["norm outputs"] = 2 * tokens * model.hidden * recipe.activation_bytes

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from math import ceil
 from typing import NamedTuple, TypeAlias
 
@@ -25,6 +27,7 @@ from dualpipe_sim.model.activations import (
 from dualpipe_sim.model.architecture import LayerKind, Parameters
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers, mtp_head_names
+from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.model.state import local_parameters, state_bytes
 from dualpipe_sim.order.placement import Placement
 
@@ -41,12 +44,14 @@ class UnitBytes(NamedTuple):
         activations: from the start of its F to the end of its I or B.
         weight_gradient_inputs: from the end of its I to the end of its W, where the backward is split.
         while_forward: only while its F runs.
+        while_backward: only while its I or B runs: what the layer's second forward leaves, where it is recomputed.
 
     """
 
     activations: int = 0
     weight_gradient_inputs: int = 0
     while_forward: int = 0
+    while_backward: int = 0
 
 
 class State(NamedTuple):
@@ -144,19 +149,21 @@ def _state(
 def _layer(job: Job, kind: LayerKind) -> UnitBytes:
     received = job.received_tokens
     skew = 1.0 if received is None else job.routing_skew
-    activations = layer_activations(
+    cached = partial(
+        layer_activations,
         job.model,
         kind,
-        job.recipe,
         tokens=job.tokens,
         sequence_length=job.sequence_length,
         received_tokens=received,
         routing_skew=skew,
     )
+    kept = cached(job.recipe)
+    redone = cached(replace(job.recipe, recompute=Recompute.of(()))) if job.recipe.recompute.full else kept
     deferred = weight_gradient_inputs(
         job.model, kind, job.recipe, tokens=job.tokens, received_tokens=received, routing_skew=skew
     )
-    return _plus(UnitBytes(), activations, deferred)
+    return _plus(UnitBytes(while_backward=ceil(sum(redone.values()) - sum(kept.values()))), kept, deferred)
 
 
 def _plus(unit: UnitBytes, activations: Mapping[str, float], deferred: Mapping[str, float]) -> UnitBytes:

@@ -14,19 +14,27 @@ from dualpipe_sim.errors import UserError
 class Recompute:
     """What the backward pass computes again instead of keeping it.
 
-    >>> Recompute.of(["norms"]).names
-    ('norms',)
+    >>> Recompute.of(["norms"]).names, Recompute(full=True).names
+    (('norms',), ('full',))
 
     Attributes:
         norms: norm outputs, so that only inputs are cached.
         up_projections: queries, keys and values, from MLA's latents.
         activation: outputs of SwiGLU or GELU.
+        full: whole layers, of which only the input is cached (https://arxiv.org/abs/1604.06174); nothing else is then
+            left to be recomputed.
 
     """
 
     norms: bool = True
     up_projections: bool = True
     activation: bool = True
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        if self.full:
+            for name in ("norms", "up_projections", "activation"):
+                object.__setattr__(self, name, False)  # a layer's second forward has all of them
 
     @property
     def names(self) -> tuple[str, ...]:

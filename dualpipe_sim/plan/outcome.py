@@ -196,7 +196,8 @@ def _words(candidate: Candidate) -> list[tuple[str, str]]:
 
 def _recomputed(candidate: Candidate) -> str:
     recompute = Recompute.of(candidate.recompute)
-    return "all" if recompute == Recompute() else "+".join(recompute.names) or "nothing"
+    words = {Recompute(): "small parts", Recompute(full=True): "whole layers"}
+    return words.get(recompute) or "+".join(recompute.names) or "nothing"
 
 
 def _numbers(row: Row) -> list[str]:

@@ -162,6 +162,51 @@ def test_alone_an_op_exposes_its_alltoall_and_b_is_i_and_w(layers: StageLayers) 
     assert not [phase for phase in op(layers, W) if phase.lane == Lane.ALLTOALL]
 
 
+FULL = layer_costs("deepseek_v3", **{"training.recompute": "full"})
+NONE = layer_costs("deepseek_v3", **{"training.recompute": "none"})
+
+
+@pytest.mark.parametrize("kind", [I, B])
+def test_with_whole_layers_recomputed_a_backward_takes_a_forward_longer(kind: int) -> None:
+    layers = StageLayers((2, 30))  # one dense, one with experts
+    longer, stored = (play_alone(op_phases(costs.parts, layers, kind)) for costs in (FULL, NONE))
+    assert longer - stored == pytest.approx(play_alone(op(layers, F)), rel=1e-12)
+    for same in (F, W):
+        assert op_phases(FULL.parts, layers, same) == op_phases(NONE.parts, layers, same)
+
+
+def test_a_recomputed_layer_runs_its_forward_before_its_backward() -> None:
+    again = ["attn F", "mlp F", "mlp I", "attn I"]
+    assert names(op_phases(FULL.parts, StageLayers((0, 30)), I), Lane.COMPUTE) == again * 2
+    back = op_phases(FULL.parts, StageLayers((30,), embedding=True), B)
+    assert names(back, Lane.COMPUTE) == [
+        "attn F",
+        "mlp F",
+        "mlp I",
+        "mlp W",
+        "attn I",
+        "attn W",
+        "embedding I",
+        "embedding W",
+    ]
+    assert names(back, Lane.ALLTOALL) == ["dispatch F", "combine F", "combine I", "dispatch I"]
+
+
+def test_in_a_pair_the_second_forward_takes_turns_with_the_other_layers_own() -> None:
+    pair = pair_phases(FULL.parts, StageLayers((10,)), StageLayers((20,)))
+    compute = [(phase.layer, f"{phase.name} {Kind(phase.kind)}") for phase in pair if phase.lane == Lane.COMPUTE]
+    assert compute == [
+        (20, "attn F"), (10, "attn F"), (20, "mlp F"), (20, "mlp I"), (20, "mlp W"), (10, "mlp F"), (20, "attn I"),
+        (20, "attn W"),
+    ]  # fmt: skip
+    assert [phase.half for phase in pair if phase.layer == 20] == [1] * 10
+    # It waits for nothing of the forward, and its MLP for its own dispatch.
+    mlp_again = next(phase for phase in pair if (phase.layer, phase.name, phase.kind) == (20, "mlp", F))
+    assert [(pair[place].layer, pair[place].name) for place in mlp_again.after] == [(20, "dispatch")]
+    kept = pair_phases(NONE.parts, StageLayers((10,)), StageLayers((20,)))
+    assert play_alone(pair) > play_alone(kept)
+
+
 def test_what_sits_at_the_ends_of_the_model() -> None:
     last = StageLayers((60,), mtp=1, head=True, mtp_heads=1)
     layer = ["attn", "dispatch", "mlp", "combine"]

@@ -72,6 +72,19 @@ def test_v3_layer_keeps_the_megabytes_worked_by_hand(recipe: Recipe, kind: Layer
     assert sum(items_mb(recipe, kind).values()) == pytest.approx(megabytes, rel=0.001)
 
 
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_a_layer_that_is_recomputed_keeps_its_input(kind: LayerKind) -> None:
+    # 2 s b h bytes (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, table 2), whatever the precision.
+    for precision in ("bf16", "fp8"):
+        full = Recipe(precision, recompute=Recompute(full=True))
+        assert layer_activations(V3, kind, full, tokens=T, sequence_length=T) == {"layer input": T * 7168 * 2}
+
+
+def test_nothing_else_is_recomputed_beside_whole_layers() -> None:
+    assert Recompute(norms=True, full=True) == Recompute(norms=False, up_projections=False, activation=False, full=True)
+    assert Recompute(full=True).names == ("full",)
+
+
 def test_v3_layer_item_by_item() -> None:
     items = items_mb(Recipe())
     expected = {
