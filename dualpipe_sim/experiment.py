@@ -114,7 +114,7 @@ class Experiment:
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
         settle_layout: whether the layout ``balanced`` is settled for each schedule that runs.
         measured: what was measured of ``choice``, or None.
-        gpus_per_rank: GPUs of a rank's expert- and data-parallel group, which are neighbours, where no job says it.
+        gpus_per_rank: GPUs of a rank, which are neighbours, where no job says it.
 
     Raises:
         UserError: a cost model that lies on a cluster of its own, or does not fit this one.
@@ -172,4 +172,4 @@ class Experiment:
 
     def topology(self, ranks: int) -> Topology:
         """Return the part of the cluster that a pipeline's ranks use."""
-        return self.cluster.topology(ranks, self.gpus_per_rank if self.job is None else self.job.data_parallel)
+        return self.cluster.topology(ranks, self.gpus_per_rank if self.job is None else self.job.gpus_per_rank)

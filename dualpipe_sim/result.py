@@ -59,14 +59,16 @@ class Result(Tabular):
             be ``exact``-ly that, or else the ``reason`` why not, what it is ``over`` (makespan, or span from a rank's
             first op to its last), and the ``source``; None for a schedule without one.
         engine: what played the task graph.
-        step_time_s: seconds of a training step, gradient reduction and optimizer included; this and what follows is
-            None where no model is known.
+        model: the model's ``name``, its routed ``experts``, ``parameters`` and ``active_parameters``, those of linear
+            maps that a token passes; this and what follows is None where no model is known.
+        step_time_s: seconds of a training step, gradient reduction and optimizer included.
         tokens_per_second_per_gpu: tokens trained on, a second and GPU.
         mfu: model FLOPs over what the BF16 peak allows, the masked half of attention left out.
         mfu_noncausal: the same with the masked half counted.
         gpu_hours_per_trillion_tokens: GPU-hours that 10^12 tokens take.
         alltoall_hidden_ratio: share of the all-to-alls' time beside which compute runs; None without any.
         exposed_alltoall_s_by_rank: seconds of all-to-all beside which nothing computes.
+        exposed_tensor_parallel_s_by_rank: the same of the collectives of tensor-parallel groups.
         peak_memory_bytes_by_rank: most bytes in use on a GPU of each rank.
         over_memory: ``rank`` and ``excess_bytes`` of each rank that needs more than its GPU has, the fullest first.
         overlapped_pair_s: seconds of each distinct overlapped pair, by its stages (``0F;7B``).
@@ -97,6 +99,7 @@ class Result(Tabular):
     peak_activations_by_rank: list[float] | None = None
     theory: Theory | None = None
     engine: str | None = None
+    model: dict[str, Any] | None = None
     step_time_s: float | None = None
     tokens_per_second_per_gpu: float | None = None
     mfu: float | None = None
@@ -104,6 +107,7 @@ class Result(Tabular):
     gpu_hours_per_trillion_tokens: float | None = None
     alltoall_hidden_ratio: float | None = None
     exposed_alltoall_s_by_rank: list[float] | None = None
+    exposed_tensor_parallel_s_by_rank: list[float] | None = None
     peak_memory_bytes_by_rank: list[int] | None = None
     over_memory: list[dict[str, int]] | None = None
     overlapped_pair_s: dict[str, float] | None = None
@@ -127,6 +131,15 @@ class Result(Tabular):
     def label(self) -> str:
         """The schedule's name with its options."""
         return label_of(self.schedule, self.options)
+
+    @property
+    def model_in_words(self) -> str:
+        """The model's name and how many parameters it has, or nothing where no model is known."""
+        if self.model is None:
+            return ""
+        total, active = (f"{self.model[key] / 1e9:.4g} B" for key in ("parameters", "active_parameters"))
+        passed = f", of which a token passes {active}" if self.model["experts"] else ""
+        return f"model {self.model['name']}: {total} parameters{passed}"
 
     def to_dict(self) -> dict[str, object]:
         """Return every key of a run, ready for JSON."""

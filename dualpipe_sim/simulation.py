@@ -212,8 +212,15 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
     stage, seconds = step.slowest_stage(costs)
     memory, exchanged = memory_of(timeline), alltoall.alltoall_time(timeline)
     pipe = costs.stage_layers[: len(timeline.graph.schedule.placement.pipes[0])]
+    model = costs.job.model
     return replace(
         result,
+        model={
+            "name": model.name,
+            "experts": 0 if model.experts is None else model.experts.routed,
+            "parameters": model.parameters().total,
+            "active_parameters": model.active_parameters(),
+        },
         step_time_s=training_step.time_s,
         tokens_per_second_per_gpu=training_step.tokens_per_second_per_gpu,
         mfu=step.mfu(training_step, costs),
@@ -221,6 +228,7 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         gpu_hours_per_trillion_tokens=training_step.gpu_hours_per_trillion_tokens,
         alltoall_hidden_ratio=exchanged.hidden_ratio,
         exposed_alltoall_s_by_rank=exchanged.exposed_s.tolist(),
+        exposed_tensor_parallel_s_by_rank=alltoall.tensor_parallel_time(timeline).exposed_s.tolist(),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),
         over_memory=[one._asdict() for one in memory.over],
         memory=memory,

@@ -1,11 +1,12 @@
-"""Which of a timeline's all-to-all is hidden behind compute of its own rank, and what overlapped pairs take.
+"""Which of a timeline's all-to-alls, and other collectives, is hidden behind compute of its own rank; what pairs take.
 
-An all-to-all is hidden while its rank computes and exposed while it does not. One phase may be both in turn, so phases
+A collective is hidden while its rank computes and exposed while it does not. One phase may be both in turn, so phases
 are cut into *pieces* that are wholly one or the other; sums and pictures are made of pieces.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from dualpipe_sim.graph.timeline import Timeline
 
 
 class AllToAllPieces(NamedTuple):
-    """All-to-all phases, cut where compute beside them starts or ends; shape ``(pieces,)`` each.
+    """Phases of the all-to-all lanes, cut where compute beside them starts or ends; shape ``(pieces,)`` each.
 
     Attributes:
         node: the phase that a piece is of; one that is cut has several rows.
@@ -37,8 +38,14 @@ def has_alltoall(timeline: Timeline) -> bool:
     return any(phase.lane == Lane.ALLTOALL for phase in timeline.graph.phases)
 
 
+def collectives_word(timelines: Iterable[Timeline]) -> str:
+    """Return what to call the phases of these lanes: ``all-to-all``, or ``collectives`` where there are others too."""
+    phases = (phase for timeline in timelines for phase in timeline.graph.phases if phase.lane == Lane.ALLTOALL)
+    return "all-to-all" if all(phase.is_alltoall for phase in phases) else "collectives"
+
+
 def alltoall_pieces(timeline: Timeline) -> AllToAllPieces:
-    """Return every all-to-all as pieces that are hidden or exposed, rank by rank in the order they run."""
+    """Return every phase of these lanes as pieces that are hidden or exposed, rank by rank in the order they run."""
     graph = timeline.graph
     pieces = [
         _pieces_of_rank(
@@ -51,8 +58,8 @@ def alltoall_pieces(timeline: Timeline) -> AllToAllPieces:
     return AllToAllPieces(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
-class AllToAllTime(NamedTuple):
-    """Seconds of all-to-all on each rank, shape ``(ranks,)`` each.
+class CollectiveTime(NamedTuple):
+    """Seconds of some collectives on each rank, shape ``(ranks,)`` each.
 
     Attributes:
         total_s: all of it.
@@ -65,20 +72,19 @@ class AllToAllTime(NamedTuple):
 
     @property
     def hidden_ratio(self) -> float | None:
-        """Share of the time beside which compute runs, over all ranks; None where there is no all-to-all."""
+        """Share of the time beside which compute runs, over all ranks; None where there are none."""
         total_s = float(self.total_s.sum())
         return 1 - float(self.exposed_s.sum()) / total_s if total_s else None
 
 
-def alltoall_time(timeline: Timeline) -> AllToAllTime:
+def alltoall_time(timeline: Timeline) -> CollectiveTime:
     """Return the seconds of all-to-all on each rank, and of those that are exposed."""
-    pieces = alltoall_pieces(timeline)
-    seconds, rank = pieces.end_s - pieces.begin_s, timeline.graph.rank[pieces.node]
-    total_s, exposed_s = (
-        np.bincount(rank, weights=seconds * counts, minlength=timeline.ranks).astype(np.float64)
-        for counts in (np.ones(len(rank)), pieces.exposed)
-    )
-    return AllToAllTime(total_s, exposed_s)
+    return _time(timeline, alltoall=True)
+
+
+def tensor_parallel_time(timeline: Timeline) -> CollectiveTime:
+    """Return the same of the collectives of tensor-parallel groups."""
+    return _time(timeline, alltoall=False)
 
 
 def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
@@ -97,6 +103,17 @@ def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
         f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
         for number, (forward, backward) in enumerate(found.tolist())
     }
+
+
+def _time(timeline: Timeline, *, alltoall: bool) -> CollectiveTime:
+    graph, pieces = timeline.graph, alltoall_pieces(timeline)
+    wanted = np.array([phase.is_alltoall is alltoall for phase in graph.phases])[graph.phase[pieces.node]]
+    seconds, rank = (pieces.end_s - pieces.begin_s) * wanted, graph.rank[pieces.node]
+    total_s, exposed_s = (
+        np.bincount(rank, weights=seconds * counts, minlength=timeline.ranks).astype(np.float64)
+        for counts in (np.ones(len(rank)), pieces.exposed)
+    )
+    return CollectiveTime(total_s, exposed_s)
 
 
 def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -> AllToAllPieces:

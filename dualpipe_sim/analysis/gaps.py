@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
-from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
 
 NO_OP = -1
@@ -47,7 +46,8 @@ def gaps_of(timeline: Timeline) -> Gaps:
     op = np.full(len(timeline.rank), NO_OP)
     op[reached] = graph.transfers.producer[by_arrival]
     made_s = timeline.end_s[graph.sender]
-    exchange_s = np.where(graph.lane[graph.sender] == Lane.ALLTOALL, made_s - timeline.start_s[graph.sender], 0.0)
+    is_alltoall = np.array([phase.is_alltoall for phase in graph.phases])[graph.phase[graph.sender]]
+    exchange_s = np.where(is_alltoall, made_s - timeline.start_s[graph.sender], 0.0)
     seconds: dict[str, FloatArray] = {}
     for cause, of_transfer in (
         ("exposed_transfer", end_s - start_s),

@@ -76,7 +76,7 @@ def step(timeline: Timeline, costs: JobStageCosts) -> TrainingStep:
         reduction_s=max(0.0, float(reduced_s.max()) - pipeline_s),
         optimizer_s=float(optimizer_s_by_rank(placement, costs).max()) if job.step_end.optimizer else 0.0,
         tokens=timeline.graph.schedule.micro_batches * job.tokens * job.data_parallel,
-        gpus=timeline.ranks * job.data_parallel,
+        gpus=timeline.ranks * job.gpus_per_rank,
     )
 
 
@@ -175,7 +175,7 @@ def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:
     return reduced_gradient_bytes(
         local_parameters(parameters, job.expert_parallel),
         data_parallel=job.data_parallel,
-        expert_parallel=job.expert_parallel,
+        expert_copies=job.expert_copies,
         copies=copies,
     )
 
@@ -183,9 +183,9 @@ def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:
 def _reduction_bytes_per_s(ranks: int, copies: int, costs: JobStageCosts) -> float:
     """Return the bandwidth of the slowest links among the GPUs that hold the same parameters.
 
-    These are a rank's data-parallel group. Where several pipes hold a copy of the model each, a stage's copies are on
+    These lie in a rank's GPUs. Where several pipes hold a copy of the model each, a stage's copies are on
     different ranks, and the group reaches over all ranks.
     """
-    gpus = costs.job.data_parallel * (ranks if copies > 1 else 1)
+    gpus = costs.job.gpus_per_rank * (ranks if copies > 1 else 1)
     cluster = costs.cluster
     return (cluster.nvlink if gpus <= cluster.gpus_per_node else cluster.infiniband).bytes_per_s

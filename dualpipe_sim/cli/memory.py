@@ -61,4 +61,5 @@ def _print(result: Result, memory: Memory) -> None:
     from dualpipe_sim.cli.tables import print_table
 
     table = memory.to_table()
-    print_table(replace(table, title=f"{result.caption}, {result.size} (ranks × micro-batches): {table.title}"))
+    title = f"{result.caption}, {result.size} (ranks × micro-batches): {table.title}"
+    print_table(replace(table, title=title, notes=[result.model_in_words, *table.notes]))

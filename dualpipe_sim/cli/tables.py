@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -127,6 +127,7 @@ def _training(result: Result) -> list[str]:
         return []
     pipeline, after = map(format_seconds, (result.makespan_s, result.step_time_s - result.makespan_s))
     lines = [
+        result.model_in_words,
         f"pipeline {pipeline}, then gradient reduction and optimizer {after}",
         f"MFU {result.mfu:.1%} causal, {result.mfu_noncausal:.1%} non-causal; "
         f"{result.gpu_hours_per_trillion_tokens:,.0f} GPU-hours a trillion tokens",
@@ -137,6 +138,9 @@ def _training(result: Result) -> list[str]:
             f"all-to-all: {result.alltoall_hidden_ratio:.1%} hidden; the rank with the most exposes "
             f"{format_seconds(exposed_s)}"
         )
+    waits_s = max(result.exposed_tensor_parallel_s_by_rank or [0.0])
+    if waits_s:
+        lines.append(f"tensor parallelism: the rank with the most waits {format_seconds(waits_s)} for its collectives")
     if result.overlapped_pair_s:
         shortest_s, longest_s = min(result.overlapped_pair_s.values()), max(result.overlapped_pair_s.values())
         lines.append(f"overlapped pairs last {format_seconds(shortest_s)} to {format_seconds(longest_s)}")
@@ -152,15 +156,23 @@ def _training(result: Result) -> list[str]:
     return lines
 
 
+def _exposed(result: Result) -> Iterator[list[float]]:
+    """Yield the seconds of collectives that nothing hides inside the ops of each rank, kind by kind."""
+    for seconds in (result.exposed_alltoall_s_by_rank, result.exposed_tensor_parallel_s_by_rank):
+        if seconds is not None:
+            yield seconds
+
+
 def _print_ranks(result: Result) -> None:
-    """Print a row a rank: bubble, idle seconds by cause, all-to-all exposed inside ops, what is in flight."""
+    """Print a row a rank: bubble, idle seconds by cause, collectives exposed inside ops, what is in flight."""
     seconds = {_HEADINGS.get(cause, cause): idle_s for cause, idle_s in (result.idle_s_by_cause or {}).items()}
     if not any(seconds.get("blocked", ())):  # as ever where transfers do not wait for each other
         seconds.pop("blocked", None)
-    exchanges = result.alltoall_hidden_ratio is not None
+    inside_s = [float(sum(of_rank)) for of_rank in zip(*_exposed(result), strict=True)]
+    exchanges = result.alltoall_hidden_ratio is not None or any(inside_s)
     if exchanges:
-        seconds["inside"] = result.exposed_alltoall_s_by_rank or []
-    else:
+        seconds["inside"] = inside_s
+    if result.alltoall_hidden_ratio is None:
         seconds.pop("all-to-all", None)
     digits = 3 if exchanges else 4  # all columns fit 80 characters
     headings = ("rank", "bubble", *seconds, *([] if exchanges else ["in flight"]), "act.")

@@ -33,7 +33,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         "pipeline.micro_batches",
         root.pipeline.micro_batches,
         "training.global_batch",
-        None if root.training is None else _micro_batches(root.training, root.parallel.gpus_per_rank),
+        None if root.training is None else _micro_batches(root.training, root.parallel.replicas),
     )
     folder = Path(source).parent  # files are named from where the configuration is
     own = own_choice(root, ranks, micro_batches, folder)
@@ -83,14 +83,14 @@ def _agree(key: str, value: int | None, other_key: str, other: int | None) -> in
     return other if value is None else value
 
 
-def _micro_batches(training: Training, gpus_per_rank: int) -> int | None:
+def _micro_batches(training: Training, replicas: int) -> int | None:
     if training.global_batch is None:
         return None
-    sequences = training.micro_batch_size * gpus_per_rank
+    sequences = training.micro_batch_size * replicas
     if training.global_batch % sequences:
         raise UserError(
             f"training.global_batch: {training.global_batch} sequences are no whole micro-batches of "
-            f"{training.micro_batch_size} on each of {gpus_per_rank} GPUs; take a multiple of {sequences}"
+            f"{training.micro_batch_size} on each of {replicas} (parallel.data); take a multiple of {sequences}"
         )
     return training.global_batch // sequences
 

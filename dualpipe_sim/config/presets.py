@@ -11,8 +11,8 @@ from dualpipe_sim.config.yaml_text import Data, read_yaml
 from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
 
 _FEW_RANKS = 8
-_LARGE = 200_000
-"""Layers times width from which a model of experts takes hundreds of GPUs."""
+_LARGE, _LARGE_DENSE, _HUGE = 200_000, 400_000, 2_000_000
+"""Layers times width from which a model of experts takes hundreds of GPUs, a dense one tensor parallelism, any both."""
 
 FOLDERS = {"model": "models", "gpu": "gpus", "cluster": "clusters"}
 """The sections that may name a preset, and where their presets are."""
@@ -76,9 +76,13 @@ costs: {{kind: layers}}      # times come out of the model's shapes, the GPU's r
 model: {{preset: {model}}}{scores}
 gpu: {{preset: {gpu}}}
 cluster: {{preset: {cluster}}}
-parallel: {{expert: {expert}, data: {data}}}   # a rank is `data` GPUs, its experts spread over `expert` of them
+parallel: {parallel}
 training: {{sequence_length: {tokens}, micro_batch_size: 1, precision: {precision}}}
 """
+_SPREAD = "{{expert: {expert}, data: {data}}}   # a rank is `data` GPUs, its experts spread over `expert` of them"
+_CUT = (
+    "{{tensor: {tensor}, data: {data}}}   # a rank is `data` times `tensor` GPUs, which share out each layer's tensors"
+)
 _SCORES = "   # keeps attention's scores; with FlashAttention: attention: {stored_scores: false}"
 _CLUSTERS = {"a100": "a100-ib", "h100": "h100-ib", "h200": "h100-ib", "h800": "h800-ib"}
 _GPUS = {"a100-ib": "a100", "h100-ib": "h100", "h800-ib": "h800"}
@@ -93,14 +97,19 @@ def beginning_with(section: str, name: str) -> str:
         used["gpu"] = _GPUS.get(name, used["gpu"])
     model = _read(presets("model")[used["model"]])
     experts = model.get("experts")
-    large = cast("int", model["layers"]) * cast("int", model["hidden"]) > _LARGE
-    ranks = 2 * _FEW_RANKS if experts and large else _FEW_RANKS
+    size = cast("int", model["layers"]) * cast("int", model["hidden"])
+    large = size > (_LARGE if experts else _LARGE_DENSE)
+    ranks = 2 * _FEW_RANKS if size > _HUGE or (experts and large) else _FEW_RANKS
     routed = cast("dict[str, int]", experts)["routed"] if experts else 1
     spread = next((gpus for gpus in ((64, 32, 16, 8) if large else (8,)) if routed % gpus == 0), 1)
-    data = max(spread, 8)
-    sizes = {"ranks": ranks, "micro_batches": 8 * ranks, "expert": spread, "data": data}
-    run = {"tokens": 4096 if experts else 1024, "precision": "fp8" if ranks > _FEW_RANKS else "bf16"}
     scores = _SCORES if cast("Data", model["attention"]).get("stored_scores") else ""
+    if large and not experts:
+        parallel = _CUT.format(tensor=8, data=ranks // _FEW_RANKS)
+    else:
+        parallel = _SPREAD.format(expert=spread, data=max(spread, 8))
+    sizes = {"ranks": ranks, "micro_batches": 8 * ranks, "parallel": parallel}
+    fp8 = experts and ranks > _FEW_RANKS
+    run = {"tokens": 1024 if scores else 4096, "precision": "fp8" if fp8 else "bf16"}
     return _BEGINNING.format(name=name, section=section, scores=scores, **used, **sizes, **run)
 
 

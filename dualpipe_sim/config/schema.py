@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
@@ -61,18 +62,29 @@ class Pipeline(Section):
 
 
 class Parallel(Section):
-    """GPUs: pipeline ranks times the GPUs of each, which are neighbours."""
+    """GPUs: pipeline x tensor x data; the GPUs of a pipeline rank are neighbours."""
 
     pipeline: Count | None = Field(None, description="pipeline ranks, if pipeline.ranks does not say it")
-    expert: Count = Field(1, description="GPUs that the routed experts are spread over")
-    data: Count | None = Field(
-        None, description="GPUs of a pipeline rank, a multiple of 'expert'; default: as many as 'expert'"
+    tensor: Count = Field(
+        1, description="GPUs that share out heads, FFN widths and the vocabulary of a stage; they are neighbours"
     )
+    sequence: Flag = Field(True, description="whether those GPUs share out the sequence around norms and residuals")
+    expert: Count = Field(1, description="GPUs that the routed experts are spread over, 'tensor' ones among them")
+    data: Count | None = Field(
+        None,
+        description="parts of a pipeline rank, each of 'tensor' GPUs, that run micro-batches of their own; default: as "
+        "few as hold 'expert' GPUs",
+    )
+
+    @property
+    def replicas(self) -> int:
+        """Parts of a pipeline rank that run micro-batches of their own."""
+        return self.data or lcm(self.tensor, self.expert) // self.tensor
 
     @property
     def gpus_per_rank(self) -> int:
         """GPUs of a pipeline rank."""
-        return self.data or self.expert
+        return self.replicas * self.tensor
 
 
 class RecomputeSection(Section):

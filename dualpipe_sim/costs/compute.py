@@ -27,6 +27,11 @@ LOSS_PASSES: dict[Work, int] = {"F": 2, "I": 2, "W": 0}
 """Passes over the FP32 logits that the cross-entropy makes (assumed: two reads in F; a read and a write in I)."""
 
 
+RESIDUAL_PASSES: dict[Work, int] = {"F": 5, "I": 6, "W": 0}
+"""Passes over a token's hidden state that a block's norm and residual make: F reads and writes the norm, and adds two
+into one; I reads input and gradient and writes one, and adds two into one (assumed: nothing fused)."""
+
+
 class Compute(NamedTuple):
     """Seconds of one compute phase.
 
@@ -61,11 +66,13 @@ class Workload:
     Attributes:
         gpu: the GPU.
         recipe: precision and recompute.
-        tokens: tokens of the micro-batch on the GPU.
+        tokens: tokens of the micro-batch.
         sequence_length: tokens of a sequence, which attention sees.
         sms: SMs that compute; None for all.
         causal: True where attention skips the masked half.
         routing_skew: tokens of the busiest expert rank over the mean, which slows routed experts.
+        tensor_parallel: GPUs that share out what of the model can be cut; the model is one GPU's share of it.
+        sequence_parallel: whether they share out the sequence elsewhere.
 
     """
 
@@ -76,8 +83,15 @@ class Workload:
     sms: int | None = None
     causal: bool = True
     routing_skew: float = 1.0
+    tensor_parallel: int = 1
+    sequence_parallel: bool = True
 
     __repr__ = brief
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens that the GPU has where nothing else is cut."""
+        return self.tokens // self.tensor_parallel if self.sequence_parallel else self.tokens
 
     @property
     def share_of_sms(self) -> float:
@@ -91,7 +105,8 @@ def linear_s(linear: Linear, work: Work, load: Workload) -> float:
     rate = load.gpu.gemm_rates(precision).of(_gemm_class(linear, work)) * load.share_of_sms
     factor = promotion_factor(load.recipe, load.gpu) if precision == "fp8" else 1.0
     skew = load.routing_skew if linear.part == "routed" else 1.0
-    return load.tokens * skew * linear_flops(linear, load.recipe)["FIW".index(work)] / rate * factor
+    tokens = load.own_tokens if linear.cut is None else load.tokens
+    return tokens * skew * linear_flops(linear, load.recipe)["FIW".index(work)] / rate * factor
 
 
 def promotion_factor(recipe: Recipe, gpu: Gpu) -> float:
@@ -123,7 +138,8 @@ def other_s(model: Model, kind: LayerKind, block: Block, work: Work, load: Workl
     """Return the seconds of everything but GEMM and attention.
 
     A dense layer's MLP counts like an MoE layer's of as many experts as the times were measured with (assumed;
-    DeepSeek-V3's dense FFN is exactly as wide as its nine active experts together).
+    DeepSeek-V3's dense FFN is exactly as wide as its nine active experts together). GPUs of a tensor-parallel group
+    share the time out (assumed), without sequence parallelism all but that of norms and residuals.
     """
     other = load.gpu.other_costs(load.recipe.precision)
     part = {"attn": "attention", "mlp": "mlp"}[block]
@@ -131,7 +147,13 @@ def other_s(model: Model, kind: LayerKind, block: Block, work: Work, load: Workl
     scale = model.hidden / other.hidden
     if kind == "moe" and block == "mlp" and model.experts is not None:
         scale *= model.experts.active / other.active_experts * load.routing_skew
-    return load.tokens * per_token * scale
+    shared = load.tokens / load.tensor_parallel
+    return shared * per_token * scale + (load.own_tokens - shared) * _residual_s(model, work, load)
+
+
+def _residual_s(model: Model, work: Work, load: Workload) -> float:
+    """Return the seconds a token of a block's norm and residual, by the bytes that they pass."""
+    return RESIDUAL_PASSES[work] * model.hidden * BF16_BYTES / load.gpu.hbm_bytes_per_s
 
 
 def layer_compute(model: Model, kind: LayerKind, load: Workload) -> dict[tuple[Block, Work], Compute]:

@@ -13,6 +13,7 @@ from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
+from dualpipe_sim.costs.tensor_parallel import TensorGroup
 from dualpipe_sim.errors import UnfitCostsError, UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
@@ -61,7 +62,10 @@ class LayerCosts:
 
     def __post_init__(self) -> None:
         self.gpu.other_costs(self.job.recipe.precision)
-        if self.cluster is not None and self.alltoall is not None:
+        if self.cluster is None:
+            return
+        _ = self.tensor_group  # which says where its GPUs do not fit the nodes
+        if self.alltoall is not None:
             self._check_sms(self.alltoall.kernel)
 
     def on_cluster(self, cluster: Cluster) -> LayerCosts:
@@ -98,6 +102,13 @@ class LayerCosts:
         return AllToAll(self.kernel, cluster, group)
 
     @cached_property
+    def tensor_group(self) -> TensorGroup | None:
+        """The tensor-parallel group; None where tensors are whole."""
+        if self.job.tensor_parallel == 1:
+            return None
+        return TensorGroup(self.job.tensor_parallel, self.links, self.job.sequence_parallel)
+
+    @cached_property
     def parts(self) -> Parts:
         """The parts that ops are made of."""
         load = Workload(
@@ -107,8 +118,10 @@ class LayerCosts:
             self.job.sequence_length,
             causal=self.job.causal,
             routing_skew=self.job.routing_skew,
+            tensor_parallel=self.job.tensor_parallel,
+            sequence_parallel=self.job.sequence_parallel,
         )
-        return Parts(self.job.model, load, self.alltoall, self.overlap, self.measured)
+        return Parts(self.job.shard, load, self.alltoall, self.overlap, self.measured, self.tensor_group)
 
     @property
     def buffer_bytes(self) -> int:

@@ -36,14 +36,16 @@ FORWARD, BACKWARD = range(2)
 """The halves of a pair."""
 
 NO_LAYER = -1
-_NOTHING = -1
+
+Places: TypeAlias = tuple[int, ...]
+"""Places of phases in the list."""
 
 Works: TypeAlias = tuple[Work, ...]
 WORKS: dict[int, Works] = {F: ("F",), B: ("I", "W"), I: ("I",), W: ("W",)}
 """What each kind of op works on; a full backward does both of its parts layer by layer."""
 
-Placed: TypeAlias = tuple[Part, int]
-"""A part and the layer that it belongs to, or NO_LAYER."""
+Placed: TypeAlias = tuple[tuple[Part, ...], int]
+"""Parts of one block, an I with its W where both are to be done, and the layer that they belong to, or NO_LAYER."""
 
 
 class LayerForward(NamedTuple):
@@ -128,7 +130,7 @@ def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[P
     if stage.empty and "F" in works:
         yield _pass_on(works)
     if stage.embedding:
-        yield from ((parts.embedding[work], NO_LAYER) for work in works)
+        yield tuple(parts.embedding[work] for work in works), NO_LAYER
 
 
 def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
@@ -136,14 +138,14 @@ def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Pl
     if stage.empty and "F" not in works:
         yield _pass_on(works)
     modules = [_module(parts, parts.model.layers + module, works) for module in range(stage.mtp)]
-    heads = [(parts.head[work]._replace(name=name), NO_LAYER) for name in stage.heads for work in works]
+    heads = [(tuple(parts.head[work]._replace(name=name) for work in works), NO_LAYER) for name in stage.heads]
     for steps in [*modules, heads] if "F" in works else [heads, *modules[::-1]]:
         yield from steps
 
 
 def _module(parts: Parts, layer: int, works: Works) -> list[Placed]:
     """Return what a multi-token prediction module does: in F its projection, then its layer."""
-    projection = [(parts.mtp[work], layer) for work in works]
+    projection: list[Placed] = [(tuple(parts.mtp[work] for work in works), layer)]
     block = list(_layers(parts, (layer,), works))
     return projection + block if "F" in works else block + projection
 
@@ -152,34 +154,46 @@ def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Place
     """Yield the parts of layers, one layer after the other; of a backward only those of its works, I or W or both."""
     for layer in layers:
         if "F" in works or ("I" in works and parts.recomputed):
-            yield from ((part, layer) for part in layer_forward(parts, layer) if part is not None)
+            yield from (((part,), layer) for part in layer_forward(parts, layer) if part is not None)
         if "F" not in works:
-            row = layer_backward(parts, layer)
-            yield from ((part, layer) for part in row if part is not None and str(Kind(part.kind)) in works)
+            back = layer_backward(parts, layer)
+            for block in (back.combine,), (back.mlp, back.mlp_weight), (back.dispatch,), (back.attn, back.attn_weight):
+                done = tuple(part for part in block if part is not None and str(Kind(part.kind)) in works)
+                if done:
+                    yield done, layer
 
 
 def _pass_on(works: Works) -> Placed:
     """Return the part of a stage that holds nothing: it takes no time."""
-    return Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0), NO_LAYER
+    return (Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0),), NO_LAYER
 
 
 class _Score:
     """Phases while they are written down.
 
-    Each half of a pair is a chain: its next part waits for its last one. Only the weights' parts (``mlp W`` and
+    Each half of a pair is a chain: its next part waits for its last ones. Only the weights' parts (``mlp W`` and
     ``attn W``) are not on the way, since the next layer's backward needs no more than the gradient from ``attn I``.
     """
 
     def __init__(self, *, on_demand: bool = False) -> None:
         self.phases: list[Phase] = []
         self._on_demand = on_demand
-        self._ended = [_NOTHING, _NOTHING]  # of each half, its last phase so far
-        self._gradient = _NOTHING  # what the next slot's backward waits for: the last part that made its gradient
+        self._ended: list[Places] = [(), ()]  # of each half, its last phases so far
+        self._gradient: Places = ()  # what the next slot's backward waits for: what made its gradient
 
     def chain(self, steps: Iterable[Placed], half: int) -> None:
-        """Append parts that run one after the other, with the GPU to themselves."""
-        for part, layer in steps:
-            self._append(part, layer, half, self._ended[half], beside=False)
+        """Append blocks that run one after the other, with the GPU to themselves.
+
+        Of an I and its W, the collectives of a tensor-parallel group run beside the other's compute, as in Megatron-LM:
+        what W reads is gathered during I, the gradient that I made is summed during W.
+        """
+        for (main, *weights), layer in steps:
+            begun = self._ended[half]
+            computed = self._compute(main, layer, half, self._before(main, layer, half, begun))
+            gathered = [self._before(part, layer, half, begun) for part in weights]
+            passed_on = self._after(main, layer, half, computed)
+            weighed = [self._compute(part, layer, half, waits) for part, waits in zip(weights, gathered, strict=True)]
+            self._ended[half] = sum(weighed, start=passed_on)
         self._gradient = self._ended[BACKWARD]
 
     def slot(
@@ -199,33 +213,64 @@ class _Score:
         """
         beside = forward.dispatch is not None or backward.combine is not None
 
-        def play(part: Part | None, half: int, after: int) -> int:
+        def before(part: Part, half: int, waits: Places) -> Places:
+            return self._before(part, (layer, other)[half], half, waits)
+
+        def after(part: Part, half: int, computed: Places) -> Places:
+            return self._after(part, (layer, other)[half], half, computed)
+
+        def play(part: Part | None, half: int, waits: Places) -> Places:
             if part is None:
-                return after  # without this part, what follows waits for what is before
-            return self._append(part, (layer, other)[half], half, after, beside=beside)
+                return waits  # without this part, what follows waits for what is before
+            return (self._append(part, (layer, other)[half], half, waits, beside=beside),)
 
-        # Left to right as in the table above: on each lane this is the order in which phases run.
+        def block(part: Part, half: int, waits: Places) -> Places:
+            return after(part, half, play(part, half, before(part, half, waits)))
+
+        # Left to right as in the table above: on each lane this is the order in which phases run. A collective of a
+        # tensor-parallel group stands where compute of the other half can hide it.
         combined = play(backward.combine, BACKWARD, self._gradient)
-        attended_again = play(again and again.attn, BACKWARD, self._gradient)
-        dispatched_again = play(again and again.dispatch, BACKWARD, attended_again)
-        attended = play(forward.attn, FORWARD, self._ended[FORWARD])
+        sent_again = self._gradient
+        if again is not None:
+            sent_again = play(again.dispatch, BACKWARD, block(again.attn, BACKWARD, self._gradient))
+        to_attend = before(forward.attn, FORWARD, self._ended[FORWARD])
+        to_pass = before(backward.mlp, BACKWARD, combined) if again is None else combined
+        attended = after(forward.attn, FORWARD, play(forward.attn, FORWARD, to_attend))
         dispatched = play(forward.dispatch, FORWARD, attended)
-        computed_again = play(again and again.mlp, BACKWARD, dispatched_again)
-        play(again and again.combine, BACKWARD, computed_again)
-        passed = play(backward.mlp, BACKWARD, combined)
+        if again is not None:
+            play(again.combine, BACKWARD, block(again.mlp, BACKWARD, sent_again))
+            to_pass = before(backward.mlp, BACKWARD, combined)
+        passed = play(backward.mlp, BACKWARD, to_pass)
+        to_weigh = before(backward.mlp_weight, BACKWARD, combined)
+        passed = after(backward.mlp, BACKWARD, passed)
         returned = play(backward.dispatch, BACKWARD, passed)
-        play(backward.mlp_weight, BACKWARD, passed)
-        computed = play(forward.mlp, FORWARD, dispatched)
-        play(forward.combine, FORWARD, computed)
-        self._gradient = play(backward.attn, BACKWARD, returned)
-        play(backward.attn_weight, BACKWARD, self._gradient)
+        to_compute = before(forward.mlp, FORWARD, dispatched)
+        play(backward.mlp_weight, BACKWARD, to_weigh)
+        to_return = before(backward.attn, BACKWARD, returned)
+        computed = after(forward.mlp, FORWARD, play(forward.mlp, FORWARD, to_compute))
+        self._ended[FORWARD] = play(forward.combine, FORWARD, computed)
+        turned = play(backward.attn, BACKWARD, to_return)
+        to_weigh = before(backward.attn_weight, BACKWARD, returned)
+        self._gradient = after(backward.attn, BACKWARD, turned)
+        weighed = play(backward.attn_weight, BACKWARD, to_weigh)
+        self._ended[BACKWARD] = self._gradient + weighed
 
-    def _append(self, part: Part, layer: int, half: int, after: int, *, beside: bool) -> int:
+    def _before(self, part: Part, layer: int, half: int, waits: Places) -> Places:
+        """Append the collective that a part waits for, and return what it then waits for."""
+        return waits if part.before is None else (self._append(part.before, layer, half, waits, beside=False),)
+
+    def _compute(self, part: Part, layer: int, half: int, waits: Places) -> Places:
+        return (self._append(part, layer, half, waits, beside=False),)
+
+    def _after(self, part: Part, layer: int, half: int, computed: Places) -> Places:
+        """Append the collective that waits for a part, and return what others then wait for."""
+        return computed if part.after is None else (self._append(part.after, layer, half, computed, beside=False),)
+
+    def _append(self, part: Part, layer: int, half: int, waits: Places, *, beside: bool) -> int:
         """Append a part and return its place; the order of its own lane needs no ``after``."""
-        waits = (after,) if after != _NOTHING and self.phases[after].lane != part.lane else ()
+        after = tuple(place for place in waits if self.phases[place].lane != part.lane)
         seconds, flows = (part.beside_s, part.beside_flows) if beside else (part.alone_s, part.alone_flows)
         gains = beside and self._on_demand and part.lane == Lane.COMPUTE
         alone_s = part.alone_s if gains else None
-        self.phases.append(Phase(part.lane, seconds, part.kind, part.name, layer, half, waits, flows, alone_s))
-        self._ended[half] = len(self.phases) - 1
-        return self._ended[half]
+        self.phases.append(Phase(part.lane, seconds, part.kind, part.name, layer, half, after, flows, alone_s))
+        return len(self.phases) - 1

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll, Exchange, payload_bytes
 from dualpipe_sim.costs.compute import (
@@ -27,12 +28,16 @@ from dualpipe_sim.costs.compute import (
     mtp_compute,
 )
 from dualpipe_sim.costs.phases import Flow
+from dualpipe_sim.costs.tensor_parallel import CutBlock, TensorGroup
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
 from dualpipe_sim.model.architecture import LayerKind, Model
 from dualpipe_sim.order.ops import Kind
 
 Sharing: TypeAlias = Literal["reserved", "on-demand"]
+
+_BLOCKS: tuple[Block, ...] = ("attn", "mlp")
+_WORKS: tuple[Work, ...] = ("F", "I", "W")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Part(NamedTuple):
         beside_s: seconds beside a phase of the other lane.
         alone_flows: bytes that it puts on links.
         beside_flows: the same beside compute, which makes it slower.
+        before: the tensor-parallel group's collective that it waits for.
+        after: the one that waits for it.
 
     """
 
@@ -90,6 +97,8 @@ class Part(NamedTuple):
     beside_s: float
     alone_flows: tuple[Flow, ...] = ()
     beside_flows: tuple[Flow, ...] = ()
+    before: Part | None = None
+    after: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,12 @@ class Parts:
     """All parts of a model in one setting.
 
     Attributes:
-        model: the model.
+        model: the model, or one GPU's share of it in a tensor-parallel group.
         load: one micro-batch on one GPU, all SMs computing.
         alltoall: the all-to-all of the expert-parallel group; None where there is none.
         overlap: how compute and communication share the GPU.
         measured: times that stand in for the formulas'.
+        tensor_group: the tensor-parallel group; None where tensors are whole.
 
     """
 
@@ -110,6 +120,7 @@ class Parts:
     alltoall: AllToAll | None
     overlap: Overlap
     measured: Measured
+    tensor_group: TensorGroup | None = None
 
     __repr__ = brief
 
@@ -134,12 +145,12 @@ class Parts:
     @cached_property
     def embedding(self) -> dict[Work, Part]:
         """The token embedding."""
-        return _always("embedding", embedding_compute(self.model, self.load))
+        return self._in_group("embedding", _always("embedding", embedding_compute(self.model, self.load)))
 
     @cached_property
     def head(self) -> dict[Work, Part]:
         """The output head with the loss."""
-        return _always("head", head_compute(self.model, self.load))
+        return self._in_group("head", _always("head", head_compute(self.model, self.load)))
 
     @cached_property
     def mtp(self) -> dict[Work, Part]:
@@ -171,16 +182,43 @@ class Parts:
                 measured = kernels._replace(gap_s=kernels.busy_s * self.load.gpu.kernel_gap)
                 beside[block, work] = measured
                 alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
-        return {
+        parts = {
             (block, work): Part(
                 Lane.COMPUTE, block, Kind[work], alone[block, work].duration_s, beside[block, work].duration_s
             )
             for block, work in alone
         }
+        # Routed experts are whole and see the GPU's own tokens; shared ones are cut like a dense FFN.
+        whole = kind == "moe" and self.model.experts is not None and not self.model.experts.shared
+        return parts | {
+            (block, work): part
+            for block in (("attn",) if whole else _BLOCKS)
+            for work, part in self._in_group("layer", {work: parts[block, work] for work in _WORKS}).items()
+        }
+
+    def _in_group(self, block: CutBlock, parts: dict[Work, Part]) -> dict[Work, Part]:
+        """Return the parts of a block with the collectives of the tensor-parallel group around them."""
+        if self.tensor_group is None:
+            return parts
+        around = {work: self.tensor_group.around(block, work) for work in parts}
+        return {
+            work: part._replace(
+                before=self._collective(around[work][0], part.kind), after=self._collective(around[work][1], part.kind)
+            )
+            for work, part in parts.items()
+        }
+
+    def _collective(self, name: str | None, kind: int) -> Part | None:
+        """Return the part of a collective of a whole micro-batch's hidden state, in BF16 in any recipe (assumed)."""
+        if name is None or self.tensor_group is None:
+            return None
+        size_bytes = self.load.tokens * self.model.hidden * BF16_BYTES
+        seconds, flows = self.tensor_group.seconds(name, size_bytes), self.tensor_group.flows(name, size_bytes)
+        return Part(Lane.ALLTOALL, name, kind, seconds, seconds, flows, flows)
 
     def _exchange(self, alltoall: AllToAll, step: AllToAllStep) -> Part:
         """Return the part of one all-to-all; a backward's (``combine I``) is of kind I, since W has none."""
-        tokens, hidden = self.load.tokens, self.model.hidden
+        tokens, hidden = self.load.own_tokens, self.model.hidden
         alone = alltoall.exchange(
             tokens,
             hidden * payload_bytes(step, self.load.recipe),

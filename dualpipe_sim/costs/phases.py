@@ -15,9 +15,12 @@ from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
 
+GATHER, SCATTER, ALL_REDUCE = "gather", "scatter", "all-reduce"
+"""The names of a tensor-parallel group's collectives; other phases of the lane of all-to-alls are all-to-alls."""
+
 
 class Flow(NamedTuple):
-    """What an all-to-all puts on the links of one tier, as much out of the rank's GPU as into it.
+    """What a collective puts on the links of one tier, as much out of the rank's GPU as into it.
 
     >>> Flow("infiniband", 50e6).cap_bytes_per_s
     inf
@@ -41,7 +44,7 @@ class Phase(NamedTuple):
     7
 
     Attributes:
-        lane: ``Lane.COMPUTE`` or ``Lane.ALLTOALL``.
+        lane: ``Lane.COMPUTE``, or ``Lane.ALLTOALL`` for all-to-alls and other collectives inside an op.
         duration_s: seconds that it occupies the lane.
         kind: kind code of the work (a full backward's phases may be ``I`` and ``W``).
         name: what it does: ``op`` for a whole op, else ``attn``, ``dispatch``, ``mlp``, ``combine``, ….
@@ -71,6 +74,11 @@ class Phase(NamedTuple):
     def is_whole(self) -> bool:
         """Whether it is all of its task."""
         return self.layer < 0 and self.name == "op"
+
+    @property
+    def is_alltoall(self) -> bool:
+        """Whether it is an all-to-all, and not another collective of the same lane."""
+        return self.lane == Lane.ALLTOALL and self.name not in (GATHER, SCATTER, ALL_REDUCE)
 
     @property
     def unit(self) -> int | str:

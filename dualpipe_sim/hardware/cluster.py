@@ -95,8 +95,8 @@ class Cluster:
 
         Args:
             ranks: pipeline ranks.
-            gpus_per_rank: GPUs of each rank's expert- and data-parallel group, which are neighbours: rank r stands for
-                GPU r x ``gpus_per_rank``, unless ``mapping`` says which.
+            gpus_per_rank: GPUs of each rank (tensor-, expert- and data-parallel), which are neighbours: rank r stands
+                for GPU r x ``gpus_per_rank``, unless ``mapping`` says which.
 
         Raises:
             UserError: ``mapping`` names fewer GPUs.

@@ -14,6 +14,14 @@ AllToAllStep: TypeAlias = Literal["dispatch F", "combine F", "combine I", "dispa
 
 ALLTOALL_STEPS: tuple[AllToAllStep, ...] = ("dispatch F", "combine F", "combine I", "dispatch I")
 
+RING_EFFICIENCY = 0.85
+RING_LAUNCH_S = 20e-6
+"""What NCCL's all-gather, reduce-scatter and all-reduce achieve of a link, and what one takes beside its bytes.
+
+Fitted to public tables of NCCL 2.29 on H100 and H200 nodes (https://github.com/ai-dynamo/aiconfigurator): groups of
+2, 4 and 8 GPUs from 4 MB on, median error 2 %, from 23 % too short to 48 % too long.
+"""
+
 
 @dataclass(frozen=True)
 class PerStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model
@@ -15,16 +16,45 @@ ROUTED_INDEX_BYTES = 12
 """Of each of a token's experts: its weight in FP32 and its index in 64 bits (PyTorch's top-k)."""
 
 
-def layer_activations(
-    model: Model,
-    kind: LayerKind,
-    recipe: Recipe,
-    *,
-    tokens: int,
-    sequence_length: int,
-    received_tokens: float | None = None,
-    routing_skew: float = 1.0,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class MicroBatch:
+    """A micro-batch as one GPU has it.
+
+    >>> MicroBatch(tokens=4096, sequence_length=4096, shares=4).own_tokens
+    1024
+
+    Attributes:
+        tokens: its tokens.
+        sequence_length: tokens of a sequence.
+        shares: GPUs that share out the sequence where tensor parallelism cuts nothing else (sequence parallelism).
+        received_tokens: tokens that the GPU receives for its experts (its own x expected distinct GPUs for even
+            routing); None where experts are not spread. Each is there once, however many experts here it goes to.
+        routing_skew: tokens that the experts on this GPU receive over the mean.
+
+    """
+
+    tokens: int
+    sequence_length: int
+    shares: int = 1
+    received_tokens: float | None = None
+    routing_skew: float = 1.0
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens of the GPU's share of the sequence."""
+        return self.tokens // self.shares
+
+    @property
+    def arriving(self) -> float:
+        """Tokens that reach the GPU's experts."""
+        return (self.own_tokens if self.received_tokens is None else self.received_tokens) * self.routing_skew
+
+    def passing(self, active: int) -> float:
+        """Return how often tokens pass one of the GPU's experts, where each passes so many."""
+        return self.own_tokens * active * self.routing_skew
+
+
+def layer_activations(model: Model, kind: LayerKind, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     """Return what a layer's forward keeps until the backward, in bytes by item.
 
     Norm inputs stay in BF16, latents, queries, keys and values too; what GEMMs read goes in the recipe's
@@ -32,72 +62,64 @@ def layer_activations(
     recomputes whole layers, only the layer's input is.
 
     Args:
-        model: the model.
+        model: the model, or one GPU's share of it in a tensor-parallel group.
         kind: the layer's kind.
         recipe: precision and recompute.
-        tokens: tokens of the micro-batch on one GPU.
-        sequence_length: tokens of a sequence; counts only where attention's scores are stored.
-        received_tokens: tokens that the GPU receives for its experts (tokens x expected distinct GPUs for even
-            routing); None for no expert parallelism. Each is kept once, however many experts here it goes to.
-        routing_skew: tokens that the experts on this GPU receive over the mean.
+        batch: the micro-batch.
 
     """
+    own = batch.own_tokens
     if recipe.recompute.full:
-        return {LAYER_INPUT: tokens * model.hidden * BF16_BYTES}
-    items = {"norm inputs": 2 * tokens * model.hidden * BF16_BYTES}
+        return {LAYER_INPUT: own * model.hidden * BF16_BYTES}
+    items = {"norm inputs": 2 * own * model.hidden * BF16_BYTES}
     if not recipe.recompute.norms:
-        items["norm outputs"] = 2 * tokens * model.hidden * recipe.activation_bytes
-    items |= _attention_items(model, recipe, tokens, sequence_length)
+        items["norm outputs"] = 2 * own * model.hidden * recipe.activation_bytes
+    items |= _latent_items(model, recipe, own) | _attention_items(model, recipe, batch)
     if kind == "moe" and model.experts is not None:
-        received = tokens if received_tokens is None else received_tokens
-        items |= _moe_items(model, model.experts, recipe, tokens, received, routing_skew)
+        items |= _routed_items(model, model.experts, recipe, batch)
+        items |= _ffn_items(model, recipe, "shared", batch.tokens, model.experts.shared_width)
     else:
-        items |= _ffn_items(model, recipe, "dense", tokens, model.ffn)
+        items |= _ffn_items(model, recipe, "dense", batch.tokens, model.ffn)
     if model.dropout:
-        items["dropout masks"] = 2.0 * tokens * model.hidden
+        items["dropout masks"] = 2.0 * own * model.hidden
     return {name: size for name, size in items.items() if size}
 
 
-def weight_gradient_inputs(
-    model: Model,
-    kind: LayerKind,
-    recipe: Recipe,
-    *,
-    tokens: int,
-    received_tokens: float | None = None,
-    routing_skew: float = 1.0,
-) -> dict[str, float]:
+def weight_gradient_inputs(model: Model, kind: LayerKind, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     """Return what a deferred W of a layer needs after I, in bytes by item: inputs and output gradients of linear maps.
 
     Each input counts once, whatever number of maps read it. Recomputed inputs are there by then, in the
     precision that the GEMM reads them in. For the dense GPTs of the Zero Bubble paper
     (https://arxiv.org/abs/2401.10241) this is the paper's 32 s b h.
     """
-    received = tokens if received_tokens is None else received_tokens
     items: dict[str, float] = {}
     for linear in model.linears(kind):
-        rows_in, rows_out = _rows(linear, tokens, received, routing_skew)
+        rows_in, rows_out = _rows(linear, batch)
         items[linear.reads] = rows_in * linear.inputs * _input_bytes(linear, recipe)
         items[f"gradient of {linear.name}"] = rows_out * linear.outputs * _gradient_bytes(linear, recipe)
     return items
 
 
-def high_precision_weight_gradient_inputs(linears: Sequence[Linear], tokens: int) -> dict[str, float]:
+def high_precision_weight_gradient_inputs(linears: Sequence[Linear], batch: MicroBatch) -> dict[str, float]:
     """Return what a deferred W of the head or of a prediction module's projection needs, in bytes by item, in BF16."""
-    inputs = {linear.reads: tokens * linear.inputs * BF16_BYTES for linear in linears}
-    return inputs | {f"gradient of {linear.name}": tokens * linear.outputs * BF16_BYTES for linear in linears}
+    items: dict[str, float] = {}
+    for linear in linears:
+        rows_in, rows_out = _rows(linear, batch)
+        items[linear.reads] = rows_in * linear.inputs * BF16_BYTES
+        items[f"gradient of {linear.name}"] = rows_out * linear.outputs * BF16_BYTES
+    return items
 
 
-def head_activations(model: Model, tokens: int) -> dict[str, float]:
+def head_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
     """Return what the head keeps: the final norm's input, its output, and the gradient of the logits, all in BF16.
 
     The loss is computed with the forward, so that the logits' gradient takes the place of :func:`logits_bytes`
     (assumed).
     """
     return {
-        "final norm's input": tokens * model.hidden * BF16_BYTES,
-        "final norm's output": tokens * model.hidden * BF16_BYTES,
-        "gradient of logits": tokens * model.vocabulary * BF16_BYTES,
+        "final norm's input": batch.own_tokens * model.hidden * BF16_BYTES,
+        "final norm's output": batch.own_tokens * model.hidden * BF16_BYTES,
+        "gradient of logits": batch.tokens * model.vocabulary * BF16_BYTES,
     }
 
 
@@ -106,20 +128,26 @@ def logits_bytes(model: Model, tokens: int) -> float:
     return tokens * model.vocabulary * FP32_BYTES
 
 
-def mtp_activations(model: Model, tokens: int) -> dict[str, float]:
+def mtp_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
     """Return what a multi-token prediction module keeps beside its layer and head: its two normed, joined inputs."""
     return {
-        "joined norm inputs": 2 * tokens * model.hidden * BF16_BYTES,
-        "joined input": 2 * tokens * model.hidden * BF16_BYTES,
+        "joined norm inputs": 2 * batch.own_tokens * model.hidden * BF16_BYTES,
+        "joined input": 2 * batch.own_tokens * model.hidden * BF16_BYTES,
     }
 
 
-def _attention_items(model: Model, recipe: Recipe, tokens: int, sequence_length: int) -> dict[str, float]:
+def _latent_items(model: Model, recipe: Recipe, own: int) -> dict[str, float]:
     a = model.attention
     latent = a.q_lora + a.kv_lora
-    items = {"latents": tokens * (latent + a.rope_head) * BF16_BYTES if a.kv_lora else 0.0}
+    items = {"latents": own * (latent + a.rope_head) * BF16_BYTES if a.kv_lora else 0.0}
     if not recipe.recompute.norms:
-        items["latent norm outputs"] = tokens * latent * recipe.activation_bytes
+        items["latent norm outputs"] = own * latent * recipe.activation_bytes
+    return items
+
+
+def _attention_items(model: Model, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
+    a, tokens = model.attention, batch.tokens
+    items: dict[str, float] = {}
     redone = recipe.recompute.up_projections
     if not (redone and a.q_lora):
         items["queries"] = tokens * a.query_outputs * BF16_BYTES
@@ -129,20 +157,17 @@ def _attention_items(model: Model, recipe: Recipe, tokens: int, sequence_length:
     if a.stored_scores:
         # Softmax's output; with dropout also its mask and the output after it.
         each = BF16_BYTES + (1 + BF16_BYTES if model.dropout else 0)
-        items["scores"] = tokens * sequence_length * a.heads * each
+        items["scores"] = tokens * batch.sequence_length * a.heads * each
     else:
         items["softmax statistics"] = tokens * a.heads * FP32_BYTES
     return items
 
 
-def _moe_items(
-    model: Model, experts: Experts, recipe: Recipe, tokens: int, received: float, skew: float
-) -> dict[str, float]:
+def _routed_items(model: Model, experts: Experts, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     return {
-        "dispatched tokens": received * skew * model.hidden * recipe.activation_bytes,
-        **_ffn_items(model, recipe, "routed", tokens * experts.active * skew, experts.ffn),
-        **_ffn_items(model, recipe, "shared", tokens, experts.shared * experts.ffn),
-        "router": tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES),
+        "dispatched tokens": batch.arriving * model.hidden * recipe.activation_bytes,
+        **_ffn_items(model, recipe, "routed", batch.passing(experts.active), experts.ffn),
+        "router": batch.own_tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES),
     }
 
 
@@ -154,15 +179,18 @@ def _ffn_items(model: Model, recipe: Recipe, name: str, rows: float, width: int)
     return items
 
 
-def _rows(linear: Linear, tokens: int, received: float, skew: float) -> tuple[float, float]:
-    """Return how many rows of a linear map's input and output gradient lie on a GPU.
+def _rows(linear: Linear, batch: MicroBatch) -> tuple[float, float]:
+    """Return how many rows of a linear map's input and output gradient lie on a GPU until W.
 
-    A token or gradient that arrives for several experts of the GPU is there once.
+    What a map cut by columns reads is kept as the GPU's share and gathered again for W; the gradient of one cut by rows
+    was gathered for I and stays (as Zero Bubble's runtime has it, https://github.com/sail-sg/zero-bubble). Of routed
+    experts, a token or gradient that arrives for several experts of the GPU is there once.
     """
-    if linear.part != "routed":
-        return tokens, tokens
-    arriving, through = received * skew, tokens * linear.active * skew
-    return (arriving, through) if linear.reads == "dispatched tokens" else (through, arriving)
+    if linear.part == "routed":
+        through = batch.passing(linear.active)
+        return (batch.arriving, through) if linear.reads == "dispatched tokens" else (through, batch.arriving)
+    own = batch.own_tokens
+    return (batch.tokens if linear.cut == "rows" else own), (own if linear.cut is None else batch.tokens)
 
 
 def _input_bytes(linear: Linear, recipe: Recipe) -> float:

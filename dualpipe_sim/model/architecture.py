@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.records import need_positive
@@ -19,6 +20,10 @@ Part: TypeAlias = Literal["attention", "gate", "routed", "shared", "dense", "hea
 
 HIGH_PRECISION: frozenset[Part] = frozenset({"gate", "head", "mtp"})
 """Parts kept in BF16 or higher also in FP8 training (DeepSeek-V3 report, section 3.3.1; for ``mtp`` assumed)."""
+
+Cut: TypeAlias = Literal["columns", "rows"]
+"""How tensor parallelism cuts a linear map: by its outputs, or by its inputs, so that the results are partial sums
+(Megatron-LM, https://arxiv.org/abs/1909.08053, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,18 @@ class Attention:
         """Elements of a token's keys and values together, as attention's core reads them."""
         return (self.kv_heads or self.heads) * (self.qk_dims + self.v_head)
 
+    def over(self, gpus: int) -> Attention:
+        """Return the share of one GPU of a tensor-parallel group; fewer key-value heads than GPUs are there in copies.
+
+        Raises:
+            UserError: the heads cannot be shared out evenly.
+
+        """
+        heads = _share("model.attention.heads", self.heads, gpus)
+        if not self.kv_heads or gpus % self.kv_heads == 0:
+            return replace(self, heads=heads, kv_heads=min(self.kv_heads, 1))
+        return replace(self, heads=heads, kv_heads=_share("model.attention.kv_heads", self.kv_heads, gpus))
+
 
 @dataclass(frozen=True)
 class Experts:
@@ -91,6 +108,7 @@ class Experts:
         ffn: width of one expert.
         groups: equal groups that the routed experts are in; routing scores a group by its experts.
         group_limit: groups that a token's experts may come from.
+        shared_ffn: width of one shared expert; 0 for that of the others.
 
     """
 
@@ -100,9 +118,10 @@ class Experts:
     shared: int = 0
     groups: int = 1
     group_limit: int = 1
+    shared_ffn: int = 0
 
     def __post_init__(self) -> None:
-        need_positive(self, "model.experts", zero=("shared",))
+        need_positive(self, "model.experts", zero=("shared", "shared_ffn"))
         if self.routed % self.groups:
             raise UserError(f"model.experts.groups: {self.groups} groups do not divide {self.routed} routed experts")
         if self.group_limit > self.groups:
@@ -112,6 +131,23 @@ class Experts:
                 f"model.experts.active: {self.active} experts a token do not fit in {self.group_limit} group(s) "
                 f"of {self.routed // self.groups}"
             )
+
+    @property
+    def shared_width(self) -> int:
+        """Width of all shared experts together: they are one FFN, as the published code has them."""
+        return self.shared * (self.shared_ffn or self.ffn)
+
+    def over(self, gpus: int) -> Experts:
+        """Return the share of one GPU of a tensor-parallel group: of the shared experts; routed ones stay whole.
+
+        Raises:
+            UserError: the width cannot be shared out evenly.
+
+        """
+        if not self.shared:
+            return self
+        width = _share("the width of the shared experts", self.shared_width, gpus)
+        return replace(self, shared=1, shared_ffn=width)
 
 
 @dataclass(frozen=True)
@@ -126,6 +162,7 @@ class Linear:
         stored: matrices in the model.
         active: matrices that a token passes.
         reads: the activation that it reads; maps that read the same one share it in memory.
+        cut: how tensor parallelism cuts it; None for a map that every GPU of the group has whole.
         from_latent: True for the maps that expand MLA's latents, which the backward pass may redo.
 
     """
@@ -137,6 +174,7 @@ class Linear:
     reads: str
     stored: int = 1
     active: int = 1
+    cut: Cut | None = None
     from_latent: bool = False
 
     @property
@@ -253,6 +291,31 @@ class Model:
                 f"model.dense_layers: {self.dense_layers} of {self.layers} layers need 'experts' for the rest"
             )
 
+    def over(self, gpus: int) -> Model:
+        """Return what one GPU of a tensor-parallel group holds: a share of heads, FFN widths and the vocabulary.
+
+        Norms, router, routed experts, MLA's latents and the projection of multi-token prediction are whole on every
+        GPU (for the last one assumed). A vocabulary that the GPUs do not divide is padded, as in Megatron-LM.
+
+        >>> from dualpipe_sim.config import load_experiment
+        >>> model = load_experiment("deepseek_v3").job.model
+        >>> model.over(4).attention.heads, model.over(4).ffn, model.over(4).vocabulary
+        (32, 4608, 32320)
+
+        Raises:
+            UserError: heads or a width cannot be shared out evenly.
+
+        """
+        if gpus == 1:
+            return self
+        return replace(
+            self,
+            vocabulary=ceil(self.vocabulary / gpus),
+            attention=self.attention.over(gpus),
+            ffn=_share("model.ffn", self.ffn, gpus),
+            experts=None if self.experts is None else self.experts.over(gpus),
+        )
+
     def layer_kinds(self) -> tuple[LayerKind, ...]:
         """Return the kind of each layer, shallowest first."""
         return self._layer_kinds
@@ -268,7 +331,7 @@ class Model:
 
     def head_linears(self) -> tuple[Linear, ...]:
         """Return the output head."""
-        return (Linear("head", "head", self.hidden, self.vocabulary, "final norm's output"),)
+        return (Linear("head", "head", self.hidden, self.vocabulary, "final norm's output", cut="columns"),)
 
     def mtp_linears(self) -> tuple[Linear, ...]:
         """Return what one multi-token prediction module has beside a layer and the shared head.
@@ -314,30 +377,48 @@ def _parameters(linears: tuple[Linear, ...]) -> Parameters:
     return sum((Parameters(**{linear.part: linear.parameters}) for linear in linears), start=Parameters())
 
 
+def _share(what: str, size: int, gpus: int) -> int:
+    """Return the share of one of so many GPUs, or say which numbers of them there could be."""
+    if size % gpus:
+        fitting = [number for number in range(1, 65) if size % number == 0]
+        nearest = sorted(sorted(fitting, key=lambda number: abs(number - gpus))[:2])
+        instead = " or ".join(map(str, nearest))
+        raise UserError(f"parallel.tensor: {gpus} GPUs cannot share {what} out evenly, {size}; take {instead}")
+    return size // gpus
+
+
 def _attention_linears(model: Model) -> tuple[Linear, ...]:
     """MLA as the DeepSeek-V3 report's section 2.1.1 has it; its two down-projections run as one matrix."""
     a, h, reads = model.attention, model.hidden, "attention norm's output"
-    out = Linear("attention output", "attention", a.heads * a.v_head, h, "attention's output")
+    out = Linear("attention output", "attention", a.heads * a.v_head, h, "attention's output", cut="rows")
     if not a.kv_lora:
-        qkv = Linear("queries, keys, values", "attention", h, a.query_outputs + a.key_value_outputs, reads)
-        return qkv, out
-    down = Linear("latents", "attention", h, (a.q_lora or a.query_outputs) + a.kv_lora + a.rope_head, reads)
-    query = Linear("queries", "attention", a.q_lora, a.query_outputs, "query latent", from_latent=True)
+        outputs = a.query_outputs + a.key_value_outputs
+        return Linear("queries, keys, values", "attention", h, outputs, reads, cut="columns"), out
+    down = Linear("latents", "attention", h, a.q_lora + a.kv_lora + a.rope_head, reads)
+    query_from, query_reads = (a.q_lora, "query latent") if a.q_lora else (h, reads)
+    query = Linear(
+        "queries", "attention", query_from, a.query_outputs, query_reads, cut="columns", from_latent=a.q_lora > 0
+    )
     key_value = Linear(
         "keys and values",
         "attention",
         a.kv_lora,
         a.heads * (a.qk_head + a.v_head),
         "key-value latent",
+        cut="columns",
         from_latent=True,
     )
-    return (down, query, key_value, out) if a.q_lora else (down, key_value, out)
+    return down, query, key_value, out
+
+
+_CUTS: tuple[Cut, Cut] = ("columns", "rows")
 
 
 def _ffn_linears(model: Model, part: Part, width: int, reads: str, stored: int, active: int) -> tuple[Linear, Linear]:
     up_width = 2 * width if model.activation == "swiglu" else width
-    up = Linear(f"{part} up", part, model.hidden, up_width, reads, stored, active)
-    return up, Linear(f"{part} down", part, width, model.hidden, f"{part} activation", stored, active)
+    columns, rows = (None, None) if part == "routed" else _CUTS
+    up = Linear(f"{part} up", part, model.hidden, up_width, reads, stored, active, columns)
+    return up, Linear(f"{part} down", part, width, model.hidden, f"{part} activation", stored, active, rows)
 
 
 def _dense_linears(model: Model) -> tuple[Linear, ...]:
@@ -353,5 +434,4 @@ def _moe_linears(model: Model) -> tuple[Linear, ...]:
     routed = _ffn_linears(model, "routed", experts.ffn, "dispatched tokens", experts.routed, experts.active)
     if not experts.shared:
         return gate, *routed
-    # The shared experts are one FFN of their joint width, as the published code has them.
-    return gate, *routed, *_ffn_linears(model, "shared", experts.shared * experts.ffn, reads, 1, 1)
+    return gate, *routed, *_ffn_linears(model, "shared", experts.shared_width, reads, 1, 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from typing import NamedTuple, TypeAlias
 
@@ -73,16 +72,16 @@ class State(NamedTuple):
 
 def bytes_by_unit(job: Job) -> Mapping[int | str, UnitBytes]:
     """Return what each unit keeps for one micro-batch, by a layer's number or the name of its phase."""
-    model, tokens = job.model, job.tokens
+    model, batch = job.shard, job.micro_batch
     kinds = model.layer_kinds()
     of_kind = {kind: _layer(job, kind) for kind in set(kinds)}
     units: dict[int | str, UnitBytes] = {layer: of_kind[kind] for layer, kind in enumerate(kinds)}
-    projection = high_precision_weight_gradient_inputs(model.mtp_linears(), tokens)
-    module = _plus(of_kind[kinds[-1]], mtp_activations(model, tokens), projection)
+    projection = high_precision_weight_gradient_inputs(model.mtp_linears(), batch)
+    module = _plus(of_kind[kinds[-1]], mtp_activations(model, batch), projection)
     units |= {model.layers + number: module for number in range(model.mtp_depth)}
-    deferred = high_precision_weight_gradient_inputs(model.head_linears(), tokens)
-    head = _plus(UnitBytes(), head_activations(model, tokens), deferred)
-    logits = ceil(logits_bytes(model, tokens))  # of one pass through the head, even where several follow each other
+    deferred = high_precision_weight_gradient_inputs(model.head_linears(), batch)
+    head = _plus(UnitBytes(), head_activations(model, batch), deferred)
+    logits = ceil(logits_bytes(model, batch.tokens))  # of one pass: several follow each other
     return units | {
         # The embedding keeps no more than token numbers; its deferred W needs the gradient of its output.
         "embedding": UnitBytes(weight_gradient_inputs=ceil(job.boundary_bytes)),
@@ -116,7 +115,7 @@ def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Pl
     Multi-token prediction looks tokens up in the model's embedding and a tied head is the embedding's matrix: where the
     first stage is on the same rank they share it, elsewhere they need a copy.
     """
-    model = job.model
+    model = job.shard
     found: RankParameters = {}
     for stage in placement.stages_of_rank(rank):
         here = stage_layers[stage]
@@ -136,7 +135,7 @@ def _state(
             local_parameters(parameters, job.expert_parallel),
             job.recipe,
             data_parallel=job.data_parallel,
-            expert_parallel=job.expert_parallel,
+            expert_copies=job.expert_copies,
             copies=holders[key],
         )
         for key, parameters in on_rank.items()
@@ -147,23 +146,14 @@ def _state(
 
 
 def _layer(job: Job, kind: LayerKind) -> UnitBytes:
-    received = job.received_tokens
-    skew = 1.0 if received is None else job.routing_skew
-    cached = partial(
-        layer_activations,
-        job.model,
-        kind,
-        tokens=job.tokens,
-        sequence_length=job.sequence_length,
-        received_tokens=received,
-        routing_skew=skew,
-    )
-    kept = cached(job.recipe)
-    redone = cached(replace(job.recipe, recompute=Recompute.of(()))) if job.recipe.recompute.full else kept
-    deferred = weight_gradient_inputs(
-        job.model, kind, job.recipe, tokens=job.tokens, received_tokens=received, routing_skew=skew
-    )
-    return _plus(UnitBytes(while_backward=ceil(sum(redone.values()) - sum(kept.values()))), kept, deferred)
+    model, recipe, batch = job.shard, job.recipe, job.micro_batch
+    kept = layer_activations(model, kind, recipe, batch)
+    deferred = weight_gradient_inputs(model, kind, recipe, batch)
+    unit = _plus(UnitBytes(), kept, deferred)
+    if not recipe.recompute.full:
+        return unit
+    whole = layer_activations(model, kind, replace(recipe, recompute=Recompute.of(())), batch)
+    return unit._replace(while_backward=ceil(sum(whole.values()) - sum(kept.values())))
 
 
 def _plus(unit: UnitBytes, activations: Mapping[str, float], deferred: Mapping[str, float]) -> UnitBytes:

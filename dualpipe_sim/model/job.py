@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.model.activations import MicroBatch
 from dualpipe_sim.model.architecture import Model, Parameters
 from dualpipe_sim.model.layout import BALANCED, EVEN, LayoutChoice, StageLayers, explicit
 from dualpipe_sim.model.recipe import Recipe
@@ -48,8 +50,11 @@ class Job:
         recipe: precision and recompute.
         sequence_length: tokens of a sequence.
         micro_batch_size: sequences of a micro-batch on one GPU.
-        expert_parallel: GPUs that the routed experts are spread over.
-        data_parallel: GPUs of a pipeline rank; each runs its own micro-batches, and the expert groups lie in them.
+        expert_parallel: GPUs that the routed experts are spread over; their groups lie in a pipeline rank's GPUs.
+        data_parallel: parts of a pipeline rank that each run their own micro-batches.
+        tensor_parallel: GPUs of each such part, which run the same micro-batches and share out heads, widths of
+            FFNs and the vocabulary.
+        sequence_parallel: whether they share out the sequence where those are not cut, around norms and residuals.
         layout: which stage holds which layers.
         routing_skew: tokens that the busiest expert rank receives over the mean; it sets the pace.
         causal: whether attention skips the masked half.
@@ -66,6 +71,8 @@ class Job:
     micro_batch_size: int = 1
     expert_parallel: int = 1
     data_parallel: int = 1
+    tensor_parallel: int = 1
+    sequence_parallel: bool = True
     layout: LayoutChoice = EVEN
     routing_skew: float = 1.0
     causal: bool = True
@@ -74,11 +81,13 @@ class Job:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.data_parallel % self.expert_parallel:
+        if self.gpus_per_rank % self.expert_parallel:
+            times = f" x {self.tensor_parallel} (parallel.tensor)" if self.tensor_parallel > 1 else ""
             raise UserError(
-                f"parallel.data: {self.data_parallel} GPUs a rank are not whole groups of {self.expert_parallel} "
-                "(parallel.expert)"
+                f"parallel.data: {self.data_parallel}{times} GPUs a rank are not whole groups of "
+                f"{self.expert_parallel} (parallel.expert)"
             )
+        self._check_tensor_parallel()
         if self.expert_parallel > 1 and self.model.experts is None:
             raise UserError(f"parallel.expert: model {self.model.name} has no experts to spread over GPUs; take 1")
         if self.routing_skew < 1:
@@ -87,14 +96,46 @@ class Job:
             explicit(self.layout, self.model.layers, self.model.mtp_depth)
 
     @property
+    def gpus_per_rank(self) -> int:
+        """GPUs of a pipeline rank."""
+        return self.data_parallel * self.tensor_parallel
+
+    @property
+    def expert_copies(self) -> int:
+        """GPUs of a pipeline rank that hold the same routed experts."""
+        return self.gpus_per_rank // self.expert_parallel
+
+    @cached_property
+    def shard(self) -> Model:
+        """What one GPU holds of the model, but for the spreading of layers and experts: its share of what is cut."""
+        return self.model.over(self.tensor_parallel)
+
+    @property
     def tokens(self) -> int:
-        """Tokens of a micro-batch on one GPU."""
+        """Tokens of a micro-batch."""
         return self.sequence_length * self.micro_batch_size
 
     @property
+    def own_tokens(self) -> int:
+        """Tokens of a micro-batch that a GPU has where nothing else is cut: its share under sequence parallelism."""
+        return self.tokens // self.tensor_parallel if self.sequence_parallel else self.tokens
+
+    @property
+    def micro_batch(self) -> MicroBatch:
+        """A micro-batch as one GPU has it."""
+        received = self.received_tokens
+        return MicroBatch(
+            self.tokens,
+            self.sequence_length,
+            self.tensor_parallel if self.sequence_parallel else 1,
+            received,
+            1.0 if received is None else self.routing_skew,
+        )
+
+    @property
     def boundary_bytes(self) -> float:
-        """Bytes of a stage boundary's activation or gradient, in BF16."""
-        return self.tokens * self.model.hidden * BF16_BYTES
+        """Bytes of a stage boundary's activation or gradient on one GPU, in BF16."""
+        return self.own_tokens * self.model.hidden * BF16_BYTES
 
     @property
     def received_tokens(self) -> float | None:
@@ -105,7 +146,7 @@ class Job:
         experts = self.model.experts
         if experts is None or self.expert_parallel == 1:
             return None
-        return self.tokens * expected_distinct(experts, self.expert_parallel)
+        return self.own_tokens * expected_distinct(experts, self.expert_parallel)
 
     def expert_group(self, gpus_per_node: int) -> ExpertGroup | None:
         """Return how the expert-parallel group lies on nodes; None where experts are not spread.
@@ -119,8 +160,11 @@ class Job:
         return expert_group(self.model.experts, self.expert_parallel, gpus_per_node)
 
     def parameters(self, layers: StageLayers) -> dict[Unit, Parameters]:
-        """Return the parameters of a stage by unit, each of which gets its gradient at once."""
-        model = self.model
+        """Return the parameters of a stage by unit, each of which gets its gradient at once.
+
+        They are those of one GPU of a tensor-parallel group, and of all experts.
+        """
+        model = self.shard
         kinds = model.layer_kinds()
         units: dict[Unit, Parameters] = {layer: model.layer_parameters(kinds[layer]) for layer in layers.layers}
         units |= {model.layers + module: model.mtp_parameters() for module in range(layers.mtp)}
@@ -129,3 +173,17 @@ class Job:
         if layers.has_head:
             units["head"] = model.head_parameters()
         return units
+
+    def _check_tensor_parallel(self) -> None:
+        gpus = self.tensor_parallel
+        _ = self.shard  # which says what cannot be shared out
+        if self.sequence_parallel and self.sequence_length % gpus:
+            raise UserError(
+                f"training.sequence_length: {gpus} GPUs (parallel.tensor) cannot share {self.sequence_length} tokens "
+                f"out evenly; take a multiple of {gpus}, or parallel.sequence: false"
+            )
+        if gpus > 1 and not self.sequence_parallel and self.model.experts is not None:
+            raise UserError(
+                "parallel.sequence: false would send every token to its experts from each GPU that shares its "
+                "tensors; leave it at true for a model with experts"
+            )

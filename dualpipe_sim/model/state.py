@@ -74,30 +74,35 @@ def local_parameters(parameters: Parameters, expert_parallel: int = 1) -> LocalP
 
 
 def state_bytes(
-    local: LocalParameters, recipe: Recipe, *, data_parallel: int, expert_parallel: int = 1, copies: int = 1
+    local: LocalParameters, recipe: Recipe, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
 ) -> StateBytes:
     """Return weights, gradients and the sharded optimizer states of one GPU.
 
     Master weights and moments are sharded (ZeRO-1) over everyone that holds the same parameter: the
-    ``data_parallel`` GPUs of a pipeline rank for non-expert ones, one in ``expert_parallel`` of them for
-    experts, times ``copies`` of each stage (2 in a bidirectional schedule).
+    ``data_parallel`` parts of a pipeline rank for non-expert ones, ``expert_copies`` GPUs of it (None for as many) for
+    experts, times ``copies`` of each stage (2 in a bidirectional schedule). Parameters that tensor parallelism leaves
+    whole are there on each of its GPUs, with their optimizer states.
     """
     low = local.total - local.high_precision
-    shards = data_parallel * copies
+    non_expert, expert = _holders(data_parallel, expert_copies, copies)
     return StateBytes(
         weights=low * recipe.weight_bytes + local.high_precision * BF16_BYTES,
         gradients=local.total * GRADIENT_BYTES,
-        optimizer=OPTIMIZER_BYTES * (local.non_expert / shards + local.expert * expert_parallel / shards),
+        optimizer=OPTIMIZER_BYTES * (local.non_expert / non_expert + local.expert / expert),
     )
 
 
 def reduced_gradient_bytes(
-    local: LocalParameters, *, data_parallel: int, expert_parallel: int = 1, copies: int = 1
+    local: LocalParameters, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
 ) -> float:
     """Return the bytes of gradients that a GPU reduces with others: 4 a parameter, none where nobody else holds it."""
-    shards = data_parallel * copies
-    non_expert = local.non_expert if shards > 1 else 0.0
-    return GRADIENT_BYTES * (non_expert + (local.expert if shards > expert_parallel else 0.0))
+    non_expert, expert = _holders(data_parallel, expert_copies, copies)
+    return GRADIENT_BYTES * (local.non_expert * (non_expert > 1) + local.expert * (expert > 1))
+
+
+def _holders(data_parallel: int, expert_copies: int | None, copies: int) -> tuple[int, int]:
+    """Return how many GPUs hold the same non-expert and the same expert parameter."""
+    return data_parallel * copies, (data_parallel if expert_copies is None else expert_copies) * copies
 
 
 def alltoall_buffer_bytes(group: ExpertGroup, hidden: int, channels: int) -> float:

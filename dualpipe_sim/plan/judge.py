@@ -145,7 +145,7 @@ class Judge:
             state = self._state(placement, costs)
             ends = costs.job.step_end.optimizer
             end_s = float(optimizer_s(state.optimizer, costs.gpu).max()) if ends else 0.0
-            topology = self._experiment.cluster.topology(placement.ranks, costs.job.data_parallel)
+            topology = self._experiment.cluster.topology(placement.ranks, costs.job.gpus_per_rank)
             sizes = stage_bytes(costs, np.sum(state, axis=0))
             self._placed[key] = _Placed(costs, placement, topology, sizes, end_s)
         return self._placed[key]

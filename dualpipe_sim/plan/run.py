@@ -9,7 +9,7 @@ import numpy as np
 
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.experiment import Contention, Experiment
-from dualpipe_sim.plan.space import Candidate, experiment_at, gpus_of
+from dualpipe_sim.plan.space import Candidate, experiment_at, gpus_of, layer_costs
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run_or_refuse
 
@@ -48,7 +48,8 @@ class RunCandidate:
         result = self.result(Candidate.from_dict(point))
         if result.error is not None:
             return {"error": result.error}
-        return row_of(result) | {"data_parallel": gpus_of(self.experiment) // result.ranks}
+        tensor = layer_costs(self.experiment).job.tensor_parallel
+        return row_of(result) | {"data_parallel": gpus_of(self.experiment) // result.ranks // tensor}
 
     def result(self, candidate: Candidate) -> Result:
         """Return a candidate's run.
@@ -65,7 +66,12 @@ def row_of(result: Result) -> dict[str, object]:
     """Return what a plan's table shows of a run with a model."""
     peaks = result.peak_memory_bytes_by_rank or [0]
     idle_s = result.idle_s_by_cause or {}
-    exposed_s = np.mean(result.exposed_alltoall_s_by_rank or [0.0]) + np.mean(idle_s.get("exposed_transfer", [0.0]))
+    parts_s = (
+        result.exposed_alltoall_s_by_rank,
+        result.exposed_tensor_parallel_s_by_rank,
+        idle_s.get("exposed_transfer"),
+    )
+    exposed_s = sum(np.mean(part_s or [0.0]) for part_s in parts_s)
     return {
         "step_time_s": result.step_time_s,
         "tokens_per_second_per_gpu": result.tokens_per_second_per_gpu,

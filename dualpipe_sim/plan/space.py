@@ -133,7 +133,7 @@ def layer_costs(experiment: Experiment) -> LayerCosts:
 
 def gpus_of(experiment: Experiment) -> int:
     """Return the GPUs of an experiment, which hold for all its candidates."""
-    return experiment.choice.ranks * layer_costs(experiment).job.data_parallel
+    return experiment.choice.ranks * layer_costs(experiment).job.gpus_per_rank
 
 
 def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
@@ -144,9 +144,11 @@ def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
 
     """
     costs, gpus = layer_costs(experiment), gpus_of(experiment)
-    data_parallel, left = divmod(gpus, candidate.ranks)
+    tensor = costs.job.tensor_parallel
+    data_parallel, left = divmod(gpus, candidate.ranks * tensor)
     if left or not data_parallel:
-        raise UserError(f"{gpus} GPUs are no multiple of {candidate.ranks} ranks")
+        times = f" of {tensor} GPUs (parallel.tensor)" if tensor > 1 else ""
+        raise UserError(f"{gpus} GPUs are no multiple of {candidate.ranks} ranks{times}")
     recipe = replace(costs.job.recipe, precision=candidate.precision, recompute=Recompute.of(candidate.recompute))
     job = replace(
         costs.job,
@@ -192,7 +194,7 @@ def choice_at(experiment: Experiment, candidate: Candidate) -> Choice:
     """
     own = layer_costs(experiment).job
     sequences = experiment.choice.micro_batches * own.micro_batch_size * own.data_parallel
-    at_once = candidate.micro_batch_size * gpus_of(experiment) // candidate.ranks
+    at_once = candidate.micro_batch_size * gpus_of(experiment) // (candidate.ranks * own.tensor_parallel)
     micro_batches, left = divmod(sequences, at_once)
     if left or not micro_batches:
         raise UserError(f"{sequences} sequences a step are no whole micro-batches of {at_once}")

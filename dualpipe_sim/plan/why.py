@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-
 from dualpipe_sim.analysis import metrics
-from dualpipe_sim.analysis.alltoall import alltoall_time
+from dualpipe_sim.analysis.alltoall import alltoall_time, tensor_parallel_time
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import Link
 from dualpipe_sim.plan.outcome import Plan, describe
@@ -108,18 +107,21 @@ def why(plan: Plan) -> Why:
 def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
     """Return the seconds of a step by cause; they sum to it.
 
-    ``compute``, ``recompute`` (maps that the backward does once more) and ``exposed all-to-all`` are the mean over
-    ranks; ``uneven stages`` is what the busiest rank is busy beyond that; ``bubble`` is what the busiest rank is idle;
-    ``end of step`` is what is left of gradient reduction after the pipeline, and the optimizer.
+    ``compute``, ``recompute`` (what the backward does once more), ``exposed all-to-all`` and ``tensor parallelism``
+    (its exposed collectives, where there are any) are the mean over ranks; ``uneven stages`` is what the busiest rank
+    is busy beyond that; ``bubble`` is what the busiest rank is idle; ``end of step`` is what is left of gradient
+    reduction after the pipeline, and the optimizer.
     """
     timeline = result.played
     busy_s, exposed_s = metrics.busy_s(timeline), float(alltoall_time(timeline).exposed_s.mean())
+    summed_s = float(tensor_parallel_time(timeline).exposed_s.mean())
     mean_s, busiest_s = float(busy_s.mean()), float(busy_s.max())
     redone_s = _recompute_s(experiment)
     return {
-        "compute": mean_s - exposed_s - redone_s,
+        "compute": mean_s - exposed_s - summed_s - redone_s,
         "recompute": redone_s,
         "exposed all-to-all": exposed_s,
+        **({"tensor parallelism": summed_s} if summed_s else {}),
         "uneven stages": busiest_s - mean_s,
         "bubble": timeline.makespan_s - busiest_s,
         "end of step": (result.step_time_s or 0.0) - timeline.makespan_s,
@@ -127,16 +129,24 @@ def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
 
 
 def critical_s(timeline: Timeline) -> dict[str, float]:
-    """Return the seconds of the longest chain of waits that compute, all-to-alls and transfers take."""
+    """Return the seconds of the longest chain of waits that compute, collectives and transfers take."""
     graph = timeline.graph
-    path = np.array(metrics.critical_path(timeline))
-    seconds = (timeline.end_s - timeline.start_s)[path]
-    lanes = [graph.lane_name(node) for node in path.tolist()]
-    names = {"compute": "compute", "alltoall": "all-to-all", "send": "transfers"}
-    return {
-        name: float(sum(one for one, on in zip(seconds.tolist(), lanes, strict=True) if on == lane))
-        for lane, name in names.items()
-    }
+    path = metrics.critical_path(timeline)
+    seconds = dict.fromkeys(("compute", "all-to-all", "tensor parallelism", "transfers"), 0.0)
+    for node, node_s in zip(path, (timeline.end_s - timeline.start_s)[path].tolist(), strict=True):
+        seconds[_spent_on(graph, node)] += node_s
+    if not any(phase.lane == Lane.ALLTOALL and not phase.is_alltoall for phase in graph.phases):
+        del seconds["tensor parallelism"]
+    return seconds
+
+
+def _spent_on(graph: TaskGraph, node: int) -> str:
+    if node >= graph.first_transfer:
+        return "transfers"
+    phase = graph.phases[graph.phase[node]]
+    if phase.lane == Lane.COMPUTE:
+        return "compute"
+    return "all-to-all" if phase.is_alltoall else "tensor parallelism"
 
 
 def changes(experiment: Experiment, result: Result) -> list[Change]:

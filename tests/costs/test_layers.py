@@ -346,7 +346,10 @@ def test_more_bandwidth_never_hurts(factor: float) -> None:
         ({"training.routing_skew": 0.5}, "training.routing_skew: must be a number from 1 (even routing) up"),
         ({"training.recompute": {"norm": True}}, "training.recompute.norm: unknown key; did you mean 'norms'?"),
         ({"training.recompute": {"norms": 1}}, "training.recompute.norms: must be true or false, got 1"),
-        ({"training.global_batch": 15361}, "15361 sequences are no whole micro-batches of 1 on each of 128 GPUs"),
+        (
+            {"training.global_batch": 15361},
+            "15361 sequences are no whole micro-batches of 1 on each of 128 (parallel.data)",
+        ),
         (
             {"training.global_batch": 7680},
             "pipeline.micro_batches is 120, but training.global_batch makes it 60; give one of them, or make them",

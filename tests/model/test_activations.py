@@ -10,6 +10,7 @@ import yaml
 from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.config.records import read
 from dualpipe_sim.model.activations import (
+    MicroBatch,
     head_activations,
     layer_activations,
     mtp_activations,
@@ -29,6 +30,7 @@ from dualpipe_sim.model.state import (
 
 PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets" / "models"
 T = 4096
+BATCH = MicroBatch(T, T)
 
 
 def store_all(precision: Precision) -> Recipe:
@@ -53,7 +55,7 @@ def local_layers(kinds: list[LayerKind], expert_parallel: int) -> LocalParameter
 
 def items_mb(recipe: Recipe, kind: LayerKind = "moe") -> dict[str, float]:
     received = T * GROUP.distinct_gpus
-    items = layer_activations(V3, kind, recipe, tokens=T, sequence_length=T, received_tokens=received)
+    items = layer_activations(V3, kind, recipe, MicroBatch(T, T, received_tokens=received))
     return {name: size / 1e6 for name, size in items.items()}
 
 
@@ -77,7 +79,7 @@ def test_a_layer_that_is_recomputed_keeps_its_input(kind: LayerKind) -> None:
     # 2 s b h bytes (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, table 2), whatever the precision.
     for precision in ("bf16", "fp8"):
         full = Recipe(precision, recompute=Recompute(full=True))
-        assert layer_activations(V3, kind, full, tokens=T, sequence_length=T) == {"layer input": T * 7168 * 2}
+        assert layer_activations(V3, kind, full, BATCH) == {"layer input": T * 7168 * 2}
 
 
 def test_nothing_else_is_recomputed_beside_whole_layers() -> None:
@@ -109,15 +111,15 @@ def test_dense_gpts_keep_the_zero_bubble_papers_bytes(name: str, micro_batch: in
     gpt, s, b = model(name), 1024, micro_batch
     h, a = gpt.hidden, gpt.attention.heads
     recipe = store_all("bf16")
-    stored = sum(layer_activations(gpt, "dense", recipe, tokens=s * b, sequence_length=s).values())
-    deferred = sum(weight_gradient_inputs(gpt, "dense", recipe, tokens=s * b).values())
+    stored = sum(layer_activations(gpt, "dense", recipe, MicroBatch(s * b, s)).values())
+    deferred = sum(weight_gradient_inputs(gpt, "dense", recipe, MicroBatch(s * b, s)).values())
     assert stored == s * b * (34 * h + 5 * a * s)
     assert deferred == 32 * s * b * h
     assert deferred / stored == pytest.approx(0.366 if name == "gpt-1.5b" else 0.43, abs=0.005)
 
 
 def test_deferred_weight_gradient_of_v3_counts_each_input_once() -> None:
-    items = weight_gradient_inputs(V3, "moe", Recipe(), tokens=T, received_tokens=T * GROUP.distinct_gpus)
+    items = weight_gradient_inputs(V3, "moe", Recipe(), MicroBatch(T, T, received_tokens=T * GROUP.distinct_gpus))
     fp8 = 1 + 4 / 128
     assert items["mlp norm's output"] == T * 7168 * fp8  # read by the gate and the shared expert
     assert items["attention's output"] == T * 128 * 128 * 1.5
@@ -134,7 +136,7 @@ def test_recompute_never_keeps_more() -> None:
 
 
 def test_v2_lite_keeps_queries_which_no_latent_can_redo() -> None:
-    items = layer_activations(model("deepseek-v2-lite"), "moe", Recipe(), tokens=T, sequence_length=T)
+    items = layer_activations(model("deepseek-v2-lite"), "moe", Recipe(), BATCH)
     assert items["queries"] == T * 16 * 192 * 2
     assert "keys and values" not in items
 
@@ -148,7 +150,7 @@ def test_v3_moe_layer_on_one_of_64_gpus_has_409_1_million_parameters() -> None:
 
 def test_static_state_by_hand() -> None:
     """P(w + 4) + 8 (P_ne / (DP c) + P_e / (DP / EP c))."""
-    static = state_bytes(LocalParameters(1000.0, 600.0), Recipe("bf16"), data_parallel=4, expert_parallel=2, copies=2)
+    static = state_bytes(LocalParameters(1000.0, 600.0), Recipe("bf16"), data_parallel=4, expert_copies=2, copies=2)
     assert static.weights == 1600 * 2
     assert static.gradients == 1600 * 4
     assert static.optimizer == 8 * (1000 / 8 + 600 / 4)
@@ -169,7 +171,7 @@ def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_witho
         + local_parameters(V3.mtp_parameters(), 64)
     )
     inner, outer = (
-        state_bytes(local, Recipe(), data_parallel=128, expert_parallel=64, copies=2).total
+        state_bytes(local, Recipe(), data_parallel=128, expert_copies=2, copies=2).total
         for local in (both, both + ends)
     )
     assert 18e9 < inner < 23e9
@@ -184,21 +186,21 @@ def test_one_copy_of_the_static_state_is_about_half() -> None:
     # 61 layers over 16 ranks: about 10.5 GB by hand.
     local = local_layers(["moe"] * 61, 64)
     share = LocalParameters(local.non_expert / 16, local.expert / 16, local.high_precision / 16)
-    assert state_bytes(share, Recipe(), data_parallel=128, expert_parallel=64).total == pytest.approx(10.5e9, rel=0.01)
+    assert state_bytes(share, Recipe(), data_parallel=128, expert_copies=2).total == pytest.approx(10.5e9, rel=0.01)
 
 
 def test_gradients_are_reduced_only_where_others_hold_the_parameter() -> None:
     local = LocalParameters(1000.0, 600.0)
     assert reduced_gradient_bytes(local, data_parallel=1) == 0
-    assert reduced_gradient_bytes(local, data_parallel=8, expert_parallel=8) == 4 * 1000
-    assert reduced_gradient_bytes(local, data_parallel=16, expert_parallel=8) == 4 * 1600
-    assert reduced_gradient_bytes(local, data_parallel=8, expert_parallel=8, copies=2) == 4 * 1600
+    assert reduced_gradient_bytes(local, data_parallel=8, expert_copies=1) == 4 * 1000
+    assert reduced_gradient_bytes(local, data_parallel=16, expert_copies=2) == 4 * 1600
+    assert reduced_gradient_bytes(local, data_parallel=8, expert_copies=1, copies=2) == 4 * 1600
 
 
 def test_small_items_by_hand() -> None:
     assert Job(V3, Recipe(), T).boundary_bytes == T * 7168 * 2
-    assert sum(head_activations(V3, T).values()) == T * 2 * (2 * 7168 + 129280)
-    assert sum(mtp_activations(V3, T).values()) == 4 * T * 7168 * 2
+    assert sum(head_activations(V3, BATCH).values()) == T * 2 * (2 * 7168 + 129280)
+    assert sum(mtp_activations(V3, BATCH).values()) == 4 * T * 7168 * 2
     tokens = 10 * (8 * 288 + 2 * 8 * 128)
     assert alltoall_buffer_bytes(GROUP, 7168, channels=10) == tokens * 7168 * 2
 

@@ -303,6 +303,8 @@ def test_a_dense_model_has_no_moe_layer() -> None:
     [
         # Safetensors' own counts of the published checkpoints of Llama 3.1.
         ("llama3-8b", 1_342_177_280, 5_637_144_576, 266_240, 8_030_261_248),
+        ("llama3-70b", 12_079_595_520, 56_371_445_760, 1_318_912, 70_553_706_496),
+        ("llama3-405b", 71_873_593_344, 329_772_957_696, 4_145_152, 405_853_388_800),
     ],
 )
 def test_grouped_query_attention_has_the_parameters_of_the_published_weights(

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.font_manager import FontProperties
 
+from dualpipe_sim.analysis.alltoall import collectives_word
 from dualpipe_sim.base.arrays import BoolArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, Kind
@@ -162,7 +163,8 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     ax.add_artist(_numbers(content, look))
     if content.lanes is not None:
         _draw_lanes(ax, content.lanes, content.shades, look)
-        band_axis(ax, len(window.ranks), bands, theme)
+        word = collectives_word([content.timeline])
+        band_axis(ax, len(window.ranks), {word if name == "all-to-all" else name: bands[name] for name in bands}, theme)
     _shade_after_end(ax, content.timeline.makespan_s, window.end_s, theme)
 
 
@@ -180,7 +182,8 @@ def legend_handles(contents: Sequence[Content], look: Look) -> Iterator[Artist]:
     if any(len(content.pairs.row) for content in contents):
         yield legend.pair_swatch(most, theme)
     if look.lanes:
-        yield from legend.alltoall_swatches(theme, _alltoalls(contents))
+        word = collectives_word(content.timeline for content in contents)
+        yield from legend.alltoall_swatches(word, theme, _alltoalls(contents))
     if not all(content.cells.in_colour.all() for content in contents):
         yield legend.faded_swatch(theme)
     yield legend.idle_swatch(theme)

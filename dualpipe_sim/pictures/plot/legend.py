@@ -125,11 +125,11 @@ def faded_swatch(theme: Theme) -> Artist:
     return Swatch("other micro-batches", [theme.faded], theme.faint_ink)
 
 
-def alltoall_swatches(theme: Theme, shown: tuple[bool, bool]) -> list[Artist]:
+def alltoall_swatches(word: str, theme: Theme, shown: tuple[bool, bool]) -> list[Artist]:
     """Return the swatches of the all-to-all lane: of what is hidden and of what is exposed, where there is any."""
     swatches = [
-        Swatch("all-to-all behind compute", [theme.hidden], theme.faint_ink),
-        Swatch("exposed all-to-all", [theme.exposed], theme.faint_ink),
+        Swatch(f"{word} behind compute", [theme.hidden], theme.faint_ink),
+        Swatch(f"exposed {word}", [theme.exposed], theme.faint_ink),
     ]
     return [swatch for swatch, is_there in zip(swatches, shown, strict=True) if is_there]
 

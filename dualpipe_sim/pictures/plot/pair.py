@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from dualpipe_sim.analysis.alltoall import alltoall_pieces
+from dualpipe_sim.analysis.alltoall import alltoall_pieces, collectives_word
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import PHASE_LANES
 from dualpipe_sim.base.units import format_time
@@ -37,7 +37,6 @@ from dualpipe_sim.pictures.plot.style import BORDER_PT, style_around, theme_name
 _SIZE_IN = (14.0, 3.3)
 _BAND = Band(0.0, 0.74)
 _BARRIER_PT, _HOLDING_BARRIER_PT = 0.7, 2.0
-_ROWS = ("compute", "all-to-all", "transfers")
 _TRANSFER_ROW = 2
 _SAME_MOMENT = 1e-9  # of a task's length
 
@@ -51,7 +50,7 @@ class _Inside(NamedTuple):
         node: its phases, shape ``(phases,)``.
         boxes: where they lie, a row a lane.
         transfers: its outputs under way, on a row of their own.
-        exposed: when all-to-all runs and compute does not, shape ``(pieces, 2)``.
+        exposed: when a collective runs and compute does not, shape ``(pieces, 2)``.
 
     """
 
@@ -66,6 +65,11 @@ class _Inside(NamedTuple):
     def length_s(self) -> float:
         """How long the task lasts."""
         return float(self.boxes.end_s.max())
+
+    @property
+    def word(self) -> str:
+        """What to call its all-to-alls and other collectives."""
+        return collectives_word([self.timeline])
 
     @property
     def kind(self) -> IntArray:
@@ -100,7 +104,7 @@ def pair_figure(
     """
     colours = theme_named(theme)
     inside = _inside(timeline, _find(timeline, task))
-    rows = _ROWS[: 3 if len(inside.transfers.row) else 2]
+    rows = ("compute", inside.word, "transfers")[: 3 if len(inside.transfers.row) else 2]
     end_s = max(inside.length_s, float(inside.transfers.end_s.max(initial=0.0)))
     with style_around(ax, colours):
         ax = ax or new_axes(_SIZE_IN)
@@ -166,7 +170,7 @@ def _title(inside: _Inside) -> str:
     exposed_s = float((inside.exposed[:, 1] - inside.exposed[:, 0]).sum())
     return (
         f"{graph.schedule.task(inside.task)} on rank {inside.timeline.rank[inside.task]}: "
-        f"{format_time(inside.length_s)}, compute {format_time(compute_s)}, all-to-all {format_time(alltoall_s)}, "
+        f"{format_time(inside.length_s)}, compute {format_time(compute_s)}, {inside.word} {format_time(alltoall_s)}, "
         f"{format_time(exposed_s)} of it exposed"
     )
 
@@ -245,7 +249,7 @@ def _exposed(theme: Theme) -> Colour:
 def _samples(inside: _Inside, theme: Theme) -> Iterator[Artist]:
     yield from legend.kind_swatches(set(inside.kind.tolist()), 1, theme)
     if len(inside.exposed):
-        yield legend.Swatch("exposed all-to-all", [_exposed(theme)], _exposed(theme))
+        yield legend.Swatch(f"exposed {inside.word}", [_exposed(theme)], _exposed(theme))
     if len(inside.transfers.row):
         yield legend.Swatch("sent to another rank", [theme.transfer], theme.transfer)
     held = [_held_up(inside.boxes, local) for _, local in _waits(inside)]

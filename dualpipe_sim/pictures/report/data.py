@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dualpipe_sim.analysis.alltoall import alltoall_pieces, has_alltoall
+from dualpipe_sim.analysis.alltoall import alltoall_pieces, collectives_word, has_alltoall
 from dualpipe_sim.analysis.gaps import gaps_of
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
@@ -86,6 +86,7 @@ def run_data(run: Run) -> Json:
         "shade_of_stage": shade.tolist(),
         "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in Kind],
         "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
+        "collectives": collectives_word([timeline]),
         "looks": _looks(timeline.graph) if lanes else [],
         "kinds": list(occupancies[0].amounts),
         "in_bytes": run.memory is not None,

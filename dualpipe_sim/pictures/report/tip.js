@@ -86,9 +86,10 @@ function phaseLines(run, band, rank, time) {
   if (!phases || place >= starts[rank + 1] || time < begin[place]) return null;
   const [name, kind, layer] = run.looks[phases.look[row[place]]];
   const op = opOfPhase(run, phases, row[place]);
+  const lane = band.name === "all-to-all" ? run.collectives : band.name;
   /** @type {Line[]} */
   const lines = [
-    [name, `${KINDS[kind]}${layer >= 0 ? ` of layer ${layer}` : ""}, ${band.name} lane of rank ${rank}`],
+    [name, `${KINDS[kind]}${layer >= 0 ? ` of layer ${layer}` : ""}, ${lane} lane of rank ${rank}`],
     ["op", `${opName(run, op)}${run.paired[op] ? ` in ${taskName(run, phases.task[row[place]])}` : ""}`],
     ...timeLines(run, begin[place], end[place]),
   ];
@@ -106,13 +107,13 @@ function exposedIn({ begin, end, starts }, rank, from, to) {
   return seconds;
 }
 
-// Why the compute lane stood still before a phase: inside a task only all-to-all holds it up.
+// Why the compute lane stood still before a phase: inside a task only a collective holds it up.
 /** @param {Run} run @param {Int32Array} tasks @param {Lane} lane @param {number} rank @param {number} place */
 function laneGap(run, tasks, { begin, end, starts, row }, rank, place) {
   const task = tasks[row[place]];
   const free = place > starts[rank] && tasks[row[place - 1]] === task ? end[place - 1] : run.task.begin[task];
   const gap = begin[place] - free;
-  if (gap > 2 * run.second) return `${formatTime(gap)}: exposed all-to-all`;
+  if (gap > 2 * run.second) return `${formatTime(gap)}: exposed ${run.collectives}`;
   const outside = place === starts[rank] || tasks[row[place - 1]] !== task;
   return outside ? gapLines(run, rank, task)[0][1] : "none";
 }

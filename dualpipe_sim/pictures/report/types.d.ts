@@ -51,6 +51,7 @@ interface RunHead {
   fills: string[][];
   /** Idle time by cause and rank. */
   causes: Record<string, number[]>;
+  collectives: string;
   looks: Look[];
   /** What memory is used for. */
   kinds: string[];

@@ -228,7 +228,8 @@ function showLegends(run, data, lanes) {
     pair.firstElementChild?.classList.add("framed");
     entries.push(pair);
   }
-  if (lanes) entries.push(swatch([colourOf("hidden")], "all-to-all behind compute"), swatch([colourOf("exposed")], "exposed all-to-all"));
+  const word = run.collectives;
+  if (lanes) entries.push(swatch([colourOf("hidden")], `${word} behind compute`), swatch([colourOf("exposed")], `exposed ${word}`));
   find("gantt-legend").replaceChildren(...entries);
   const uses = run.kinds.length > 1 ? run.kinds.map((kind, place) => swatch([memoryColour(run, place)], kind)) : [];
   const limit = run.limit === null ? [] : [swatch([colourOf("limit")], `limit, ${formatOccupancy(run, run.limit)}`)];

@@ -1,0 +1,93 @@
+"""Collectives of a tensor-parallel group: which of them stand around a block of a layer, and how long they take.
+
+A block (attention, or an FFN) reads its input through maps cut by columns and writes its output through maps cut by
+rows, whose results are partial sums (Megatron-LM, https://arxiv.org/abs/1909.08053, section 3). So in F its output is
+summed over the group, and in I the gradient of its input. Under sequence parallelism
+(https://arxiv.org/abs/2205.05198, section 4.2.2) each GPU has its share of the sequence outside of blocks: the input is
+gathered before, the sums are scattered after. W needs the input once more, gathered again. The embedding's rows and the
+head's columns are cut too, and have the one half of it each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from dualpipe_sim.base.show import brief
+from dualpipe_sim.costs.compute import Work
+from dualpipe_sim.costs.phases import ALL_REDUCE, GATHER, SCATTER, Flow
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
+
+CutBlock: TypeAlias = Literal["layer", "embedding", "head"]
+Around: TypeAlias = tuple[str | None, str | None]
+"""The collective before a block's work and the one after it, None for none."""
+
+_SEQUENCE_PARALLEL: dict[CutBlock, dict[Work, Around]] = {
+    "layer": {"F": (GATHER, SCATTER), "I": (GATHER, SCATTER), "W": (GATHER, None)},
+    "embedding": {"F": (None, SCATTER), "I": (None, None), "W": (GATHER, None)},
+    "head": {"F": (GATHER, None), "I": (None, SCATTER), "W": (GATHER, None)},
+}
+_PASSES = {GATHER: 1, SCATTER: 1, ALL_REDUCE: 2}
+"""How often a ring passes the tensor on: an all-reduce is a reduce-scatter and an all-gather."""
+
+
+@dataclass(frozen=True)
+class TensorGroup:
+    """A tensor-parallel group on neighbouring GPUs.
+
+    >>> group = TensorGroup(8, Cluster(gpus_per_node=8))
+    >>> group.around("layer", "F"), TensorGroup(8, Cluster(), sequence=False).around("layer", "F")
+    (('gather', 'scatter'), (None, 'all-reduce'))
+
+    Attributes:
+        gpus: GPUs of the group.
+        cluster: the links between them.
+        sequence: whether they share out the sequence outside of blocks.
+
+    Raises:
+        UserError: the group neither divides a node nor fills whole ones.
+
+    """
+
+    gpus: int
+    cluster: Cluster
+    sequence: bool = True
+
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        node = self.cluster.gpus_per_node
+        if node % self.gpus and self.gpus % node:
+            raise UserError(
+                f"parallel.tensor: {self.gpus} GPUs neither divide a node of {node} nor fill whole ones; take a "
+                f"divisor or a multiple of {node} (cluster.gpus_per_node)"
+            )
+
+    def around(self, block: CutBlock, work: Work) -> Around:
+        """Return the collectives before and after a block's work."""
+        before, after = _SEQUENCE_PARALLEL[block][work]
+        if self.sequence:
+            return before, after
+        return None, None if after is None else ALL_REDUCE
+
+    def flows(self, collective: str, size_bytes: float) -> tuple[Flow, ...]:
+        """Return what a collective of a whole tensor of so many bytes puts on a GPU's links, as much out as in.
+
+        A ring passes every share but one through each GPU. Between nodes the shares of a node's GPUs go through all of
+        its NICs side by side.
+        """
+        nodes = max(1, self.gpus // self.cluster.gpus_per_node)
+        inside = self.gpus // nodes
+        passed = _PASSES[collective] * size_bytes / RING_EFFICIENCY
+        flows = [Flow("nvlink", passed * (self.gpus - 1) / self.gpus)] if inside > 1 else []
+        if nodes > 1:
+            flows.append(Flow("infiniband", passed * (nodes - 1) / nodes / inside))
+        return tuple(flows)
+
+    def seconds(self, collective: str, size_bytes: float) -> float:
+        """Return how long it takes on links that nobody else uses."""
+        links = {"nvlink": self.cluster.nvlink, "infiniband": self.cluster.infiniband}
+        slowest = max(flow.size_bytes / links[flow.tier].bytes_per_s for flow in self.flows(collective, size_bytes))
+        return RING_LAUNCH_S + slowest
