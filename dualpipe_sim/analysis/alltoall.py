@@ -106,9 +106,12 @@ def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
 
 
 def _time(timeline: Timeline, *, alltoall: bool) -> CollectiveTime:
-    graph, pieces = timeline.graph, alltoall_pieces(timeline)
-    wanted = np.array([phase.is_alltoall is alltoall for phase in graph.phases])[graph.phase[pieces.node]]
-    seconds, rank = (pieces.end_s - pieces.begin_s) * wanted, graph.rank[pieces.node]
+    graph = timeline.graph
+    of_kind = np.array([phase.lane == Lane.ALLTOALL and phase.is_alltoall is alltoall for phase in graph.phases])
+    if not of_kind.any():
+        return CollectiveTime(np.zeros(timeline.ranks), np.zeros(timeline.ranks))
+    pieces = alltoall_pieces(timeline)
+    seconds, rank = (pieces.end_s - pieces.begin_s) * of_kind[graph.phase[pieces.node]], graph.rank[pieces.node]
     total_s, exposed_s = (
         np.bincount(rank, weights=seconds * counts, minlength=timeline.ranks).astype(np.float64)
         for counts in (np.ones(len(rank)), pieces.exposed)

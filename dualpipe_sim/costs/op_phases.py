@@ -187,13 +187,15 @@ class _Score:
         Of an I and its W, the collectives of a tensor-parallel group run beside the other's compute, as in Megatron-LM:
         what W reads is gathered during I, the gradient that I made is summed during W.
         """
-        for (main, *weights), layer in steps:
-            begun = self._ended[half]
-            computed = self._compute(main, layer, half, self._before(main, layer, half, begun))
-            gathered = [self._before(part, layer, half, begun) for part in weights]
-            passed_on = self._after(main, layer, half, computed)
-            weighed = [self._compute(part, layer, half, waits) for part, waits in zip(weights, gathered, strict=True)]
-            self._ended[half] = sum(weighed, start=passed_on)
+        for block, layer in steps:
+            main, weights, begun = block[0], block[1:], self._ended[half]
+            ended: Places = (self._append(main, layer, half, self._before(main, layer, half, begun)),)
+            # On its lane W follows I; what it gathers waits for no more than I did.
+            gathered = [self._before(part, layer, half, begun) if part.before else () for part in weights]
+            ended = self._after(main, layer, half, ended)
+            for part, waits in zip(weights, gathered, strict=True):
+                ended += (self._append(part, layer, half, waits),)
+            self._ended[half] = ended
         self._gradient = self._ended[BACKWARD]
 
     def slot(
@@ -257,18 +259,15 @@ class _Score:
 
     def _before(self, part: Part, layer: int, half: int, waits: Places) -> Places:
         """Append the collective that a part waits for, and return what it then waits for."""
-        return waits if part.before is None else (self._append(part.before, layer, half, waits, beside=False),)
-
-    def _compute(self, part: Part, layer: int, half: int, waits: Places) -> Places:
-        return (self._append(part, layer, half, waits, beside=False),)
+        return waits if part.before is None else (self._append(part.before, layer, half, waits),)
 
     def _after(self, part: Part, layer: int, half: int, computed: Places) -> Places:
         """Append the collective that waits for a part, and return what others then wait for."""
-        return computed if part.after is None else (self._append(part.after, layer, half, computed, beside=False),)
+        return computed if part.after is None else (self._append(part.after, layer, half, computed),)
 
-    def _append(self, part: Part, layer: int, half: int, waits: Places, *, beside: bool) -> int:
+    def _append(self, part: Part, layer: int, half: int, waits: Places, *, beside: bool = False) -> int:
         """Append a part and return its place; the order of its own lane needs no ``after``."""
-        after = tuple(place for place in waits if self.phases[place].lane != part.lane)
+        after = tuple([place for place in waits if self.phases[place].lane != part.lane])
         seconds, flows = (part.beside_s, part.beside_flows) if beside else (part.alone_s, part.alone_flows)
         gains = beside and self._on_demand and part.lane == Lane.COMPUTE
         alone_s = part.alone_s if gains else None

@@ -342,8 +342,15 @@ class Model:
 
     def layer_parameters(self, kind: LayerKind) -> Parameters:
         """Return the parameters of one layer."""
-        norms = 2 * self.hidden + self.attention.q_lora + self.attention.kv_lora
-        return _parameters(self.linears(kind)) + Parameters(norms=norms)
+        if kind not in self._of_layer:
+            norms = 2 * self.hidden + self.attention.q_lora + self.attention.kv_lora
+            self._of_layer[kind] = _parameters(self.linears(kind)) + Parameters(norms=norms)
+        return self._of_layer[kind]
+
+    @cached_property
+    def _of_layer(self) -> dict[LayerKind, Parameters]:
+        """Parameters of a layer by its kind, as far as they were asked for."""
+        return {}
 
     def embedding_parameters(self) -> Parameters:
         """Return the parameters of the token embedding."""
