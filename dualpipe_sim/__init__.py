@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.order.schedule import Schedule
     from dualpipe_sim.order.text import format_order, parse_order
     from dualpipe_sim.result import Comparison, Result
+    from dualpipe_sim.runtimes.registry import runtime_program
     from dualpipe_sim.schedules.registry import build
     from dualpipe_sim.simulation import compare, simulate
     from dualpipe_sim.sweeps import SweepTable, sweep
@@ -40,6 +41,7 @@ __all__ = [
     "compare",
     "format_order",
     "parse_order",
+    "runtime_program",
     "simulate",
     "sweep",
 ]
@@ -60,6 +62,7 @@ _HOME = {
     "compare": "simulation",
     "format_order": "order.text",
     "parse_order": "order.text",
+    "runtime_program": "runtimes.registry",
     "simulate": "simulation",
     "sweep": "sweeps.runs",
 }

@@ -16,6 +16,13 @@ def schedule_names(incomplete: str) -> list[str]:
     return _beginning(incomplete, schedules())
 
 
+def runtime_names(incomplete: str) -> list[str]:
+    """Return the registered runtimes that begin so."""
+    from dualpipe_sim.runtimes.registry import runtimes
+
+    return _beginning(incomplete, runtimes())
+
+
 def config_names(incomplete: str) -> list[str]:
     """Return the packaged configurations that begin so, and files and folders beside."""
     from dualpipe_sim.config.load import packaged_configs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.complete import schedule_names
+from dualpipe_sim.cli.complete import runtime_names, schedule_names
 from dualpipe_sim.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -49,24 +50,52 @@ def schedule(
         typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the schedule (repeatable)."),
     ] = None,
     order_format: Annotated[
-        OrderFormat,
-        typer.Option("--format", help="Tasks alone, which torch lowers itself, or with every send and receive."),
-    ] = OrderFormat.compute_only,
+        OrderFormat | None,
+        typer.Option(
+            "--format", help="Tasks alone, which torch lowers itself (default), or with every send and receive."
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="The program that torch, megatron or deepseek makes of it: batches, lone messages and waits too.",
+            autocompletion=runtime_names,
+        ),
+    ] = None,
+    runtime_options: Annotated[
+        list[str] | None,
+        typer.Option("--runtime-option", metavar="KEY=VALUE", help="An option of the runtime (repeatable)."),
+    ] = None,
 ) -> None:
     """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
     from dualpipe_sim.order.text import format_order
+    from dualpipe_sim.runtimes.registry import runtime_program
     from dualpipe_sim.runtimes.torch import format_program
     from dualpipe_sim.schedules.registry import build, spec
 
     chosen = spec(name)
-    values = {}
-    for option in options or ():
-        key, equals, text = option.partition("=")
+    values = {key: chosen.parse_option(key, text) for key, text in _pairs("-O", options, "stages_per_rank=2")}
+    given = dict(_pairs("--runtime-option", runtime_options, "version=2.11"))
+    if runtime is None:
+        if given:
+            raise ScheduleError("--runtime-option needs --runtime, whose option it is")
+        write = format_program if order_format is OrderFormat.compute_comms else format_order
+        typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
+        return
+    if order_format is OrderFormat.compute_only:
+        raise ScheduleError("--format compute_only: a runtime's program has its messages; leave --runtime or it out")
+    program = runtime_program(name, ranks, micro_batches, runtime=runtime, runtime_options=given, **values)
+    typer.echo(program, nl=False)
+
+
+def _pairs(option: str, given: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
+    """Yield what was given as key=value."""
+    for pair in given or ():
+        key, equals, text = pair.partition("=")
         if not equals:
-            raise ScheduleError(f"-O {option}: must be key=value, like stages_per_rank=2")
-        values[key] = chosen.parse_option(key, text)
-    write = {OrderFormat.compute_only: format_order, OrderFormat.compute_comms: format_program}[order_format]
-    typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
+            raise ScheduleError(f"{option} {pair}: must be key=value, like {example}")
+        yield key, text
 
 
 @app.command(epilog=example("schedules"))

@@ -65,7 +65,7 @@ def format_order(schedule: Schedule) -> str:
     return format_rows(schedule.order)
 
 
-def format_rows(rows: Iterable[Iterable[Action]]) -> str:
+def format_rows(rows: Iterable[Iterable[object]]) -> str:
     """Return the text of some actions for each rank, one line a rank."""
     return "".join(",".join(map(str, row)) + "\n" for row in rows)
 

@@ -1,20 +1,85 @@
-"""A schedule as ``torch.distributed.pipelining`` runs it: its ``compute_comms`` CSV.
+"""PyTorch's pipelining (https://docs.pytorch.org/docs/stable/distributed.pipelining.html, torch 2.13).
 
-Beside the tasks a row holds ``0SEND_F3`` and ``1RECV_F3`` for each tensor that crosses from one rank to another
-(``_B`` for gradients), and ``0REDUCE_GRAD`` after the last B or W of a stage. Torch lowers compute-only orders by
-itself, but knows one chain of stages only; this also takes pipes in opposite directions.
+Its general runtime runs an order *lowered*, as its ``compute_comms`` CSV has it: beside the tasks a row holds
+``0SEND_F3`` and ``1RECV_F3`` for each tensor that crosses from one rank to another (``_B`` for gradients), ``0UNSHARD``
+and ``0RESHARD`` where a stage's parameters are gathered and freed, and ``0REDUCE_GRAD`` after its last B or W. Its
+classes for 1F1B and GPipe are programs of their own: in their steady state a rank never computes while it communicates.
+
+Torch lowers compute-only orders by itself, but knows one chain of stages only; this also takes pipes in opposite
+directions.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.check import check_schedule
 from dualpipe_sim.order.messages import Pipes
-from dualpipe_sim.order.ops import Action, B, Collective, Program, Receive, Send, Task, Tensor, W
+from dualpipe_sim.order.ops import Action, B, Collective, F, Kind, Op, Program, Receive, Send, Task, Tensor, W, ops_of
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_rows
+from dualpipe_sim.runtimes.cells import Batch, Moved, Row, Wait
+from dualpipe_sim.runtimes.registry import register
+
+UNSHARDED_STAGES = 3
+"""Stages whose parameters torch keeps gathered ahead, for each rank."""
+
+_CLASSES = ("1f1b", "gpipe")
+
+
+@register("torch", schedules=(*_CLASSES, "interleaved-1f1b", "looped-bfs", "interleaved-zb", "zb-v", "dualpipev"))
+@dataclass(frozen=True)
+class Torch:
+    """Torch's runtime.
+
+    Attributes:
+        version: 2.13, or 2.11, whose classes issue every message as a batch.
+        loaded: whether 1F1B and GPipe run as an order loaded into the general runtime, not as classes of their own.
+        defer_pp_recv: whether receives are held back until what needs them (since 2.13).
+
+    """
+
+    version: Literal["2.13", "2.11"] = "2.13"
+    loaded: bool = False
+    defer_pp_recv: bool = False
+
+    def __post_init__(self) -> None:
+        if self.version not in ("2.13", "2.11"):
+            raise ScheduleError(f"runtime torch: version must be 2.13 or 2.11, not {self.version!r}")
+
+    def usual(self, schedule: str, ranks: int) -> dict[str, object]:  # noqa: ARG002 - other runtimes need both
+        """Return no options: the defaults are the same."""
+        return {}
+
+    def program(self, schedule: Schedule) -> list[Row]:
+        """Return what each rank issues.
+
+        Raises:
+            ScheduleError: sizes that torch's 1F1B refuses.
+
+        """
+        if schedule.name in _CLASSES and not self.loaded:
+            return [self._of_class(schedule, rank) for rank in range(schedule.ranks)]
+        rows = [_with_reductions(schedule, _unsharded(schedule.order[rank]), rank) for rank in range(schedule.ranks)]
+        lowered = _with_messages(schedule, rows)
+        if self.defer_pp_recv:
+            lowered = [_deferred(row, schedule) for row in lowered]
+        return [list(row) for row in lowered]
+
+    def _of_class(self, schedule: Schedule, rank: int) -> Row:
+        line = _Line(schedule, rank, batches=self.version == "2.11")
+        if schedule.name == "gpipe":
+            return line.gpipe()
+        if schedule.micro_batches < schedule.ranks:
+            raise ScheduleError(
+                f"runtime torch: its 1F1B needs as many micro-batches as ranks, {schedule.ranks}, "
+                f"not {schedule.micro_batches}; as a loaded order it runs (runtime option loaded=true)"
+            )
+        return line.one_forward_one_backward()
 
 
 def format_program(schedule: Schedule) -> str:
@@ -45,9 +110,20 @@ def program_of(schedule: Schedule) -> Program:
     """
     if schedule.program is not None:
         return schedule.program
+    rows = [_with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
+    return tuple(map(tuple, _with_messages(schedule, rows)))
+
+
+def _with_messages(schedule: Schedule, tasks: Sequence[Sequence[Task | Collective]]) -> list[list[Action]]:
+    """Return rows with their messages, by turns: see :func:`program_of`.
+
+    Raises:
+        ScheduleError: an order that cannot run; the message says why.
+
+    """
     pipes = Pipes(schedule.placement)
     rows: list[list[Action]] = [[] for _ in range(schedule.ranks)]
-    waiting = [deque(_with_reductions(schedule, rank)) for rank in range(schedule.ranks)]
+    waiting = [deque(row) for row in tasks]
     inputs = [pipes.inputs_of(row[0]) if row else () for row in waiting]  # of each row's head
     made: set[Tensor] = set()
     while any(waiting):
@@ -66,19 +142,153 @@ def program_of(schedule: Schedule) -> Program:
                 progress = True
         if not progress:
             raise ScheduleError(f"{schedule.name}: {check_schedule(schedule)[0]}")
-    return tuple(map(tuple, rows))
+    return rows
 
 
-def _with_reductions(schedule: Schedule, rank: int) -> list[Task | Collective]:
+def _unsharded(tasks: Sequence[Task]) -> Iterator[Task | Collective]:
+    """Yield a rank's tasks with the gathering of parameters ahead of them, and their freeing.
+
+    Before a task the first few stages that it and those after it need are gathered; others are freed. Both stages of a
+    pair count at once.
+    """
+    gathered: set[int] = set()
+    for place, task in enumerate(tasks):
+        ahead = _stages_ahead(tasks, place)
+        for stage in sorted(gathered.difference(ahead)):
+            yield Collective(stage, "RESHARD")
+        for stage in ahead:
+            if stage not in gathered:
+                yield Collective(stage, "UNSHARD")
+        gathered = set(ahead)
+        yield task
+    for stage in sorted(gathered):
+        yield Collective(stage, "RESHARD")
+
+
+def _stages_ahead(tasks: Sequence[Task], place: int) -> list[int]:
+    """Return the first different stages that tasks from a place on work on."""
+    stages: dict[int, None] = {}
+    for task in tasks[place:]:
+        stages |= dict.fromkeys(op.stage for op in task.ops)
+        if len(stages) >= UNSHARDED_STAGES:
+            break
+    return list(stages)
+
+
+def _deferred(row: Sequence[Action], schedule: Schedule) -> list[Action]:
+    """Return a row with each receive held back until what needs it.
+
+    Before a send to a higher rank those from that rank come first, the oldest first.
+    """
+    pipes, deferred = Pipes(schedule.placement), list[Action]()
+    held: dict[Tensor, int] = {}  # what is to be received, and from which rank, the oldest first
+    for action in row:
+        if isinstance(action, Receive):
+            held[action.tensor] = pipes.ranks_of(action.tensor)[0]
+            continue
+        due = [tensor for tensor in pipes.inputs_of(action) if tensor in held]
+        if isinstance(action, Send):
+            source, target = pipes.ranks_of(action.tensor)
+            due = [tensor for tensor, sender in held.items() if sender == target > source]
+        for tensor in due:
+            deferred.append(Receive(tensor))
+            del held[tensor]
+        deferred.append(action)
+    return deferred
+
+
+class _Line:
+    """A rank's row of one of torch's classes, one stage a rank.
+
+    Args:
+        schedule: what it runs.
+        rank: the rank, which is its stage.
+        batches: whether a message alone is a batch, too.
+
+    """
+
+    def __init__(self, schedule: Schedule, rank: int, *, batches: bool) -> None:
+        self._ranks, self._micro_batches, self._stage = schedule.ranks, schedule.micro_batches, rank
+        self._batches = batches
+        self._row: Row = []
+
+    def gpipe(self) -> Row:
+        """Return GPipe: all forwards, each with its receive before and its send after it, then all backwards."""
+        for kind in (F, B):
+            sends: list[list[Moved]] = []
+            for micro_batch in range(self._micro_batches):
+                self._run_after_receiving(kind, micro_batch)
+                sends.append(self._issue(self._send(kind, micro_batch)))
+            for send in sends:
+                self._wait(send)
+        return self._reduced()
+
+    def one_forward_one_backward(self) -> Row:
+        """Return 1F1B: in the steady state a batch of one send and one receive, waited for, before every op."""
+        warm_up = min(self._micro_batches, self._ranks - self._stage)
+        sent: list[Moved] = []
+        for micro_batch in range(warm_up):
+            self._run_after_receiving(F, micro_batch)
+            self._wait(sent)
+            sent = [] if micro_batch == warm_up - 1 else self._issue(self._send(F, micro_batch))
+        held = self._send(F, warm_up - 1)
+        backward = 0
+        for forward in range(warm_up, self._micro_batches + 1):
+            self._wait(self._issue(held + self._receive(B, backward)))
+            self._row.append(Op(Kind.B, self._stage, backward))
+            held = self._send(B, backward)
+            backward += 1
+            if forward < self._micro_batches:
+                self._wait(self._issue(held + self._receive(F, forward)))
+                self._row.append(Op(Kind.F, self._stage, forward))
+                held = self._send(F, forward)
+        sent = self._issue(held)
+        for micro_batch in range(backward, self._micro_batches):
+            self._run_after_receiving(B, micro_batch)
+            self._wait(sent)
+            sent = self._issue(self._send(B, micro_batch))
+        self._wait(sent)
+        return self._reduced()
+
+    def _run_after_receiving(self, kind: int, micro_batch: int) -> None:
+        self._wait(self._issue(self._receive(kind, micro_batch)))
+        self._row.append(Op(Kind(kind), self._stage, micro_batch))
+
+    def _receive(self, kind: int, micro_batch: int) -> list[Moved]:
+        first = self._stage == (0 if kind == F else self._ranks - 1)
+        return [] if first else [Receive(Tensor("F" if kind == F else "B", self._stage, micro_batch))]
+
+    def _send(self, kind: int, micro_batch: int) -> list[Moved]:
+        target = self._stage + (1 if kind == F else -1)
+        return [Send(Tensor("F" if kind == F else "B", target, micro_batch))] if 0 <= target < self._ranks else []
+
+    def _issue(self, messages: list[Moved]) -> list[Moved]:
+        """Issue messages, several of them as a batch, and return them."""
+        if len(messages) > 1 or (messages and self._batches):
+            self._row.append(Batch(tuple(messages)))
+        else:
+            self._row += messages
+        return messages
+
+    def _wait(self, messages: list[Moved]) -> None:
+        if messages:
+            self._row.append(Wait(tuple(messages)))
+
+    def _reduced(self) -> Row:
+        self._row.append(Collective(self._stage, "REDUCE_GRAD"))
+        return self._row
+
+
+def _with_reductions(schedule: Schedule, tasks: Iterable[Task | Collective], rank: int) -> list[Task | Collective]:
     """Return a rank's tasks with the reduction of a stage's gradients after its last B or W."""
     left = {
         stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]]
         for stage in schedule.placement.stages_of_rank(rank)
     }
     row: list[Task | Collective] = []
-    for task in schedule.order[rank]:
+    for task in tasks:
         row.append(task)
-        for op in task.ops:
+        for op in ops_of(task):
             if op.kind in (B, W) and op.stage in left:
                 left[op.stage] -= 1
                 if left[op.stage] == 0:
