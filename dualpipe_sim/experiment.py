@@ -21,6 +21,7 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.runtimes.registry import RuntimeInUse
 
 Contention: TypeAlias = Literal["none", "fair"]
 Moves: TypeAlias = Literal["async", "rendezvous"]
@@ -112,6 +113,7 @@ class Experiment:
         noise: how durations vary, or None.
         free: what a plan may choose.
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
+        runtime: the runtime whose program issues messages, or None for the ideal one.
         settle_layout: whether the layout ``balanced`` is settled for each schedule that runs.
         measured: what was measured of ``choice``, or None.
         gpus_per_rank: GPUs of a rank, which are neighbours, where no job says it.
@@ -131,6 +133,7 @@ class Experiment:
     noise: Noise | None = None
     free: Free = Free()
     transfers: Moves = "async"
+    runtime: RuntimeInUse | None = None
     settle_layout: bool = True
     measured: Measured | None = None
     gpus_per_rank: int = 1
@@ -143,6 +146,10 @@ class Experiment:
     def __post_init__(self) -> None:
         if getattr(self.cost_model, "cluster", None) is not None:
             raise UserError("costs: lie on a cluster of their own; an experiment has one cluster, for costs and routes")
+        if self.runtime is not None and self.transfers == "rendezvous":
+            raise UserError(
+                f"pipeline.transfers: a runtime ({self.runtime.name}) says how tensors move; leave rendezvous out"
+            )
         _ = self.costs  # a cost model that does not fit the cluster is refused here
 
     @contextmanager

@@ -106,8 +106,9 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
     """Return the order of a choice; a schedule that adapts to times is given those of the experiment."""
     if choice.order is not None:
         return choice.order
+    usual = {} if experiment.runtime is None else experiment.runtime.usual(choice.name, choice.ranks)
     times_on = partial(_op_times, experiment)
-    return spec(choice.name).build(choice.ranks, choice.micro_batches, choice.options, times_on)
+    return spec(choice.name).build(choice.ranks, choice.micro_batches, {**usual, **choice.options}, times_on)
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
@@ -121,6 +122,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
         topology,
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
+        runtime=experiment.runtime,
     )
     return graph if experiment.noise is None else slowed(graph, experiment.noise)
 
@@ -167,7 +169,8 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         "stages or micro-batches do not all take the same time": times is None,
         "ranks are not all as fast": any(factor != 1 for factor in slow.values()),
         "it leaves out transfers, which take time here": transfers,
-        "transfers wait for both of their sides": experiment.transfers == "rendezvous",
+        "transfers wait for both of their sides": experiment.transfers == "rendezvous"
+        or experiment.runtime is not None,
         f"it holds where {published.holds}": not published.exact,
     }
     reason = next((words for words, hinders in reasons.items() if hinders), None)

@@ -33,9 +33,10 @@ def run(config: Config, settings: Settings = None, as_json: Json = False) -> Non
         return
     from dualpipe_sim.cli import tables
 
-    waits = experiment.transfers == "rendezvous"
-    freed = run_choice(replace(experiment, transfers="async", noise=None), experiment.choice) if waits else None
-    tables.print_run(result, freed)
+    waits = experiment.transfers == "rendezvous" or experiment.runtime is not None
+    ideal = replace(experiment, transfers="async", runtime=None, noise=None) if waits else None
+    freed = None if ideal is None else run_choice(ideal, experiment.choice)
+    tables.print_run(result, freed, None if experiment.runtime is None else experiment.runtime.name)
 
 
 class TableFormat(str, Enum):

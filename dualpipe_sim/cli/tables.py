@@ -35,8 +35,15 @@ def say(text: str) -> None:
     typer.echo("\n".join(wrapped(text, shutil.get_terminal_size().columns)))
 
 
-def print_run(result: Result, freed: Result | None = None) -> None:
-    """Print one run: its main numbers, then a row a rank; ``freed`` is the same with transfers that wait for nobody."""
+def print_run(result: Result, freed: Result | None = None, runtime: str | None = None) -> None:
+    """Print one run: its main numbers, then a row a rank.
+
+    Args:
+        result: the run.
+        freed: the same with messages that wait for nobody, where they do not.
+        runtime: the name of the runtime whose program it is.
+
+    """
     _print_runs([result])
     if result.theory and result.step_time_s is None:
         reason = result.theory["reason"]
@@ -51,7 +58,8 @@ def print_run(result: Result, freed: Result | None = None) -> None:
         low, middle, high = (result.in_words(result.noise[key]) for key in ("p5_s", "median_s", "p95_s"))
         say(f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}")
     if freed is not None:
-        say(f"with async transfers, which wait for no rank's turn: {freed.in_words(freed.makespan_s)}")
+        as_issued = "" if runtime is None else f"messages as {runtime} issues them; "
+        say(f"{as_issued}with async transfers, which wait for no rank's turn: {freed.in_words(freed.makespan_s)}")
     say(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine")
     _print_ranks(result)
 

@@ -48,6 +48,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         noise=None if root.noise is None else Noise(**root.noise.model_dump()),
         free=_free(root.plan),
         transfers=root.pipeline.transfers,
+        runtime=root.pipeline.runtime,
         measured=None if root.measured is None else _measured(root.measured),
         gpus_per_rank=root.parallel.gpus_per_rank,
     )

@@ -47,6 +47,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "plugins": ["mine.py"],
     "engine": "simpy",
     "pipeline.transfers": "rendezvous",
+    "pipeline.runtime": "megatron",
     "costs[uniform].forward": "10 ms",
     "costs[uniform].backward": "21 ms",
     "costs[uniform].backward_input": "11 ms",

@@ -83,7 +83,7 @@ def read_config(
         _drop_halves(data.get("costs"))
     for key, value in over.items():
         _override(data, key, value, source)
-    if not all(key.partition(".")[0] in _SAME_RUN or key == "pipeline.transfers" for key in over):
+    if not all(key.partition(".")[0] in _SAME_RUN or key in ("pipeline.transfers", "pipeline.runtime") for key in over):
         data.pop("measured", None)
     _load_plugins(data.get("plugins", ()), source)
     if config is None:

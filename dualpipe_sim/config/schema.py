@@ -21,6 +21,7 @@ from dualpipe_sim.config.values import (
     Index,
     Layout,
     OrWords,
+    RuntimeChoice,
     ScheduleChoice,
     ScheduleChoices,
     Seconds,
@@ -57,7 +58,12 @@ class Pipeline(Section):
     transfers: Literal["async", "rendezvous"] = Field(
         "async",
         description="how tensors move between ranks: each leaves when it is made, or sends and receives take turns on "
-        "each rank and wait for the other side, as in torch's runtime",
+        "each rank and wait for the other side, in torch's order",
+    )
+    runtime: RuntimeChoice = Field(
+        None,
+        description="whose program moves them instead: 'torch', 'megatron', 'deepseek', or 'ideal' for nobody's; or a "
+        "name with options: {name: torch, version: '2.11'}",
     )
 
 

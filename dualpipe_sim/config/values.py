@@ -14,14 +14,18 @@ from pydantic_core import CoreSchema
 
 from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, as_float, quantity
 from dualpipe_sim.costs.compute import Compute
-from dualpipe_sim.errors import quoted
+from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
 from dualpipe_sim.order.placement import PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import is_order
+from dualpipe_sim.runtimes.registry import RuntimeInUse, runtimes
 from dualpipe_sim.schedules.registry import schedules
 
 _MOST, _MOST_INDEX = 10**9, 10**18
 _SEPARATORS = {"/", os.sep}  # of folders, in a path
+
+IDEAL = "ideal"
+"""The runtime that is none: every tensor leaves when it is made."""
 
 
 class Transfer(BaseModel):
@@ -157,6 +161,28 @@ def _schedules(value: object) -> object:
     return list(schedules()) if value == "all" else value
 
 
+def _runtime(value: object) -> RuntimeInUse | None:
+    """Return a runtime by its name, perhaps with options; None for the ideal one."""
+    if isinstance(value, RuntimeInUse) or value == IDEAL:
+        return value if isinstance(value, RuntimeInUse) else None
+    named = {"name": value} if isinstance(value, str) else value
+    if not isinstance(named, Mapping) or not isinstance(named.get("name"), str):
+        raise ValueError(f"must be a runtime's name, or a mapping with 'name' and its options, got {quoted(value)}")
+    name, known = named["name"], [IDEAL, *sorted(runtimes())]
+    if name not in known:
+        words = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+        raise ValueError(f"must be {words}, got {quoted(name)}{did_you_mean(name, known)}")
+    options = {str(key): option for key, option in named.items() if key != "name"}
+    if name != IDEAL:
+        try:
+            return runtimes()[name].with_options(options)
+        except ScheduleError as error:
+            raise ValueError(str(error)) from error
+    if options:
+        raise ValueError(f"'{IDEAL}' has no options, got {quoted(next(iter(options)))}")
+    return None
+
+
 def _placement(section: Mapping[object, object]) -> PlacementName:
     for key in section:
         if key not in ("file", "placement"):
@@ -285,6 +311,7 @@ if TYPE_CHECKING:
     ScheduleChoice: TypeAlias = ScheduleSection
     ScheduleChoices: TypeAlias = tuple[ScheduleSection, ...]
     Layout: TypeAlias = str | tuple[int, ...]
+    RuntimeChoice: TypeAlias = RuntimeInUse | None
     Kernels: TypeAlias = Compute
 else:
     Seconds = checked(float, _seconds, _SECONDS)
@@ -321,4 +348,14 @@ else:
     )
     ScheduleChoices = Annotated[tuple[ScheduleChoice, ...], BeforeValidator(_schedules), OrWords(("all",))]
     Layout = checked(Any, _layout, {"anyOf": [{"type": "string"}, {"type": "array", "items": _COUNT}]})
+    RuntimeChoice = checked(
+        Any,
+        _runtime,
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+            ]
+        },
+    )
     Kernels = checked(Any, _kernels, {"anyOf": [*_QUANTITY["anyOf"], _OBJECT], **_IN_SECONDS})

@@ -24,9 +24,23 @@ def explain(graph: TaskGraph, done: BoolArray) -> DeadlockError:
         done: which nodes ended, shape ``(nodes,)``; at least one did not.
 
     """
-    links = list(_links(graph, _circle(graph, done)))
+    circle = _circle(graph, done)
+    if graph.rendezvous:
+        behind = ", which waits for ".join(_in_words(graph, node) for node in circle)
+        return DeadlockError(f"{graph.schedule.name}: the program deadlocks: {behind}, which waits for the first")
+    links = list(_links(graph, circle))
     which = "this" if len(links) == 1 else "one of these"
     return DeadlockError(f"{graph.schedule.name}: the order deadlocks: {'; '.join(links)}; {which} must change")
+
+
+def _in_words(graph: TaskGraph, node: int) -> str:
+    """Return a task, or a message with its two ranks."""
+    if node < graph.first_transfer:
+        return f"{graph.label(node)} of rank {graph.rank[node]}"
+    transfer = node - graph.first_transfer
+    ends = graph.transfers.producer[transfer], graph.transfers.consumer[transfer]
+    source, target = (int(graph.schedule.rank[end]) for end in ends)
+    return f"{graph.label(node)} from rank {source} to rank {target}"
 
 
 def _circle(graph: TaskGraph, done: BoolArray) -> list[int]:

@@ -32,6 +32,7 @@ from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import F
 
 NAME = "longest-path"
 _START = 0  # the place that stands for the start of time
@@ -131,8 +132,8 @@ class _Lanes:
 def _lanes(graph: TaskGraph) -> _Lanes:
     """Number the places and fill the tables; :class:`_Lanes` has an example."""
     on = graph.lanes
-    if graph.rendezvous:  # what a rank receives, in order, is a lane of its own
-        on = on.and_on(Lane.RECV, graph.schedule.rank[graph.transfers.consumer])
+    if graph.rendezvous:  # what goes from a rank to another in one direction, in order, is a lane of its own
+        on = on.and_on(Lane.RECV, _channels(graph))
     by_lane, begins = on.in_order()
     phases = len(by_lane)
     place = np.empty(phases, dtype=np.int64)
@@ -156,6 +157,13 @@ def _lanes(graph: TaskGraph) -> _Lanes:
     sender[phases:] = graph.sender[: graph.nodes - phases]
     before[slot, place[target]] = place[sender[source]]
     return _Lanes(place, first, before, via)
+
+
+def _channels(graph: TaskGraph) -> IntArray:
+    """Return a number for sender, receiver and direction of each transfer, beyond those of ranks."""
+    schedule, transfers = graph.schedule, graph.transfers
+    pair = schedule.rank[transfers.producer] * schedule.ranks + schedule.rank[transfers.consumer]
+    return np.asarray(schedule.ranks + 2 * pair + (schedule.kind[transfers.consumer] == F))
 
 
 def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -27,14 +27,17 @@ from dualpipe_sim.base.lanes import PHASE_LANES, Lane
 from dualpipe_sim.costs.asked import phases_of, stage_costs
 from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
 from dualpipe_sim.costs.transfers import by_boundary, hop_s
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import DeadlockError, ScheduleError, UserError
 from dualpipe_sim.graph.micro_batch_weights import weight_of_op, weight_of_phase
 from dualpipe_sim.graph.rendezvous import Issued, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
+from dualpipe_sim.order.check import check_lines
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.messages import wrong_messages
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.runtimes.registry import RuntimeInUse
+from dualpipe_sim.runtimes.torch import program_of
 
 Edges: TypeAlias = tuple[IntArray, IntArray]
 """(waits for, node) of some edges, side by side."""
@@ -47,6 +50,7 @@ def lower(
     *,
     contention: bool = False,
     rendezvous: bool = False,
+    runtime: RuntimeInUse | None = None,
 ) -> TaskGraph:
     """Lay a schedule's tasks out as phases and transfers.
 
@@ -56,6 +60,7 @@ def lower(
         topology: routes of transfers that are given as bytes, and the links of all-to-alls.
         contention: flows that overlap share the topology's links.
         rendezvous: sends and receives are issued in order, and each waits for the other side.
+        runtime: whose program issues them; None for torch's order of them, all of a rank's on one line.
 
     Raises:
         ScheduleError: an op that is missing, doubled, or never gets what it needs.
@@ -76,7 +81,13 @@ def lower(
         raise ScheduleError(f"{schedule.name}: {wrong}")
     crosses = schedule.rank[producer] != schedule.rank[consumer]
     sends, receives = producer[crosses], consumer[crosses]
-    in_turn = issued(schedule, receives) if rendezvous else None
+    in_turn = None
+    if runtime is not None:
+        in_turn = issued(schedule, runtime.rows(schedule), receives, runtime.runtime.lines(schedule.ranks))
+    elif rendezvous:
+        if stopped := check_lines(schedule):
+            raise DeadlockError(f"{schedule.name}: {stopped[0]}")
+        in_turn = issued(schedule, program_of(schedule), receives)
     if in_turn is not None:
         sends, receives = sends[in_turn.order], receives[in_turn.order]
     transfers = _transfers(schedule, sends, receives, of_stages, topology)
@@ -89,7 +100,7 @@ def lower(
         *_inputs(first_on, schedule.task_of_op[transfers.consumer], transfer),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
-        *([] if in_turn is None else _edges_of_messages(in_turn, lane, task, len(sizes))),
+        *([] if in_turn is None else _edges_of_messages(in_turn, first_on, lane, task, len(sizes))),
     ]
     return TaskGraph(
         schedule=schedule,
@@ -101,7 +112,7 @@ def lower(
         transfers=transfers,
         edges=_sorted_by_target(edges),
         shared=topology if contention else None,
-        rendezvous=rendezvous,
+        rendezvous=in_turn is not None,
     )
 
 
@@ -293,8 +304,10 @@ def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, transfer: Int
         yield transfer[there], first[consumer[there]]
 
 
-def _edges_of_messages(in_turn: Issued, lane: IntArray, task: IntArray, tasks: int) -> Iterable[Edges]:
-    """A send or receive waits for the tasks and for the messages issued before it."""
+def _edges_of_messages(
+    in_turn: Issued, first_on: Mapping[Lane, IntArray], lane: IntArray, task: IntArray, tasks: int
+) -> Iterable[Edges]:
+    """A message waits for the tasks and for the messages issued before it, a task for what its rank waits for."""
     before, message = in_turn.after_task
     for here in PHASE_LANES:
         last = _last_of_task(task, np.flatnonzero(lane == here), tasks)
@@ -302,6 +315,10 @@ def _edges_of_messages(in_turn: Issued, lane: IntArray, task: IntArray, tasks: i
         yield last[before[there]], len(task) + message[there]
     earlier, later = in_turn.after_message
     yield len(task) + earlier, len(task) + later
+    message, waiting = in_turn.before_task
+    for first in first_on.values():
+        there = first[waiting] >= 0
+        yield len(task) + message[there], first[waiting[there]]
 
 
 def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:

@@ -1,95 +1,155 @@
-"""How a real runtime moves data: sends and receives in order, each waiting for the other side.
+"""How a real runtime moves data: messages in the order of its program, each waiting for both of its sides.
 
-Torch's pipeline runtime issues a rank's program (its ``compute_comms`` row) from left to right. Ops go to the compute
-stream, sends and receives to one communication stream (NCCL's), which runs them one after another. A send or receive
-waits for all compute that was issued before it: NCCL's stream waits for the stream that it is called from
-(https://docs.pytorch.org/docs/stable/distributed.html). It moves data once its peer is there as well, and holds both
-sides' streams until then. An op waits for the tensors it receives, so also for all that was issued before them.
+A rank's host issues its program from left to right (``runtimes``). Ops go to the compute stream, messages to the
+streams of their communicators. A message waits for what was issued to the compute stream before it, waits included, and
+for what stands before it on its *line*, the stream of its communicator
+(https://docs.pytorch.org/docs/stable/distributed.html: NCCL's stream waits for the one that it is called from). It
+moves data once its other side is there as well, and holds both lines until then. The messages of a batch run together,
+and what is behind them waits for the last. An op waits for what it receives, and for all that the program waits for
+before it.
 
-Here each message, a send and its receive, is one transfer of the graph. What it waits for is two lists of edges: the
-last task that either side issued before it, and the message before it on either side's stream. The order of messages
-is that of the program: the one that the order came with, or else torch's lowering, on whose order all ranks agree.
+A line is all that a rank sends and receives in one order: everything, or, where lone messages have a communicator for
+each two ranks, what is lone between those, and what is in batches.
+
+Here each message, a send and its receive, is one transfer of the graph, and what it waits for are edges.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
-from dualpipe_sim.errors import DeadlockError
-from dualpipe_sim.order.check import check_lines
-from dualpipe_sim.order.messages import Message, Messages, in_line, messages_of
-from dualpipe_sim.order.ops import F
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.ops import F, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.runtimes.torch import program_of
+from dualpipe_sim.runtimes.cells import Batch, Cell, Lines, Moved, Wait, WaitBesideCompute
 
 Waits: TypeAlias = tuple[IntArray, IntArray]
 """(waits for, what waits), side by side."""
 
+Line: TypeAlias = tuple[int, bool] | None
+"""The other rank of a line between two ranks, and whether it is the one for sending; None for the line of all else."""
+
 
 class Issued(NamedTuple):
-    """Transfers as they are issued. A message is a transfer's number in this order.
+    """Transfers as they are issued; a message is a transfer's number in this order.
 
     Attributes:
-        order: the transfer that each message is, shape ``(transfers,)``.
+        order: the transfer that each message is, shape ``(transfers,)``; each rank's sends stand as it issues them.
         after_task: (task, message): a message waits for the last task issued before its send, and before its receive.
-        after_message: (message, message): each waits for the one before it on its sender's stream and its receiver's.
+        after_message: (message, message): it waits for those before it on its line, and for what its stream waits for.
+        before_task: (message, task): a task waits for the messages that the program waits for before it.
 
     """
 
     order: IntArray
     after_task: Waits
     after_message: Waits
+    before_task: Waits
 
 
-def issued(schedule: Schedule, consumer: IntArray) -> Issued:
+def issued(schedule: Schedule, rows: Sequence[Iterable[Cell]], consumer: IntArray, lines: Lines = "one") -> Issued:
     """Return the order in which transfers are issued, and what each one waits for beside the op that makes it.
 
     Args:
         schedule: the order of ops.
+        rows: what each rank issues.
         consumer: row of the op that needs each transfer, shape ``(transfers,)``.
+        lines: what lines lone messages go on.
 
     Raises:
-        ScheduleError: an order that cannot run.
-        DeadlockError: ranks that wait for each other, by the order of what they send and receive.
+        ScheduleError: a rank that receives what the other side sends in another order.
 
     """
-    if stopped := check_lines(schedule):
-        raise DeadlockError(f"{schedule.name}: {stopped[0]}")
-    messages = in_line(messages_of(program_of(schedule))).messages
-    # The graph knows a transfer by the op that needs it, a message by its tensor: the same three numbers.
+    ranks = [_Rank(schedule, rank, lines).issue(row) for rank, row in enumerate(rows)]
+    _check_order(schedule, ranks)
+    sent = [tensor for one in ranks for tensor in one.sent]
+    number = {tensor: place for place, tensor in enumerate(sent)}
     columns = (column[consumer].tolist() for column in (schedule.kind, schedule.stage, schedule.micro_batch))
     transfer_of = {  # by what equals the tensor
         ("F" if kind == F else "B", stage, micro_batch): transfer
         for transfer, (kind, stage, micro_batch) in enumerate(zip(*columns, strict=True))
     }
-    order = np.array([transfer_of[message.tensor] for message in messages.all], dtype=np.int64)
-    return Issued(order, _after_task(schedule, messages.all), _after_message(messages))
+    return Issued(
+        np.array([transfer_of[tensor] for tensor in sent], dtype=np.int64),
+        _pairs((task, number[tensor]) for one in ranks for task, tensor in one.after_task),
+        _pairs(sorted({(number[before], number[tensor]) for one in ranks for before, tensor in one.after_message})),
+        _pairs((number[tensor], task) for one in ranks for tensor, task in one.before_task),
+    )
 
 
-def _after_task(schedule: Schedule, messages: list[Message]) -> Waits:
-    """Return (task, message) for both sides of every message.
+class _Rank:
+    """What a rank issues, and what waits for what."""
 
-    A program says how many of its tasks a rank issues before a message; the last of these is the one to wait for. A
-    rank's tasks have consecutive numbers, so that is its first task's number + the count - 1. Where the count is 0
-    there is nothing to wait for.
-    """
-    sides = [(message.source, message.tasks_before_send) for message in messages]
-    sides += [(message.target, message.tasks_before_receive) for message in messages]
-    rank, before = np.array(sides, dtype=np.int64).reshape(-1, 2).T  # (reshaped for the case of no messages)
-    task = schedule.first_task_of_rank[rank] + before - 1
-    message = np.tile(np.arange(len(messages)), 2)
-    return task[before > 0], message[before > 0]
+    def __init__(self, schedule: Schedule, rank: int, lines: Lines) -> None:
+        self.rank = rank
+        self.sent: list[Tensor] = []
+        self.received: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)  # by rank and whether on their own line
+        self.sent_to: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)
+        self.after_task: list[tuple[int, Tensor]] = []
+        self.after_message: list[tuple[Tensor, Tensor]] = []
+        self.before_task: list[tuple[Tensor, int]] = []
+        self._rank_of_stage = schedule.placement.rank_of_stage
+        self._lines = lines
+        self._next_task = int(schedule.first_task_of_rank[rank])
+        self._last_task: int | None = None
+        self._waited: list[Tensor] = []  # by the compute stream, since its last task
+        self._on_line: dict[Line, list[Tensor]] = {}  # the last message or batch of each line
+
+    def issue(self, row: Iterable[Cell]) -> _Rank:
+        """Go through the cells of the rank's row."""
+        for cell in row:
+            if isinstance(cell, (Send, Receive)):
+                self._move([cell], lone=True)
+            elif isinstance(cell, Batch):
+                self._move(list(cell.messages), lone=False)
+            elif isinstance(cell, Wait):
+                self._waited += [one.tensor for one in cell.messages]
+            elif not isinstance(cell, WaitBesideCompute) and ops_of(cell):  # type: ignore[arg-type]
+                self.before_task += [(tensor, self._next_task) for tensor in self._waited]
+                self._waited = []
+                self._last_task = self._next_task
+                self._next_task += 1
+        return self
+
+    def _move(self, messages: list[Moved], *, lone: bool) -> None:
+        lines: dict[Line, list[Tensor]] = defaultdict(list)
+        for one in messages:
+            tensor = one.tensor
+            stage = tensor.stage if isinstance(one, Send) else tensor.made_by
+            other = int(self._rank_of_stage[stage])
+            sends, own = isinstance(one, Send), lone and self._lines != "one"
+            line = (other, sends and self._lines == "direction") if own else None
+            if sends:
+                self.sent.append(tensor)
+            (self.sent_to if sends else self.received)[other, own].append(tensor)
+            if self._last_task is not None:
+                self.after_task.append((self._last_task, tensor))
+            before = [*self._on_line.get(line, ()), *self._waited]
+            self.after_message += [(earlier, tensor) for earlier in before if earlier != tensor]
+            lines[line].append(tensor)
+        self._on_line |= lines
 
 
-def _after_message(messages: Messages) -> Waits:
-    """Return (message, message): neighbours on a rank's stream, which holds what it sends and what it receives.
+def _check_order(schedule: Schedule, ranks: Sequence[_Rank]) -> None:
+    """Refuse receives that meet other sends than their own: nothing carries a tag, so they are matched by order."""
+    for one in ranks:
+        for (other, own), received in one.received.items():
+            sent = ranks[other].sent_to.get((one.rank, own), [])
+            for place, tensor in enumerate(received):
+                met = sent[place] if place < len(sent) else None
+                if met != tensor:
+                    what = "nothing that is left" if met is None else f"{Send(met)}"
+                    raise ScheduleError(
+                        f"{schedule.name}: rank {one.rank} receives the wrong tensor: its {Receive(tensor)} meets "
+                        f"{what} of rank {other}, since messages are matched by order alone"
+                    )
 
-    Two messages between the same two ranks can be neighbours on both; that is one edge.
-    """
-    waits = sorted({pair for numbers in messages.of_rank for pair in pairwise(numbers)})
-    before, after = np.array(waits, dtype=np.int64).reshape(-1, 2).T
+
+def _pairs(pairs: Iterable[tuple[int, int]]) -> Waits:
+    before, after = np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T  # (reshaped for the case of none)
     return before, after

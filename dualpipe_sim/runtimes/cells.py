@@ -6,7 +6,7 @@ is issued and not waited for; it is under way beside whatever follows, until a w
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.order.ops import Action, Receive, Send
 
@@ -60,6 +60,10 @@ class AttentionWeight(NamedTuple):
 
 Cell: TypeAlias = Action | Batch | Wait | WaitBesideCompute | Sync | AttentionWeight
 """What a rank's program is made of; ``str`` is its text."""
+
+Lines: TypeAlias = Literal["one", "pair", "direction"]
+"""How many streams a rank's lone messages go on: one, with its batches; one for each other rank; or two for each other
+rank, one a direction. Batches always have one."""
 
 Row: TypeAlias = list[Cell]
 """What one rank's host issues, in order."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dualpipe_sim.order.messages import Pipes
 from dualpipe_sim.order.ops import Op, Pair, Receive, Send, Task, Tensor, W
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.runtimes.cells import Batch, Moved, Row, Wait
+from dualpipe_sim.runtimes.cells import Batch, Lines, Moved, Row, Wait
 from dualpipe_sim.runtimes.registry import register
 
 
@@ -21,6 +21,10 @@ from dualpipe_sim.runtimes.registry import register
 @dataclass(frozen=True)
 class DeepSeek:
     """DeepSeek's own programs of its two schedules; they have no options."""
+
+    def lines(self, ranks: int) -> Lines:  # noqa: ARG002 - Megatron's depend on it
+        """There are no lone messages."""
+        return "one"
 
     def usual(self, schedule: str, ranks: int) -> dict[str, object]:  # noqa: ARG002 - other runtimes need both
         """Return no options: the defaults are the same."""

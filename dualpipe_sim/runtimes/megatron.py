@@ -19,7 +19,7 @@ from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.messages import Pipes, input_of, output_of
 from dualpipe_sim.order.ops import F, Op, Pair, Receive, Send, Task
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.runtimes.cells import AttentionWeight, Batch, Moved, Row, Sync, Wait, WaitBesideCompute
+from dualpipe_sim.runtimes.cells import AttentionWeight, Batch, Lines, Moved, Row, Sync, Wait, WaitBesideCompute
 from dualpipe_sim.runtimes.registry import register
 
 PLAIN, INTERLEAVED, COMBINED = "1f1b", "interleaved-1f1b", "interleaved-1f1b-overlap"
@@ -47,6 +47,10 @@ class Megatron:
     overlap_p2p_comm_warmup_flush: bool = False
     deallocate_pipeline_outputs: bool = True
     delay_wgrad_compute: bool = False
+
+    def lines(self, ranks: int) -> Lines:
+        """Each two ranks have a communicator; of two ranks in all, one of them sends on the world's instead."""
+        return "direction" if ranks == 2 else "pair"
 
     def usual(self, schedule: str, ranks: int) -> dict[str, object]:
         """Return Megatron's own group, which is as large as there are ranks."""

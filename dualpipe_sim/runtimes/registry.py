@@ -11,18 +11,22 @@ from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_rows
-from dualpipe_sim.runtimes.cells import Row
-from dualpipe_sim.schedules.registry import build, spec
+from dualpipe_sim.runtimes.cells import Cell, Lines
+from dualpipe_sim.schedules.registry import build
 
 
 class Runtime(Protocol):
     """What turns a schedule into a program: a dataclass whose fields are the runtime's options."""
 
+    def lines(self, ranks: int) -> Lines:
+        """Return what streams lone messages go on."""
+        ...
+
     def usual(self, schedule: str, ranks: int) -> dict[str, object]:
         """Return the options of a schedule that the runtime's own defaults differ in."""
         ...
 
-    def program(self, schedule: Schedule) -> list[Row]:
+    def program(self, schedule: Schedule) -> Sequence[Sequence[Cell]]:
         """Return what each rank issues.
 
         Raises:
@@ -33,26 +37,65 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
+class RuntimeInUse:
+    """A runtime with its options.
+
+    >>> RUNTIMES.get("torch").with_options({"version": "2.11"}).name
+    'torch'
+
+    Attributes:
+        name: what users call it.
+        runtime: the runtime.
+        spec: its registration.
+
+    """
+
+    name: str
+    runtime: Runtime
+    spec: RuntimeSpec = dataclasses.field(repr=False, compare=False)
+
+    def usual(self, schedule: str, ranks: int) -> dict[str, object]:
+        """Return the options of a schedule that the runtime's own defaults differ in."""
+        return self.runtime.usual(schedule, ranks) if schedule in self.spec.schedules else {}
+
+    def rows(self, schedule: Schedule) -> Sequence[Sequence[Cell]]:
+        """Return what each rank issues.
+
+        Raises:
+            ScheduleError: a schedule, sizes or options that the runtime refuses.
+
+        """
+        chain = self.spec.chains and len(schedule.placement.pipes) == 1
+        if schedule.name not in self.spec.schedules and not chain:
+            known = ", ".join(self.spec.schedules)
+            others = ", and any other chain of stages" if self.spec.chains else ""
+            raise ScheduleError(f"runtime {self.name} has no schedule {schedule.name} (it has: {known}{others})")
+        return self.runtime.program(schedule)
+
+
+@dataclass(frozen=True)
 class RuntimeSpec:
     """A registered runtime.
 
     Attributes:
         name: what users call it.
         make: its dataclass.
-        schedules: the schedules that it knows.
+        schedules: the schedules that it has programs of its own for.
+        chains: whether it runs any other schedule of one pipe, too.
 
     """
 
     name: str
     make: Callable[..., Runtime]
     schedules: tuple[str, ...]
+    chains: bool = False
 
     @property
     def options(self) -> Mapping[str, object]:
         """Its options and their defaults."""
         return {field.name: field.default for field in dataclasses.fields(cast("type", self.make))}
 
-    def with_options(self, given: Mapping[str, object]) -> Runtime:
+    def with_options(self, given: Mapping[str, object]) -> RuntimeInUse:
         """Return the runtime with options, of which flags may be words.
 
         Raises:
@@ -66,7 +109,7 @@ class RuntimeSpec:
                 hint = did_you_mean(key, self.options)
                 raise ScheduleError(f"runtime {self.name} has no option {quoted(key)}{hint} (options: {known})")
             options[key] = self._value(key, value)
-        return self.make(**options)
+        return RuntimeInUse(self.name, self.make(**options), self)
 
     def _value(self, key: str, value: object) -> object:
         """Return an option's value; a flag whose default follows from others may also be None."""
@@ -84,19 +127,22 @@ RUNTIMES: Registry[RuntimeSpec] = Registry("runtime", "dualpipe_sim.runtimes", "
 Made = TypeVar("Made", bound=Callable[..., Runtime])
 
 
-def register(name: str, *, schedules: Sequence[str], replace: bool = False) -> Callable[[Made], Made]:
+def register(
+    name: str, *, schedules: Sequence[str], chains: bool = False, replace: bool = False
+) -> Callable[[Made], Made]:
     """Return a decorator that registers a runtime, a dataclass whose fields are its options.
 
     Args:
         name: what users call it.
-        schedules: the schedules that it knows.
+        schedules: the schedules that it has programs of its own for.
+        chains: whether it runs any other schedule of one pipe, too.
         replace: take the place of a runtime of this name.
 
     """
     RUNTIMES.need_name(name)
 
     def registered(make: Made) -> Made:
-        RUNTIMES.add(name, make, RuntimeSpec(name, make, tuple(schedules)), replace=replace)
+        RUNTIMES.add(name, make, RuntimeSpec(name, make, tuple(schedules), chains), replace=replace)
         return make
 
     return registered
@@ -134,11 +180,6 @@ def runtime_program(
         ScheduleError: an unknown runtime, schedule or option, or sizes that one of them refuses.
 
     """
-    chosen = RUNTIMES.get(runtime)
-    name = spec(schedule).name  # which says what there is
-    if name not in chosen.schedules:
-        raise ScheduleError(f"runtime {runtime} has no schedule {name} (it has: {', '.join(chosen.schedules)})")
-    made = chosen.with_options(runtime_options or {})
-    return format_rows(
-        made.program(build(schedule, ranks, micro_batches, **{**made.usual(schedule, ranks), **options}))
-    )
+    use = RUNTIMES.get(runtime).with_options(runtime_options or {})
+    order = build(schedule, ranks, micro_batches, **{**use.usual(schedule, ranks), **options})
+    return format_rows(use.rows(order))

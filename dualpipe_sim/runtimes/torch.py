@@ -22,7 +22,7 @@ from dualpipe_sim.order.messages import Pipes
 from dualpipe_sim.order.ops import Action, B, Collective, F, Kind, Op, Program, Receive, Send, Task, Tensor, W, ops_of
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_rows
-from dualpipe_sim.runtimes.cells import Batch, Moved, Row, Wait
+from dualpipe_sim.runtimes.cells import Batch, Lines, Moved, Row, Wait
 from dualpipe_sim.runtimes.registry import register
 
 UNSHARDED_STAGES = 3
@@ -31,7 +31,11 @@ UNSHARDED_STAGES = 3
 _CLASSES = ("1f1b", "gpipe")
 
 
-@register("torch", schedules=(*_CLASSES, "interleaved-1f1b", "looped-bfs", "interleaved-zb", "zb-v", "dualpipev"))
+@register(
+    "torch",
+    schedules=(*_CLASSES, "interleaved-1f1b", "looped-bfs", "interleaved-zb", "zb-v", "dualpipev"),
+    chains=True,
+)
 @dataclass(frozen=True)
 class Torch:
     """Torch's runtime.
@@ -40,12 +44,20 @@ class Torch:
         version: 2.13, or 2.11, whose classes issue every message as a batch.
         loaded: whether 1F1B and GPipe run as an order loaded into the general runtime, not as classes of their own.
         defer_pp_recv: whether receives are held back until what needs them (since 2.13).
+        eager_initialization: whether the process group was made with a device, so that lone messages share one
+            communicator, as they do up to 2.11; else each two ranks have their own
+            (https://github.com/pytorch/pytorch/issues/175225).
 
     """
 
     version: Literal["2.13", "2.11"] = "2.13"
     loaded: bool = False
     defer_pp_recv: bool = False
+    eager_initialization: bool = False
+
+    def lines(self, ranks: int) -> Lines:  # noqa: ARG002 - Megatron's depend on it
+        """Each two ranks have a communicator, unless the group was made with a device, or before 2.13."""
+        return "one" if self.version == "2.11" or self.eager_initialization else "pair"
 
     def __post_init__(self) -> None:
         if self.version not in ("2.13", "2.11"):
@@ -62,6 +74,8 @@ class Torch:
             ScheduleError: sizes that torch's 1F1B refuses.
 
         """
+        if schedule.program is not None:  # an own compute_comms file is issued as it is written
+            return [list(row) for row in schedule.program]
         if schedule.name in _CLASSES and not self.loaded:
             return [self._of_class(schedule, rank) for rank in range(schedule.ranks)]
         rows = [_with_reductions(schedule, _unsharded(schedule.order[rank]), rank) for rank in range(schedule.ranks)]
@@ -152,8 +166,7 @@ def _unsharded(tasks: Sequence[Task]) -> Iterator[Task | Collective]:
     pair count at once.
     """
     gathered: set[int] = set()
-    for place, task in enumerate(tasks):
-        ahead = _stages_ahead(tasks, place)
+    for task, ahead in zip(tasks, _stages_ahead(tasks), strict=True):
         for stage in sorted(gathered.difference(ahead)):
             yield Collective(stage, "RESHARD")
         for stage in ahead:
@@ -165,14 +178,21 @@ def _unsharded(tasks: Sequence[Task]) -> Iterator[Task | Collective]:
         yield Collective(stage, "RESHARD")
 
 
-def _stages_ahead(tasks: Sequence[Task], place: int) -> list[int]:
-    """Return the first different stages that tasks from a place on work on."""
-    stages: dict[int, None] = {}
-    for task in tasks[place:]:
-        stages |= dict.fromkeys(op.stage for op in task.ops)
-        if len(stages) >= UNSHARDED_STAGES:
-            break
-    return list(stages)
+def _stages_ahead(tasks: Sequence[Task]) -> list[list[int]]:
+    """Return the first few different stages that tasks from each one on work on, from the last task to the first."""
+    ahead: list[list[int]] = []
+    coming: list[list[int]] = []  # all stages in the order of their first use, those of a pair together
+    for task in reversed(tasks):
+        own = list(dict.fromkeys(op.stage for op in task.ops))
+        later = ([stage for stage in stages if stage not in own] for stages in coming)
+        coming = [own, *(stages for stages in later if stages)]
+        first: list[int] = []
+        for stages in coming:
+            if len(first) >= UNSHARDED_STAGES:
+                break
+            first += stages
+        ahead.append(first)
+    return ahead[::-1]
 
 
 def _deferred(row: Sequence[Action], schedule: Schedule) -> list[Action]:

@@ -98,7 +98,7 @@ def test_what_is_left_of_a_program_without_its_messages_is_the_order(data: st.Da
     schedule = data.draw(st.sampled_from(runtime.schedules))
     try:
         order = build(schedule, data.draw(st.integers(1, 6)), data.draw(st.integers(1, 16)))
-        rows = runtime.with_options({}).program(order)
+        rows = runtime.with_options({}).rows(order)
     except ScheduleError:
         assume(False)
         raise
@@ -155,7 +155,7 @@ def test_megatrons_groups_are_as_large_as_there_are_ranks() -> None:
     with pytest.raises(ScheduleError, match="group 4 leaves a last group of 2, less than 4 ranks"):
         runtime_program("interleaved-1f1b", 4, 10, runtime="megatron")
     with pytest.raises(ScheduleError, match="groups of 2 micro-batches are less than 4 ranks; take more of them"):
-        runtimes()["megatron"].with_options({}).program(build("interleaved-1f1b", 4, 2))
+        runtimes()["megatron"].with_options({}).rows(build("interleaved-1f1b", 4, 2))
 
 
 def test_the_command_prints_a_runtimes_program(command_line: CommandLine) -> None:
