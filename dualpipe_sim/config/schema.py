@@ -61,7 +61,8 @@ class Pipeline(Section):
         "each rank and wait for the other side, in torch's order",
     )
     runtime: RuntimeChoice = Field(
-        None,
+        "ideal",
+        validate_default=True,
         description="whose program moves them instead: 'torch', 'megatron', 'deepseek', or 'ideal' for nobody's; or a "
         "name with options: {name: torch, version: '2.11'}",
     )
