@@ -233,6 +233,18 @@ class Pipes:
         """Return the tensors that an action makes for the stages after."""
         return self._in_pipe(map(output_of, ops_of(action)))
 
+    def receives_of(self, action: Action) -> list[Receive]:
+        """Return what an action's rank receives from other ranks for it."""
+        return [Receive(tensor) for tensor in self.inputs_of(action) if self._crosses(tensor)]
+
+    def sends_of(self, action: Action) -> list[Send]:
+        """Return what an action's rank sends to other ranks after it."""
+        return [Send(tensor) for tensor in self.outputs_of(action) if self._crosses(tensor)]
+
+    def _crosses(self, tensor: Tensor) -> bool:
+        source, target = self.ranks_of(tensor)
+        return source != target
+
     def ranks_of(self, tensor: Tensor) -> tuple[int, int]:
         """Return the rank that makes a tensor and the rank that needs it."""
         return self._rank_of_stage[tensor.made_by], self._rank_of_stage[tensor.stage]

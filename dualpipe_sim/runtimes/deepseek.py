@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dualpipe_sim.order.messages import Pipes
-from dualpipe_sim.order.ops import Op, Pair, Receive, Send, Task, Tensor, W
+from dualpipe_sim.order.ops import Op, Pair, Task, W
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.cells import Batch, Lines, Moved, Row, Wait
 from dualpipe_sim.runtimes.registry import register
@@ -45,11 +45,11 @@ class _Rank:
 
     def receive(self, task: Task) -> None:
         """Put what a task receives from other ranks on the list."""
-        self.gathered += [Receive(tensor) for tensor in self.pipes.inputs_of(task) if self._crosses(tensor)]
+        self.gathered += self.pipes.receives_of(task)
 
     def send(self, task: Task) -> None:
         """Put what a task sends to other ranks on the list."""
-        self.gathered += [Send(tensor) for tensor in self.pipes.outputs_of(task) if self._crosses(tensor)]
+        self.gathered += self.pipes.sends_of(task)
 
     def compute(self, task: Task) -> None:
         """Commit the list, and run a task."""
@@ -68,10 +68,6 @@ class _Rank:
             messages = tuple(self.gathered)
             self.row += [Batch(messages), Wait(messages)]
             self.gathered = []
-
-    def _crosses(self, tensor: Tensor) -> bool:
-        source, target = self.pipes.ranks_of(tensor)
-        return source != target
 
 
 def _row(schedule: Schedule, rank: int) -> Row:

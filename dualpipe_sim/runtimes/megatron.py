@@ -12,11 +12,12 @@ and odd ranks take turns.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.messages import Pipes, input_of, output_of
+from dualpipe_sim.order.messages import Pipes
 from dualpipe_sim.order.ops import F, Op, Pair, Receive, Send, Task
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.cells import AttentionWeight, Batch, Lines, Moved, Row, Sync, Wait, WaitBesideCompute
@@ -141,13 +142,11 @@ class _Rank:
 
     def send(self, op: Op) -> list[Moved]:
         """Return the send of what an op made."""
-        made = output_of(op)
-        return [] if made is None or made not in self.pipes.outputs_of(op) or self._alone else [Send(made)]
+        return [*self.pipes.sends_of(op)]
 
     def receive(self, op: Op) -> list[Moved]:
         """Return the receive of what an op needs."""
-        needed = input_of(op)
-        return [] if needed is None or needed not in self.pipes.inputs_of(op) or self._alone else [Receive(needed)]
+        return [*self.pipes.receives_of(op)]
 
     def receive_after(self, steps: list[Op], step: int) -> list[Moved]:
         """Return what is received behind a step: as a rule what the next one needs.
@@ -166,17 +165,13 @@ class _Rank:
         stage = op.stage + self.schedule.ranks * (1 if forward else -1)
         return self.receive(op._replace(stage=stage)) if 0 <= stage < len(self.schedule.placement.rank_of_stage) else []
 
-    @property
-    def _alone(self) -> bool:
-        return self.schedule.ranks == 1
-
     # How messages go.
 
     def exchange(self, messages: list[Moved], *, always: bool = True) -> None:
         """Send and receive, and wait for it; a batch synchronises the host even where there is nothing to exchange."""
         if self.style.batch:
             if messages:
-                ordered = tuple(sorted(messages, key=_batch_place))
+                ordered = tuple(_ordered(messages, _IN_BATCH))
                 self.row += [Batch(ordered), Wait(ordered)]
             if self.style.sync and (messages or always):
                 self.row.append(Sync())
@@ -186,7 +181,7 @@ class _Rank:
 
     def issue(self, messages: list[Moved]) -> list[Moved]:
         """Issue lone messages, of which even and odd ranks begin with opposite ones, and return them in order."""
-        ordered = sorted(messages, key=_even_place if self.rank % 2 == 0 else _odd_place)
+        ordered = _ordered(messages, _ON_ODD_RANK if self.rank % 2 else _ON_EVEN_RANK)
         self.row += ordered
         return ordered
 
@@ -236,22 +231,15 @@ def _group(schedule: Schedule) -> int:
     return sum(1 for _ in takewhile(lambda op: op.stage == 0, forwards))
 
 
-def _batch_place(message: Moved) -> int:
-    """Return a message's place in a batch: to and from the previous rank, then to and from the next."""
-    forward, sent = message.tensor.direction == "F", isinstance(message, Send)
-    return {(False, True): 0, (True, False): 1, (True, True): 2, (False, False): 3}[forward, sent]
+_TO_NEXT, _FROM_PREVIOUS, _TO_PREVIOUS, _FROM_NEXT = ("F", Send), ("F", Receive), ("B", Send), ("B", Receive)
+_IN_BATCH = (_TO_PREVIOUS, _FROM_PREVIOUS, _TO_NEXT, _FROM_NEXT)
+_ON_EVEN_RANK = (_TO_NEXT, _FROM_PREVIOUS, _TO_PREVIOUS, _FROM_NEXT)
+_ON_ODD_RANK = (_FROM_PREVIOUS, _TO_NEXT, _FROM_NEXT, _TO_PREVIOUS)
+"""The orders of messages: of a batch, and of lone ones, in which neighbours begin with opposite sides."""
 
 
-def _even_place(message: Moved) -> int:
-    """Return its place among lone messages of an even rank: to the next, from the previous, to it, from the next."""
-    forward, sent = message.tensor.direction == "F", isinstance(message, Send)
-    return {(True, True): 0, (True, False): 1, (False, True): 2, (False, False): 3}[forward, sent]
-
-
-def _odd_place(message: Moved) -> int:
-    """Return its place on an odd rank: from the previous, to the next, from the next, to the previous."""
-    forward, sent = message.tensor.direction == "F", isinstance(message, Send)
-    return {(True, False): 0, (True, True): 1, (False, False): 2, (False, True): 3}[forward, sent]
+def _ordered(messages: list[Moved], order: Sequence[tuple[str, type]]) -> list[Moved]:
+    return sorted(messages, key=lambda message: order.index((message.tensor.direction, type(message))))
 
 
 def _plain(one: _Rank) -> Row:

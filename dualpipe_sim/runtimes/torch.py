@@ -230,6 +230,7 @@ class _Line:
     def __init__(self, schedule: Schedule, rank: int, *, batches: bool) -> None:
         self._ranks, self._micro_batches, self._stage = schedule.ranks, schedule.micro_batches, rank
         self._batches = batches
+        self._pipes = Pipes(schedule.placement)
         self._row: Row = []
 
     def gpipe(self) -> Row:
@@ -255,12 +256,12 @@ class _Line:
         backward = 0
         for forward in range(warm_up, self._micro_batches + 1):
             self._wait(self._issue(held + self._receive(B, backward)))
-            self._row.append(Op(Kind.B, self._stage, backward))
+            self._row.append(self._op(B, backward))
             held = self._send(B, backward)
             backward += 1
             if forward < self._micro_batches:
                 self._wait(self._issue(held + self._receive(F, forward)))
-                self._row.append(Op(Kind.F, self._stage, forward))
+                self._row.append(self._op(F, forward))
                 held = self._send(F, forward)
         sent = self._issue(held)
         for micro_batch in range(backward, self._micro_batches):
@@ -272,15 +273,16 @@ class _Line:
 
     def _run_after_receiving(self, kind: int, micro_batch: int) -> None:
         self._wait(self._issue(self._receive(kind, micro_batch)))
-        self._row.append(Op(Kind(kind), self._stage, micro_batch))
+        self._row.append(self._op(kind, micro_batch))
 
     def _receive(self, kind: int, micro_batch: int) -> list[Moved]:
-        first = self._stage == (0 if kind == F else self._ranks - 1)
-        return [] if first else [Receive(Tensor("F" if kind == F else "B", self._stage, micro_batch))]
+        return [*self._pipes.receives_of(self._op(kind, micro_batch))]
 
     def _send(self, kind: int, micro_batch: int) -> list[Moved]:
-        target = self._stage + (1 if kind == F else -1)
-        return [Send(Tensor("F" if kind == F else "B", target, micro_batch))] if 0 <= target < self._ranks else []
+        return [*self._pipes.sends_of(self._op(kind, micro_batch))]
+
+    def _op(self, kind: int, micro_batch: int) -> Op:
+        return Op(Kind(kind), self._stage, micro_batch)
 
     def _issue(self, messages: list[Moved]) -> list[Moved]:
         """Issue messages, several of them as a batch, and return them."""
