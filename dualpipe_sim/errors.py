@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from reprlib import Repr
 
 _LONGEST_QUOTE = 60
@@ -101,6 +101,15 @@ def _likeness(one: str, other: str) -> float:
     from difflib import SequenceMatcher
 
     return SequenceMatcher(None, one, other).ratio()
+
+
+def either(known: Sequence[str]) -> str:
+    """Return names that something must be one of, in words.
+
+    >>> either(["a", "b", "c"])
+    "'a', 'b' or 'c'"
+    """
+    return f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
 
 
 def quoted(value: object) -> str:

@@ -15,7 +15,7 @@ from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.registry import cost_model, cost_models
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.errors import did_you_mean, plain, quoted
+from dualpipe_sim.errors import did_you_mean, either, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
 _TIMES = ("forward", "backward", *HALVES, "overlapped", "transfer")
@@ -139,8 +139,7 @@ def _known_kind(value: object) -> object:
         return value  # other packages' kinds are looked for only where one is asked for
     kind, known = value["kind"], list({**_OWN, **cost_models()})
     if kind not in known:
-        kinds = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
-        raise ValueError(f"kind must be {kinds}, got {quoted(kind)}{did_you_mean(plain(kind), known)}")
+        raise ValueError(f"kind must be {either(known)}, got {quoted(kind)}{did_you_mean(plain(kind), known)}")
     return value
 
 

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema
 
 from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, as_float, quantity
 from dualpipe_sim.costs.compute import Compute
-from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
+from dualpipe_sim.errors import ScheduleError, did_you_mean, either, quoted
 from dualpipe_sim.order.placement import PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import is_order
@@ -170,8 +170,7 @@ def _runtime(value: object) -> RuntimeInUse | None:
         raise ValueError(f"must be a runtime's name, or a mapping with 'name' and its options, got {quoted(value)}")
     name, known = named["name"], [IDEAL, *sorted(runtimes())]
     if name not in known:
-        words = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
-        raise ValueError(f"must be {words}, got {quoted(name)}{did_you_mean(name, known)}")
+        raise ValueError(f"must be {either(known)}, got {quoted(name)}{did_you_mean(name, known)}")
     options = {str(key): option for key, option in named.items() if key != "name"}
     if name != IDEAL:
         try:
