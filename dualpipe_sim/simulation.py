@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from dualpipe_sim.analysis import alltoall, metrics, step
+from dualpipe_sim.analysis.held import held_by_rank
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.balance import balanced_for
@@ -16,7 +17,7 @@ from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
 from dualpipe_sim.engine.noise import slowed, spread
-from dualpipe_sim.engine.play import play
+from dualpipe_sim.engine.play import play, settled
 from dualpipe_sim.errors import ScheduleError, UnfitCostsError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.graph.lowering import lower
@@ -112,7 +113,7 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
-    """Return the task graph of a choice, slow ranks slowed."""
+    """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load."""
     topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
     costs = of_smaller_micro_batches(experiment.costs, order.micro_batch_share)
@@ -124,7 +125,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
         rendezvous=experiment.transfers == "rendezvous",
         runtime=experiment.runtime,
     )
-    return graph if experiment.noise is None else slowed(graph, experiment.noise)
+    return settled(graph if experiment.noise is None else slowed(graph, experiment.noise), experiment.engine)
 
 
 def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
@@ -210,7 +211,8 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
     """Return a result with what it means for training, where a model is known."""
     costs = with_job(timeline.graph.costs)
     if costs is None:
-        return result
+        held = held_by_rank(timeline)
+        return result if held is None else replace(result, peak_memory_bytes_by_rank=held.tolist())
     training_step = step.step(timeline, costs)
     stage, seconds = step.slowest_stage(costs)
     memory, exchanged = memory_of(timeline), alltoall.alltoall_time(timeline)

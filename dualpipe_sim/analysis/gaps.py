@@ -18,9 +18,10 @@ class Gaps(NamedTuple):
     Attributes:
         op: row of the op whose output reached the task last, or NO_OP where nothing comes from another rank.
         seconds_by_cause: how much of the gap each cause explains; they sum to the gap. Backwards from its end:
-            ``exposed_transfer``, while the tensor was under way; ``blocked``, while it was made already but stood
-            behind other sends, receives and ops of its sender or receiver; ``exposed_alltoall``, as long as the
-            all-to-all took that it came out of; ``waiting``, for the op that makes it.
+            ``host``, while everything was there but the host had not issued the op; ``exposed_transfer``, while the
+            tensor was under way; ``host`` again, while the host had not issued that; ``blocked``, while it was made
+            already but stood behind other sends, receives and ops of its sender or receiver; ``exposed_alltoall``, as
+            long as the all-to-all took that it came out of; ``waiting``, for the op that makes it.
 
     """
 
@@ -46,11 +47,15 @@ def gaps_of(timeline: Timeline) -> Gaps:
     op = np.full(len(timeline.rank), NO_OP)
     op[reached] = graph.transfers.producer[by_arrival]
     made_s = timeline.end_s[graph.sender]
+    not_issued_s = unissued_s(timeline)
+    host_s = np.clip(not_issued_s[graph.first_phase_of_task], 0.0, left)
+    left = left - host_s
     is_alltoall = np.array([phase.is_alltoall for phase in graph.phases])[graph.phase[graph.sender]]
     exchange_s = np.where(is_alltoall, made_s - timeline.start_s[graph.sender], 0.0)
     seconds: dict[str, FloatArray] = {}
     for cause, of_transfer in (
         ("exposed_transfer", end_s - start_s),
+        ("unissued", not_issued_s[graph.first_transfer :]),
         ("blocked", start_s - made_s),
         ("exposed_alltoall", exchange_s),
     ):
@@ -58,4 +63,17 @@ def gaps_of(timeline: Timeline) -> Gaps:
         of_task[reached] = of_transfer[by_arrival]
         seconds[cause] = np.clip(of_task, 0.0, left)
         left = left - seconds[cause]
+    seconds["host"] = host_s + seconds.pop("unissued")
     return Gaps(op, seconds | {"waiting": left})
+
+
+def unissued_s(timeline: Timeline) -> FloatArray:
+    """Return how long each node waited for its host alone, shape ``(nodes,)``."""
+    graph = timeline.graph
+    if graph.issue is None:
+        return np.zeros(graph.nodes)
+    there_s = np.zeros(graph.nodes)
+    np.maximum.at(there_s, graph.edges[1], timeline.end_s[graph.edges[0]])
+    behind = np.flatnonzero(graph.previous_on_lane >= 0)
+    there_s[behind] = np.maximum(there_s[behind], timeline.end_s[graph.previous_on_lane[behind]])
+    return np.maximum(timeline.start_s - there_s, 0.0)

@@ -16,7 +16,9 @@ from dualpipe_sim.order.messages import input_of
 from dualpipe_sim.order.ops import Kind, Op, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.text import parse_cell
 
-_PREFIX = "PP:"
+PREFIX = "PP:"
+_GPIPE = re.compile(r"(Forward|Backward) (\d+)", re.ASCII)
+"""Torch's GPipe, which runs the stage of its rank."""
 _NO_OP = re.compile(r"\d+([A-Z_]+)", re.ASCII)
 
 Side = Literal["SEND", "RECV"]
@@ -98,7 +100,9 @@ class Names:
         for pattern, template in self.maps:
             if match := pattern.fullmatch(name):
                 return _mapped(match, template, rank)
-        return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
+        if match := _GPIPE.fullmatch(name):
+            return f"{rank}{match[1][0]}{match[2]}"
+        return name.removeprefix(PREFIX) if name.startswith(PREFIX) else None
 
 
 def kind_of_no_op(text: str) -> str | None:

@@ -51,8 +51,16 @@ def _comments(calibration: Calibration, name: str) -> Iterator[str]:
     yield f"# From {', '.join(' '.join(Path(source).name.split()) for source in calibration.sources)}"
     yield "#"
     yield f"# Medians over {_steps(calibration)}; 90 % of samples lie from p5 to p95."
-    yield "# launch: what an op takes beside its work, from when it could start: the host's time, gaps between kernels;"
-    yield "# the mean, since most ops may have none and what counts is the sum."
+    if calibration.load is None:
+        yield "# launch: what an op takes beside its work, from when it could start: the host's time, gaps between"
+        yield "# kernels; the mean, since most ops may have none and what counts is the sum."
+    else:
+        yield "# cold: on an idle GPU. Load makes it cold x (1 + beta x u) x (1 + gamma x q): u is how busy its GPU was"
+        yield "# before, the last tau counting most, and q the share of it that a message stood beside."
+        yield "# host: how long the host took to issue it; host_after: from then until the next one."
+    if calibration.host_share is not None:
+        yield f"# Without the profiler the host takes {calibration.host_share:.1%} of what was recorded, by the step"
+        yield "# time that was given; these are its times without."
     if calibration.left_out:
         yield "#"
         yield "# Left out:"
@@ -70,6 +78,11 @@ def _values(calibration: Calibration) -> Iterator[str]:
     yield ""
     yield "# chains of stages, equally long, each holding the whole model"
     yield f"pipes: {calibration.pipes}"
+    if calibration.load is not None:
+        beta, tau_s, gamma = calibration.load
+        yield f"load: {{beta: {beta:.4g}, tau: {_time(tau_s, 6)}, gamma: {gamma:.4g}}}"
+        yield "# what I and W take together over a full backward, where only these were measured"
+        yield f"split: {calibration.split:.4g}"
     yield f"# {calibration.transfer_rule}"
     yield f"transfer: {_sample(calibration.transfer)}" if calibration.transfer else "transfer: {time: 0 s}"
     yield "stages:" if calibration.ops else "stages: {}"
@@ -77,6 +90,9 @@ def _values(calibration: Calibration) -> Iterator[str]:
         yield f"  {stage}:"
         for kind, timed in kinds.items():
             yield f"    {kind}: {_timed(timed)}"
+        if stage in calibration.memory:
+            held = calibration.memory[stage]._asdict().items()
+            yield f"    memory: {{{', '.join(f'{name}: {size_bytes:.0f}' for name, size_bytes in held)}}}"
     if calibration.pairs:
         yield "# overlapped pairs, by stage of the forward and of the backward"
         yield "pairs:"
@@ -85,7 +101,10 @@ def _values(calibration: Calibration) -> Iterator[str]:
 
 
 def _timed(timed: Timed) -> str:
-    return _sample(timed.time, f", launch: {_time(timed.launch_s, 6)}")
+    if timed.cold_s is None:
+        return _sample(timed.time, f", launch: {_time(timed.launch_s, 6)}")
+    parts = {"cold": timed.cold_s, "host": timed.host_s, "host_after": timed.host_after_s}
+    return _sample(timed.time, "".join(f", {key}: {_time(seconds, 12)}" for key, seconds in parts.items()))
 
 
 def _sample(sample: Sample, more: str = "") -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
@@ -14,6 +14,8 @@ import numpy as np
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.calibration.actions import inputs_of
 from dualpipe_sim.calibration.recording import Ran, Recording, Step, counted
+from dualpipe_sim.costs.load import Load
+from dualpipe_sim.costs.measured import MeasuredCosts, OpTime, StageMemory
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.messages import output_of
 from dualpipe_sim.order.ops import F, Kind, Tensor
@@ -56,11 +58,27 @@ class Timed(NamedTuple):
     Attributes:
         time: its work.
         launch_s: mean of what launching it adds, in seconds: most ops may have none, and what counts is the sum.
+        cold_s: what it takes on an idle GPU with no message beside it; None where load is not told apart.
+        host_s: how long the host takes to issue it.
+        host_after_s: how long the host then takes until the next op.
 
     """
 
     time: Sample
     launch_s: float
+    cold_s: float | None = None
+    host_s: float = 0.0
+    host_after_s: float = 0.0
+
+    @property
+    def op_time(self) -> OpTime:
+        """What costs make of it."""
+        work_s = self.time.median_s if self.cold_s is None else self.cold_s
+        return OpTime(work_s, self.launch_s, self.host_s, self.host_after_s)
+
+    def with_host(self, share: float) -> Timed:
+        """Return the same with a host that takes a share of the time."""
+        return self._replace(host_s=self.host_s * share, host_after_s=self.host_after_s * share)
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,10 @@ class Calibration:
         warm_up: how many first steps were left out.
         left_out: how many of what were left out.
         sources: the files that were read.
+        load: how much longer ops are on busy GPUs, where ops have cold times; else None.
+        memory: what each stage holds, where that was measured.
+        split: what I and W together take over a full backward, for stages of which only these were measured.
+        host_share: what the host takes without the profiler over what it took with it, where a step time says so.
 
     """
 
@@ -96,12 +118,72 @@ class Calibration:
     warm_up: int
     left_out: Counter[str]
     sources: tuple[str, ...]
+    load: Load | None = None
+    memory: Mapping[int, StageMemory] = field(default_factory=dict)
+    split: float = 1.0
+    host_share: float | None = None
 
     __repr__ = brief
 
+    @property
+    def costs(self) -> MeasuredCosts:
+        """What :func:`~dualpipe_sim.calibration.write_costs` writes, as a cost model."""
+        stages = 1 + max([*self.ops, *(stage for pair in self.pairs for stage in pair)])
+        return MeasuredCosts(
+            ", ".join(self.sources),
+            stages // self.pipes,
+            self.pipes,
+            {(Kind[kind], stage): timed.op_time for stage, kinds in self.ops.items() for kind, timed in kinds.items()},
+            {pair: timed.op_time for pair, timed in self.pairs.items()},
+            0.0 if self.transfer is None else self.transfer.median_s,
+            load=self.load,
+            memory=self.memory,
+            split=self.split,
+        )
+
+    def with_host(self, share: float) -> Calibration:
+        """Return the same with a host that takes a share of the time."""
+        return replace(
+            self,
+            ops={
+                stage: {kind: timed.with_host(share) for kind, timed in kinds.items()}
+                for stage, kinds in self.ops.items()
+            },
+            pairs={pair: timed.with_host(share) for pair, timed in self.pairs.items()},
+            host_share=share,
+        )
+
+
+class Chosen(NamedTuple):
+    """The part of a recording that counts.
+
+    Attributes:
+        run: its ops, with what they waited for.
+        steps: its steps.
+        warm_up: how many steps before them were left out.
+        left_out: how many of what were left out.
+
+    """
+
+    run: Run
+    steps: list[Step]
+    warm_up: int
+    left_out: Counter[str]
+
+
+def choose(recording: Recording, *, warm_up: int, pipes: int | None) -> Chosen:
+    """Leave the first steps of a recording out; arguments and errors as for :func:`fit`."""
+    left_out = Counter(recording.left_out)
+    steps = sorted({ran.step for ran in recording.ops})
+    first = min(warm_up, len(steps) - 1)
+    if first:
+        early = sum(ran.step < steps[first] for ran in recording.ops)
+        left_out["ops in the first step" if first == 1 else f"ops in the first {first} steps"] += early
+    return Chosen(Run(_from_step(recording, steps[first]), pipes), steps[first:], first, left_out)
+
 
 def fit(recording: Recording, *, warm_up: int = 1, pipes: int | None = None) -> Calibration:
-    """Return the costs that a recording holds.
+    """Return the costs that a recording holds, with lengths as they are.
 
     Args:
         recording: what ran, at least one op.
@@ -113,20 +195,14 @@ def fit(recording: Recording, *, warm_up: int = 1, pipes: int | None = None) -> 
         UserError: no op is left, or their stages do not make up so many pipes.
 
     """
-    left_out = Counter(recording.left_out)
-    steps = sorted({ran.step for ran in recording.ops})
-    first = min(warm_up, len(steps) - 1)
-    if first:
-        early = sum(ran.step < steps[first] for ran in recording.ops)
-        left_out["ops in the first step" if first == 1 else f"ops in the first {first} steps"] += early
-    run = _Run(_from_step(recording, steps[first]), pipes)
+    run, steps, first, left_out = choose(recording, warm_up=warm_up, pipes=pipes)
     left_out.update(run.left_out)
     ops, pairs = run.timed()
     if not ops and not pairs:
         raise UserError(f"{', '.join(recording.sources)}: no op is left; left out were {counted(left_out)}")
     transfer, rule = run.transfer()
     sources = tuple(recording.sources)
-    return Calibration(ops, pairs, run.pipes, transfer, rule, len(steps) - first, first, left_out, sources)
+    return Calibration(ops, pairs, run.pipes, transfer, rule, len(steps), first, left_out, sources)
 
 
 def _from_step(recording: Recording, first: Step) -> Recording:
@@ -135,7 +211,7 @@ def _from_step(recording: Recording, first: Step) -> Recording:
     return replace(recording, ops=[ran for ran in recording.ops if ran.step >= first], kernels_s=kernels_s)
 
 
-class _Run:
+class Run:
     """Ops beside what they waited for; an op is named by its place in ``ops``."""
 
     def __init__(self, recording: Recording, pipes: int | None) -> None:

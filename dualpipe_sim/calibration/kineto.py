@@ -4,6 +4,9 @@ Rules. An action is a range of category ``user_annotation``; its copy on the GPU
 lest it count twice. ``ts`` and ``dur`` are microseconds, ``ts`` after ``baseTimeNanoseconds`` where that is given. On a
 GPU an op is its kernels (:mod:`dualpipe_sim.calibration.kernels`). On a CPU it is its range, from when its input was
 there: torch waits for it inside the range, until the end of an event such as ``gloo:recv``.
+
+Torch's GPipe names its ranges ``Forward 3`` and ``Backward 3``, with the messages inside; the stage is the rank's. Its
+1F1B has none (:mod:`dualpipe_sim.calibration.unnamed`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -18,6 +22,7 @@ from dualpipe_sim.calibration.actions import Action, Names, inputs_of, kind_of_n
 from dualpipe_sim.calibration.kernels import add_gpu_work
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording
 from dualpipe_sim.calibration.spans import Range, Span, holders
+from dualpipe_sim.calibration.unnamed import Unnamed, is_message, named, segments_of
 from dualpipe_sim.errors import ScheduleError, UserError
 
 Event: TypeAlias = Mapping[str, Any]
@@ -48,10 +53,46 @@ def add_trace(recording: Recording, data: object, source: str, names: Names) -> 
     if recording.origin_ns is None:
         recording.origin_ns = min((span.start_ns for span in trace.annotations), default=0)
     ranges = list(_ranges(trace, names, rank, recording))
-    if trace.kernels:
-        add_gpu_work(recording, rank, ranges, trace.launches, trace.kernels)
+    if not any(one.action.cell for one in ranges) and any(is_message(span.name) for span in trace.annotations):
+        recording.unnamed.append((_unnamed(events, trace, rank, source), partial(_add_work, recording, trace, rank)))
     else:
-        _add_cpu_work(recording, rank, ranges, trace.annotations)
+        _add_work(recording, trace, rank, ranges)
+
+
+def add_unnamed(recording: Recording) -> None:
+    """Add what ran in traces that name no op, once all ranks are read.
+
+    Raises:
+        UserError: it was not torch's 1F1B.
+
+    """
+    if recording.unnamed:
+        ranges = named([unnamed for unnamed, _ in recording.unnamed])
+        for unnamed, add in recording.unnamed:
+            add(ranges[unnamed.rank], waits_inside=False)
+
+
+def _add_work(
+    recording: Recording, trace: _Trace, rank: int, ranges: list[Range], *, waits_inside: bool = True
+) -> None:
+    """Add the work of ranges; ``waits_inside`` says whether a CPU's may hold the wait for their inputs."""
+    if trace.kernels:
+        messages = sorted((span for span in trace.annotations if is_message(span.name)), key=lambda span: span.start_ns)
+        add_gpu_work(recording, rank, ranges, trace.launches, trace.kernels, messages)
+    else:
+        _add_cpu_work(recording, rank, ranges, trace.annotations, waits_inside=waits_inside)
+
+
+def _unnamed(events: Iterable[object], trace: _Trace, rank: int, source: str) -> Unnamed:
+    """Return what ran in a trace that names no op."""
+    operations, recorded_ns = [], []
+    for position, event in enumerate(events):
+        if isinstance(event, Mapping) and event.get("cat") == "cpu_op" and event.get("ph") == "X":
+            operations.append(_span(event, trace.base_ns, f"{source}: event {position}"))
+        elif isinstance(event, Mapping) and event.get("cat") == "fwdbwd" and event.get("ph") == "s":
+            recorded_ns.append(_span(event, trace.base_ns, f"{source}: event {position}").start_ns)
+    messages = [span for span in trace.annotations if is_message(span.name)]
+    return Unnamed(rank, source, segments_of(operations, recorded_ns, messages, trace.steps))
 
 
 @dataclass
@@ -61,11 +102,12 @@ class _Trace:
     annotations: list[Span] = field(default_factory=list)
     launches: list[Span] = field(default_factory=list)
     kernels: list[Span] = field(default_factory=list)
+    base_ns: int = 0
 
     @classmethod
     def of(cls, events: Iterable[object], header: Event, source: str) -> _Trace:
         base_ns = _base_ns(header, source)
-        trace = cls()
+        trace = cls(base_ns=base_ns)
         for position, event in enumerate(events):
             if not isinstance(event, Mapping):
                 raise UserError(f"{source}: event {position} is {str(event)[:40]!r}, not a mapping of keys")
@@ -73,6 +115,11 @@ class _Trace:
             if into is not None:
                 into.append(_span(event, base_ns, f"{source}: event {position}"))
         return trace
+
+    @property
+    def steps(self) -> list[tuple[int, Span]]:
+        """The profiler's ranges of steps, with their numbers."""
+        return [(int(match[1]), span) for span in self.annotations if (match := _STEP.fullmatch(span.name))]
 
     def _into(self, category: object) -> list[Span] | None:
         if category == "user_annotation":
@@ -124,7 +171,7 @@ def _rank(header: Event, source: str, position: int) -> int:
 
 def _ranges(trace: _Trace, names: Names, rank: int, recording: Recording) -> Iterator[Range]:
     """Yield the ranges of actions, those of ops inside another op's left out."""
-    steps = [(int(match[1]), span) for span in trace.annotations if (match := _STEP.fullmatch(span.name))]
+    steps = trace.steps
     seen = Occurrences()
     op_until_ns: dict[object, int] = {}
     for span in sorted(trace.annotations, key=lambda span: (span.start_ns, -span.end_ns)):
@@ -160,7 +207,9 @@ def _action(span: Span, names: Names, rank: int, recording: Recording) -> Action
         return None
 
 
-def _add_cpu_work(recording: Recording, rank: int, ranges: list[Range], annotations: list[Span]) -> None:
+def _add_cpu_work(
+    recording: Recording, rank: int, ranges: list[Range], annotations: list[Span], *, waits_inside: bool
+) -> None:
     """Add ops as their ranges without the wait for their inputs."""
     origin_ns = recording.origin_ns or 0
     receives = [span for span in annotations if _RECEIVE.fullmatch(span.name)]
@@ -175,7 +224,8 @@ def _add_cpu_work(recording: Recording, rank: int, ranges: list[Range], annotati
             recording.arrived_s[rank, ranges[index].step, tensor] = there_s
     for one in ranges:
         if one.action.cell:
-            recording.ops.append(_cpu_op(recording, rank, one, origin_ns))
+            ran = _cpu_op(recording, rank, one, origin_ns)
+            recording.ops.append(ran if waits_inside else ran._replace(may_wait=False))
 
 
 def _cpu_op(recording: Recording, rank: int, one: Range, origin_ns: int) -> Ran:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.calibration.actions import Action
+from dualpipe_sim.calibration.memory_csv import Held
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.ops import Tensor
+
+if TYPE_CHECKING:
+    from dualpipe_sim.calibration.unnamed import Unnamed
 
 Step: TypeAlias = tuple[int, int]
 """The profiler's number of a step (0 where it gave none), and which of the times that an action ran in it."""
@@ -27,6 +31,8 @@ class Ran(NamedTuple):
         end_s: when its work ended.
         compute_s: how long it worked: less than from start to end where a GPU had gaps between kernels.
         may_wait: whether a wait for its inputs may be part of it, since nothing says when they came.
+        host_s: when the host entered and left the call that issued it, on the clock of ``start_s``; None if not known.
+        halves_s: of a pair whose halves ran one after the other, how long each took; else empty.
 
     """
 
@@ -37,6 +43,8 @@ class Ran(NamedTuple):
     end_s: float
     compute_s: float
     may_wait: bool = False
+    host_s: tuple[float, float] | None = None
+    halves_s: tuple[float, ...] = ()
 
 
 @dataclass
@@ -56,6 +64,9 @@ class Recording:
         ops: ops and pairs, in any order.
         arrived_s: when a tensor was there, by (rank, step, tensor).
         kernels_s: how long NCCL's kernels took for a tensor, by (step, tensor) and side; each holds wait and transfer.
+        moved_s: how long each message moved on a lane of its own, of timelines that say so.
+        memory: what ops found, needed and left of memory, in the order in which they were issued.
+        unnamed: what ran in traces that name no op, and what adds it once its ops are named.
         left_out: how many of what were left out.
         origin_ns: nanoseconds since 1970 that times of traces count from, set by the first one.
 
@@ -66,6 +77,9 @@ class Recording:
     ops: list[Ran] = field(default_factory=list)
     arrived_s: dict[tuple[int, Step, Tensor], float] = field(default_factory=dict)
     kernels_s: dict[tuple[Step, Tensor], dict[str, list[float]]] = field(default_factory=dict)
+    moved_s: list[float] = field(default_factory=list)
+    memory: list[Held] = field(default_factory=list)
+    unnamed: list[tuple[Unnamed, Callable[..., None]]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     origin_ns: int | None = None
 

@@ -1,4 +1,8 @@
-"""Timelines as CSV (``rank,lane,task,start_s,end_s``), written by ``dualpipe-sim timeline`` or by a real run."""
+"""Timelines as CSV (``rank,lane,task,start_s,end_s``), written by ``dualpipe-sim timeline`` or by a real run.
+
+Behind these a run may write ``host_start_s,host_end_s``: when the host entered and left the call that issued the row.
+An overlapped pair is one row; rows of its halves that lie within it are its phases.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.order.ops import Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]
+HOST = ["host_start_s", "host_end_s"]
 _MOST_RANKS = 1 << 20
+_SAME_S = 1e-6
+"""Moments of two rows that are as close as this may be one moment, rounded."""
+
 _LANES = [str(lane) for lane in Lane]
 
 
@@ -30,6 +38,7 @@ class Row(NamedTuple):
         phase: the rest of a phase's name, empty for whatever is whole.
         start_s: when it started.
         end_s: when it ended.
+        host_s: when the host entered and left the call that issued it, where that is known.
 
     """
 
@@ -39,6 +48,7 @@ class Row(NamedTuple):
     phase: str
     start_s: float
     end_s: float
+    host_s: tuple[float, float] | None = None
 
 
 def read_rows(text: str, source: str) -> Iterator[Row]:
@@ -51,12 +61,15 @@ def read_rows(text: str, source: str) -> Iterator[Row]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines, [])
-        if [cell.strip() for cell in header] != HEADER:
+        columns = [cell.strip() for cell in header]
+        if columns not in (HEADER, HEADER + HOST):
             said = ",".join(header)[:60]
-            raise UserError(f"{source}: must begin with the line {','.join(HEADER)}, got {said!r}")
+            raise UserError(
+                f"{source}: must begin with the line {','.join(HEADER)}, perhaps with ,{','.join(HOST)}, got {said!r}"
+            )
         for cells in lines:
             if cells:
-                yield _row(cells, f"{source}: line {lines.line_num}")
+                yield _row(cells, columns, f"{source}: line {lines.line_num}")
     except csv.Error as error:
         raise UserError(f"{source}: line {lines.line_num}: is no CSV: {error}") from error
 
@@ -71,18 +84,25 @@ def add_timeline(recording: Recording, text: str, source: str) -> None:
     seen = Occurrences()
     needed: defaultdict[tuple[int, Tensor], list[Ran]] = defaultdict(list)
     received: list[tuple[int, Tensor, float]] = []
-    for row in read_rows(text, source):
+    rows = list(read_rows(text, source))
+    halves = _halves(rows)
+    for place, row in enumerate(rows):
         recording.add_rank(row.rank, source)
         if row.phase:
             recording.left_out["phases of ops; only whole ops count"] += 1
+        elif place in halves.inside:
+            continue
         elif row.action.cell:
             step: Step = 0, seen.next((row.rank, row.action.text))
-            ran = Ran(row.rank, step, row.action, row.start_s, row.end_s, row.end_s - row.start_s)
+            length_s = row.end_s - row.start_s
+            timed_s = tuple(rows[half].end_s - rows[half].start_s for half in halves.of_pair.get(place, ()))
+            ran = Ran(row.rank, step, row.action, row.start_s, row.end_s, length_s, host_s=row.host_s, halves_s=timed_s)
             recording.ops.append(ran)
             for tensor in inputs_of(row.action):
                 needed[row.rank, tensor].append(ran)
         elif row.action.tensor is not None and row.lane == "recv":
             received.append((row.rank, row.action.tensor, row.end_s))
+            recording.moved_s.append(row.end_s - row.start_s)
     for rank, tensor, there_s in received:
         # A run may write down only some steps' receives, so that a step is known by time alone.
         later = [ran for ran in needed[rank, tensor] if ran.start_s >= there_s]
@@ -91,10 +111,39 @@ def add_timeline(recording: Recording, text: str, source: str) -> None:
             recording.arrived_s[rank, first.step, tensor] = there_s
 
 
-def _row(cells: list[str], where: str) -> Row:
-    if len(cells) != len(HEADER):
-        raise UserError(f"{where}: must have {len(HEADER)} cells, {','.join(HEADER)}, got {len(cells)}")
-    rank, lane, task, start, end = (cell.strip() for cell in cells)
+class _Halves(NamedTuple):
+    """Rows of halves, by their places: of each pair, and all of them."""
+
+    of_pair: dict[int, tuple[int, ...]]
+    inside: set[int]
+
+
+def _halves(rows: list[Row]) -> _Halves:
+    """Find the rows of single ops that are halves of an overlapped pair whose row holds them in time."""
+    lone: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        if len(row.action.cell) == 1 and not row.phase:
+            lone[row.rank, row.action.text].append(place)
+    of_pair: dict[int, tuple[int, ...]] = {}
+    for place, row in enumerate(rows):
+        if len(row.action.cell) > 1:
+            found = [
+                next((one for one in lone[row.rank, str(op)] if _is_within(rows[one], row)), None)
+                for op in row.action.cell
+            ]
+            if None not in found:
+                of_pair[place] = tuple(one for one in found if one is not None)
+    return _Halves(of_pair, {half for halves in of_pair.values() for half in halves})
+
+
+def _is_within(row: Row, other: Row) -> bool:
+    return other.start_s - _SAME_S <= row.start_s and row.end_s <= other.end_s + _SAME_S
+
+
+def _row(cells: list[str], columns: list[str], where: str) -> Row:
+    if len(cells) != len(columns):
+        raise UserError(f"{where}: must have {len(columns)} cells, {','.join(columns)}, got {len(cells)}")
+    rank, lane, task, start, end, *host = (cell.strip() for cell in cells)
     if lane not in _LANES:
         raise UserError(f"{where}: lane must be {', '.join(_LANES)}, got {lane[:40]!r}")
     if not (rank.isascii() and rank.isdecimal() and len(rank) < 10 and int(rank) < _MOST_RANKS):
@@ -107,7 +156,17 @@ def _row(cells: list[str], where: str) -> Row:
     start_s, end_s = _seconds(start, where, "start_s"), _seconds(end, where, "end_s")
     if end_s < start_s:
         raise UserError(f"{where}: {task} ends at {end_s} s, before it starts at {start_s} s")
-    return Row(int(rank), lane, action, phase, start_s, end_s)
+    return Row(int(rank), lane, action, phase, start_s, end_s, _host_s(host, where))
+
+
+def _host_s(cells: list[str], where: str) -> tuple[float, float] | None:
+    """Return when the host entered and left; None where nobody says so."""
+    if not any(cells):
+        return None
+    start_s, end_s = (_seconds(cell, where, key) for cell, key in zip(cells, HOST, strict=True))
+    if end_s < start_s:
+        raise UserError(f"{where}: {HOST[1]} is {end_s} s, before {HOST[0]}, {start_s} s")
+    return start_s, end_s
 
 
 def _seconds(text: str, where: str, key: str) -> float:

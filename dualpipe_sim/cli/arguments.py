@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, TypeAlias
 
 import typer
 
-from dualpipe_sim.cli.complete import config_names, settings
+from dualpipe_sim.cli.complete import config_names, runtime_names, settings
+from dualpipe_sim.errors import ScheduleError
 
 Config: TypeAlias = Annotated[
     str,
@@ -45,3 +47,24 @@ Maps: TypeAlias = Annotated[
         help=r"What other ranges than PP:… stand for, e.g. 'Forward (\d+)={rank}F\1' (repeatable).",
     ),
 ]
+Runtime: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        help="Whose program of it: torch, megatron or deepseek, with batches, lone messages and waits.",
+        autocompletion=runtime_names,
+    ),
+]
+RuntimeOptions: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--runtime-option", metavar="KEY=VALUE", help="An option of the runtime (repeatable)."),
+]
+
+
+def pairs(option: str, given: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
+    """Yield what was given as key=value."""
+    for pair in given or ():
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ScheduleError(f"{option} {pair}: must be key=value, like {example}")
+        yield key, text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.complete import runtime_names, schedule_names
+from dualpipe_sim.cli.arguments import Runtime, RuntimeOptions, pairs
+from dualpipe_sim.cli.complete import schedule_names
 from dualpipe_sim.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -55,18 +55,8 @@ def schedule(
             "--format", help="Tasks alone, which torch lowers itself (default), or with every send and receive."
         ),
     ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(
-            "--runtime",
-            help="The program that torch, megatron or deepseek makes of it: batches, lone messages and waits too.",
-            autocompletion=runtime_names,
-        ),
-    ] = None,
-    runtime_options: Annotated[
-        list[str] | None,
-        typer.Option("--runtime-option", metavar="KEY=VALUE", help="An option of the runtime (repeatable)."),
-    ] = None,
+    runtime: Runtime = None,
+    runtime_options: RuntimeOptions = None,
 ) -> None:
     """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
     from dualpipe_sim.order.text import format_order
@@ -75,8 +65,8 @@ def schedule(
     from dualpipe_sim.schedules.registry import build, spec
 
     chosen = spec(name)
-    values = {key: chosen.parse_option(key, text) for key, text in _pairs("-O", options, "stages_per_rank=2")}
-    given = dict(_pairs("--runtime-option", runtime_options, "version=2.11"))
+    values = {key: chosen.parse_option(key, text) for key, text in pairs("-O", options, "stages_per_rank=2")}
+    given = dict(pairs("--runtime-option", runtime_options, "version=2.11"))
     if runtime is None:
         if given:
             raise ScheduleError("--runtime-option needs --runtime, whose option it is")
@@ -87,15 +77,6 @@ def schedule(
         raise ScheduleError("--format compute_only: a runtime's program has its messages; leave --runtime or it out")
     program = runtime_program(name, ranks, micro_batches, runtime=runtime, runtime_options=given, **values)
     typer.echo(program, nl=False)
-
-
-def _pairs(option: str, given: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
-    """Yield what was given as key=value."""
-    for pair in given or ():
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise ScheduleError(f"{option} {pair}: must be key=value, like {example}")
-        yield key, text
 
 
 @app.command(epilog=example("schedules"))

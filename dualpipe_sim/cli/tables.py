@@ -174,8 +174,9 @@ def _exposed(result: Result) -> Iterator[list[float]]:
 def _print_ranks(result: Result) -> None:
     """Print a row a rank: bubble, idle seconds by cause, collectives exposed inside ops, what is in flight."""
     seconds = {_HEADINGS.get(cause, cause): idle_s for cause, idle_s in (result.idle_s_by_cause or {}).items()}
-    if not any(seconds.get("blocked", ())):  # as ever where transfers do not wait for each other
-        seconds.pop("blocked", None)
+    for cause in ("blocked", "host"):  # which there is only where messages or launches have an order of their own
+        if not any(seconds.get(cause, ())):
+            seconds.pop(cause, None)
     inside_s = [float(sum(of_rank)) for of_rank in zip(*_exposed(result), strict=True)]
     exchanges = result.alltoall_hidden_ratio is not None or any(inside_s)
     if exchanges:

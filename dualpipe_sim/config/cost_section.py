@@ -9,8 +9,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from dualpipe_sim.base.records import FieldError
 from dualpipe_sim.config.section import Section, one_of, or_object
-from dualpipe_sim.config.values import CostTime, Flag, Kernels, Seconds, Transfer, TransferCost, Weights, halved
+from dualpipe_sim.config.values import (
+    CostTime,
+    Flag,
+    Fraction,
+    Kernels,
+    Seconds,
+    Transfer,
+    TransferCost,
+    Weights,
+    halved,
+)
 from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.load import USUAL, Load
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.registry import cost_model, cost_models
@@ -106,6 +117,19 @@ class Layers(Section):
     )
 
 
+class LoadSection(Section):
+    """How much longer ops take on busy GPUs and beside messages."""
+
+    beta: Fraction = Field(0.0, description="how much longer an op takes on a GPU that was busy before it")
+    tau: Seconds = Field(USUAL.tau_s, description="what happened this long ago counts 1/e")
+    gamma: Fraction = Field(0.0, description="how much longer it takes beside a message of its rank")
+
+    @property
+    def load(self) -> Load:
+        """Return it as costs have it."""
+        return Load(self.beta, self.tau, self.gamma)
+
+
 class FromRun(Section):
     """Times measured in a run, as `dualpipe-sim calibrate` writes them."""
 
@@ -116,6 +140,10 @@ class FromRun(Section):
     )
     micro_batch_weights: Weights | None = Field(None, description=_WEIGHTS)
     launch: Flag = Field(True, description="whether ops take their measured launch overhead too")
+    load: LoadSection | None = Field(
+        None, description="how much longer ops take on busy GPUs than on idle ones; default: what the file says"
+    )
+    host: Flag = Field(True, description="whether ops wait for their host to issue them, where the file says how long")
 
 
 class Registered(BaseModel):

@@ -77,8 +77,15 @@ def _costs_of_run(section: FromRun, folder: Path) -> MeasuredCosts:
     if section.transfer is not None:
         transfer = section.transfer
         measured = replace(measured, transfer_s=transfer.seconds, transfer_bytes=transfer.size_bytes)
-    weights = section.micro_batch_weights
-    return replace(measured, source=section.file, launch=section.launch, micro_batch_weights=weights)
+    if section.load is not None:
+        measured = replace(measured, load=section.load.load)
+    return replace(
+        measured,
+        source=section.file,
+        launch=section.launch,
+        host=section.host,
+        micro_batch_weights=section.micro_batch_weights,
+    )
 
 
 def _layer_costs(root: Root, section: Layers) -> LayerCosts:

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from dualpipe_sim.config.cost_section import LoadSection
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.section import Section
-from dualpipe_sim.config.values import Count, Index, Seconds
+from dualpipe_sim.config.values import Count, Factor, Index, Seconds, Size
 from dualpipe_sim.config.yaml_text import read_yaml
-from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
+from dualpipe_sim.costs.measured import MeasuredCosts, OpTime, StageMemory
 from dualpipe_sim.errors import ConfigError, quoted
 from dualpipe_sim.order.ops import Kind
 
@@ -25,6 +26,9 @@ class Timed(Section):
 
     time: Seconds
     launch: Seconds = 0.0
+    cold: Seconds | None = None
+    host: Seconds = 0.0
+    host_after: Seconds = 0.0
     p5: Seconds | None = None
     p95: Seconds | None = None
     samples: Count | None = None
@@ -34,10 +38,20 @@ class Timed(Section):
     def _time_alone(cls, value: object) -> object:
         return value if isinstance(value, Mapping) else {"time": value}
 
-    @property
-    def op_time(self) -> OpTime:
-        """What counts of it."""
-        return OpTime(self.time, self.launch)
+    def op_time(self, *, under_load: bool) -> OpTime:
+        """Return what counts of it."""
+        work_s = self.cold if under_load and self.cold is not None else self.time
+        return OpTime(work_s, self.launch, self.host, self.host_after)
+
+
+class Holds(Section):
+    """Bytes that a stage holds for each micro-batch, and beside them."""
+
+    activation: Size
+    held_for_weight: Size = 0.0
+    workspace: Size = 0.0
+    gradients: Size = 0.0
+    output: Size = 0.0
 
 
 class Stage(Section):
@@ -47,12 +61,15 @@ class Stage(Section):
     B: Timed | None = None
     I: Timed | None = None
     W: Timed | None = None
+    memory: Holds | None = None
 
 
 class CostsFile(Section):
     """A whole file."""
 
     pipes: Count = 1
+    load: LoadSection | None = None
+    split: Factor = 1.0
     transfer: Timed = Field(default_factory=lambda: Timed.model_validate(0.0))
     stages: dict[Index, Stage] = Field(default_factory=dict)
     pairs: dict[str, Timed] = Field(default_factory=dict)
@@ -76,7 +93,8 @@ def read_measured(path: Path) -> MeasuredCosts:
 
 
 def _costs(file: CostsFile, source: str) -> MeasuredCosts:
-    pairs = {_pair(key): timed.op_time for key, timed in file.pairs.items()}
+    under_load = file.load is not None
+    pairs = {_pair(key): timed.op_time(under_load=under_load) for key, timed in file.pairs.items()}
     stages = max(file.stages.keys() | {stage for pair in pairs for stage in pair}, default=-1) + 1
     if not stages:
         raise ValueError("stages: must hold one stage at least, or pairs must")
@@ -87,13 +105,20 @@ def _costs(file: CostsFile, source: str) -> MeasuredCosts:
         stages=stages // file.pipes,
         pipes=file.pipes,
         ops={
-            (kind, stage): timed.op_time
+            (kind, stage): timed.op_time(under_load=under_load)
             for stage, section in file.stages.items()
             for kind in Kind
             if (timed := getattr(section, str(kind))) is not None
         },
         pairs=pairs,
         transfer_s=file.transfer.time,
+        load=None if file.load is None else file.load.load,
+        memory={
+            stage: StageMemory(**section.memory.model_dump())
+            for stage, section in file.stages.items()
+            if section.memory is not None
+        },
+        split=file.split,
     )
 
 

@@ -18,14 +18,11 @@ from dualpipe_sim.errors import ScheduleError, did_you_mean, either, quoted
 from dualpipe_sim.order.placement import PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import is_order
-from dualpipe_sim.runtimes.registry import RuntimeInUse, runtimes
+from dualpipe_sim.runtimes.registry import IDEAL, RuntimeInUse, runtimes
 from dualpipe_sim.schedules.registry import schedules
 
 _MOST, _MOST_INDEX = 10**9, 10**18
 _SEPARATORS = {"/", os.sep}  # of folders, in a path
-
-IDEAL = "ideal"
-"""The runtime that is none: every tensor leaves when it is made."""
 
 
 class Transfer(BaseModel):
@@ -297,6 +294,7 @@ _OBJECT = {"type": "object"}
 
 if TYPE_CHECKING:
     Seconds: TypeAlias = float
+    Size: TypeAlias = float
     Bandwidth: TypeAlias = float
     Skew: TypeAlias = float
     Fraction: TypeAlias = float
@@ -314,6 +312,7 @@ if TYPE_CHECKING:
     Kernels: TypeAlias = Compute
 else:
     Seconds = checked(float, _seconds, _SECONDS)
+    Size = checked(float, _bytes, quantity_schema("B", "80 GiB"))
     Bandwidth = checked(float, _bandwidth, quantity_schema("B/s", "160 GB/s"))
     Skew = checked(float, _skew, {"type": "number", "minimum": 1})
     Fraction = checked(float, _fraction, {"type": "number", "minimum": 0})

@@ -20,6 +20,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import ScheduleError
@@ -31,13 +32,49 @@ class OpTime(NamedTuple):
     """What an op took.
 
     Attributes:
-        time_s: its work.
+        time_s: its work; with a ``load``, what it takes on an idle GPU.
         launch_s: what launching it added, on its rank's compute lane.
+        host_s: how long the host took to issue it.
+        host_after_s: how long the host then took until the next op, for messages and the like.
 
     """
 
     time_s: float
     launch_s: float = 0.0
+    host_s: float = 0.0
+    host_after_s: float = 0.0
+
+
+_UNKNOWN = OpTime(*[np.nan] * 4)
+
+
+class StageTimes(NamedTuple):
+    """An :class:`OpTime` of each stage, shape ``(stages,)`` each; NaN where it was not measured."""
+
+    time_s: FloatArray
+    launch_s: FloatArray
+    host_s: FloatArray
+    host_after_s: FloatArray
+
+
+class StageMemory(NamedTuple):
+    """Bytes that a stage holds for each micro-batch and beside them, beyond what it holds at rest.
+
+    Attributes:
+        activation: from the start of F to the end of B or I.
+        held_for_weight: from the end of I to the end of W.
+        workspace: while a backward runs.
+        gradients: from the stage's first B or W on.
+        output: what the last stage keeps of each micro-batch to the end of the step, where joining them takes as much
+            again.
+
+    """
+
+    activation: float = 0.0
+    held_for_weight: float = 0.0
+    workspace: float = 0.0
+    gradients: float = 0.0
+    output: float = 0.0
 
 
 @register("measured")
@@ -62,6 +99,10 @@ class MeasuredCosts:
         micro_batch_weights: how long each micro-batch of the step takes over these times, first pipe first, and how
             large its transfers are; None where all are alike.
         launch: whether ops take their launch overhead too.
+        load: how much longer ops take on busy GPUs and beside messages; None where times are what they are.
+        memory: what each measured stage holds, by stage; empty where nobody measured it.
+        host: whether ops wait for their host to issue them.
+        split: what I and W take together over a full backward, where only these were measured.
 
     """
 
@@ -74,27 +115,33 @@ class MeasuredCosts:
     transfer_bytes: ByBoundary = 0.0
     micro_batch_weights: tuple[float, ...] | None = None
     launch: bool = True
+    load: Load | None = None
+    memory: Mapping[int, StageMemory] = field(default_factory=dict)
+    host: bool = True
+    split: float = 1.0
 
     __repr__ = brief
 
     def on(self, placement: Placement) -> MeasuredStageCosts:
         """Return the costs of each stage of a placement."""
         shares = self._shares(placement)
-        whole_s, launch_s = self._by_stage()
-        time_s: dict[int, FloatArray] = {kind: _weighted(shares, whole_s[kind]) for kind in Kind}
-        # A launch belongs to an op however long: where stages are joined or cut, it is the mean of theirs.
+        whole = self._by_stage()
+        # A launch belongs to an op however long: where stages are joined or cut, it is the mean of theirs. What the
+        # host takes grows with the layers.
         mean = shares / shares.sum(axis=1, keepdims=True)
-        added_s: dict[int, FloatArray] = {kind: _weighted(mean, launch_s[kind]) for kind in Kind}
+        weights = shares, mean * self.launch, shares * self.host, mean * self.host
+        ops: dict[int, StageTimes] = {kind: StageTimes(*map(_weighted, weights, whole[kind])) for kind in Kind}
         return MeasuredStageCosts(
             self.source,
-            time_s,
-            added_s if self.launch else {kind: np.zeros(placement.stages) for kind in added_s},
+            ops,
             self._pairs_on(placement),
-            self._gain(whole_s),
+            self._gain({kind: times.time_s for kind, times in whole.items()}),
             self.transfer_s,
             self.transfer_bytes,
             self.micro_batch_weights,
             self.caveats,
+            self.load,
+            self._memory_on(shares, placement),
         )
 
     def on_fewer_ranks(self, shares: int) -> MeasuredCosts:  # noqa: ARG002 - a stage's span does not depend on ranks
@@ -112,34 +159,54 @@ class MeasuredCosts:
         np.put_along_axis(shares, columns, placement.overlap(self.stages), axis=1)
         return shares
 
-    def _by_stage(self) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
-        """Return times and launches of all measured stages by kind, NaN where there is none.
+    def _by_stage(self) -> dict[int, StageTimes]:
+        """Return what ops of all measured stages took by kind, NaN where that is not known, a column each.
 
-        Each is of shape ``(measured stages,)``. A full backward that was not measured is I and W, launched once.
+        Each is of shape ``(measured stages,)``. A full backward that was not measured is I and W, launched once, and
+        issued as fast as either: both halves walk the same layers.
         """
-        times: dict[int, FloatArray] = {}
-        launches: dict[int, FloatArray] = {}
+        found: dict[int, StageTimes] = {}
         for kind in Kind:
             known = [self._known(kind, stage) for stage in range(self.stages * self.pipes)]
-            times[kind], launches[kind] = np.array(known, dtype=float).T
-        split = np.isnan(times[B])
-        times[B] = np.where(split, times[I] + times[W], times[B])
-        launches[B] = np.where(split, launches[I], launches[B])
-        return times, launches
+            found[kind] = StageTimes(*np.array(known, dtype=float).T)
+        halves = StageTimes(
+            (found[I].time_s + found[W].time_s) / self.split,
+            found[I].launch_s,
+            (found[I].host_s + found[W].host_s) / 2,
+            (found[I].host_after_s + found[W].host_after_s) / 2,
+        )
+        split = np.isnan(found[B].time_s)
+        found[B] = StageTimes(*(np.where(split, *both) for both in zip(halves, found[B], strict=True)))
+        return found
 
     def _known(self, kind: int, stage: int) -> OpTime:
         """Return what an op took, NaN where that is not known; of a stage that ran in pairs only a part of a pair."""
         if stage in self._only_in_pairs and kind != B:  # B is I + W
             pairs = np.array([time for pair, time in self.pairs.items() if stage in pair])
-            time_s, launch_s = np.median(pairs, axis=0).tolist()
-            return OpTime(time_s / 3, launch_s)
-        return self.ops.get((kind, stage), OpTime(np.nan, np.nan))
+            time_s, launch_s, host_s, host_after_s = np.median(pairs, axis=0).tolist()
+            return OpTime(time_s / 3, launch_s, host_s / 3, host_after_s)
+        return self.ops.get((kind, stage), _UNKNOWN)
 
     @cached_property
     def _only_in_pairs(self) -> set[int]:
         """The stages of which no op was measured by itself, but pairs were."""
         alone = {stage for _, stage in self.ops}
         return {stage for pair in self.pairs for stage in pair} - alone
+
+    def _asked(self, pair: OpTime) -> OpTime:
+        """Return a pair's times without those that are not to count."""
+        return OpTime(pair.time_s, pair.launch_s * self.launch, pair.host_s * self.host, pair.host_after_s * self.host)
+
+    def _memory_on(self, shares: FloatArray, placement: Placement) -> tuple[StageMemory, ...] | None:
+        """Return what each stage of a placement holds, given its shares of the measured ones; None if not known."""
+        if set(self.memory) != set(range(self.stages * self.pipes)):
+            return None
+        known = StageMemory(*np.array([self.memory[stage] for stage in sorted(self.memory)]).T)
+        most = [np.where(shares > 0, column, 0.0).max(axis=1) for column in (known.workspace, known.output)]
+        # A workspace is there once at a time, however many layers follow each other.
+        columns = (*(shares @ column for column in known[:2]), most[0], shares @ known.gradients)
+        outputs = np.where(placement.is_last, most[1], 0.0)
+        return tuple(StageMemory(*row) for row in np.stack([*columns, outputs], axis=1).tolist())
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -169,9 +236,7 @@ class MeasuredCosts:
             if len(placement.pipes[pipe]) == self.stages
         ]
         return {
-            (forward, backward): self.pairs[own, other]
-            if self.launch
-            else self.pairs[own, other]._replace(launch_s=0.0)
+            (forward, backward): self._asked(self.pairs[own, other])
             for forward, own in stages
             for backward, other in stages
             if (own, other) in self.pairs
@@ -184,26 +249,28 @@ class MeasuredStageCosts:
 
     Attributes:
         source: the file they come from.
-        time_s: seconds of an op's work by kind code, each of shape ``(stages,)``; NaN where it was not measured.
-        launch_s: seconds that its launch adds, likewise.
+        ops: what an op takes by kind code.
         pairs: what pairs that were measured take, by (stage of the forward, stage of the backward).
         gain: what other pairs last over their F + B.
         transfer_s: seconds of a transfer, or None where bytes are given.
         transfer_bytes: bytes of a transfer.
         micro_batch_weights: how long each micro-batch takes over these, or None where all are alike.
         caveats: what must be said of numbers that come of these, in sentences.
+        load: how much longer ops take on busy GPUs, or None.
+        memory: what each stage holds, or None where nobody measured it.
 
     """
 
     source: str
-    time_s: dict[int, FloatArray]
-    launch_s: dict[int, FloatArray]
+    ops: dict[int, StageTimes]
     pairs: dict[tuple[int, int], OpTime]
     gain: float
     transfer_s: ByBoundary | None
     transfer_bytes: ByBoundary
     micro_batch_weights: tuple[float, ...] | None = None
     caveats: tuple[str, ...] = ()
+    load: Load | None = None
+    memory: tuple[StageMemory, ...] | None = None
 
     __repr__ = brief
 
@@ -214,11 +281,17 @@ class MeasuredStageCosts:
             ScheduleError: an op that was not measured.
 
         """
-        return (Phase(Lane.COMPUTE, sum(self.task_time(task)), task[0][0]),)
+        time_s, launch_s, *_ = self.task_time(task)
+        return (Phase(Lane.COMPUTE, time_s + launch_s, task[0][0]),)
 
     def task_launch_s(self, task: TaskShape) -> float:
         """Return the seconds that launching a task adds before its work."""
         return self.task_time(task).launch_s
+
+    def host_s(self, task: TaskShape) -> tuple[float, float]:
+        """Return the seconds that the host takes to issue a task, and from then to the next one."""
+        *_, host_s, host_after_s = self.task_time(task)
+        return host_s, host_after_s
 
     def task_time(self, task: TaskShape) -> OpTime:
         """Return what a task takes; a pair that was not measured gains what the others gain on average.
@@ -233,17 +306,22 @@ class MeasuredStageCosts:
         other = backward[0][1]
         if (stage, other) in self.pairs:
             return self.pairs[stage, other]
-        forward = self._op_time(F, stage)
-        return OpTime(self.gain * (forward.time_s + self._op_time(B, other).time_s), forward.launch_s)
+        forward, full = self._op_time(F, stage), self._op_time(B, other)
+        return OpTime(
+            self.gain * (forward.time_s + full.time_s),
+            forward.launch_s,
+            forward.host_s + full.host_s,
+            full.host_after_s,
+        )
 
     def _op_time(self, kind: int, stage: int) -> OpTime:
-        time_s, launch_s = float(self.time_s[kind][stage]), float(self.launch_s[kind][stage])
-        if np.isnan(time_s):
+        found = OpTime(*(float(column[stage]) for column in self.ops[kind]))
+        if np.isnan(found.time_s):
             raise ScheduleError(f"{self.source} has no time for {self._unmeasured(kind, stage)}")
-        return OpTime(time_s, launch_s)
+        return found
 
     def _unmeasured(self, kind: int, stage: int) -> str:
-        known = [str(other) for other in Kind if not np.isnan(self.time_s[other][stage])]
+        known = [str(other) for other in Kind if not np.isnan(self.ops[other].time_s[stage])]
         if not known:
             return f"stage {stage}; calibrate with the traces of all ranks"
         split = "a split backward (I and W)"

@@ -94,7 +94,9 @@ class StageCosts(Protocol):
     """Costs of the stages of one placement.
 
     They may also have ``micro_batch_weights``, a number for each micro-batch of the step: how long its ops and its
-    transfers take over what ``phases`` and the amounts here say.
+    transfers take over what ``phases`` and the amounts here say; ``load``, a :class:`~dualpipe_sim.costs.load.Load`
+    that makes ops longer on busy GPUs; and ``host_s(task)``: how long the host takes to issue a task, and from then
+    until it comes to the next one, in seconds.
     """
 
     @property

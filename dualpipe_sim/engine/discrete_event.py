@@ -19,7 +19,7 @@ from typing import cast
 import numpy as np
 import simpy
 
-from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.engine.fair_share import FairShare
 from dualpipe_sim.engine.flows import flows_of
@@ -64,6 +64,8 @@ class _Play:
         starts, successors = _successors(graph)
         self._successor_start, self._successors = _integers(starts), _integers(successors)
         self._asleep: dict[int, simpy.Event] = {}
+        self._begin_s = None if graph.issue is None else _floats(graph.issue.begin_s)
+        self._issued_s = None if graph.issue is None else _floats(graph.issue.end_s)
         for phases in _phases_of_lanes(graph):
             self.env.process(self._lane(phases))
 
@@ -74,8 +76,12 @@ class _Play:
                 # Whoever brings the last missing input takes this event out of ``_asleep`` and fires it.
                 self._asleep[phase] = event = simpy.Event(env)
                 yield event
+            if self._begin_s is not None and self._begin_s[phase] > env.now:
+                yield simpy.Timeout(env, self._begin_s[phase] - env.now)
             self.start_s[phase] = env.now
             yield lasts(phase)
+            if self._issued_s is not None and self._issued_s[phase] > env.now:
+                yield simpy.Timeout(env, self._issued_s[phase] - env.now)
             self._finish(phase)
 
     def _finish(self, node: int) -> None:
@@ -90,9 +96,17 @@ class _Play:
     def _send(self, transfer: int) -> None:
         self._missing[transfer] -= 1
         if not self._missing[transfer]:
-            self.start_s[transfer] = self.env.now
-            under_way = self._lasts(transfer)
-            under_way.callbacks.append(self._received)
+            begin_s = self.env.now if self._begin_s is None else self._begin_s[transfer]
+            if begin_s > self.env.now:
+                issued = simpy.Timeout(self.env, begin_s - self.env.now)
+                issued.callbacks.append(lambda _: self._leave(transfer))
+            else:
+                self._leave(transfer)
+
+    def _leave(self, transfer: int) -> None:
+        self.start_s[transfer] = self.env.now
+        under_way = self._lasts(transfer)
+        under_way.callbacks.append(self._received)
 
     def _received(self, under_way: simpy.Event) -> None:
         self._finish(cast("int", under_way.value))
@@ -134,6 +148,10 @@ def _successors(graph: TaskGraph) -> tuple[IntArray, IntArray]:
     # The graph has edges by the node that waits; here they go by the node that is waited for.
     by_source = np.argsort(source, kind="stable")
     return np.searchsorted(source[by_source], np.arange(graph.nodes + 1)), target[by_source]
+
+
+def _floats(values: FloatArray) -> array[float]:
+    return array("d", values.tobytes())
 
 
 def _integers(values: IntArray) -> array[int]:

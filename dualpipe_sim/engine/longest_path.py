@@ -30,7 +30,7 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.task_graph import Issue, TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import F
 
@@ -47,7 +47,7 @@ def play(graph: TaskGraph) -> Timeline:
 
     """
     lanes = _lanes(graph)
-    start_s, end_s = _walk(lanes, graph.duration_s)
+    start_s, end_s = _walk(lanes, graph.duration_s, graph.issue)
     _check_all_ended(graph, end_s)
     if graph.rendezvous:
         return Timeline(graph, start_s, end_s, NAME)
@@ -166,7 +166,7 @@ def _channels(graph: TaskGraph) -> IntArray:
     return np.asarray(schedule.ranks + 2 * pair + (schedule.kind[transfers.consumer] == F))
 
 
-def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _walk(lanes: _Lanes, duration_s: FloatArray, issue: Issue | None = None) -> tuple[FloatArray, FloatArray]:
     """Return start and end of each phase, shape ``(phases,)`` each; infinite where a circle is in the way.
 
     In the example of :class:`_Lanes`, with F = 1 and B = 2 and transfers that take no time, ``end_s`` of the places 0
@@ -188,19 +188,33 @@ def _walk(lanes: _Lanes, duration_s: FloatArray) -> tuple[FloatArray, FloatArray
     # One flat index into (slot, place) serves both tables: here[slot, lane] is slot x places + the lane's place, and a
     # lane moves on by adding 1 to all of its slots. ``take`` on flat arrays is the fastest look-up that numpy has.
     before, delay_by_slot_s = lanes.before.ravel(), delay_s.ravel()
+    issue = None if issue is None else _by_place(lanes, issue)
     here = lanes.first + places * np.arange(slots)[:, None]
     moves = np.ones(len(lanes.first), dtype=bool)
     while np.count_nonzero(moves):
         arrival_s = end_s.take(before.take(here))
         arrival_s += delay_by_slot_s.take(here)
         ends_s = np.maximum.reduce(arrival_s)
+        if issue is not None:
+            np.maximum(ends_s, issue.begin_s.take(here[0]), out=ends_s)
         ends_s += phase_s.take(here[0])
+        if issue is not None:
+            np.maximum(ends_s, issue.end_s.take(here[0]), out=ends_s)
         end_s[here[0]] = ends_s  # slot 0 has no offset, so here[0] is the lanes' places
         moves = np.isfinite(ends_s)
         here += moves
     # Starts once, at the end: cheaper than to write them down in every turn.
     start_s = (end_s[lanes.before] + delay_s).max(axis=0)
+    if issue is not None:
+        np.maximum(start_s, issue.begin_s, out=start_s)
     return start_s[lanes.place], end_s[lanes.place]
+
+
+def _by_place(lanes: _Lanes, issue: Issue) -> Issue:
+    """Return when each place is issued, shape ``(places,)`` each."""
+    by_place = np.zeros((2, lanes.before.shape[1]))
+    by_place[:, lanes.place] = np.stack(issue)[:, : len(lanes.place)]
+    return Issue(*by_place)
 
 
 def _check_all_ended(graph: TaskGraph, end_s: FloatArray) -> None:
@@ -256,13 +270,18 @@ def _walk_block(
     delay_s = np.append(durations_s.T, np.zeros((1, scenarios)), axis=0)
     end_s = np.zeros((lanes.before.shape[1], scenarios))
     start_s = np.zeros_like(end_s)
+    issue = None if graph.issue is None else _by_place(lanes, graph.issue)
     end_s[lanes.place] = delay_s[: len(lanes.place)]  # durations at first; a turn adds the starts
     for places in turns:
         ready_s = end_s[lanes.before[0, places]]
         for before, via in zip(lanes.before[1:], lanes.via[1:], strict=True):
             np.maximum(ready_s, end_s[before[places]] + delay_s[via[places]], out=ready_s)
+        if issue is not None:
+            np.maximum(ready_s, issue.begin_s[places, None], out=ready_s)
         start_s[places] = ready_s
         end_s[places] += ready_s
+        if issue is not None:
+            end_s[places] = np.maximum(end_s[places], issue.end_s[places, None])
     start_s, end_s = start_s[lanes.place].T, end_s[lanes.place].T
     if graph.rendezvous:
         return start_s, end_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.errors import UserError
@@ -9,6 +10,15 @@ from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 
 Engine: TypeAlias = Literal["auto", "simpy", "longest-path"]
+
+
+def settled(graph: TaskGraph, engine: Engine = "auto") -> TaskGraph:
+    """Return a graph whose lengths are those under its own load; errors as for :func:`play`."""
+    if graph.load is None:
+        return graph
+    from dualpipe_sim.engine import load
+
+    return load.settled(graph, partial(play, engine=engine))
 
 
 def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
@@ -21,6 +31,7 @@ def play(graph: TaskGraph, engine: Engine = "auto") -> Timeline:
         UserError: the longest-path engine, where links or SMs are shared.
 
     """
+    graph = settled(graph, engine)
     if engine == "longest-path" and not graph.fixed_durations:
         raise UserError(
             "engine: longest-path cannot share links (contention: fair) or SMs (on demand); take simpy or auto"

@@ -28,8 +28,9 @@ from dualpipe_sim.costs.asked import phases_of, stage_costs
 from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
 from dualpipe_sim.costs.transfers import by_boundary, hop_s
 from dualpipe_sim.errors import DeadlockError, ScheduleError, UserError
+from dualpipe_sim.graph.host import issue_of
 from dualpipe_sim.graph.micro_batch_weights import weight_of_op, weight_of_phase
-from dualpipe_sim.graph.rendezvous import Issued, issued
+from dualpipe_sim.graph.rendezvous import Issued, Side, issued
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.check import check_lines
@@ -93,6 +94,9 @@ def lower(
     transfers = _transfers(schedule, sends, receives, of_stages, topology)
     transfer = len(task) + np.arange(len(transfers))
     first_on = {here: _first_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in _in_use(phases)}
+    sides = (
+        [] if in_turn is None else [_side(one, lane, task, len(sizes)) for one in (in_turn.sender, in_turn.receiver)]
+    )
     edges = [
         _edges_inside(phases, phase, begin, task),
         *_edges_between_tasks(first_on, lane, task, schedule),
@@ -100,7 +104,8 @@ def lower(
         *_inputs(first_on, schedule.task_of_op[transfers.consumer], transfer),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
-        *([] if in_turn is None else _edges_of_messages(in_turn, first_on, lane, task, len(sizes))),
+        *sides,
+        *([] if in_turn is None else _waited_for(in_turn, first_on, len(task))),
     ]
     return TaskGraph(
         schedule=schedule,
@@ -112,7 +117,9 @@ def lower(
         transfers=transfers,
         edges=_sorted_by_target(edges),
         shared=topology if contention else None,
-        rendezvous=in_turn is not None,
+        sides=(np.stack(sides[0]), np.stack(sides[1])) if sides else None,
+        issue=issue_of(schedule, of_stages, task, len(transfers), in_turn),
+        load=getattr(of_stages, "load", None),
     )
 
 
@@ -304,21 +311,24 @@ def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, transfer: Int
         yield transfer[there], first[consumer[there]]
 
 
-def _edges_of_messages(
-    in_turn: Issued, first_on: Mapping[Lane, IntArray], lane: IntArray, task: IntArray, tasks: int
-) -> Iterable[Edges]:
-    """A message waits for the tasks and for the messages issued before it, a task for what its rank waits for."""
-    before, message = in_turn.after_task
+def _side(side: Side, lane: IntArray, task: IntArray, tasks: int) -> Edges:
+    """What messages wait for on one of their ranks: the last task issued before, on every lane, and messages."""
+    earlier, later = side.after_message
+    edges = [(len(task) + earlier, len(task) + later)]
+    before, message = side.after_task
     for here in PHASE_LANES:
         last = _last_of_task(task, np.flatnonzero(lane == here), tasks)
         there = last[before] >= 0
-        yield last[before[there]], len(task) + message[there]
-    earlier, later = in_turn.after_message
-    yield len(task) + earlier, len(task) + later
+        edges.append((last[before[there]], len(task) + message[there]))
+    return np.concatenate([one for one, _ in edges]), np.concatenate([one for _, one in edges])
+
+
+def _waited_for(in_turn: Issued, first_on: Mapping[Lane, IntArray], phases: int) -> Iterable[Edges]:
+    """A task waits for the messages that its rank waits for before it."""
     message, waiting = in_turn.before_task
     for first in first_on.values():
         there = first[waiting] >= 0
-        yield len(task) + message[there], first[waiting[there]]
+        yield phases + message[there], first[waiting[there]]
 
 
 def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:

@@ -17,7 +17,7 @@ Here each message, a send and its receive, is one transfer of the graph, and wha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,16 +40,29 @@ class Issued(NamedTuple):
 
     Attributes:
         order: the transfer that each message is, shape ``(transfers,)``; each rank's sends stand as it issues them.
-        after_task: (task, message): a message waits for the last task issued before its send, and before its receive.
-        after_message: (message, message): it waits for those before it on its line, and for what its stream waits for.
+        sender: what it waits for on the rank that sends it.
+        receiver: what it waits for on the rank that receives it.
         before_task: (message, task): a task waits for the messages that the program waits for before it.
 
     """
 
     order: IntArray
+    sender: Side
+    receiver: Side
+    before_task: Waits
+
+
+class Side(NamedTuple):
+    """What messages wait for on one of their two ranks.
+
+    Attributes:
+        after_task: (task, message): a message waits for the last task issued before it.
+        after_message: (message, message): it waits for those before it on its line, and for what its stream waits for.
+
+    """
+
     after_task: Waits
     after_message: Waits
-    before_task: Waits
 
 
 def issued(schedule: Schedule, rows: Sequence[Iterable[Cell]], consumer: IntArray, lines: Lines = "one") -> Issued:
@@ -76,9 +89,16 @@ def issued(schedule: Schedule, rows: Sequence[Iterable[Cell]], consumer: IntArra
     }
     return Issued(
         np.array([transfer_of[tensor] for tensor in sent], dtype=np.int64),
-        _pairs((task, number[tensor]) for one in ranks for task, tensor in one.after_task),
-        _pairs(sorted({(number[before], number[tensor]) for one in ranks for before, tensor in one.after_message})),
+        _side(ranks, number, sends=True),
+        _side(ranks, number, sends=False),
         _pairs((number[tensor], task) for one in ranks for tensor, task in one.before_task),
+    )
+
+
+def _side(ranks: Sequence[_Rank], number: Mapping[Tensor, int], *, sends: bool) -> Side:
+    return Side(
+        _pairs((task, number[tensor]) for one in ranks for task, tensor in one.after_task[sends]),
+        _pairs((number[before], number[tensor]) for one in ranks for before, tensor in one.after_message[sends]),
     )
 
 
@@ -90,8 +110,8 @@ class _Rank:
         self.sent: list[Tensor] = []
         self.received: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)  # by rank and whether on their own line
         self.sent_to: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)
-        self.after_task: list[tuple[int, Tensor]] = []
-        self.after_message: list[tuple[Tensor, Tensor]] = []
+        self.after_task: dict[bool, list[tuple[int, Tensor]]] = {True: [], False: []}  # by whether it is sent
+        self.after_message: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
         self.before_task: list[tuple[Tensor, int]] = []
         self._rank_of_stage = schedule.placement.rank_of_stage
         self._lines = lines
@@ -128,9 +148,9 @@ class _Rank:
                 self.sent.append(tensor)
             (self.sent_to if sends else self.received)[other, own].append(tensor)
             if self._last_task is not None:
-                self.after_task.append((self._last_task, tensor))
-            before = [*self._on_line.get(line, ()), *self._waited]
-            self.after_message += [(earlier, tensor) for earlier in before if earlier != tensor]
+                self.after_task[sends].append((self._last_task, tensor))
+            before = dict.fromkeys([*self._on_line.get(line, ()), *self._waited])
+            self.after_message[sends] += [(earlier, tensor) for earlier in before if earlier != tensor]
             lines[line].append(tensor)
         self._on_line |= lines
 

@@ -15,6 +15,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief, line
+from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import Phase, StageCosts
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
@@ -48,6 +49,22 @@ class Transfers:
 
     def __len__(self) -> int:
         return len(self.producer)
+
+
+class Issue(NamedTuple):
+    """When the host issues each node: it starts no sooner than it is begun to be issued, and ends no sooner than it is.
+
+    Attributes:
+        begin_s: from when each node may start, shape ``(nodes,)``.
+        end_s: from when it may have ended, same shape.
+
+    """
+
+    begin_s: FloatArray
+    end_s: FloatArray
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class Lanes(NamedTuple):
@@ -93,8 +110,11 @@ class TaskGraph:
         transfers: the transfers, the last rows of the nodes.
         edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
         shared: the topology whose links flows share, or None where none do.
-        rendezvous: transfers wait for each other and for compute on both sides, in the order of their rows; else each
-            waits for the op that made it only.
+        sides: (waits for, transfer) of what each transfer waits for on its sender and on its receiver, which it then
+            holds up until both are there, in the order of their rows; None where each waits only for the op that made
+            it.
+        issue: when the host issues each node, where that takes time, else None.
+        load: what makes phases on compute lanes longer than ``duration_s``, or None.
 
     """
 
@@ -107,7 +127,9 @@ class TaskGraph:
     transfers: Transfers
     edges: IntArray
     shared: Topology | None = None
-    rendezvous: bool = False
+    sides: tuple[IntArray, IntArray] | None = None
+    issue: Issue | None = None
+    load: Load | None = None
 
     def __repr__(self) -> str:
         size = self.schedule.size
@@ -123,6 +145,11 @@ class TaskGraph:
     def first_transfer(self) -> int:
         """Node of the first transfer; phases stand before it."""
         return len(self.task)
+
+    @property
+    def rendezvous(self) -> bool:
+        """Whether transfers wait for both of their sides, and for each other."""
+        return self.sides is not None
 
     @property
     def shares_links(self) -> bool:

@@ -155,6 +155,7 @@ CAUSE_STYLES = {
     "exposed_transfer": CauseStyle("exposed transfer", "#cc79a7"),
     "blocked": CauseStyle("blocked by the order of messages", "#009e73"),
     "exposed_alltoall": CauseStyle("exposed all-to-all", "#d55e00"),
+    "host": CauseStyle("not issued by the host yet", "#f0e442"),
 }
 MEMORY_FILLS: dict[str, Colour] = {
     "weights": "#56606b",

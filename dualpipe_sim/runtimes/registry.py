@@ -14,6 +14,9 @@ from dualpipe_sim.order.text import format_rows
 from dualpipe_sim.runtimes.cells import Cell, Lines
 from dualpipe_sim.schedules.registry import build
 
+IDEAL = "ideal"
+"""The runtime that is none: every tensor leaves when it is made."""
+
 
 class Runtime(Protocol):
     """What turns a schedule into a program: a dataclass whose fields are the runtime's options."""

@@ -42,5 +42,5 @@ def test_a_tensor_that_is_there_but_stands_behind_others_is_blocked() -> None:
     gaps, schedule = gaps_of(timeline), timeline.graph.schedule
     task = [str(schedule.task(index)) for index in range(len(timeline.rank))].index("1F1")
     seconds = {cause: round(float(of_task[task]), 9) for cause, of_task in gaps.seconds_by_cause.items()}
-    assert seconds == {"exposed_transfer": 0.1, "blocked": 3.7, "exposed_alltoall": 0.0, "waiting": 0.0}
+    assert seconds == {"exposed_transfer": 0.1, "blocked": 3.7, "exposed_alltoall": 0.0, "host": 0.0, "waiting": 0.0}
     assert str(schedule.op(int(gaps.op[task]))) == "0F1"

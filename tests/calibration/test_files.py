@@ -14,7 +14,7 @@ from dualpipe_sim.calibration import calibrate
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "must begin with the line rank,lane,task,start_s,end_s, got ''"),
+        ("", "must begin with the line rank,lane,task,start_s,end_s, perhaps with ,host_start_s,host_end_s, got ''"),
         ("{", "is no JSON (line 1, column 2:"),
         ("{}", "has no list 'traceEvents'"),
         ("[]", "no op was found; ranges must be named 'PP:' + action, or be mapped by --map"),

@@ -66,6 +66,7 @@ async function unpack(data, memoryFills) {
       exposed_alltoall: column("exposed_alltoall"),
       blocked: column("blocked"),
       exposed_transfer: column("exposed_transfer"),
+      host: column("host"),
     },
     transfers: { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") },
     occupancy: occupancyOf(data, column, second),

@@ -70,6 +70,7 @@ function gapLines(run, rank, place) {
     ["exposed_alltoall", `exposed all-to-all of ${name}`],
     ["blocked", `${name} blocked by the order of messages`],
     ["exposed_transfer", `exposed transfer of ${name}`],
+    ["host", "not issued by the host yet"],
   ]);
   const parts = causes
     .map(([cause, words]) => /** @type {const} */ ([run.gaps[cause][place] * run.second, words]))

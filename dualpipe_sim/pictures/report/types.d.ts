@@ -15,6 +15,7 @@ interface Columns {
   exposed_alltoall: Int32Array;
   blocked: Int32Array;
   exposed_transfer: Int32Array;
+  host: Int32Array;
   transfer_from: Int32Array;
   transfer_to: Int32Array;
   transfer_start: Int32Array;
@@ -123,7 +124,7 @@ interface Run extends RunHead, Tasks {
   palette: string[];
   /** By task: the op it waited for, -1 for none, and how many ticks of the gap before it each cause explains. */
   waitsFor: Int32Array;
-  gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer", Int32Array>;
+  gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer" | "host", Int32Array>;
   transfers: Spans & { from: Int32Array; to: Int32Array };
   occupancy: Occupancy;
   memoryFills: string[];

@@ -1,0 +1,127 @@
+"""Memory of a run as CSV, ``rank,task,before_bytes,peak_bytes,after_bytes``, and what each stage holds by it.
+
+A row says what was allocated on a rank's GPU before an op, at most while it ran, and after it, in the order in which
+ops were issued; the run is one step.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from dualpipe_sim.calibration.actions import Action, parse_action
+from dualpipe_sim.costs.measured import StageMemory
+from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.order.ops import B, F, I, Op, W
+
+HEADER = ["rank", "task", "before_bytes", "peak_bytes", "after_bytes"]
+
+
+class Held(NamedTuple):
+    """What one op found, needed and left.
+
+    Attributes:
+        op: the op.
+        before_bytes: allocated before it.
+        peak_bytes: at most while it ran.
+        after_bytes: allocated when the next op of its rank began: a loss is what the forward before it leaves.
+
+    """
+
+    op: Op
+    before_bytes: int
+    peak_bytes: int
+    after_bytes: int
+
+
+def is_memory(text: str) -> bool:
+    """Return whether a text begins as such a table does."""
+    return [cell.strip() for cell in text.partition("\n")[0].split(",")] == HEADER
+
+
+def read_memory(text: str, source: str) -> list[Held]:
+    """Return the rows of lone ops; of a pair nobody knows which half needs what.
+
+    Raises:
+        UserError: a row that is none; the line, the value and what would be right.
+
+    """
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    next(lines)
+    rows = [_row(cells, f"{source}: line {lines.line_num}") for cells in lines if cells]
+    of_rank: defaultdict[str, list[tuple[Action, Held]]] = defaultdict(list)
+    for rank, action, held in rows:
+        of_rank[rank].append((action, held))
+    return [
+        held if following is None else held._replace(after_bytes=following[1].before_bytes)
+        for own in of_rank.values()
+        for (action, held), following in zip(own, [*own[1:], None], strict=True)
+        if len(action.cell) == 1
+    ]
+
+
+def _row(cells: list[str], where: str) -> tuple[str, Action, Held]:
+    if len(cells) != len(HEADER):
+        raise UserError(f"{where}: must have {len(HEADER)} cells, {','.join(HEADER)}, got {len(cells)}")
+    rank, task, *amounts = (cell.strip() for cell in cells)
+    for key, amount in zip(HEADER[2:], amounts, strict=True):
+        if not (amount.isascii() and amount.isdecimal() and len(amount) < 19):
+            raise UserError(f"{where}: {key} must be a whole number of bytes, got {amount[:40]!r}")
+    try:
+        action = parse_action(task)
+    except ScheduleError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not action.cell:
+        raise UserError(f"{where}: {task} is no op; rows are of forwards and backwards")
+    before, peak, after = map(int, amounts)
+    return rank, action, Held(action.cell[0], before, peak, after)
+
+
+def stage_memory(rows: list[Held], pipe_stages: int) -> dict[int, StageMemory]:
+    """Return what each stage holds, of stages of which an F and a backward were measured.
+
+    Args:
+        rows: what ops found, needed and left.
+        pipe_stages: stages of a pipe, the last of which keeps its outputs.
+
+    """
+    by_stage: defaultdict[int, list[Held]] = defaultdict(list)
+    for row in rows:
+        by_stage[row.op.stage].append(row)
+    found = {}
+    for stage, own in sorted(by_stage.items()):
+        last = stage % pipe_stages == pipe_stages - 1
+        memory = _of_stage(own, keeps_outputs=last)
+        if memory is not None:
+            found[stage] = memory
+    return found
+
+
+def _of_stage(rows: list[Held], *, keeps_outputs: bool) -> StageMemory | None:
+    """Return what a stage holds: medians over micro-batches, without the op that makes its gradients."""
+    first = next((place for place, row in enumerate(rows) if row.op.kind in (B, W)), None)
+    changes: defaultdict[int, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        if place != first:
+            changes[row.op.kind].append(row.after_bytes - row.before_bytes)
+    usual = {kind: float(np.median(of_kind)) for kind, of_kind in changes.items()}
+    if first is None or F not in usual or not (B in usual or {I, W} <= usual.keys()):
+        return None
+    held = -usual[W] if W in usual and I in usual else 0.0
+    freed = -usual[B] if B in usual else held - usual[I]
+    needs: defaultdict[int, list[int]] = defaultdict(list)
+    for op, before, peak, after in rows:
+        if op.kind != F:
+            needs[op.kind].append(peak - max(before, after))
+    making = rows[first]
+    return StageMemory(
+        activation=freed if keeps_outputs else usual[F],
+        held_for_weight=held,
+        workspace=max(float(np.median(of_kind)) for of_kind in needs.values()),
+        gradients=max(0.0, making.after_bytes - making.before_bytes - usual.get(making.op.kind, -freed)),
+        output=max(0.0, usual[F] - freed) if keeps_outputs else 0.0,
+    )
