@@ -30,7 +30,7 @@ from dualpipe_sim.costs.transfers import by_boundary, hop_s
 from dualpipe_sim.errors import DeadlockError, ScheduleError, UserError
 from dualpipe_sim.graph.host import issue_of
 from dualpipe_sim.graph.micro_batch_weights import weight_of_op, weight_of_phase
-from dualpipe_sim.graph.rendezvous import Issued, Side, issued
+from dualpipe_sim.graph.rendezvous import Issued, Side, issued, issued_by
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.check import check_lines
@@ -84,7 +84,7 @@ def lower(
     sends, receives = producer[crosses], consumer[crosses]
     in_turn = None
     if runtime is not None:
-        in_turn = issued(schedule, runtime.rows(schedule), receives, runtime.runtime.lines(schedule.ranks))
+        in_turn = issued_by(runtime, schedule, receives)
     elif rendezvous:
         if stopped := check_lines(schedule):
             raise DeadlockError(f"{schedule.name}: {stopped[0]}")
@@ -115,7 +115,7 @@ def lower(
         phase=phase,
         duration_s=_durations_s(schedule, of_stages, phases, (task, phase), transfers, topology),
         transfers=transfers,
-        edges=_sorted_by_target(edges),
+        edges=_once(_sorted_by_target(edges)) if sides else _sorted_by_target(edges),
         shared=topology if contention else None,
         sides=(np.stack(sides[0]), np.stack(sides[1])) if sides else None,
         issue=issue_of(schedule, of_stages, task, len(transfers), in_turn),
@@ -344,3 +344,13 @@ def _sorted_by_target(edges: list[Edges]) -> IntArray:
     target = np.concatenate([one for _, one in edges])
     by_target = np.argsort(target, kind="stable")
     return np.stack([source[by_target], target[by_target]])
+
+
+def _once(edges: IntArray) -> IntArray:
+    """Return sorted edges without those that stand there twice, each where it stood first."""
+    source, target = edges
+    both = target * (int(source.max(initial=0)) + 1) + source
+    by_both = np.argsort(both, kind="stable")
+    first = np.ones(len(both), dtype=bool)
+    first[by_both[1:]] = both[by_both[1:]] != both[by_both[:-1]]
+    return edges[:, first]

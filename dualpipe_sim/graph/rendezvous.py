@@ -18,15 +18,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.messages import input_of
 from dualpipe_sim.order.ops import F, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.cells import Batch, Cell, Lines, Moved, Wait, WaitBesideCompute
+from dualpipe_sim.runtimes.registry import RuntimeInUse
 
 Waits: TypeAlias = tuple[IntArray, IntArray]
 """(waits for, what waits), side by side."""
@@ -102,6 +105,34 @@ def _side(ranks: Sequence[_Rank], number: Mapping[Tensor, int], *, sends: bool) 
     )
 
 
+def issued_by(runtime: RuntimeInUse, schedule: Schedule, consumer: IntArray) -> Issued:
+    """Return the order in which a runtime issues transfers; arguments and errors as for :func:`issued`.
+
+    The last few are kept: a program does not depend on costs, which is what most runs of one order differ in.
+    """
+    return _kept(_Asked(runtime, schedule, consumer))
+
+
+class _Asked:
+    """A question for a program, which equals any other for the same one."""
+
+    def __init__(self, runtime: RuntimeInUse, schedule: Schedule, consumer: IntArray) -> None:
+        self.runtime, self.schedule, self.consumer = runtime, schedule, consumer
+
+    def __hash__(self) -> int:
+        return hash((self.runtime, self.schedule.key))
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Asked) and (self.runtime, self.schedule.key) == (other.runtime, other.schedule.key)
+        return bool(same)
+
+
+@lru_cache(maxsize=16)
+def _kept(asked: _Asked) -> Issued:
+    rows = asked.runtime.rows(asked.schedule)
+    return issued(asked.schedule, rows, asked.consumer, asked.runtime.runtime.lines(asked.schedule.ranks))
+
+
 class _Rank:
     """What a rank issues, and what waits for what."""
 
@@ -118,6 +149,7 @@ class _Rank:
         self._next_task = int(schedule.first_task_of_rank[rank])
         self._last_task: int | None = None
         self._waited: list[Tensor] = []  # by the compute stream, since its last task
+        self._through: set[Tensor | None] = set()  # what its tasks have waited for: behind them it needs no edge
         self._on_line: dict[Line, list[Tensor]] = {}  # the last message or batch of each line
 
     def issue(self, row: Iterable[Cell]) -> _Rank:
@@ -129,8 +161,9 @@ class _Rank:
                 self._move(list(cell.messages), lone=False)
             elif isinstance(cell, Wait):
                 self._waited += [one.tensor for one in cell.messages]
-            elif not isinstance(cell, WaitBesideCompute) and ops_of(cell):  # type: ignore[arg-type]
+            elif not isinstance(cell, WaitBesideCompute) and (ops := ops_of(cell)):  # type: ignore[arg-type]
                 self.before_task += [(tensor, self._next_task) for tensor in self._waited]
+                self._through.update(self._waited, map(input_of, ops))
                 self._waited = []
                 self._last_task = self._next_task
                 self._next_task += 1
@@ -150,7 +183,8 @@ class _Rank:
             if self._last_task is not None:
                 self.after_task[sends].append((self._last_task, tensor))
             before = dict.fromkeys([*self._on_line.get(line, ()), *self._waited])
-            self.after_message[sends] += [(earlier, tensor) for earlier in before if earlier != tensor]
+            before.pop(tensor, None)
+            self.after_message[sends] += [(earlier, tensor) for earlier in before if earlier not in self._through]
             lines[line].append(tensor)
         self._on_line |= lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -74,6 +75,12 @@ class Schedule(Tabular):
         """Ranks and micro-batches in words: ``8 ranks × 32 micro-batches``, ``8 ranks × 64 half micro-batches``."""
         said = sizes(self.ranks, self.micro_batches)
         return said if self.micro_batch_share == 1 else said.replace(" micro", " half micro")
+
+    @cached_property
+    def key(self) -> Hashable:
+        """What tells it from all other orders: equal for two of the same rows."""
+        columns = np.stack([self.rank, self.kind, self.stage, self.micro_batch, self.partner])
+        return self.name, self.placement, self.micro_batches_of_pipe, columns.tobytes(), self.program
 
     @cached_property
     def first_op(self) -> IntArray:
