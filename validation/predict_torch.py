@@ -51,6 +51,11 @@ class Run:
         return float(median(self.about["step_s"]))
 
     @property
+    def peak_bytes(self) -> list[int]:
+        """Return each rank's most bytes over what it held before the step."""
+        return [peak - rest for peak, rest in zip(self.about["peak_bytes"], self.about["at_rest_bytes"], strict=True)]
+
+    @property
     def setting(self) -> dict[str, Any]:
         """Return the configuration without costs."""
         return {
@@ -86,9 +91,7 @@ def predictions(runs: list[Run], sources: list[Run] | None = None) -> Iterator[d
                     "run": run.name,
                     "measured_s": run.measured_s,
                     "predicted_s": result.makespan_s,
-                    "peak_bytes": [
-                        peak - rest for peak, rest in zip(run.about["peak_bytes"], run.about["at_rest_bytes"], strict=True)
-                    ],
+                    "peak_bytes": run.peak_bytes,
                     "predicted_peak_bytes": result.peak_memory_bytes_by_rank,
                 }
 

@@ -80,6 +80,7 @@ def _add_work(
         messages = sorted((span for span in trace.annotations if is_message(span.name)), key=lambda span: span.start_ns)
         add_gpu_work(recording, rank, ranges, trace.launches, trace.kernels, messages)
     else:
+        recording.on_cpu = True
         _add_cpu_work(recording, rank, ranges, trace.annotations, waits_inside=waits_inside)
 
 

@@ -75,7 +75,7 @@ def fit_replayed(
     """
     run, steps, first, left_out = choose(recording, warm_up=warm_up, pipes=pipes)
     played = list(replays(run.recording, steps, runtime, run.pipes))
-    load = load_of(played)
+    load = Load() if recording.on_cpu else load_of(played)
     ops, pairs = timed_under_load(played, load)
     if recording.kernels_s:
         transfer, rule = run.transfer()

@@ -111,17 +111,21 @@ def _of_stage(rows: list[Held], *, keeps_outputs: bool) -> StageMemory | None:
     usual = {kind: float(np.median(of_kind)) for kind, of_kind in changes.items()}
     if first is None or F not in usual or not (B in usual or {I, W} <= usual.keys()):
         return None
-    held = -usual[W] if W in usual and I in usual else 0.0
+    if I in usual and B in usual:
+        held = usual[I] - usual[B]  # what an I leaves of what a B would have freed
+    else:
+        held = -usual[W] if I in usual else 0.0
     freed = -usual[B] if B in usual else held - usual[I]
     needs: defaultdict[int, list[int]] = defaultdict(list)
     for op, before, peak, after in rows:
         if op.kind != F:
             needs[op.kind].append(peak - max(before, after))
     making = rows[first]
+    frees = held if making.op.kind == W else freed
     return StageMemory(
         activation=freed if keeps_outputs else usual[F],
         held_for_weight=held,
         workspace=max(float(np.median(of_kind)) for of_kind in needs.values()),
-        gradients=max(0.0, making.after_bytes - making.before_bytes - usual.get(making.op.kind, -freed)),
+        gradients=max(0.0, making.after_bytes - making.before_bytes + frees),
         output=max(0.0, usual[F] - freed) if keeps_outputs else 0.0,
     )

@@ -67,6 +67,7 @@ class Recording:
         moved_s: how long each message moved on a lane of its own, of timelines that say so.
         memory: what ops found, needed and left of memory, in the order in which they were issued.
         unnamed: what ran in traces that name no op, and what adds it once its ops are named.
+        on_cpu: whether it was written down by a profiler that saw no GPU.
         left_out: how many of what were left out.
         origin_ns: nanoseconds since 1970 that times of traces count from, set by the first one.
 
@@ -80,6 +81,7 @@ class Recording:
     moved_s: list[float] = field(default_factory=list)
     memory: list[Held] = field(default_factory=list)
     unnamed: list[tuple[Unnamed, Callable[..., None]]] = field(default_factory=list)
+    on_cpu: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     origin_ns: int | None = None
 

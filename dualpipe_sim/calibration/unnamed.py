@@ -107,21 +107,21 @@ def named(ranks: Sequence[Unnamed]) -> dict[int, list[Range]]:
     first = min(ranks, key=lambda one: one.rank)
     if not first.segments:
         raise UserError(f"{first.source}: {_NOT_FOUND}; nothing in it has a backward")
-    micro_batches = _micro_batches(first)
+    micro_batches = _micro_batches(first, alone=len(ranks) == 1)
     return {one.rank: list(_ranges(one, micro_batches)) for one in ranks}
 
 
 _NOT_FOUND = "no range of an op was found, and what ran is not torch's 1F1B"
 
 
-def _micro_batches(one: Unnamed) -> int:
+def _micro_batches(one: Unnamed, *, alone: bool) -> int:
     """Return the micro-batches of a step; where nothing marks steps, one is over when nothing is in flight any more.
 
-    On a last rank that is so after each micro-batch, and the whole trace is taken for one step.
+    On a last rank that is so after each micro-batch: one that is alone is taken for a single step.
     """
     forwards = ahead = 0
     of_first = [segment.kind for segment in one.segments if segment.step == one.segments[0].step]
-    last = of_first[:2] == ["F", "B"]
+    last = alone and of_first[:2] == ["F", "B"]
     for kind in of_first:
         ahead += 1 if kind == "F" else -1
         forwards += kind == "F"
