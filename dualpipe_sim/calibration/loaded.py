@@ -37,7 +37,7 @@ class Measured(NamedTuple):
         busy: how busy its GPU was before (``u``).
         beside: the share of it that a message stood beside (``q``).
         bound: whether its GPU may have waited for launches inside it: it began before its host had issued all of it.
-        far: whether its host was far ahead of it, over half as far as it ever was.
+        far: whether its host was far ahead of it, and still was at the next.
         host_s: how long the host took to issue it; NaN where that is not known.
         host_after_s: how long the host then took until the next op; NaN likewise.
 
@@ -271,13 +271,18 @@ def _timed(measured: Sequence[Measured], load: Load) -> Timed:
 def _unhindered(seconds: Sequence[tuple[float, bool]]) -> float:
     """Return how long the host takes where it does not have to wait, given whether it was far ahead of its GPU.
 
-    A host that is far ahead may wait inside its calls until the GPU's queue has room.
+    A host that is far ahead may wait inside its calls until the GPU's queue has room, and then takes far longer.
     """
-    near = [one for one, far in seconds if not (far or np.isnan(one))]
-    if near:
-        return float(np.mean(near))
-    known = [one for one, _ in seconds if not np.isnan(one)]
-    return float(np.quantile(known, 1 / 4)) if known else 0.0
+    known = [(one, far) for one, far in seconds if not np.isnan(one)]
+    near = [one for one, far in known if not far]
+    if not known:
+        return 0.0
+    usual = float(np.mean(near)) if near else float(np.quantile([one for one, _ in known], 1 / 4))
+    return float(np.mean([one for one, far in known if not far or one <= _WAITED * usual]))
+
+
+_WAITED = 1.5
+"""A call of a host that is far ahead, and that takes more than this over what it usually takes, waited."""
 
 
 def _measured(replays: Sequence[Replay], tau_s: float) -> Iterator[tuple[TaskShape, Measured]]:
@@ -343,11 +348,17 @@ def _over_steps(by_step: Sequence[FloatArray]) -> FloatArray:
 
 
 def _host_s(replay: Replay) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return how long the host took to issue each task, from then to the next, and whether it was far ahead (1)."""
+    """Return how long the host took to issue each task, from then to the next, and whether it was far ahead (1).
+
+    It is far ahead if it enters and leaves over half as far as it ever is: a host that waits for room in its GPU's
+    queue does not come nearer.
+    """
     first = replay.timeline.first_task_of_rank
     entered_s, left_s = np.array([ran.host_s or (np.nan, np.nan) for ran in replay.ran]).T
     ahead_s = np.nan_to_num(np.array([ran.start_s for ran in replay.ran]) - entered_s)
     after_s = np.append(entered_s[1:] - left_s[:-1], np.nan)
     after_s[first[1:] - 1] = np.nan
-    furthest_s = np.repeat(np.maximum.reduceat(ahead_s, first[:-1]), np.diff(first))
-    return left_s - entered_s, np.maximum(after_s, 0.0), (ahead_s > furthest_s / 2).astype(np.float64)
+    far = ahead_s > np.repeat(np.maximum.reduceat(ahead_s, first[:-1]), np.diff(first)) / 2
+    still = np.append(far[1:], True)
+    still[first[1:] - 1] = True
+    return left_s - entered_s, np.maximum(after_s, 0.0), (far & still).astype(np.float64)

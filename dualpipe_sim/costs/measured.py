@@ -162,8 +162,8 @@ class MeasuredCosts:
     def _by_stage(self) -> dict[int, StageTimes]:
         """Return what ops of all measured stages took by kind, NaN where that is not known, a column each.
 
-        Each is of shape ``(measured stages,)``. A full backward that was not measured is I and W, launched once, and
-        issued as fast as either: both halves walk the same layers.
+        Each is of shape ``(measured stages,)``. A full backward that was not measured is I and W, launched once. Its
+        host walks the layers once, as I's does, or W's where I has nothing to do (torch's first stage).
         """
         found: dict[int, StageTimes] = {}
         for kind in Kind:
@@ -172,7 +172,7 @@ class MeasuredCosts:
         halves = StageTimes(
             (found[I].time_s + found[W].time_s) / self.split,
             found[I].launch_s,
-            (found[I].host_s + found[W].host_s) / 2,
+            np.where(found[I].host_s > found[W].host_s / 2, found[I].host_s, found[W].host_s),
             (found[I].host_after_s + found[W].host_after_s) / 2,
         )
         split = np.isnan(found[B].time_s)
