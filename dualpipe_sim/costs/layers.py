@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.compute import Workload
+from dualpipe_sim.costs.load import USUAL, Load
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import ByBoundary, Phase
@@ -232,9 +234,24 @@ class LayerStageCosts:
             (tuple(kinds[layer] for layer in stage.layers), replace(stage, layers=())) for stage in self.stage_layers
         ]
 
+    @property
+    def load(self) -> Load | None:
+        """How much longer compute takes on busy GPUs; None where their clocks do not depend on that."""
+        return Load(USUAL.beta, USUAL.tau_s) if self.gpu.power_limited else None
+
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        """Return the task's phases."""
+        """Return the task's phases, compute as it is on an idle GPU where that is faster."""
         (kind, stage), *backward = task
-        if not backward:
-            return op_phases(self.costs.parts, self.stage_layers[stage], kind)
-        return pair_phases(self.costs.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
+        if backward:
+            phases = pair_phases(self.costs.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
+        else:
+            phases = op_phases(self.costs.parts, self.stage_layers[stage], kind)
+        return phases if self.load is None else tuple(_cold(phase, self.load) for phase in phases)
+
+
+def _cold(phase: Phase, load: Load) -> Phase:
+    """Return a phase of a GPU that was busy all the time as it is on one that was idle."""
+    if phase.lane != Lane.COMPUTE:
+        return phase
+    alone_s = None if phase.alone_s is None else phase.alone_s / load.longest
+    return phase._replace(duration_s=phase.duration_s / load.longest, alone_s=alone_s)

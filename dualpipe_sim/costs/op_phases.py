@@ -111,7 +111,7 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
     """
     down, up = forward.layers, backward.layers[::-1]
     met = min(len(down), len(up))
-    score = _Score(on_demand=parts.overlap.sharing == "on-demand")
+    score = _Score(on_demand=parts.overlap.on_demand)
     score.chain(_before_layers(parts, forward, WORKS[F]), FORWARD)
     score.chain(_after_layers(parts, backward, WORKS[B]), BACKWARD)
     for layer, other in zip(down, up, strict=False):

@@ -34,7 +34,7 @@ from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
 from dualpipe_sim.model.architecture import LayerKind, Model
 from dualpipe_sim.order.ops import Kind
 
-Sharing: TypeAlias = Literal["reserved", "on-demand"]
+Sharing: TypeAlias = Literal["reserved", "on-demand", "none"]
 
 _BLOCKS: tuple[Block, ...] = ("attn", "mlp")
 _WORKS: tuple[Work, ...] = ("F", "I", "W")
@@ -47,14 +47,25 @@ class Overlap:
     Attributes:
         communication_sms: SMs that the all-to-all takes, alone or not; compute beside it has the others.
         sharing: ``reserved``: compute has the others for all of a pair's slot; ``on-demand``: only while an
-            all-to-all runs, and all of them otherwise.
+            all-to-all runs, and all of them otherwise; ``none``: NCCL's all-to-all, which has no SMs of its own, gets
+            them when a kernel of compute ends.
         chunk_tokens: tokens of a chunk that a channel sends; None for the best size.
+        compute_beside: with ``none``, what compute takes beside an all-to-all over its time alone.
+        alltoall_beside: with ``none``, what an all-to-all takes beside compute over its time alone: 2.3 to 4.6 on two
+            H200, of which this is the middle (of the logarithms).
 
     """
 
     communication_sms: int = 20
     sharing: Sharing = "reserved"
     chunk_tokens: int | None = None
+    compute_beside: float = 1.17
+    alltoall_beside: float = 3.25
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether compute is slower only while an all-to-all runs."""
+        return self.sharing != "reserved"
 
 
 @dataclass(frozen=True)
@@ -176,12 +187,20 @@ class Parts:
     def _layer(self, kind: LayerKind) -> dict[tuple[Block, Work], Part]:
         """Return the compute parts of a kind of layer, measured ones in place of the formulas'."""
         alone = layer_compute(self.model, kind, self.load)
-        beside = layer_compute(self.model, kind, self.beside)
+        free = self.overlap.sharing == "none"
+        if free:
+            beside = {key: _stretched(one, self.overlap.compute_beside) for key, one in alone.items()}
+        else:
+            beside = layer_compute(self.model, kind, self.beside)
         for (block, work), kernels in self.measured.compute.items():
             if kind == "moe" or block == "attn":
                 measured = kernels._replace(gap_s=kernels.busy_s * self.load.gpu.kernel_gap)
                 beside[block, work] = measured
-                alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
+                alone[block, work] = (
+                    _stretched(measured, 1 / self.overlap.compute_beside)
+                    if free
+                    else _with_sms(measured, self.beside.share_of_sms)
+                )
         parts = {
             (block, work): Part(
                 Lane.COMPUTE, block, Kind[work], alone[block, work].duration_s, beside[block, work].duration_s
@@ -226,7 +245,10 @@ class Parts:
             chunk_tokens=self.overlap.chunk_tokens,
             skew=self.load.routing_skew,
         )
-        beside = alltoall.overlapped(alone, step, tokens, hidden)
+        if self.overlap.sharing == "none":
+            beside = _lasting(alone, alone.duration_s * self.overlap.alltoall_beside)
+        else:
+            beside = alltoall.overlapped(alone, step, tokens, hidden)
         if step in self.measured.alltoall_s:
             beside = _lasting(beside, self.measured.alltoall_s[step])
         name, work = step.split()
@@ -249,6 +271,11 @@ def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:
 def _sum(one: Compute, other: Compute) -> Compute:
     """Return two pieces of compute as one, each kind of seconds added."""
     return Compute(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+def _stretched(compute: Compute, factor: float) -> Compute:
+    """Return a phase whose every kind of seconds is longer."""
+    return Compute(*(seconds * factor for seconds in compute))
 
 
 def _with_sms(beside: Compute, share: float) -> Compute:

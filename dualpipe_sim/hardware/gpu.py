@@ -160,6 +160,7 @@ class Gpu:
         attention: achieved attention rates.
         other: time of everything else.
         kernel_gap: share by which gaps between kernels lengthen a compute phase.
+        power_limited: whether it clocks down when it is busy; rates are then those of one that was busy all the time.
 
     """
 
@@ -172,6 +173,7 @@ class Gpu:
     attention: AttentionRates
     other: Other
     kernel_gap: float = 0.0
+    power_limited: bool = False
 
     __repr__ = brief
 

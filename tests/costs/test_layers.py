@@ -283,6 +283,36 @@ def test_on_demand_compute_has_all_sms_while_nothing_communicates() -> None:
         assert on_demand.overlapped_pair_s[stages] < seconds
 
 
+def test_nccls_alltoall_has_no_sms_of_its_own() -> None:
+    """Two H200: compute takes 1.17 times as long beside an all-to-all, which takes 2.3 to 4.6 times as long."""
+    free, on_demand = (layer_costs("deepseek_v3", overlap={"sharing": way}).parts for way in ("none", "on-demand"))
+    for key, part in free.layer(30).items():
+        assert part.alone_s == pytest.approx(on_demand.layer(30)[key].alone_s)
+        assert part.beside_s == pytest.approx(1.17 * part.alone_s)
+    for step, part in free.exchanges(30).items():
+        assert part.alone_s == pytest.approx(on_demand.exchanges(30)[step].alone_s)
+        assert 2.3 < part.beside_s / part.alone_s < 4.6
+    slow = layer_costs("deepseek_v3", overlap={"sharing": "none", "alltoall_beside": 4.6, "compute_beside": 1.3}).parts
+    assert slow.exchanges(30)["dispatch F"].beside_s == pytest.approx(4.6 * slow.exchanges(30)["dispatch F"].alone_s)
+    assert slow.layer(30)["attn", "F"].beside_s == pytest.approx(1.3 * slow.layer(30)["attn", "F"].alone_s)
+    reserved, none = (simulate(SMALL, overlap={"sharing": sharing}) for sharing in ("reserved", "none"))
+    assert none.engine == "simpy"
+    assert reserved.makespan_s
+    assert (none.makespan_s or 0) > reserved.makespan_s
+
+
+def test_a_gpu_at_its_power_limit_is_faster_after_a_rest_and_as_fast_as_ever_when_busy() -> None:
+    base = {"schedule": "1f1b", "pipeline.ranks": 2, "pipeline.micro_batches": 32}
+    usual, limited = (simulate("deepseek_v3_pair", **base, **{"gpu.power_limited": flag}) for flag in (False, True))
+    on_compute = usual.played.graph.on(Lane.COMPUTE)
+    lengths = [(one.played.end_s - one.played.start_s)[: len(on_compute)][on_compute] for one in (usual, limited)]
+    ratio = lengths[1] / lengths[0]
+    assert ratio.min() == pytest.approx(1 / 1.22)
+    # Its all-to-alls leave the GPU idle now and then, so that it is never busy all the time.
+    assert 0.95 < ratio.max() < 1
+    assert (limited.makespan_s or 0) < (usual.makespan_s or 0)
+
+
 def test_flows_that_nobody_shares_take_as_long_as_without_contention() -> None:
     alone, shared = (simulate("deepseek_v3_pair", contention=contention) for contention in ("none", "fair"))
     assert alone.makespan_s is not None
@@ -361,7 +391,7 @@ def test_more_bandwidth_never_hurts(factor: float) -> None:
         ({"model": {"preset": "gpt-6.2b"}}, "parallel.expert: model gpt-6.2b has no experts to spread over GPUs"),
         ({"overlap.communication_sms": 1}, "1 SMs for communication: one channel of the all-to-all takes 2"),
         ({"overlap.communication_sms": 132}, "overlap.communication_sms: 132 SMs leave none of GPU h800's 132"),
-        ({"overlap.sharing": "all"}, "overlap.sharing: must be 'reserved' or 'on-demand', got 'all'"),
+        ({"overlap.sharing": "all"}, "overlap.sharing: must be 'reserved', 'on-demand' or 'none', got 'all'"),
         ({"cluster.alltoall.launch": "-1 s"}, "cluster.alltoall.launch: must be a time like 5 us, finite"),
         ({"costs.kind": "layer"}, "costs: kind must be 'uniform', 'layers' or 'measured'"),
         ({"costs.measured": {"attention": 1}}, "costs.measured.attention: unknown key"),
