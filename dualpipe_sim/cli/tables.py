@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from dualpipe_sim.base.show import Table, wrapped
-from dualpipe_sim.base.units import format_seconds
+from dualpipe_sim.base.units import format_seconds, in_gb
 from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
 
@@ -35,13 +35,12 @@ def say(text: str) -> None:
     typer.echo("\n".join(wrapped(text, shutil.get_terminal_size().columns)))
 
 
-def print_run(result: Result, freed: Result | None = None, runtime: str | None = None) -> None:
+def print_run(result: Result, others: Mapping[str, Result]) -> None:
     """Print one run: its main numbers, then a row a rank.
 
     Args:
         result: the run.
-        freed: the same with messages that wait for nobody, where they do not.
-        runtime: the name of the runtime whose program it is.
+        others: the same without what may hold it up, by words that say so.
 
     """
     _print_runs([result])
@@ -57,9 +56,12 @@ def print_run(result: Result, freed: Result | None = None, runtime: str | None =
     if result.noise is not None:
         low, middle, high = (result.in_words(result.noise[key]) for key in ("p5_s", "median_s", "p95_s"))
         say(f"with jitter: {middle}, 90 % of {result.noise['runs']} runs from {low} to {high}")
-    if freed is not None:
-        as_issued = "" if runtime is None else f"messages as {runtime} issues them; "
-        say(f"{as_issued}with async transfers, which wait for no rank's turn: {freed.in_words(freed.makespan_s)}")
+    for words, other in others.items():
+        say(f"{words}: {other.in_words(other.makespan_s)}")
+    if result.memory is None and result.peak_memory_bytes_by_rank is not None:
+        peaks = result.peak_memory_bytes_by_rank
+        fullest = max(range(len(peaks)), key=peaks.__getitem__)
+        say(f"peak memory: {in_gb(peaks[fullest])} GB on rank {fullest}, beyond what it holds before a step")
     say(f"span bubble {result.span_bubble_ratio:.1%}, played by the {result.engine} engine")
     _print_ranks(result)
 

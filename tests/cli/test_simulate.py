@@ -130,3 +130,24 @@ def test_narrow_terminals_lose_columns_by_name_and_no_digit(
 def test_columns_that_have_no_place_are_named(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     assert "\n… 3 more columns: bubble, hidden, GB\n" in command_line("compare", "deepseek_v3").stdout
+
+
+def test_a_run_that_its_host_holds_up_says_so_and_shows_it(command_line: CommandLine, tmp_path: Path) -> None:
+    runs = Path(__file__).parents[2] / "validation" / "torch_runs"
+    files = [runs / f"medium-zb-v-m8{ending}" for ending in (".csv", ".memory.csv")]
+    costs, config = tmp_path / "costs.yaml", tmp_path / "config.yaml"
+    assert command_line("calibrate", *files, "--runtime", "torch", "-o", costs).returncode == 0
+    config.write_text(
+        "pipeline: {ranks: 2, micro_batches: 8, runtime: torch}\n"
+        "schedule: zb-v\ncosts: {kind: measured, file: costs.yaml}\n"
+    )
+    said = command_line("run", config).stdout
+    patterns = r"zb-v +([\d.]+) ms", r"in no time:\s([\d.]+) ms"
+    whole, without = (float(re.findall(pattern, said)[0]) for pattern in patterns)
+    assert without < 0.8 * whole
+    assert " host " in said
+    assert "peak memory: 5." in said
+    assert command_line("gantt", config, "--host", "-o", tmp_path / "chart.png").returncode == 0
+    refused = command_line("gantt", "figure5", "--host", "-o", tmp_path / "other.png")
+    assert (refused.returncode, (tmp_path / "other.png").exists()) == (2, False)
+    assert "do not know how long the host takes" in refused.stderr

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.op_boxes import forward_of_pairs, op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.plot.window import Window
@@ -128,6 +129,22 @@ def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
     asked = window.in_colour[schedule.micro_batch[forward]] | window.in_colour[schedule.micro_batch[forward + 1]]
     shown = asked & window.sees(row, begin_s, end_s) & (end_s > begin_s)
     return Boxes(row, begin_s, end_s).where(shown)
+
+
+def host_boxes(timeline: Timeline, window: Window) -> Boxes:
+    """Return a box for each task that a window shows, from when its rank's host begins to issue it until it has.
+
+    Raises:
+        UserError: costs that do not know how long the host takes.
+
+    """
+    graph = timeline.graph
+    if graph.issue is None:
+        raise UserError("these costs do not know how long the host takes to issue an op, so there is no host to show")
+    first = graph.first_phase_of_task
+    last = np.append(first[1:], graph.first_transfer) - 1
+    boxes = Boxes(window.row_of_rank[timeline.rank], graph.issue.begin_s[first], graph.issue.end_s[last])
+    return boxes.where(window.sees(*boxes) & (boxes.end_s > boxes.begin_s))
 
 
 def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:

@@ -28,7 +28,7 @@ from dualpipe_sim.pictures.palette import PAIR_BORDER, Colour, Theme, fill, ink_
 from dualpipe_sim.pictures.plot import legend
 from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.pictures.plot.axis import band_axis, row_axis, time_axis
-from dualpipe_sim.pictures.plot.cells import Band, Boxes, Cells, op_cells, pair_boxes
+from dualpipe_sim.pictures.plot.cells import Band, Boxes, Cells, host_boxes, op_cells, pair_boxes
 from dualpipe_sim.pictures.plot.lanes import LaneCells, lane_cells
 from dualpipe_sim.pictures.plot.strips import CellStrips
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
@@ -45,6 +45,7 @@ _NARROW_PERCENTILE = 25
 _MOST_VECTOR_CELLS = 20_000  # with more, SVG and PDF hold cells as an image: quicker to make and to open
 _OPS_ALONE = {"ops": Band(0.0, 1.0)}
 _OPS_AND_LANES = {"ops": Band(-0.33, 0.26), "compute": Band(0.0, 0.36), "all-to-all": Band(0.33, 0.26)}
+_HOST = 0.14  # share of a row that its host takes
 _OPS_ROW_IN, _LANES_ROW_IN = (0.32, 0.5), (0.62, 1.3)  # least and most height of a row
 
 
@@ -56,6 +57,7 @@ class Look(NamedTuple):
         transfers: whether transfers show between rows.
         numbers: which micro-batches are numbered.
         lanes: whether rows show lanes below the ops.
+        host: whether rows show when their host issues what.
 
     """
 
@@ -63,12 +65,18 @@ class Look(NamedTuple):
     transfers: bool
     numbers: Numbers
     lanes: bool
+    host: bool = False
 
     @property
     def bands(self) -> dict[str, Band]:
         """The parts of a row."""
         share = _APART if self.transfers else 1.0
         bands = _OPS_AND_LANES if self.lanes else _OPS_ALONE
+        if self.host:
+            rest = 1 - _HOST
+            bands = {name: Band(rest * band.middle - _HOST / 2, rest * band.height) for name, band in bands.items()} | {
+                "host": Band(rest / 2, 0.6 * _HOST)
+            }
         return {name: Band(share * band.middle, share * band.height) for name, band in bands.items()}
 
     @property
@@ -94,6 +102,7 @@ class Content(NamedTuple):
         pairs: its overlapped pairs.
         shades: shades of each kind.
         lanes: its phases, where rows show lanes.
+        host: when hosts issue ops, where rows show that.
 
     """
 
@@ -104,6 +113,7 @@ class Content(NamedTuple):
     pairs: Boxes
     shades: int
     lanes: LaneCells | None
+    host: Boxes | None = None
 
     @property
     def narrow_s(self) -> float:
@@ -140,6 +150,7 @@ def content_of(timeline: Timeline, title: str, window: Window, look: Look) -> Co
         pair_boxes(timeline, window),
         int(shade_of_stage(timeline.graph.schedule.placement).max()) + 1,
         lane_cells(timeline, window) if look.lanes else None,
+        host_boxes(timeline, window) if look.host else None,
     )
 
 
@@ -165,6 +176,8 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
         _draw_lanes(ax, content.lanes, content.shades, look)
         word = collectives_word([content.timeline])
         band_axis(ax, len(window.ranks), {word if name == "all-to-all" else name: bands[name] for name in bands}, theme)
+    if content.host is not None:
+        _draw_groups(ax, [Group("host", content.host, theme.faint_ink, theme.ground)], bands["host"], content.narrow_s)
     _shade_after_end(ax, content.timeline.makespan_s, window.end_s, theme)
 
 
@@ -187,6 +200,8 @@ def legend_handles(contents: Sequence[Content], look: Look) -> Iterator[Artist]:
     if not all(content.cells.in_colour.all() for content in contents):
         yield legend.faded_swatch(theme)
     yield legend.idle_swatch(theme)
+    if any(content.host is not None for content in contents):
+        yield legend.host_swatch(theme)
     placements = [content.timeline.graph.schedule.placement for content in contents if content.shades > 1]
     yield from legend.shade_swatches(placements, most, theme, numbered=look.numbers == "auto")
     if look.transfers:

@@ -37,6 +37,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     to_s: float | None = None,
     micro_batches: Iterable[int] | None = None,
     lanes: bool | None = None,
+    host: bool = False,
     transfers: bool = False,
     numbers: Numbers = "auto",
     title: str | None = None,
@@ -64,6 +65,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
         micro_batches: micro-batches, counted in their pipe, to show in colour, others grey; None for all.
         lanes: whether a rank's row shows its compute and its all-to-all lane below its ops; None where there is
             all-to-all.
+        host: whether a thin lane below says when the rank's host issued each op, where costs know that.
         transfers: whether to draw what ranks send each other as thin lines between their rows.
         numbers: whose micro-batch numbers show where they fit: the first pipe's ("auto"), "all", or "none".
         title: the title; None for the schedule, its sizes, its bubble ratio and makespan, and its peak memory.
@@ -84,6 +86,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
     paper = paper_of(size, font_size, font, legend=legend)
     look = _look([timeline], theme=theme_named(theme, palette), transfers=transfers, numbers=numbers, lanes=lanes)
+    look = look._replace(host=host)
     label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
     content = content_of(timeline, label, window_on(timeline, zoom), look)
     fitting = _size([content], look, paper)

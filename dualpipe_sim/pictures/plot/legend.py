@@ -120,6 +120,11 @@ def idle_swatch(theme: Theme) -> Artist:
     return Swatch("idle", [theme.ground], theme.faint_ink)
 
 
+def host_swatch(theme: Theme) -> Artist:
+    """Return the swatch of a host that issues an op."""
+    return Swatch("issued by the host", [theme.faint_ink], theme.ground)
+
+
 def faded_swatch(theme: Theme) -> Artist:
     """Return the swatch of micro-batches that were not asked for."""
     return Swatch("other micro-batches", [theme.faded], theme.faint_ink)
