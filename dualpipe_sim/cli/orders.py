@@ -10,11 +10,12 @@ import typer
 
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Runtime, RuntimeOptions, pairs
-from dualpipe_sim.cli.complete import schedule_names
+from dualpipe_sim.cli.complete import config_names, schedule_names
 from dualpipe_sim.errors import ScheduleError
 
 if TYPE_CHECKING:
     from dualpipe_sim.order.placement import PlacementName
+    from dualpipe_sim.order.schedule import Schedule
 
 
 class PlacementChoice(str, Enum):
@@ -34,7 +35,7 @@ class OrderFormat(str, Enum):
 
 
 @app.command(epilog=example("schedule dualpipe --ranks 8 --micro-batches 20"))
-def schedule(
+def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     name: Annotated[
         str,
         typer.Argument(
@@ -57,6 +58,19 @@ def schedule(
     ] = None,
     runtime: Runtime = None,
     runtime_options: RuntimeOptions = None,
+    optimize_comms: Annotated[
+        bool,
+        typer.Option("--optimize-comms", help="Search for the fastest order of sends and receives."),
+    ] = False,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            "--costs",
+            metavar="CONFIG",
+            help="Whose times --optimize-comms takes; default: F, I and W of 1, transfers of 0.1.",
+            autocompletion=config_names,
+        ),
+    ] = None,
 ) -> None:
     """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
     from dualpipe_sim.order.text import format_order
@@ -67,6 +81,14 @@ def schedule(
     chosen = spec(name)
     values = {key: chosen.parse_option(key, text) for key, text in pairs("-O", options, "stages_per_rank=2")}
     given = dict(pairs("--runtime-option", runtime_options, "version=2.11"))
+    if costs is not None and not optimize_comms:
+        raise ScheduleError("--costs needs --optimize-comms, which takes its times")
+    if optimize_comms:
+        if order_format is OrderFormat.compute_only:
+            raise ScheduleError("--format compute_only has no sends and receives; leave --optimize-comms or it out")
+        order = build(name, ranks, micro_batches, **values)
+        typer.echo(_with_best_comms(order, runtime or "torch", given, costs), nl=False)
+        return
     if runtime is None:
         if given:
             raise ScheduleError("--runtime-option needs --runtime, whose option it is")
@@ -77,6 +99,27 @@ def schedule(
         raise ScheduleError("--format compute_only: a runtime's program has its messages; leave --runtime or it out")
     program = runtime_program(name, ranks, micro_batches, runtime=runtime, runtime_options=given, **values)
     typer.echo(program, nl=False)
+
+
+def _with_best_comms(order: Schedule, runtime: str, given: dict[str, str], costs: str | None) -> str:
+    """Return an order's program with the best order of messages, and say on stderr what that gains."""
+    from dualpipe_sim.base.units import format_time
+    from dualpipe_sim.comms import order_comms
+    from dualpipe_sim.config.load import load_experiment
+    from dualpipe_sim.order.text import format_rows
+    from dualpipe_sim.runtimes.registry import RUNTIMES
+
+    usual: dict[str, object] = {"forward": 1, "backward": 2, "transfer": 0.1}
+    size = {"pipeline.ranks": order.ranks, "pipeline.micro_batches": order.micro_batches, "schedule": order}
+    given_costs = {"costs": usual} if costs is None else {}
+    experiment = load_experiment({} if costs is None else costs, {**size, **given_costs})
+    use = RUNTIMES.get(runtime).with_options(given)
+    found = order_comms(order, experiment.costs, use, experiment.topology(order.ranks))
+    unitless = costs is None
+    before, after = (format_time(seconds, unitless=unitless) for seconds in (found.usual_s, found.makespan_s))
+    gain = 1 - found.makespan_s / found.usual_s if found.usual_s else 0.0
+    typer.echo(f"messages as {runtime} orders them: {before}; as here: {after}, {gain:.1%} less", err=True)
+    return format_rows(found.schedule.program or ())
 
 
 @app.command(epilog=example("schedules"))
