@@ -9,6 +9,7 @@ SECTIONS = {
     "From name to metrics": sections.whole_runs,
     "The SimPy engine against bare SimPy": sections.against_bare_simpy,
     "The whole run on SimPy against bare SimPy": sections.name_to_metrics_against_bare_simpy,
+    "Programs of runtimes": sections.programs,
     "Many scenarios of one graph": sections.scenarios,
     "Sweeps": sections.sweep_points,
     "Growth": sections.linearity,

@@ -23,6 +23,7 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.runtimes.registry import RUNTIMES
 from dualpipe_sim.schedules.registry import build, schedules
 
 NAMES = ("dualpipe", "1f1b", "zb-h1")
@@ -133,6 +134,35 @@ def name_to_metrics_against_bare_simpy() -> str:
     )
     head = ["", "131 000 bare timeouts and events, ms", "name to metrics, ms", "ratio"]
     return table(head, [["dualpipe 64 × 1024", 1e3 * floor_s, 1e3 * run_s, run_s / floor_s]])
+
+
+def programs() -> str:
+    """What a runtime's program costs: made once for an order, then played with any costs, against the ideal's time."""
+    rows = [
+        _program_of(name, runtime, *size, **options)
+        for runtime, name, options in (
+            ("torch", "1f1b", {}),
+            ("torch", "interleaved-1f1b", {"stages_per_rank": 2}),
+            ("torch", "zb-v", {}),
+            ("megatron", "interleaved-1f1b", {"stages_per_rank": 2}),
+            ("deepseek", "dualpipe", {}),
+        )
+        for size in ((16, 128), (32, 512))
+    ]
+    head = ["schedule", "runtime", "make the program, ms", "ideal, ms", "its program, ms", "ratio"]
+    return table(head, rows)
+
+
+def _program_of(name: str, runtime: str, ranks: int, micro_batches: int, **options: object) -> list[object]:
+    schedule, chosen = build(name, ranks, micro_batches, **options), RUNTIMES.get(runtime).with_options({})
+    lower(schedule, COSTS, runtime=chosen)  # makes the program, which is kept
+    (made_s,) = best_s(lambda: [list(row) for row in chosen.rows(_anew(schedule))])
+    ideal_s, program_s = best_s(
+        lambda: longest_path.play(lower(_anew(schedule), COSTS)),
+        lambda: longest_path.play(lower(_anew(schedule), COSTS, runtime=chosen)),
+    )
+    label = f"{name} {ranks} × {micro_batches}"
+    return [label, runtime, 1e3 * made_s, 1e3 * ideal_s, 1e3 * program_s, program_s / ideal_s]
 
 
 def scenarios() -> str:

@@ -42,7 +42,7 @@ class Ordered(NamedTuple):
     """A schedule with its best order of sends and receives.
 
     Attributes:
-        schedule: the schedule, with its program.
+        schedule: the schedule, with its program; without one where nothing is faster than what the runtime issues.
         makespan_s: how long a step takes with it.
         usual_s: how long one takes as the runtime itself orders them, or the plain lowering where it cannot.
 
@@ -86,6 +86,8 @@ def order_comms(
     search.settle()
     search.exchange(tries)
     best, program = search.best
+    if best.makespan_s > usual_s * (1 + _ROUNDING):
+        return Ordered(bare, usual_s, usual_s)
     return Ordered(replace(bare, program=program), best.makespan_s, usual_s)
 
 

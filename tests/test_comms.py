@@ -100,6 +100,9 @@ def test_what_is_found_runs_and_is_never_slower(name: str, version: str, transfe
     assert found.makespan_s == makespan_s(found.schedule, costs, torch(version))
     assert found.makespan_s >= play(lower(schedule, costs)).makespan_s * (1 - 1e-9)
     assert found.schedule.order == schedule.order
+    if found.schedule.program is None:  # torch's own batches of a send and a receive
+        assert name == "1f1b"
+        return
     text = format_rows(found.schedule.program or ())
     placement = "bidirectional" if name == "dualpipe" else "explicit"
     findings, read = read_order(text, placement)  # type: ignore[arg-type]

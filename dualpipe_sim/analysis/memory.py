@@ -30,7 +30,7 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, state_by_rank
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, R, W
 from dualpipe_sim.order.schedule import Schedule
 
 COMPONENTS = (
@@ -260,10 +260,11 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
 
     A unit (a layer, the embedding, the head) has several phases in an op; what it keeps comes with the first of them
     and goes with the last. F brings activations, and for its own length what ``while_forward`` says (the head's
-    logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length. An
-    I leaves the inputs of the weight gradients, and the W frees them.
+    logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length, or
+    from the R on where that is an op of its own. An I leaves the inputs of the weight gradients, and the W frees them.
     """
     units = bytes_by_unit(job)
+    again = bool(graph.schedule.of_kinds(R).any())
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
     for kind, unit, first, last in _unit_spans(graph):
@@ -271,8 +272,9 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
         if kind == F:
             at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
             at_end[last, _ACTIVATIONS] -= stored.while_forward
-        if kind in (B, I):
+        if kind == R or (kind in (B, I) and not again):
             at_start[first, _ACTIVATIONS] += stored.while_backward
+        if kind in (B, I):
             at_end[last, _ACTIVATIONS] -= stored.activations + stored.while_backward
         if kind in (I, W):
             at_end[last, _DEFERRED] += stored.weight_gradient_inputs * (1 if kind == I else -1)

@@ -26,7 +26,7 @@ from dualpipe_sim.costs.phases import Phase, StageCosts, ends_s
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.ops import B, F, I, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, R, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -227,6 +227,8 @@ def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
             output_s = time.backward_s if half else time.forward_s
             if kind == F:
                 forward_s[stage] = min(forward_s[stage], output_s)
+            elif kind == R:
+                continue  # it delays no output that must come from elsewhere; of its rank's work it is a part
             elif kind == W:
                 weight_s[stage] = min(weight_s[stage], time.whole_s)
             else:

@@ -115,6 +115,9 @@ def _with_best_comms(order: Schedule, runtime: str, given: dict[str, str], costs
     experiment = load_experiment({} if costs is None else costs, {**size, **given_costs})
     use = RUNTIMES.get(runtime).with_options(given)
     found = order_comms(order, experiment.costs, use, experiment.topology(order.ranks))
+    if found.schedule.program is None:
+        typer.echo(f"no order was found that is faster than what {runtime} issues, which is printed", err=True)
+        return format_rows(use.rows(order))
     unitless = costs is None
     before, after = (format_time(seconds, unitless=unitless) for seconds in (found.usual_s, found.makespan_s))
     gain = 1 - found.makespan_s / found.usual_s if found.usual_s else 0.0

@@ -61,6 +61,7 @@ class Stage(Section):
     B: Timed | None = None
     I: Timed | None = None
     W: Timed | None = None
+    R: Timed | None = None
     memory: Holds | None = None
 
 

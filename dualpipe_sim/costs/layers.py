@@ -22,6 +22,7 @@ from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
+from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
@@ -125,6 +126,12 @@ class LayerCosts:
         )
         return Parts(self.job.shard, load, self.alltoall, self.overlap, self.measured, self.tensor_group)
 
+    @cached_property
+    def parts_without_recompute(self) -> Parts:
+        """The same, of backwards that find all that their forward left."""
+        recipe = replace(self.job.recipe, recompute=Recompute.of(()))
+        return replace(self.parts, load=replace(self.parts.load, recipe=recipe))
+
     @property
     def buffer_bytes(self) -> int:
         """Bytes of the all-to-all's buffers on a GPU with experts; 0 without all-to-all."""
@@ -188,13 +195,33 @@ class LayerStageCosts:
     Attributes:
         costs: what they come from.
         stage_layers: what each stage holds, by global stage id.
+        again: whether layers' second forwards are ops of their own (R), and no part of the backward.
 
     """
 
     costs: LayerCosts
     stage_layers: tuple[StageLayers, ...]
+    again: bool = False
 
     __repr__ = brief
+
+    def with_forwards_again(self) -> LayerStageCosts:
+        """Return the costs of an order in which layers' second forwards are ops of their own.
+
+        Raises:
+            UnfitCostsError: layers that are not recomputed.
+
+        """
+        if not self.job.recipe.recompute.full:
+            raise UnfitCostsError(
+                "training.recompute: the order runs forwards again (R), which takes layers that are recomputed: full"
+            )
+        return replace(self, again=True)
+
+    @property
+    def parts(self) -> Parts:
+        """The parts that ops are made of."""
+        return self.costs.parts_without_recompute if self.again else self.costs.parts
 
     @property
     def job(self) -> Job:
@@ -243,9 +270,9 @@ class LayerStageCosts:
         """Return the task's phases, compute as it is on an idle GPU where that is faster."""
         (kind, stage), *backward = task
         if backward:
-            phases = pair_phases(self.costs.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
+            phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
         else:
-            phases = op_phases(self.costs.parts, self.stage_layers[stage], kind)
+            phases = op_phases(self.parts, self.stage_layers[stage], kind)
         return phases if self.load is None else tuple(_cold(phase, self.load) for phase in phases)
 
 

@@ -24,7 +24,7 @@ from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, Kind, R, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -175,6 +175,9 @@ class MeasuredCosts:
             np.where(found[I].host_s > found[W].host_s / 2, found[I].host_s, found[W].host_s),
             (found[I].host_after_s + found[W].host_after_s) / 2,
         )
+        # A forward that runs again takes what the first took, where nobody measured it.
+        unseen = np.isnan(found[R].time_s)
+        found[R] = StageTimes(*(np.where(unseen, *both) for both in zip(found[F], found[R], strict=True)))
         split = np.isnan(found[B].time_s)
         found[B] = StageTimes(*(np.where(split, *both) for both in zip(halves, found[B], strict=True)))
         return found
@@ -321,11 +324,11 @@ class MeasuredStageCosts:
         return found
 
     def _unmeasured(self, kind: int, stage: int) -> str:
-        known = [str(other) for other in Kind if not np.isnan(self.ops[other].time_s[stage])]
+        known = [str(other) for other in (F, B, I, W) if not np.isnan(self.ops[other].time_s[stage])]
         if not known:
             return f"stage {stage}; calibrate with the traces of all ranks"
         split = "a split backward (I and W)"
-        way_out = {F: "F", B: "B, or I and W", I: split, W: split}[Kind(kind)]
+        way_out = {F: "F", R: "F", B: "B, or I and W", I: split, W: split}[Kind(kind)]
         return (
             f"{Kind(kind)} of stage {stage}, only for {', '.join(known)}; calibrate with a run that has {way_out}, or "
             "take a schedule without it"

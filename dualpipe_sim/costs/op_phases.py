@@ -30,7 +30,7 @@ from dualpipe_sim.costs.compute import Work
 from dualpipe_sim.costs.parts import Part, Parts
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.model.layout import StageLayers
-from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.order.ops import B, F, I, Kind, R, W
 
 FORWARD, BACKWARD = range(2)
 """The halves of a pair."""
@@ -41,8 +41,8 @@ Places: TypeAlias = tuple[int, ...]
 """Places of phases in the list."""
 
 Works: TypeAlias = tuple[Work, ...]
-WORKS: dict[int, Works] = {F: ("F",), B: ("I", "W"), I: ("I",), W: ("W",)}
-"""What each kind of op works on; a full backward does both of its parts layer by layer."""
+WORKS: dict[int, Works] = {F: ("F",), B: ("I", "W"), I: ("I",), W: ("W",), R: ("F",)}
+"""What each kind of op works on; a full backward does both of its parts layer by layer, a forward again what it did."""
 
 Placed: TypeAlias = tuple[tuple[Part, ...], int]
 """Parts of one block, an I with its W where both are to be done, and the layer that they belong to, or NO_LAYER."""
@@ -95,12 +95,23 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
     A backward goes through the stage the other way: from what is after the layers, over the last layer to the first.
     """
     works = WORKS[kind]
+    if kind == R:
+        return _again(parts, stage)
     begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
     score = _Score()
     score.chain(begin(parts, stage, works), FORWARD)
     score.chain(_layers(parts, stage.layers if kind == F else stage.layers[::-1], works), FORWARD)
     score.chain(end(parts, stage, works), FORWARD)
     return tuple(score.phases)
+
+
+def _again(parts: Parts, stage: StageLayers) -> tuple[Phase, ...]:
+    """Return the phases of a forward that runs again: that of whole layers, which is what is recomputed."""
+    score = _Score()
+    score.chain(_layers(parts, stage.layers, WORKS[R]), FORWARD)
+    if not score.phases:
+        score.chain([_pass_on(WORKS[R])], FORWARD)
+    return tuple(phase._replace(kind=R) for phase in score.phases)
 
 
 def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tuple[Phase, ...]:

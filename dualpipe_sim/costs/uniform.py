@@ -13,7 +13,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError
-from dualpipe_sim.order.ops import B, F, I, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, R, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
@@ -93,6 +93,7 @@ class UniformCosts:
             W: _per_stage(self.backward_weight, placement, "backward_weight"),
         }
         stage_s[B] = stage_s[I] + stage_s[W]
+        stage_s[R] = stage_s[F]
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
         return UniformStageCosts(
             stage_s, overlapped, self.transfer_s, self.transfer_bytes, self.micro_batch_weights, self.unitless

@@ -183,6 +183,7 @@ def _walk(lanes: _Lanes, duration_s: FloatArray, issue: Issue | None = None) -> 
     phase_s = np.full(places, np.inf)  # what no phase stands on, the stops, lasts for ever
     phase_s[lanes.place] = duration_s[: len(lanes.place)]
     delay_s = np.append(duration_s, 0.0)[lanes.via]
+    delayed = np.count_nonzero(delay_s)
     end_s = np.full(places, np.inf)
     end_s[_START] = 0.0
     # One flat index into (slot, place) serves both tables: here[slot, lane] is slot x places + the lane's place, and a
@@ -193,7 +194,8 @@ def _walk(lanes: _Lanes, duration_s: FloatArray, issue: Issue | None = None) -> 
     moves = np.ones(len(lanes.first), dtype=bool)
     while np.count_nonzero(moves):
         arrival_s = end_s.take(before.take(here))
-        arrival_s += delay_by_slot_s.take(here)
+        if delayed:
+            arrival_s += delay_by_slot_s.take(here)
         ends_s = np.maximum.reduce(arrival_s)
         if issue is not None:
             np.maximum(ends_s, issue.begin_s.take(here[0]), out=ends_s)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import permutations
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -30,12 +30,13 @@ from dualpipe_sim.costs.transfers import by_boundary, hop_s
 from dualpipe_sim.errors import DeadlockError, ScheduleError, UserError
 from dualpipe_sim.graph.host import issue_of
 from dualpipe_sim.graph.micro_batch_weights import weight_of_op, weight_of_phase
-from dualpipe_sim.graph.rendezvous import Issued, Side, issued, issued_by
+from dualpipe_sim.graph.rendezvous import Issued, Waits, issued, issued_by
 from dualpipe_sim.graph.task_graph import NO_NODE, TaskGraph, Transfers
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.check import check_lines
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.messages import wrong_messages
+from dualpipe_sim.order.ops import R
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse
 from dualpipe_sim.runtimes.torch import program_of
@@ -70,7 +71,7 @@ def lower(
     """
     if contention and topology is None:
         raise ScheduleError("contention needs a cluster: flows share its links")
-    of_stages = stage_costs(costs, schedule.placement)
+    of_stages = _of_order(stage_costs(costs, schedule.placement), schedule)
     phases, sizes, first_phase = _templates(schedule, of_stages)
     task = np.repeat(np.arange(len(sizes)), sizes)
     begin = np.cumsum(sizes) - sizes
@@ -94,19 +95,31 @@ def lower(
     transfers = _transfers(schedule, sends, receives, of_stages, topology)
     transfer = len(task) + np.arange(len(transfers))
     first_on = {here: _first_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in _in_use(phases)}
-    sides = (
-        [] if in_turn is None else [_side(one, lane, task, len(sizes)) for one in (in_turn.sender, in_turn.receiver)]
-    )
+    output = _output(schedule, phases, phase, begin, sizes, transfers.producer)
     edges = [
         _edges_inside(phases, phase, begin, task),
         *_edges_between_tasks(first_on, lane, task, schedule),
-        (_output(schedule, phases, phase, begin, sizes, transfers.producer), transfer),
+        (output, transfer),
         *_inputs(first_on, schedule.task_of_op[transfers.consumer], transfer),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
-        *sides,
-        *([] if in_turn is None else _waited_for(in_turn, first_on, len(task))),
     ]
+    sides = None
+    if in_turn is not None:
+        sender, receiver = (
+            _behind_tasks(one.after_task, lane, task, len(sizes)) for one in (in_turn.sender, in_turn.receiver)
+        )
+        behind_another = sender[0] != output[sender[1] - len(task)]
+        edges += [
+            (sender[0][behind_another], sender[1][behind_another]),
+            receiver,
+            _of_nodes(in_turn.after_message, len(task)),
+            *_waited_for(in_turn, first_on, len(task)),
+        ]
+        sides = (
+            np.hstack([_of_nodes(in_turn.sender.after_message, len(task)), sender]),
+            np.hstack([_of_nodes(in_turn.receiver.after_message, len(task)), receiver]),
+        )
     return TaskGraph(
         schedule=schedule,
         costs=of_stages,
@@ -115,9 +128,9 @@ def lower(
         phase=phase,
         duration_s=_durations_s(schedule, of_stages, phases, (task, phase), transfers, topology),
         transfers=transfers,
-        edges=_once(_sorted_by_target(edges)) if sides else _sorted_by_target(edges),
+        edges=_sorted_by_target(edges),
         shared=topology if contention else None,
-        sides=(np.stack(sides[0]), np.stack(sides[1])) if sides else None,
+        sides=sides,
         issue=issue_of(schedule, of_stages, task, len(transfers), in_turn),
         load=getattr(of_stages, "load", None),
     )
@@ -136,13 +149,19 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
             "where links or SMs are shared, durations come from playing; lower the schedule with these costs"
         )
     schedule = graph.schedule
-    of_stages = stage_costs(costs, schedule.placement)
+    of_stages = _of_order(stage_costs(costs, schedule.placement), schedule)
     phases, _, _ = _templates(schedule, of_stages)
     old, new = ([phase._replace(duration_s=0.0, flows=()) for phase in both] for both in (graph.phases, phases))
     if old != new:
         raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
     transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, of_stages, topology)
     return _durations_s(schedule, of_stages, phases, (graph.task, graph.phase), transfers, topology)
+
+
+def _of_order(costs: StageCosts, schedule: Schedule) -> StageCosts:
+    """Return the costs of stages for an order; where it runs forwards again, backwards do not."""
+    apart = getattr(costs, "with_forwards_again", None)
+    return cast("StageCosts", apart()) if apart is not None and schedule.of_kinds(R).any() else costs
 
 
 def _templates(schedule: Schedule, costs: StageCosts) -> tuple[tuple[Phase, ...], IntArray, IntArray]:
@@ -311,16 +330,19 @@ def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, transfer: Int
         yield transfer[there], first[consumer[there]]
 
 
-def _side(side: Side, lane: IntArray, task: IntArray, tasks: int) -> Edges:
-    """What messages wait for on one of their ranks: the last task issued before, on every lane, and messages."""
-    earlier, later = side.after_message
-    edges = [(len(task) + earlier, len(task) + later)]
-    before, message = side.after_task
+def _behind_tasks(after_task: Waits, lane: IntArray, task: IntArray, tasks: int) -> Edges:
+    """What messages wait for of the last task issued before them: the last phase on every lane."""
+    before, message = after_task
+    edges = []
     for here in PHASE_LANES:
         last = _last_of_task(task, np.flatnonzero(lane == here), tasks)
         there = last[before] >= 0
         edges.append((last[before[there]], len(task) + message[there]))
     return np.concatenate([one for one, _ in edges]), np.concatenate([one for _, one in edges])
+
+
+def _of_nodes(messages: Waits, phases: int) -> Edges:
+    return phases + messages[0], phases + messages[1]
 
 
 def _waited_for(in_turn: Issued, first_on: Mapping[Lane, IntArray], phases: int) -> Iterable[Edges]:
@@ -344,13 +366,3 @@ def _sorted_by_target(edges: list[Edges]) -> IntArray:
     target = np.concatenate([one for _, one in edges])
     by_target = np.argsort(target, kind="stable")
     return np.stack([source[by_target], target[by_target]])
-
-
-def _once(edges: IntArray) -> IntArray:
-    """Return sorted edges without those that stand there twice, each where it stood first."""
-    source, target = edges
-    both = target * (int(source.max(initial=0)) + 1) + source
-    by_both = np.argsort(both, kind="stable")
-    first = np.ones(len(both), dtype=bool)
-    first[by_both[1:]] = both[by_both[1:]] != both[by_both[:-1]]
-    return edges[:, first]

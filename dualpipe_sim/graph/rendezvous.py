@@ -45,13 +45,16 @@ class Issued(NamedTuple):
         order: the transfer that each message is, shape ``(transfers,)``; each rank's sends stand as it issues them.
         sender: what it waits for on the rank that sends it.
         receiver: what it waits for on the rank that receives it.
-        before_task: (message, task): a task waits for the messages that the program waits for before it.
+        after_message: (message, message): what it waits for on both, each once.
+        before_task: (message, task): a task waits for the messages that the program waits for before it; its inputs,
+            which any order's task waits for, are left out.
 
     """
 
     order: IntArray
     sender: Side
     receiver: Side
+    after_message: Waits
     before_task: Waits
 
 
@@ -90,10 +93,12 @@ def issued(schedule: Schedule, rows: Sequence[Iterable[Cell]], consumer: IntArra
         ("F" if kind == F else "B", stage, micro_batch): transfer
         for transfer, (kind, stage, micro_batch) in enumerate(zip(*columns, strict=True))
     }
+    sender, receiver = (_side(ranks, number, sends=sends) for sends in (True, False))
     return Issued(
         np.array([transfer_of[tensor] for tensor in sent], dtype=np.int64),
-        _side(ranks, number, sends=True),
-        _side(ranks, number, sends=False),
+        sender,
+        receiver,
+        _each_once(sender.after_message, receiver.after_message),
         _pairs((number[tensor], task) for one in ranks for tensor, task in one.before_task),
     )
 
@@ -162,8 +167,10 @@ class _Rank:
             elif isinstance(cell, Wait):
                 self._waited += [one.tensor for one in cell.messages]
             elif not isinstance(cell, WaitBesideCompute) and (ops := ops_of(cell)):  # type: ignore[arg-type]
-                self.before_task += [(tensor, self._next_task) for tensor in self._waited]
-                self._through.update(self._waited, map(input_of, ops))
+                inputs = [input_of(op) for op in ops]
+                waited = dict.fromkeys(tensor for tensor in self._waited if tensor not in inputs)
+                self.before_task += [(tensor, self._next_task) for tensor in waited]
+                self._through.update(self._waited, inputs)
                 self._waited = []
                 self._last_task = self._next_task
                 self._next_task += 1
@@ -202,6 +209,11 @@ def _check_order(schedule: Schedule, ranks: Sequence[_Rank]) -> None:
                         f"{schedule.name}: rank {one.rank} receives the wrong tensor: its {Receive(tensor)} meets "
                         f"{what} of rank {other}, since messages are matched by order alone"
                     )
+
+
+def _each_once(*waits: Waits) -> Waits:
+    before, after = np.unique(np.concatenate(waits, axis=1), axis=1)
+    return before, after
 
 
 def _pairs(pairs: Iterable[tuple[int, int]]) -> Waits:

@@ -56,8 +56,11 @@ class Timeline:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What its costs say must be said beside its numbers, in sentences."""
-        return tuple(getattr(self.graph.costs, "caveats", ()))
+        """What its costs and its order say must be said beside its numbers, in sentences."""
+        timeless = self.graph.schedule.cells_without_time
+        said = ", ".join(f"{count} {what}" for what, count in timeless.items())
+        of_order = (f"cells of {self.graph.schedule.name} that take no time here: {said}",) if timeless else ()
+        return *getattr(self.graph.costs, "caveats", ()), *of_order
 
     @property
     def ranks(self) -> int:

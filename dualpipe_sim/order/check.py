@@ -15,7 +15,7 @@ from dualpipe_sim.order.dependencies import producers
 from dualpipe_sim.order.finding import Finding, Rule, Site
 from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement
 from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages
-from dualpipe_sim.order.ops import Action, F, Kind, Op, Receive, Send, ops_of
+from dualpipe_sim.order.ops import Action, B, F, I, Kind, Op, R, Receive, Send, ops_of
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import Row, in_new_letters, order_of, parse_cell, rows_of
@@ -223,7 +223,7 @@ def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
 
 
 def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) -> Iterator[Finding]:
-    f, b, i, w = (Op(kind, stage, micro_batch) for kind in Kind)
+    f, b, i, w, _ = (Op(kind, stage, micro_batch) for kind in Kind)
     if f not in sites:
         yield Finding("missing", f"{f} never runs", rank, None, str(f))
     if b in sites:
@@ -242,6 +242,9 @@ def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, Site]) -> Iterat
     """Yield what an op waits for; some of it may be missing."""
     for either in producers(op, placement):
         yield next((one for one in either if one in sites), either[-1])
+    again = Op(R, op.stage, op.micro_batch)
+    if op.kind in (B, I) and again in sites:
+        yield again
 
 
 def _before(sites: Mapping[Op, Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """What every op of an order waits for.
 
 An F waits for the F of the stage before it; a B or I for the F of its own stage and for the B or I of the stage after
-it; a W for the I of its own stage. :func:`producers` says so of one op, :func:`dependencies` of all ops at once.
+it; a W for the I of its own stage; an R for the F of its own stage, and the B or I of that stage for the R, where there
+is one. :func:`producers` says so of one op, :func:`dependencies` of all ops at once.
 Whether the output comes from another rank makes no difference here.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Op, W
+from dualpipe_sim.order.ops import B, F, I, Op, R, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -22,6 +23,8 @@ _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-
 
 def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
     """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I.
+
+    (Only who sees the whole order knows whether there is an R, which a B or I waits for too.)
 
     >>> from dualpipe_sim.order.placement import linear
     >>> [[str(op) for op in either] for either in producers(Op(I, 0, 3), linear(2))]
@@ -36,6 +39,8 @@ def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
             yield (Op(F, stage - 1, micro_batch),)
         return
     yield (Op(F, stage, micro_batch),)
+    if op.kind == R:
+        return
     if not placement.is_last[stage]:
         yield Op(B, stage + 1, micro_batch), Op(I, stage + 1, micro_batch)
 
@@ -65,6 +70,13 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
         (forward_of[stage[backward], micro_batch[backward]], backward),
         (backward_of[stage[weight], micro_batch[weight]], weight),
     ]
+    again = np.flatnonzero(schedule.of_kinds(R))
+    if len(again):
+        _each_once(schedule, again)
+        waits += [
+            (forward_of[stage[again], micro_batch[again]], again),
+            (again, backward_of[stage[again], micro_batch[again]]),
+        ]
     return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.order.finding import Finding, Site
-from dualpipe_sim.order.ops import Action, B, Collective, F, I, Op, Program, Receive, Send, Tensor, W, ops_of
+from dualpipe_sim.order.ops import Action, B, Collective, F, I, Op, Program, R, Receive, Send, Tensor, W, ops_of
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -41,18 +41,18 @@ class Messages(NamedTuple):
 
 
 def input_of(op: Op) -> Tensor | None:
-    """Return the tensor that an op needs from the stage before it in its direction; None for a W.
+    """Return the tensor that an op needs from the stage before it in its direction; None for a W or an R.
 
     The first stage of a pipe in that direction needs none: who knows the pipe leaves it out.
     """
-    return None if op.kind == W else Tensor("F" if op.kind == F else "B", op.stage, op.micro_batch)
+    return None if op.kind in (W, R) else Tensor("F" if op.kind == F else "B", op.stage, op.micro_batch)
 
 
 def output_of(op: Op) -> Tensor | None:
-    """Return the tensor that an op makes for the stage after it in its direction; None for a W."""
+    """Return the tensor that an op makes for the stage after it in its direction; None for a W or an R."""
     if op.kind == F:
         return Tensor("F", op.stage + 1, op.micro_batch)
-    return None if op.kind == W else Tensor("B", op.stage - 1, op.micro_batch)
+    return None if op.kind in (W, R) else Tensor("B", op.stage - 1, op.micro_batch)
 
 
 def tensors_between_ranks(schedule: Schedule) -> dict[Tensor, tuple[int, int]]:

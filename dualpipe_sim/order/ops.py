@@ -1,7 +1,8 @@
 """What ranks do, as values: ops, tasks, and what else a program issues; never when or for how long.
 
 The letters are those of ``torch.distributed.pipelining``: ``F`` forward, ``B`` full backward, ``I`` backward for
-the input, ``W`` backward for the weights (papers often write B for I).
+the input, ``W`` backward for the weights (papers often write B for I). ``R`` is a forward run again, for a backward
+that keeps no more than its stage's input: it waits for no gradient, so that it may run while its rank would idle.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Kind(IntEnum):
     B = 1
     I = 2
     W = 3
+    R = 4
 
     def __str__(self) -> str:
         return self.name
@@ -29,7 +31,7 @@ class Kind(IntEnum):
         return format(self.name, format_spec)
 
 
-F, B, I, W = Kind
+F, B, I, W, R = Kind
 
 
 class Op(NamedTuple):

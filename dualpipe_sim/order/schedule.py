@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from dualpipe_sim.base.arrays import BoolArray, IntArray, distinct
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
 from dualpipe_sim.base.units import number_of, sizes
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, Kind, Op, Pair, Program, Task, TaskShape
+from dualpipe_sim.order.ops import B, Collective, Kind, Op, Pair, Program, Task, TaskShape
 from dualpipe_sim.order.placement import Placement
 
 _KINDS = tuple(Kind)  # by number, which is faster than Kind(number)
@@ -141,6 +142,12 @@ class Schedule(Tabular):
         if self.micro_batch[row := int((self.micro_batch - most).argmax())] >= most[row]:
             named = f"{self.op(row)} on rank {self.rank[row]}"
             raise ScheduleError(f"{named} names no micro-batch; they go from 0 to {most[row] - 1}")
+
+    @property
+    def cells_without_time(self) -> Counter[str]:
+        """What its program does about parameters and gradients, which nobody says the time of, and how often."""
+        cells = (cell for row in self.program or () for cell in row)
+        return Counter(cell.verb for cell in cells if isinstance(cell, Collective))
 
     def of_kinds(self, *kinds: Kind) -> BoolArray:
         """Which ops are of one of these kinds, shape ``(ops,)``."""

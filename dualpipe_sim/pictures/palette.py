@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, R, W
 
 Colour: TypeAlias = str
 """A colour as ``#rrggbb``."""
@@ -43,6 +43,7 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
         B: KindStyle("backward", "#57a551", "#2f7a3a", "#173f1d"),
         I: KindStyle("backward for input", "#9fe1d4", "#52b9aa", "#1f7268"),
         W: KindStyle("backward for weights", "#93b3ee", "#4a6dc4", "#213f86"),
+        R: KindStyle("forward again", "#a173ff", "#7339e6", "#3f1a8c"),
     },
     # Okabe and Ito's colours, https://jfly.uni-koeln.de/color/, with a darker shade of each
     "okabe-ito": {
@@ -50,6 +51,7 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
         B: KindStyle("backward", "#3d8fc4", "#0072b2", "#003f63"),
         I: KindStyle("backward for input", "#8fcdf2", "#56b4e9", "#1f6f9e"),
         W: KindStyle("backward for weights", "#e0a9c5", "#cc79a7", "#7d3f61"),
+        R: KindStyle("forward again", "#a173ff", "#7339e6", "#3f1a8c"),
     },
     # for print without colour: kinds stay apart in lightness
     "grey": {
@@ -57,6 +59,7 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
         B: KindStyle("backward", "#8c8c8c", "#707070", "#202020"),
         I: KindStyle("backward for input", "#c4c4c4", "#a8a8a8", "#303030"),
         W: KindStyle("backward for weights", "#565656", "#3c3c3c", "#101010"),
+        R: KindStyle("forward again", "#dbdbdb", "#c2c2c2", "#505050"),
     },
 }
 """The looks of kinds that a chart can be drawn in."""

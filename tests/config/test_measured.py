@@ -46,7 +46,7 @@ def test_a_schedule_whose_ops_were_not_measured_is_refused_alone(tmp_path: Path)
         ("stages: {}", "stages: must hold one stage at least, or pairs must"),
         ("stages: 3", "stages: must be a mapping of keys, got 3"),
         ("stages: {a: {F: 1}}", "stages.a: must be a whole number, 0 or more, got 'a'"),
-        ("stages: {0: {G: 1}}", "stages[0].G: unknown key (known: F, B, I, W, memory)"),
+        ("stages: {0: {G: 1}}", "stages[0].G: unknown key (known: F, B, I, W, R, memory)"),
         ("stages: {0: {F: fast}}", "stages[0].F.time: must be a time like 5 us or 18.5 ms, got 'fast'"),
         ("stages: {0: {F: {tim: 1}}}", "stages[0].F.tim: unknown key; did you mean 'time'?"),
         ("stages: {0: {F: 1}}\npairs: {7: 1}", "pairs"),

@@ -3,7 +3,7 @@
 
 const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
 const KINDS = ["F", "B", "I", "W"];
-const KIND_WORDS = ["forward", "backward", "backward for input", "backward for weights"];
+const KIND_WORDS = ["forward", "backward", "backward for input", "backward for weights", "forward again"];
 
 const styles = () => getComputedStyle(document.documentElement);
 /** @param {string} name */
