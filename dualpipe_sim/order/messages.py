@@ -8,11 +8,27 @@ they wait for each other for ever.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.order.finding import Finding, Site
-from dualpipe_sim.order.ops import Action, B, Collective, F, I, Op, Program, R, Receive, Send, Tensor, W, ops_of
+from dualpipe_sim.order.ops import (
+    Action,
+    B,
+    Collective,
+    Direction,
+    F,
+    I,
+    Kind,
+    Op,
+    Program,
+    R,
+    Receive,
+    Send,
+    Tensor,
+    W,
+    ops_of,
+)
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -224,30 +240,45 @@ class Pipes:
         self._rank_of_stage: list[int] = placement.rank_of_stage.tolist()
         # A tensor past the last stage, or before the first (-1), is in no pipe.
         self._no_input = {"F": [*placement.is_first.tolist(), True], "B": [*placement.is_last.tolist(), True]}
+        # By kind and stage, since programs ask for each of their ops: what all micro-batches need and make there.
+        stages = range(len(self._rank_of_stage))
+        self._needs = [[self._end(input_of(Op(kind, stage, 0))) for stage in stages] for kind in Kind]
+        self._makes = [[self._end(output_of(Op(kind, stage, 0))) for stage in stages] for kind in Kind]
 
     def inputs_of(self, action: Action) -> tuple[Tensor, ...]:
         """Return the tensors that an action needs from the stages before."""
-        return self._in_pipe(map(input_of, ops_of(action)))
+        return tuple(tensor for tensor, _ in _tensors(self._needs, action))
 
     def outputs_of(self, action: Action) -> tuple[Tensor, ...]:
         """Return the tensors that an action makes for the stages after."""
-        return self._in_pipe(map(output_of, ops_of(action)))
+        return tuple(tensor for tensor, _ in _tensors(self._makes, action))
 
     def receives_of(self, action: Action) -> list[Receive]:
         """Return what an action's rank receives from other ranks for it."""
-        return [Receive(tensor) for tensor in self.inputs_of(action) if self._crosses(tensor)]
+        return [Receive(tensor) for tensor, crosses in _tensors(self._needs, action) if crosses]
 
     def sends_of(self, action: Action) -> list[Send]:
         """Return what an action's rank sends to other ranks after it."""
-        return [Send(tensor) for tensor in self.outputs_of(action) if self._crosses(tensor)]
-
-    def _crosses(self, tensor: Tensor) -> bool:
-        source, target = self.ranks_of(tensor)
-        return source != target
+        return [Send(tensor) for tensor, crosses in _tensors(self._makes, action) if crosses]
 
     def ranks_of(self, tensor: Tensor) -> tuple[int, int]:
         """Return the rank that makes a tensor and the rank that needs it."""
         return self._rank_of_stage[tensor.made_by], self._rank_of_stage[tensor.stage]
 
-    def _in_pipe(self, tensors: Iterable[Tensor | None]) -> tuple[Tensor, ...]:
-        return tuple(one for one in tensors if one is not None and not self._no_input[one.direction][one.stage])
+    def _end(self, tensor: Tensor | None) -> _End:
+        """Return a tensor's direction, its stage, and whether it passes between ranks; None for one in no pipe."""
+        if tensor is None or self._no_input[tensor.direction][tensor.stage]:
+            return None
+        source, target = self.ranks_of(tensor)
+        return tensor.direction, tensor.stage, source != target
+
+
+_End: TypeAlias = tuple[Direction, int, bool] | None
+
+
+def _tensors(ends: list[list[_End]], action: Action) -> list[tuple[Tensor, bool]]:
+    return [
+        (Tensor(end[0], end[1], op.micro_batch), end[2])
+        for op in ops_of(action)
+        if (end := ends[op.kind][op.stage]) is not None
+    ]

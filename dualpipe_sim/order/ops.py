@@ -24,6 +24,8 @@ class Kind(IntEnum):
     W = 3
     R = 4
 
+    __hash__ = int.__hash__  # an enum's own hashes the name, in Python: programs look up each of their ops
+
     def __str__(self) -> str:
         return self.name
 

@@ -271,18 +271,18 @@ class _Line:
         self._wait(sent)
         return self._reduced()
 
-    def _run_after_receiving(self, kind: int, micro_batch: int) -> None:
+    def _run_after_receiving(self, kind: Kind, micro_batch: int) -> None:
         self._wait(self._issue(self._receive(kind, micro_batch)))
         self._row.append(self._op(kind, micro_batch))
 
-    def _receive(self, kind: int, micro_batch: int) -> list[Moved]:
+    def _receive(self, kind: Kind, micro_batch: int) -> list[Moved]:
         return [*self._pipes.receives_of(self._op(kind, micro_batch))]
 
-    def _send(self, kind: int, micro_batch: int) -> list[Moved]:
+    def _send(self, kind: Kind, micro_batch: int) -> list[Moved]:
         return [*self._pipes.sends_of(self._op(kind, micro_batch))]
 
-    def _op(self, kind: int, micro_batch: int) -> Op:
-        return Op(Kind(kind), self._stage, micro_batch)
+    def _op(self, kind: Kind, micro_batch: int) -> Op:
+        return Op(kind, self._stage, micro_batch)
 
     def _issue(self, messages: list[Moved]) -> list[Moved]:
         """Issue messages, several of them as a batch, and return them."""
