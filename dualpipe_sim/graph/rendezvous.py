@@ -16,8 +16,10 @@ Here each message, a send and its receive, is one transfer of the graph, and wha
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -134,8 +136,21 @@ class _Asked:
 
 @lru_cache(maxsize=16)
 def _kept(asked: _Asked) -> Issued:
-    rows = asked.runtime.rows(asked.schedule)
-    return issued(asked.schedule, rows, asked.consumer, asked.runtime.runtime.lines(asked.schedule.ranks))
+    with _no_collection():
+        rows = asked.runtime.rows(asked.schedule)
+        return issued(asked.schedule, rows, asked.consumer, asked.runtime.runtime.lines(asked.schedule.ranks))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python not look for circles: programs are many values and have none; a third of the time would go there."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Rank:
@@ -149,7 +164,7 @@ class _Rank:
         self.after_task: dict[bool, list[tuple[int, Tensor]]] = {True: [], False: []}  # by whether it is sent
         self.after_message: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
         self.before_task: list[tuple[Tensor, int]] = []
-        self._rank_of_stage = schedule.placement.rank_of_stage
+        self._rank_of_stage: list[int] = schedule.placement.rank_of_stage.tolist()
         self._lines = lines
         self._next_task = int(schedule.first_task_of_rank[rank])
         self._last_task: int | None = None
@@ -161,9 +176,9 @@ class _Rank:
         """Go through the cells of the rank's row."""
         for cell in row:
             if isinstance(cell, (Send, Receive)):
-                self._move([cell], lone=True)
+                self._move((cell,), lone=True)
             elif isinstance(cell, Batch):
-                self._move(list(cell.messages), lone=False)
+                self._move(cell.messages, lone=False)
             elif isinstance(cell, Wait):
                 self._waited += [one.tensor for one in cell.messages]
             elif not isinstance(cell, WaitBesideCompute) and (ops := ops_of(cell)):  # type: ignore[arg-type]
@@ -176,23 +191,22 @@ class _Rank:
                 self._next_task += 1
         return self
 
-    def _move(self, messages: list[Moved], *, lone: bool) -> None:
-        lines: dict[Line, list[Tensor]] = defaultdict(list)
+    def _move(self, messages: Sequence[Moved], *, lone: bool) -> None:
+        lines: dict[Line, list[Tensor]] = {}
         for one in messages:
-            tensor = one.tensor
-            stage = tensor.stage if isinstance(one, Send) else tensor.made_by
-            other = int(self._rank_of_stage[stage])
-            sends, own = isinstance(one, Send), lone and self._lines != "one"
+            tensor, sends, own = one.tensor, isinstance(one, Send), lone and self._lines != "one"
+            other = self._rank_of_stage[tensor.stage if sends else tensor.made_by]
             line = (other, sends and self._lines == "direction") if own else None
             if sends:
                 self.sent.append(tensor)
             (self.sent_to if sends else self.received)[other, own].append(tensor)
             if self._last_task is not None:
                 self.after_task[sends].append((self._last_task, tensor))
-            before = dict.fromkeys([*self._on_line.get(line, ()), *self._waited])
-            before.pop(tensor, None)
-            self.after_message[sends] += [(earlier, tensor) for earlier in before if earlier not in self._through]
-            lines[line].append(tensor)
+            before = [*self._on_line.get(line, ()), *(waited for waited in self._waited if waited != tensor)]
+            self.after_message[sends] += [
+                (earlier, tensor) for earlier in dict.fromkeys(before) if earlier not in self._through
+            ]
+            lines.setdefault(line, []).append(tensor)
         self._on_line |= lines
 
 

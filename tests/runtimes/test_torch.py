@@ -185,6 +185,14 @@ def test_what_torch_dumps_for_sharded_parameters_is_read_too() -> None:
     assert format_program(read) == dumped
 
 
+def test_cells_of_an_own_program_that_take_no_time_are_said_to(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(ONE_F_ONE_B.replace("0F0,", "0UNSHARD,0F0,"), encoding="utf-8")
+    config = tmp_path / "own.yaml"
+    config.write_text("schedule: own.csv\ncosts: {forward: 1, backward: 2}\n", encoding="utf-8")
+    assert "cells of own.csv that take no time here: 1 UNSHARD, 2 REDUCE_GRAD\n" in command_line("run", config).stdout
+    assert "take no time here" not in command_line("run", "figure5").stdout
+
+
 def test_an_order_alone_gets_its_communication_from_the_runtime() -> None:
     assert parse_order(ONE_F_ONE_B).program is not None
     for text in (format_order(build("1f1b", 2, 2)), "0UNSHARD,0F0,0F1,0B0,0B1,0REDUCE_GRAD\n1F0,1B0,1F1,1B1\n"):
