@@ -57,8 +57,8 @@ class Pipeline(Section):
     )
     transfers: Literal["async", "rendezvous"] = Field(
         "async",
-        description="how tensors move between ranks: each leaves when it is made, or sends and receives take turns on "
-        "each rank and wait for the other side, in torch's order",
+        description="how tensors move between ranks where no runtime says it: each leaves when it is made, or sends "
+        "and receives take turns on each rank and wait for the other side, in torch's order",
     )
     runtime: RuntimeChoice = Field(
         "ideal",
