@@ -4,8 +4,9 @@ HTA is made for torch.profiler's traces of GPUs: here a lane is a CUDA stream, a
 launch on the CPU, where a range named as torch names it (``PP:0F7``) stands around what a task launches. Communication
 kernels are named as NCCL's are. HTA counts in whole microseconds.
 
-A launch and its kernel belong together by their ``correlation``, a number that both have and no other. In a simulation
-nothing is launched, so launches are made up: a phase's at the beginning of its task's range, a transfer's at its start.
+A launch and its kernel belong together by their ``correlation``, a number that both have and no other. A task's range
+is what its host takes to issue it, and its phases are launched where that begins. A host that takes no time issues the
+whole step before it begins, a task each microsecond. A transfer is launched when it starts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from dualpipe_sim.base.files import made_folder, written_whole
 from dualpipe_sim.errors import UserError
@@ -29,11 +32,11 @@ _ISSUES_TASKS, _ISSUES_TRANSFERS = 1, 2
 _FIRST_CORRELATION = 1_000_000
 """HTA shrinks these numbers' type to what they need, then puts places of events beside them (0.5 with pandas 3)."""
 _HEAD_START_US = 2
-"""The CPU launches a task when the one before it starts, and the first one this long before time 0."""
+"""The CPU has this long, and a microsecond for each task, before time 0: a host that takes no time is so far ahead."""
 
 
 class _Kernel(NamedTuple):
-    """A kernel and when it is launched, in microseconds of the trace."""
+    """A kernel and when it is launched, in microseconds of the timeline."""
 
     name: str
     stream: int
@@ -44,7 +47,7 @@ class _Kernel(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """What the CPU is busy issuing, in microseconds of the trace."""
+    """What the CPU is busy issuing, in microseconds of the timeline."""
 
     name: str
     start_us: int
@@ -66,14 +69,16 @@ def write_hta(timeline: Timeline, folder: str | Path) -> None:
     """
     target = _folder_for(timeline, Path(folder))
     end_us = _us(max(span.end_ns for span in tasks(timeline)))
-    kernels = _kernels(timeline, end_us)
-    ranges = _ranges(timeline)
+    head_us = _HEAD_START_US + int(np.diff(timeline.first_task_of_rank).max())
+    ranges = _ranges(timeline, head_us)
+    kernels = _kernels(timeline, ranges, end_us)
     for rank in range(timeline.ranks):
         with written_whole(target / _name(rank)) as part, part.open("w", encoding="utf-8", newline="\n") as file:
             # HTA finds the rank by its text, with the space before the number.
             file.write(f'{{"schemaVersion": 1, "distributedInfo": {{"rank": {rank}}}, "traceEvents": [\n')
-            step = _Range("ProfilerStep#0", 0, end_us + 1)
-            file.write(",\n".join(json.dumps(event) for event in _events([step, *ranges[rank]], kernels[rank])))
+            step = _Range("ProfilerStep#0", -head_us, end_us + 1)
+            events = _events([step, *ranges[rank]], kernels[rank])
+            file.write(",\n".join(json.dumps(event | {"ts": event["ts"] + head_us}) for event in events))
             file.write("\n]}\n")
 
 
@@ -94,27 +99,30 @@ def _folder_for(timeline: Timeline, folder: Path) -> Path:
 
 
 def _us(ns: int) -> int:
-    """Return a moment in whole microseconds of the trace; what touches still touches."""
-    return (ns + 500) // 1000 + _HEAD_START_US
+    """Return a moment in whole microseconds; what touches still touches."""
+    return (ns + 500) // 1000
 
 
-def _ranges(timeline: Timeline) -> list[list[_Range]]:
-    """Return what the CPU of each rank is busy issuing: a task from the start of the one before it on."""
+def _ranges(timeline: Timeline, head_us: int) -> list[list[_Range]]:
+    """Return what the CPU of each rank is busy issuing, and when, ahead by the head start that it has."""
+    graph = timeline.graph
+    issued_s = np.zeros((2, graph.nodes)) if graph.issue is None else np.stack(graph.issue)
+    issued_us = np.rint(1e6 * issued_s[:, graph.first_phase_of_task]).astype(np.int64) - head_us + 1
     ranges: list[list[_Range]] = [[] for _ in range(timeline.ranks)]
-    for span in tasks(timeline):
+    for span, begin_us, end_us in zip(tasks(timeline), *issued_us.tolist(), strict=True):
         ours = ranges[span.rank]
-        start = ours[-1].end_us if ours else 0
-        ours.append(_Range(f"PP:{span.action}", start, _us(span.start_ns)))
+        start_us = max(begin_us, ours[-1].end_us) if ours else begin_us
+        ours.append(_Range(f"PP:{span.action}", start_us, max(end_us, start_us + 1)))
     return ranges
 
 
-def _kernels(timeline: Timeline, end_us: int) -> list[list[_Kernel]]:
+def _kernels(timeline: Timeline, ranges: list[list[_Range]], end_us: int) -> list[list[_Kernel]]:
     """Return each rank's kernels: phases, transfers, and a mark at either end, where HTA would cut idle time off."""
     kernels = [
         [_Kernel("Memset (Device)", _MARK_STREAM, at, at, at + 1) for at in (_us(0), end_us)]
         for _ in range(timeline.ranks)
     ]
-    launches = [issued.start_us for of_rank in _ranges(timeline) for issued in of_rank]
+    launches = [issued.start_us for of_rank in ranges for issued in of_rank]
     for task, span in zip(timeline.graph.task.tolist(), phases(timeline), strict=True):
         # HTA adds up what has the same name. A phase is named by what it does, a whole task by stages and kinds.
         whole = span.name == span.action

@@ -18,6 +18,7 @@ from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.export import write_hta
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.runtimes.registry import RUNTIMES, RuntimeInUse, RuntimeSpec, runtimes
@@ -65,6 +66,37 @@ def test_what_a_simulated_run_was_made_of_comes_out_of_it(
     write_costs(calibrate([run], runtime=runtime.name), costs)
     again = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
     assert again.makespan_s == pytest.approx(before.makespan_s, rel=1e-6)
+
+
+@pytest.mark.parametrize(("runtime", "schedule", "options"), RUNS, ids=lambda value: getattr(value, "name", str(value)))
+def test_layers_come_out_of_a_trace_as_whole_ops(
+    tmp_path: Path,
+    runtime: RuntimeSpec,
+    schedule: str,
+    options: dict[str, object],
+) -> None:
+    setting: dict[str, Any] = {
+        "pipeline": {"ranks": 4, "micro_batches": 8, "runtime": runtime.name},
+        "schedule": {"name": schedule, **options},
+    }
+    before = simulate("deepseek_v3", **setting)
+    write_hta(before.played, tmp_path / "traces")
+    costs = tmp_path / "costs.yaml"
+    write_costs(calibrate(sorted((tmp_path / "traces").iterdir()), runtime=runtime.name), costs)
+    again = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
+    assert again.makespan_s == pytest.approx(before.makespan_s, rel=5e-3)
+
+
+def test_a_host_comes_out_of_a_trace(tmp_path: Path) -> None:
+    setting: dict[str, Any] = {"pipeline": {"ranks": 1, "micro_batches": 8, "runtime": "torch"}, "schedule": "1f1b"}
+    costs = tmp_path / "costs.yaml"
+    write_costs(calibrate([host_csv(tmp_path / "run.csv", lag_s=0.0)], runtime="torch"), costs)
+    before = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
+    write_hta(before.played, tmp_path / "traces")
+    write_costs(calibrate(sorted((tmp_path / "traces").iterdir()), runtime="torch"), costs)
+    again = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
+    assert sum((again.idle_s_by_cause or {})["host"]) > 1e-3
+    assert again.makespan_s == pytest.approx(before.makespan_s, rel=5e-3)
 
 
 def test_waiting_for_the_other_side_is_nobodys_time(tmp_path: Path) -> None:
