@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -178,9 +179,13 @@ def _clocks(graph: TaskGraph, ran: Sequence[Ran]) -> tuple[FloatArray, float]:
 
     Where an op waited for a tensor, and the tensor for nothing but its sender, the time from the sender to the op is a
     transfer, and what the receiver's clock is ahead of the sender's. There and back the latter has the other sign.
-    Where tensors are waited for in one direction only, clocks are taken to agree.
+    Where tensors are waited for in one direction only, clocks are taken to agree. A tensor may also have waited behind
+    others, and its op for others: where some were all alone, only those count.
     """
-    way_s = {ranks: float(np.median(seconds)) for ranks, seconds in _ways_s(graph, ran).items()}
+    way_s = {
+        ranks: float(np.median([one.way_s for one in ways if one.alone] or [one.way_s for one in ways]))
+        for ranks, ways in _ways(graph, ran).items()
+    }
     both = {ranks: (one_s, way_s[ranks[::-1]]) for ranks, one_s in way_s.items() if ranks[::-1] in way_s}
     offset_s = np.zeros(graph.schedule.ranks)
     known, todo = {0}, [0]
@@ -195,12 +200,20 @@ def _clocks(graph: TaskGraph, ran: Sequence[Ran]) -> tuple[FloatArray, float]:
     return offset_s, max(0.0, float(np.median(ways_s))) if ways_s else 0.0
 
 
-def _ways_s(graph: TaskGraph, ran: Sequence[Ran]) -> dict[tuple[int, int], list[float]]:
+class _Way(NamedTuple):
+    """How long a tensor took to an op that waited for it, and whether neither then waited for another one."""
+
+    way_s: float
+    alone: bool
+
+
+def _ways(graph: TaskGraph, ran: Sequence[Ran]) -> dict[tuple[int, int], list[_Way]]:
     """Return, by sender and receiver, how long tensors took to ops that waited for them and for nothing else."""
     schedule, phases = graph.schedule, graph.first_transfer
     timeline = _pinned(graph, ran, np.zeros(schedule.ranks), 0.0)
     sender_s, receiver_s = (there_s(timeline, side) for side in graph.sides or ())
-    found: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    last_s = _last_s(graph, timeline)
+    found: defaultdict[tuple[int, int], list[_Way]] = defaultdict(list)
     origin_s = min(one.start_s for one in ran)
     first = set(schedule.first_task_of_rank.tolist())
     for transfer, row in enumerate(graph.transfers.consumer.tolist()):
@@ -213,8 +226,27 @@ def _ways_s(graph: TaskGraph, ran: Sequence[Ran]) -> dict[tuple[int, int], list[
         )
         if free:
             ranks = int(schedule.rank[graph.transfers.producer[transfer]]), int(schedule.rank[row])
-            found[ranks].append(ran[task].start_s - origin_s - sent_s)
+            way_s = ran[task].start_s - origin_s - sent_s
+            found[ranks].append(_Way(way_s, alone=way_s <= sent_s - last_s[transfer]))
     return found
+
+
+def _last_s(graph: TaskGraph, timeline: Timeline) -> FloatArray:
+    """Return when the last other message was sent that each one or its op waits for; shape ``(transfers,)``."""
+    phases, sent_s = graph.first_transfer, timeline.end_s
+    last_s = np.full(len(graph.transfers), -np.inf)
+    for before, message in graph.sides or ():
+        of_messages = before >= phases
+        np.maximum.at(last_s, message[of_messages] - phases, sent_s[before[of_messages]])
+    needed: defaultdict[int, list[int]] = defaultdict(list)
+    for node, waiting in graph.edges.T.tolist():
+        if node >= phases > waiting:
+            needed[waiting].append(node)
+    for row, message in zip(graph.transfers.consumer.tolist(), range(phases, graph.nodes), strict=True):
+        task = int(graph.schedule.task_of_op[row])
+        others_s = [sent_s[other] for other in needed[task] if other != message]
+        last_s[message - phases] = max(last_s[message - phases], *others_s, -np.inf)
+    return last_s
 
 
 def _source(recording: Recording) -> str:

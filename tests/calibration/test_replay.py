@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dualpipe_sim import build, simulate
-from dualpipe_sim.calibration import calibrate, read_recording, write_costs
+from dualpipe_sim.calibration import Calibration, calibrate, read_recording, write_costs
 from dualpipe_sim.calibration.loaded import fit_replayed
 from dualpipe_sim.calibration.replay import replays
 from dualpipe_sim.costs.load import Load
@@ -21,6 +21,7 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.export import write_hta
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.result import Result
 from dualpipe_sim.runtimes.registry import RUNTIMES, RuntimeInUse, RuntimeSpec, runtimes
 
 TIMES = {"forward": "10 ms", "backward_input": "11 ms", "backward_weight": "9 ms", "transfer": "1 ms"}
@@ -68,6 +69,20 @@ def test_what_a_simulated_run_was_made_of_comes_out_of_it(
     assert again.makespan_s == pytest.approx(before.makespan_s, rel=1e-6)
 
 
+def through_a_trace(config: str, setting: dict[str, Any], folder: Path) -> tuple[Result, Result, Calibration]:
+    """Simulate, write a trace, calibrate, simulate again."""
+    before = simulate(config, **setting)
+    write_hta(before.played, folder / "traces")
+    runtime = setting["pipeline"]["runtime"]
+    name = runtime if isinstance(runtime, str) else runtime["name"]
+    options = None if isinstance(runtime, str) else {"version": runtime["version"]}
+    found = calibrate(sorted((folder / "traces").iterdir()), runtime=name, runtime_options=options)
+    write_costs(found, folder / "costs.yaml")
+    measured = {"kind": "measured", "file": str(folder / "costs.yaml")}
+    kept = {key: value for key, value in setting.items() if key in ("pipeline", "schedule")}
+    return before, simulate(kept | {"costs": measured}), found
+
+
 @pytest.mark.parametrize(("runtime", "schedule", "options"), RUNS, ids=lambda value: getattr(value, "name", str(value)))
 def test_layers_come_out_of_a_trace_as_whole_ops(
     tmp_path: Path,
@@ -75,26 +90,37 @@ def test_layers_come_out_of_a_trace_as_whole_ops(
     schedule: str,
     options: dict[str, object],
 ) -> None:
-    setting: dict[str, Any] = {
-        "pipeline": {"ranks": 4, "micro_batches": 8, "runtime": runtime.name},
-        "schedule": {"name": schedule, **options},
-    }
-    before = simulate("deepseek_v3", **setting)
-    write_hta(before.played, tmp_path / "traces")
-    costs = tmp_path / "costs.yaml"
-    write_costs(calibrate(sorted((tmp_path / "traces").iterdir()), runtime=runtime.name), costs)
-    again = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
+    pipeline = {"ranks": 4, "micro_batches": 8, "runtime": runtime.name}
+    setting = {"pipeline": pipeline, "schedule": {"name": schedule, **options}}
+    before, again, _ = through_a_trace("deepseek_v3", setting, tmp_path)
     assert again.makespan_s == pytest.approx(before.makespan_s, rel=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "schedule", "options"),
+    [(runtime.name, *rest) for runtime, *rest in RUNS]
+    + [({"name": "torch", "version": "2.11"}, *rest) for runtime, *rest in RUNS if runtime.name == "torch"],
+    ids=str,
+)
+def test_what_messages_take_comes_out_of_who_waited_for_them(
+    tmp_path: Path, runtime: object, schedule: str, options: dict[str, object]
+) -> None:
+    # Tensors also wait behind others, and ops for others: that is no transfer's time.
+    pipeline = {"ranks": 4, "micro_batches": 12, "runtime": runtime}
+    setting = {"pipeline": pipeline, "schedule": {"name": schedule, **options}, "costs": {"kind": "uniform", **TIMES}}
+    before, again, found = through_a_trace("figure5", setting, tmp_path)
+    assert found.transfer is not None
+    assert found.transfer.median_s == pytest.approx(1e-3, rel=2e-3)
+    assert again.makespan_s == pytest.approx(before.makespan_s, rel=1e-4)
+
+
 def test_a_host_comes_out_of_a_trace(tmp_path: Path) -> None:
-    setting: dict[str, Any] = {"pipeline": {"ranks": 1, "micro_batches": 8, "runtime": "torch"}, "schedule": "1f1b"}
-    costs = tmp_path / "costs.yaml"
+    costs = tmp_path / "slow.yaml"
     write_costs(calibrate([host_csv(tmp_path / "run.csv", lag_s=0.0)], runtime="torch"), costs)
-    before = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
-    write_hta(before.played, tmp_path / "traces")
-    write_costs(calibrate(sorted((tmp_path / "traces").iterdir()), runtime="torch"), costs)
-    again = simulate(setting | {"costs": {"kind": "measured", "file": str(costs)}})
+    setting: dict[str, Any] = {"pipeline": {"ranks": 1, "micro_batches": 8, "runtime": "torch"}, "schedule": "1f1b"}
+    before, again, _ = through_a_trace(
+        "figure5", setting | {"costs": {"kind": "measured", "file": str(costs)}}, tmp_path
+    )
     assert sum((again.idle_s_by_cause or {})["host"]) > 1e-3
     assert again.makespan_s == pytest.approx(before.makespan_s, rel=5e-3)
 
