@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -177,63 +176,65 @@ def _known(recorded: Schedule, runtime: RuntimeInUse) -> Iterator[Schedule]:
 def _clocks(graph: TaskGraph, ran: Sequence[Ran]) -> tuple[FloatArray, float]:
     """Return how far each rank's clock is ahead, shape ``(ranks,)``, and how long a transfer takes.
 
-    Where an op waited for a tensor, and the tensor for nothing but its sender, the time from the sender to the op is a
-    transfer, and what the receiver's clock is ahead of the sender's. There and back the latter has the other sign.
-    Where tensors are waited for in one direction only, clocks are taken to agree. A tensor may also have waited behind
-    others, and its op for others: where some were all alone, only those count.
+    Where an op waited for a tensor, and neither for anything else, the time from the sender to the op is a transfer,
+    and what the receiver's clock is ahead of the sender's. There and back the latter has the other sign. Where tensors
+    are waited for in one direction only, clocks are taken to agree.
+
+    Who waits for whom depends on what is asked for, so it is asked twice. The shortest ways tell enough to do so.
     """
-    way_s = {
-        ranks: float(np.median([one.way_s for one in ways if one.alone] or [one.way_s for one in ways]))
-        for ranks, ways in _ways(graph, ran).items()
-    }
-    both = {ranks: (one_s, way_s[ranks[::-1]]) for ranks, one_s in way_s.items() if ranks[::-1] in way_s}
-    offset_s = np.zeros(graph.schedule.ranks)
+    offset_s, transfer_s = np.zeros(graph.schedule.ranks), 0.0
+    for typical in (np.min, np.median):
+        way_s = {ranks: float(typical(found)) for ranks, found in _ways_s(graph, ran, offset_s, transfer_s).items()}
+        both = {ranks: (one_s, way_s[ranks[::-1]]) for ranks, one_s in way_s.items() if ranks[::-1] in way_s}
+        offset_s = offset_s + _ahead_s(graph.schedule.ranks, both)
+        ways_s = [sum(there_and_back) / 2 for there_and_back in both.values()] or list(way_s.values())
+        transfer_s = max(0.0, float(np.median(ways_s))) if ways_s else 0.0
+    return offset_s, transfer_s
+
+
+def _ahead_s(ranks: int, both: Mapping[tuple[int, int], tuple[float, float]]) -> FloatArray:
+    """Return how far each clock is ahead of rank 0's, from the ways there and back between two."""
+    ahead_s = np.zeros(ranks)
     known, todo = {0}, [0]
     while todo:
         one = todo.pop()
         for (source, target), (on_way_s, back_s) in both.items():
             if source == one and target not in known:
-                offset_s[target] = offset_s[one] + (on_way_s - back_s) / 2
+                ahead_s[target] = ahead_s[one] + (on_way_s - back_s) / 2
                 known.add(target)
                 todo.append(target)
-    ways_s = [sum(there_and_back) / 2 for there_and_back in both.values()] or list(way_s.values())
-    return offset_s, max(0.0, float(np.median(ways_s))) if ways_s else 0.0
+    return ahead_s
 
 
-class _Way(NamedTuple):
-    """How long a tensor took to an op that waited for it, and whether neither then waited for another one."""
-
-    way_s: float
-    alone: bool
-
-
-def _ways(graph: TaskGraph, ran: Sequence[Ran]) -> dict[tuple[int, int], list[_Way]]:
-    """Return, by sender and receiver, how long tensors took to ops that waited for them and for nothing else."""
+def _ways_s(
+    graph: TaskGraph, ran: Sequence[Ran], offset_s: FloatArray, transfer_s: float
+) -> dict[tuple[int, int], list[float]]:
+    """Return, by sender and receiver, how long tensors took to ops that waited for them, and neither for another."""
     schedule, phases = graph.schedule, graph.first_transfer
-    timeline = _pinned(graph, ran, np.zeros(schedule.ranks), 0.0)
+    timeline = _pinned(graph, ran, offset_s, transfer_s)
     sender_s, receiver_s = (there_s(timeline, side) for side in graph.sides or ())
     last_s = _last_s(graph, timeline)
-    found: defaultdict[tuple[int, int], list[_Way]] = defaultdict(list)
-    origin_s = min(one.start_s for one in ran)
+    found: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    start_s = np.array([one.start_s for one in ran]) - offset_s[schedule.rank_of_task]
+    start_s -= start_s.min()
     first = set(schedule.first_task_of_rank.tolist())
     for transfer, row in enumerate(graph.transfers.consumer.tolist()):
         task = int(schedule.task_of_op[row])
-        sent_s = timeline.end_s[phases + transfer]
+        sent_s = timeline.start_s[phases + transfer]
         if sender_s[transfer] < receiver_s[transfer] + _CLOCKS_APART_S:
             continue
         free = task in first or (
             ran[task].start_s > ran[task - 1].end_s + _LAUNCH_S and sent_s > timeline.end_s[task - 1] - _CLOCKS_APART_S
         )
-        if free:
-            ranks = int(schedule.rank[graph.transfers.producer[transfer]]), int(schedule.rank[row])
-            way_s = ran[task].start_s - origin_s - sent_s
-            found[ranks].append(_Way(way_s, alone=way_s <= sent_s - last_s[transfer]))
+        way_s = float(start_s[task] - sent_s)
+        if free and way_s <= sent_s - last_s[transfer]:
+            found[int(schedule.rank[graph.transfers.producer[transfer]]), int(schedule.rank[row])].append(way_s)
     return found
 
 
 def _last_s(graph: TaskGraph, timeline: Timeline) -> FloatArray:
     """Return when the last other message was sent that each one or its op waits for; shape ``(transfers,)``."""
-    phases, sent_s = graph.first_transfer, timeline.end_s
+    phases, sent_s = graph.first_transfer, timeline.start_s
     last_s = np.full(len(graph.transfers), -np.inf)
     for before, message in graph.sides or ():
         of_messages = before >= phases
