@@ -6,16 +6,15 @@ ops were issued; the run is one step.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.calibration.actions import Action, parse_action
+from dualpipe_sim.calibration.actions import Action
+from dualpipe_sim.calibration.tables import action_of, rank_of, rows_of
 from dualpipe_sim.costs.measured import StageMemory
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.ops import B, F, I, Op, W
 
 HEADER = ["rank", "task", "before_bytes", "peak_bytes", "after_bytes"]
@@ -50,11 +49,9 @@ def read_memory(text: str, source: str) -> list[Held]:
         UserError: a row that is none; the line, the value and what would be right.
 
     """
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    next(lines)
-    rows = [_row(cells, f"{source}: line {lines.line_num}") for cells in lines if cells]
-    of_rank: defaultdict[str, list[tuple[Action, Held]]] = defaultdict(list)
-    for rank, action, held in rows:
+    of_rank: defaultdict[int, list[tuple[Action, Held]]] = defaultdict(list)
+    for cells, where in rows_of(text, source, HEADER):
+        rank, action, held = _row(cells, where)
         of_rank[rank].append((action, held))
     return [
         held if following is None else held._replace(after_bytes=following[1].before_bytes)
@@ -64,21 +61,16 @@ def read_memory(text: str, source: str) -> list[Held]:
     ]
 
 
-def _row(cells: list[str], where: str) -> tuple[str, Action, Held]:
-    if len(cells) != len(HEADER):
-        raise UserError(f"{where}: must have {len(HEADER)} cells, {','.join(HEADER)}, got {len(cells)}")
-    rank, task, *amounts = (cell.strip() for cell in cells)
+def _row(cells: list[str], where: str) -> tuple[int, Action, Held]:
+    rank, task, *amounts = cells
     for key, amount in zip(HEADER[2:], amounts, strict=True):
         if not (amount.isascii() and amount.isdecimal() and len(amount) < 19):
             raise UserError(f"{where}: {key} must be a whole number of bytes, got {amount[:40]!r}")
-    try:
-        action = parse_action(task)
-    except ScheduleError as error:
-        raise UserError(f"{where}: {error}") from error
+    action = action_of(task, where)
     if not action.cell:
         raise UserError(f"{where}: {task} is no op; rows are of forwards and backwards")
     before, peak, after = map(int, amounts)
-    return rank, action, Held(action.cell[0], before, peak, after)
+    return rank_of(rank, where), action, Held(action.cell[0], before, peak, after)
 
 
 def stage_memory(rows: list[Held], pipe_stages: int) -> dict[int, StageMemory]:

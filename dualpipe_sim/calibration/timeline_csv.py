@@ -6,22 +6,20 @@ An overlapped pair is one row; rows of its halves that lie within it are its pha
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from dualpipe_sim.base.lanes import Lane
-from dualpipe_sim.calibration.actions import Action, inputs_of, parse_action
+from dualpipe_sim.calibration.actions import Action, inputs_of
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.calibration.tables import action_of, rank_of, rows_of
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.ops import Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]
 HOST = ["host_start_s", "host_end_s"]
-_MOST_RANKS = 1 << 20
 _SAME_S = 1e-6
 """Moments of two rows that are as close as this may be one moment, rounded."""
 
@@ -58,20 +56,8 @@ def read_rows(text: str, source: str) -> Iterator[Row]:
         UserError: no such timeline; the line, the value and what would be right.
 
     """
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(lines, [])
-        columns = [cell.strip() for cell in header]
-        if columns not in (HEADER, HEADER + HOST):
-            said = ",".join(header)[:60]
-            raise UserError(
-                f"{source}: must begin with the line {','.join(HEADER)}, perhaps with ,{','.join(HOST)}, got {said!r}"
-            )
-        for cells in lines:
-            if cells:
-                yield _row(cells, columns, f"{source}: line {lines.line_num}")
-    except csv.Error as error:
-        raise UserError(f"{source}: line {lines.line_num}: is no CSV: {error}") from error
+    for cells, where in rows_of(text, source, HEADER, HOST):
+        yield _row(cells, where)
 
 
 def add_timeline(recording: Recording, text: str, source: str) -> None:
@@ -140,23 +126,17 @@ def _is_within(row: Row, other: Row) -> bool:
     return other.start_s - _SAME_S <= row.start_s and row.end_s <= other.end_s + _SAME_S
 
 
-def _row(cells: list[str], columns: list[str], where: str) -> Row:
-    if len(cells) != len(columns):
-        raise UserError(f"{where}: must have {len(columns)} cells, {','.join(columns)}, got {len(cells)}")
-    rank, lane, task, start, end, *host = (cell.strip() for cell in cells)
+def _row(cells: list[str], where: str) -> Row:
+    rank, lane, task, start, end, *host = cells
     if lane not in _LANES:
         raise UserError(f"{where}: lane must be {', '.join(_LANES)}, got {lane[:40]!r}")
-    if not (rank.isascii() and rank.isdecimal() and len(rank) < 10 and int(rank) < _MOST_RANKS):
-        raise UserError(f"{where}: rank must be a whole number, got {rank[:40]!r}")
+    number = rank_of(rank, where)
     name, _, phase = task.partition(" ")
-    try:
-        action = parse_action(name)
-    except ScheduleError as error:
-        raise UserError(f"{where}: {error}") from error
+    action = action_of(name, where)
     start_s, end_s = _seconds(start, where, "start_s"), _seconds(end, where, "end_s")
     if end_s < start_s:
         raise UserError(f"{where}: {task} ends at {end_s} s, before it starts at {start_s} s")
-    return Row(int(rank), lane, action, phase, start_s, end_s, _host_s(host, where))
+    return Row(number, lane, action, phase, start_s, end_s, _host_s(host, where))
 
 
 def _host_s(cells: list[str], where: str) -> tuple[float, float] | None:

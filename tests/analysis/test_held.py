@@ -56,3 +56,18 @@ def test_rows_of_memory_are_checked(tmp_path: Path) -> None:
     table.write_text("rank,task,before_bytes,peak_bytes,after_bytes\n0,0F0,1,x,2\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 2: peak_bytes must be a whole number of bytes, got 'x'"):
         calibrate([table])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('0,"0F0,1,2,3', "line 2: is no CSV"),
+        ("x,0F0,1,2,3", "line 2: rank must be"),
+        ("0,0F0,1,2", "must have 5 cells"),
+    ],
+)
+def test_a_table_of_memory_that_is_none_is_refused(row: str, said: str, tmp_path: Path) -> None:
+    table = tmp_path / "memory.csv"
+    table.write_text(f"rank,task,before_bytes,peak_bytes,after_bytes\n{row}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        calibrate([table])
