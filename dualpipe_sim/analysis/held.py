@@ -9,18 +9,18 @@ import numpy as np
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.costs.measured import StageMemory
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import B, F, I, Op
+from dualpipe_sim.order.ops import B, F, I, Op, R
 from dualpipe_sim.order.schedule import Schedule
 
 
 def held_by_rank(timeline: Timeline) -> IntArray | None:
     """Return the most bytes that each rank holds beyond what it holds at rest, shape ``(ranks,)``.
 
-    None where the costs do not know what stages hold, or not what a deferred W does.
+    None where the costs do not know what stages hold, or not what a deferred W or a forward that runs again does.
     """
     schedule = timeline.graph.schedule
     memory: Sequence[StageMemory] | None = getattr(timeline.graph.costs, "memory", None)
-    if memory is None:
+    if memory is None or schedule.of_kinds(R).any():
         return None
     deferred = np.unique(schedule.stage[schedule.kind == I]).tolist()
     if any(memory[stage].activation and not memory[stage].held_for_weight for stage in deferred):
@@ -36,7 +36,7 @@ def _most(schedule: Schedule, rank: int, memory: Sequence[StageMemory]) -> int:
     kept = sum(memory[stage].output for stage in schedule.placement.stages_of_rank(rank)) * schedule.micro_batches
     live, most = -kept, 0.0
     with_gradients: set[int] = set()
-    for op in _ops(schedule, rank):
+    for op in (op for task in schedule.order[rank] for op in task.ops):
         held = memory[op.stage]
         before = live
         live += _change(op, held)
@@ -45,11 +45,6 @@ def _most(schedule: Schedule, rank: int, memory: Sequence[StageMemory]) -> int:
             live += held.gradients
         most = max(most, max(before, live) + (0.0 if op.kind == F else held.workspace))
     return round(max(most, live + kept))  # (in the end outputs are joined, which takes as much again)
-
-
-def _ops(schedule: Schedule, rank: int) -> Sequence[Op]:
-    first = schedule.first_task_of_rank
-    return [op for task in range(int(first[rank]), int(first[rank + 1])) for op in schedule.task(task).ops]
 
 
 def _change(op: Op, held: StageMemory) -> float:

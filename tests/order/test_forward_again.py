@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from dualpipe_sim import build, simulate
+from dualpipe_sim.analysis.held import held_by_rank
+from dualpipe_sim.costs.measured import MeasuredCosts, OpTime, StageMemory
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import UnfitCostsError, UserError
+from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.order.check import check_order
+from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_order, parse_order
 
@@ -122,3 +127,13 @@ def test_what_it_brings_is_there_from_its_start_to_the_backwards_end() -> None:
 def test_layers_that_are_not_recomputed_have_no_forward_again() -> None:
     with pytest.raises(UnfitCostsError, match=r"training\.recompute: the order runs forwards again \(R\)"):
         of_model(with_forwards_again(build("1f1b", 2, 4)), "none")
+
+
+def test_measured_memory_does_not_say_what_it_holds() -> None:
+    ops: dict[tuple[int, int], OpTime] = {(kind, stage): OpTime(1.0) for kind in (F, B) for stage in (0, 1)}
+    holds = {stage: StageMemory(activation=100) for stage in (0, 1)}
+    costs = MeasuredCosts("a run", 2, 1, ops, {}, 0.0, memory=holds)
+    plain = play(lower(build("1f1b", 2, 2), costs))
+    again = play(lower(parse_order(LATE), costs))
+    assert held_by_rank(plain).tolist() == [200, 100]  # type: ignore[union-attr]
+    assert held_by_rank(again) is None
