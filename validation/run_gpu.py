@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import json
-import os
 import re
 import sys
 import time
@@ -35,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import torch.distributed as dist
+from gpus import CpuClock, GpuClock, connect, free
 from stages import Layer, Sizes, Stage, make_input
 
 from dualpipe_sim.order.schedule import Schedule
@@ -58,19 +57,12 @@ class Ran(NamedTuple):
 # --- where work goes -----------------------------------------------------------------------------------------------
 
 
-class OnGpu:
-    """A compute and a communication stream; marks are CUDA events."""
+class OnGpu(GpuClock):
+    """A compute and a communication stream."""
 
-    def __init__(self, local_rank: int) -> None:
-        self.device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(self.device)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.messages = torch.cuda.Stream(self.device)
-
-    def mark(self) -> torch.cuda.Event:
-        """Mark where the compute stream is."""
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
 
     def issue(self, operation: Callable[..., Any], tensor: torch.Tensor, peer: int) -> tuple[Any, Any]:
         """Send or receive in order on the communication stream, after all compute issued so far."""
@@ -88,51 +80,20 @@ class OnGpu:
         """Let later compute wait for a message."""
         torch.cuda.current_stream().wait_event(end)
 
-    def finish(self) -> None:
-        """Wait until all is done."""
-        torch.cuda.synchronize()
-
-    def start_clock(self) -> None:
-        """Find out what the host's clock, which all processes share, says at an event: the tightest of some tries."""
-        tries = []
-        for _ in range(20):
-            torch.cuda.synchronize()
-            event = torch.cuda.Event(enable_timing=True)
-            before_s = time.monotonic()
-            event.record()
-            event.synchronize()
-            after_s = time.monotonic()
-            tries.append((after_s - before_s, (before_s + after_s) / 2, event))
-        _, self.origin_s, self.origin = min(tries, key=lambda one: one[0])
-
-    def seconds(self, mark: torch.cuda.Event) -> float:
-        """Return when a mark was passed, on the host's clock."""
-        return float(self.origin_s + self.origin.elapsed_time(mark) / 1e3)
-
-    def memory(self) -> tuple[int, int]:
-        """Return bytes allocated now, and the most since the last call."""
-        now, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        return now, most
-
     @property
     def name(self) -> str:
         """What the device is."""
         return str(torch.cuda.get_device_name(self.device))
 
 
-class OnCpu:
-    """This thread computes, another one sends and receives in order; marks are seconds."""
+class OnCpu(CpuClock):
+    """This thread computes, another one sends and receives in order."""
 
     name = "CPU"
     device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.messages = ThreadPoolExecutor(1)
-
-    def mark(self) -> float:
-        """Return the time."""
-        return time.monotonic()
 
     def issue(self, operation: Callable[..., Any], tensor: torch.Tensor, peer: int) -> tuple[Any, Any]:
         """Send or receive after all messages issued before."""
@@ -153,16 +114,9 @@ class OnCpu:
         """Wait until all messages are through."""
         self.messages.submit(int).result()
 
-    def start_clock(self) -> None:
-        """Nothing to do: marks are the host's already."""
-
     def seconds(self, mark: float | tuple[Future[Any], int]) -> float:
         """Return when a mark was passed."""
         return float(mark[0].result()[mark[1]] if isinstance(mark, tuple) else mark)
-
-    def memory(self) -> tuple[int, int]:
-        """Nothing is known of a CPU's memory."""
-        return 0, 0
 
 
 # --- a schedule's program on one rank --------------------------------------------------------------------------------
@@ -410,17 +364,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare gradients with those without a pipeline")
     settings = parser.parse_args()
     settings.output.mkdir(parents=True, exist_ok=True)
-    gpu = torch.cuda.is_available()
+    device = connect(eager=True)
+    gpu = device.type == "cuda"
     settings.dtype = torch.bfloat16 if gpu else torch.float64
-    place = OnGpu(int(os.environ["LOCAL_RANK"])) if gpu else OnCpu()
-    dist.init_process_group("nccl" if gpu else "gloo", **({"device_id": place.device} if gpu else {}))
+    place = OnGpu(device) if gpu else OnCpu()
     if not gpu:
         torch.set_num_threads(1)
     for run in json.loads(settings.runs.read_text(encoding="utf-8")):
         perform(run, settings, place)
-        gc.collect()
-        if gpu:
-            torch.cuda.empty_cache()
+        free()
     dist.destroy_process_group()
 
 

@@ -22,15 +22,14 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from gpus import clock_of, connect
 from torch import Tensor
 
 Work = Callable[[], object]
@@ -76,28 +75,15 @@ class Machine:
     """A GPU with a stream for compute and one for messages; or a CPU, which has neither."""
 
     def __init__(self) -> None:
-        self.gpu = torch.cuda.is_available()
-        self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if self.gpu else torch.device("cpu")
-        if self.gpu:
-            torch.cuda.set_device(self.device)
-        dist.init_process_group("nccl" if self.gpu else "gloo")
+        self.device = connect()
+        self.gpu = self.device.type == "cuda"
+        clock = clock_of(self.device)
+        self.mark, self.between_s, self.finish = clock.mark, clock.between_s, clock.finish
         self.streams = {lane: torch.cuda.Stream() if self.gpu else None for lane in ("compute", "messages")}
 
     def on(self, lane: str) -> contextlib.AbstractContextManager[object]:
         """Issue to a lane's stream."""
         return torch.cuda.stream(self.streams[lane]) if self.gpu else contextlib.nullcontext()
-
-    def mark(self) -> Any:
-        """Mark where the stream is, or, without a GPU, the time."""
-        if not self.gpu:
-            return time.monotonic()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def between_s(self, start: Any, end: Any) -> float:
-        """Return seconds between two marks."""
-        return float(start.elapsed_time(end) / 1e3) if self.gpu else float(end - start)
 
     def wait(self, mark: Any) -> None:
         """Let the current stream wait for a mark of the other."""
@@ -106,11 +92,9 @@ class Machine:
 
     def together(self) -> None:
         """Wait until all GPUs are idle."""
-        if self.gpu:
-            torch.cuda.synchronize()
+        self.finish()
         dist.barrier()
-        if self.gpu:
-            torch.cuda.synchronize()
+        self.finish()
 
     def group(self, channels: int | None) -> Any:
         """Return a communicator with so many channels."""

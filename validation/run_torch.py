@@ -10,16 +10,15 @@ more steps.
 Per run ``out`` holds ``<name>.csv`` (``rank,lane,task,start_s,end_s,host_start_s,host_end_s`` of every measured step,
 all ranks on one clock: CUDA events around an op, and when the host entered and left it), ``<name>.memory.csv`` (bytes
 before, at most in and after each op of the first measured step), ``<name>.json`` (step times, clocks and power,
-memory, sizes, versions) and, where asked for, ``<name>-rank0.json.gz``. Without GPUs it runs on gloo, for trying.
+memory, sizes, versions) and, where asked for, ``<name>-rank0.json.gz``. Without GPUs it runs on gloo, for trying, where
+torch 2.13 cannot start V schedules.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -32,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import torch.distributed as dist
+from gpus import CpuClock, GpuClock, clock_of, connect, free
 from torch import Tensor, nn
 from torch.distributed import pipelining
 from torch.nn import functional
 
-from dualpipe_sim.order.ops import Task
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import build
 
@@ -162,41 +161,14 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
 class Watch:
     """What ran in a step, in the order in which the host issued it."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.gpu = device.type == "cuda"
+    def __init__(self, clock: GpuClock | CpuClock) -> None:
+        self.clock = clock
         self.ran: list[Watched] = []
         self.most_bytes = 0
 
-    def mark(self) -> Any:
-        """Mark where the compute stream is, or, without a GPU, the time."""
-        if not self.gpu:
-            return time.monotonic()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def start_clock(self) -> None:
-        """Find out what the host's clock says at a mark: the tightest of some tries."""
-        tries = []
-        for _ in range(20 if self.gpu else 0):
-            torch.cuda.synchronize()
-            before_s = time.monotonic()
-            event = self.mark()
-            event.synchronize()
-            after_s = time.monotonic()
-            tries.append((after_s - before_s, (before_s + after_s) / 2, event))
-        _, self.origin_s, self.origin = min(tries, key=lambda one: one[0], default=(0.0, 0.0, None))
-
-    def seconds(self, mark: Any) -> float:
-        """Return when a mark was passed, on the host's clock."""
-        return float(self.origin_s + self.origin.elapsed_time(mark) / 1e3) if self.gpu else float(mark)
-
     def memory(self) -> tuple[int, int]:
         """Return bytes allocated now, and the most since the last call."""
-        if not self.gpu:
-            return 0, 0
-        now, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        now, most = self.clock.memory()
         self.most_bytes = max(self.most_bytes, most)
         return now, most
 
@@ -206,9 +178,9 @@ class Watch:
         def watched(method: Callable[..., Any], letter: Callable[[dict[str, Any]], str]) -> Callable[..., Any]:
             def call(micro_batch: int, *args: Any, **kwargs: Any) -> Any:
                 before, _ = self.memory()
-                host_s, start = time.monotonic(), self.mark()
+                host_s, start = time.monotonic(), self.clock.mark()
                 result = method(micro_batch, *args, **kwargs)
-                end, left_s = self.mark(), time.monotonic()
+                end, left_s = self.clock.mark(), time.monotonic()
                 after, most = self.memory()
                 name = f"{stage.stage_index}{letter(kwargs)}{micro_batch}"
                 self.ran.append(Watched(name, start, end, host_s, left_s, before, most, after))
@@ -250,11 +222,13 @@ def perform(run: dict[str, Any], model: Model, settings: argparse.Namespace, dev
     """Run a schedule several steps; rank 0 writes down what all ranks did."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     order = build(run["schedule"], ranks, run["micro_batches"], **run.get("options", {}))
-    stages, watch = order.placement.stages, Watch(device)
+    gpu = device.type == "cuda"
+    clock = clock_of(device)
+    stages, watch = order.placement.stages, Watch(clock)
     parts = []
     for number in order.placement.stages_of_rank(rank):
         torch.manual_seed(number)
-        module = StageModel(model, number, stages).to(device, torch.bfloat16 if watch.gpu else torch.float32)
+        module = StageModel(model, number, stages).to(device, torch.bfloat16 if gpu else torch.float32)
         parts.append(pipelining.PipelineStage(module, number, stages, device))
     for part in parts:
         watch.over(part)
@@ -269,25 +243,25 @@ def perform(run: dict[str, Any], model: Model, settings: argparse.Namespace, dev
     def step() -> None:
         for part in parts:
             part.submod.zero_grad(set_to_none=True)
-        synchronize(device)
+        clock.finish()
         watch.at_rest, _ = watch.memory()
         watch.ran, watch.most_bytes = [], 0
-        watch.start_clock()
+        clock.start_clock()
         dist.barrier()
         schedule.step(*([tokens] if first else []), **given)
         watch.memory()
-        synchronize(device)
+        clock.finish()
 
     mine: dict[str, Any] = {"steps": []}
     clocks = None
     for number in range(settings.warm_up + settings.steps):
         if number == settings.warm_up:
-            clocks = Clocks(watch.gpu and rank == 0)
+            clocks = Clocks(gpu and rank == 0)
         step()
         if number >= settings.warm_up:
             mine["steps"].append(
                 [
-                    (one.name, watch.seconds(one.start), watch.seconds(one.end), one.host_start_s, one.host_end_s)
+                    (one.name, clock.seconds(one.start), clock.seconds(one.end), one.host_start_s, one.host_end_s)
                     for one in watch.ran
                 ]
             )
@@ -297,7 +271,7 @@ def perform(run: dict[str, Any], model: Model, settings: argparse.Namespace, dev
     read = clocks.stop() if clocks else {}
     name = f"{run['model']}-{run['schedule']}-m{run['micro_batches']}{settings.suffix}"
     if run.get("trace"):
-        activities = [torch.profiler.ProfilerActivity.CPU, *[torch.profiler.ProfilerActivity.CUDA] * watch.gpu]
+        activities = [torch.profiler.ProfilerActivity.CPU, *[torch.profiler.ProfilerActivity.CUDA] * gpu]
         with torch.profiler.profile(activities=activities) as profile:
             step()
             step()
@@ -306,12 +280,6 @@ def perform(run: dict[str, Any], model: Model, settings: argparse.Namespace, dev
     dist.all_gather_object(everyone, mine)
     if rank == 0:
         write(name, run | {"sizes": model._asdict(), "clocks": read}, order, everyone, settings)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the GPU is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def write(name: str, run: dict[str, Any], order: Schedule, everyone: list[Any], settings: argparse.Namespace) -> None:
@@ -353,7 +321,7 @@ def rows_of(order: Schedule, rank: int, ran: list[tuple[str, float, float, float
     """Return what a rank did; an overlapped pair is one row, with its halves behind it."""
     rows: list[tuple[Any, ...]] = []
     waiting = list(ran)
-    for task in tasks_of(order, rank):
+    for task in order.order[rank]:
         halves = [waiting.pop(0) for _ in task.ops]
         if [half[0] for half in halves] != [str(op) for op in task.ops]:
             raise SystemExit(f"{order.name}: rank {rank} ran {[half[0] for half in halves]} where {task} is next")
@@ -361,12 +329,6 @@ def rows_of(order: Schedule, rank: int, ran: list[tuple[str, float, float, float
             rows.append((str(task), halves[0][1], halves[-1][2], halves[0][3], halves[-1][4]))
         rows.extend(halves)
     return rows
-
-
-def tasks_of(order: Schedule, rank: int) -> list[Task]:
-    """Return the tasks of a rank."""
-    first = order.first_task_of_rank
-    return [order.task(task) for task in range(int(first[rank]), int(first[rank + 1]))]
 
 
 def main() -> None:
@@ -381,18 +343,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models to run, with commas between them; default: all")
     settings = parser.parse_args()
     settings.output.mkdir(parents=True, exist_ok=True)
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
-    if gpu:
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if gpu else "gloo", **({"device_id": device} if gpu and settings.eager else {}))
+    device = connect(eager=settings.eager)
     plan = json.loads(settings.runs.read_text(encoding="utf-8"))
     for run in plan["runs"]:
         if not settings.only or run["model"] in settings.only.split(","):
             perform(run, Model(**plan["models"][run["model"]]), settings, device)
-            gc.collect()
-            if gpu:
-                torch.cuda.empty_cache()
+            free()
     dist.destroy_process_group()
 
 
