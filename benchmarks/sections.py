@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,9 +47,16 @@ def all_metrics(timeline: Timeline) -> None:
     metrics.peak_activations_by_rank(timeline)
 
 
-def name_to_metrics(name: str, ranks: int, micro_batches: int, play: Callable[[TaskGraph], Timeline]) -> None:
+def name_to_metrics(
+    name: str,
+    ranks: int,
+    micro_batches: int,
+    play: Callable[[TaskGraph], Timeline],
+    runtime: RuntimeInUse | None = None,
+    options: Mapping[str, object] | None = None,
+) -> None:
     """Do all that a run does between its name and its numbers."""
-    all_metrics(play(lower(build(name, ranks, micro_batches), COSTS)))
+    all_metrics(play(lower(build(name, ranks, micro_batches, **(options or {})), COSTS, runtime=runtime)))
 
 
 def stages() -> str:
@@ -153,16 +160,12 @@ def programs() -> str:
 
 
 def _program_of(name: str, runtime: str, ranks: int, micro_batches: int, **options: object) -> list[object]:
-    chosen = RUNTIMES.get(runtime).with_options({})
-
-    def run(runtime: RuntimeInUse | None = None) -> None:
-        schedule = build(name, ranks, micro_batches, **options)
-        all_metrics(longest_path.play(lower(schedule, COSTS, runtime=runtime)))
-
+    ideal = partial(name_to_metrics, name, ranks, micro_batches, longest_path.play, options=options)
+    with_program = partial(ideal, RUNTIMES.get(runtime).with_options({}))
     begin = process_time()
-    run(chosen)
+    with_program()
     first_s = process_time() - begin
-    ideal_s, program_s = best_s(run, partial(run, chosen))
+    ideal_s, program_s = best_s(ideal, with_program)
     made_s = first_s - program_s
     return [
         f"{name} {ranks} × {micro_batches}",

@@ -72,7 +72,7 @@ def replays(recording: Recording, steps: Sequence[Step], runtime: RuntimeInUse, 
         by_step[ran.step].append(ran)
     schedule = _schedule(recording, by_step[steps[0]], runtime, pipes)
     graph = lower(schedule, UniformCosts(1.0, 1.0, 1.0), runtime=runtime)
-    tasks = [str(schedule.task(task)) for task in range(len(schedule.first_op))]
+    tasks = [str(task) for row in schedule.order for task in row]
     for step in steps:
         by_text = {one.action.text: one for one in by_step[step]}
         missing = next((task for task in tasks if task not in by_text), None)
@@ -240,9 +240,9 @@ def _last_s(graph: TaskGraph, timeline: Timeline) -> FloatArray:
         of_messages = before >= phases
         np.maximum.at(last_s, message[of_messages] - phases, sent_s[before[of_messages]])
     needed: defaultdict[int, list[int]] = defaultdict(list)
-    for node, waiting in graph.edges.T.tolist():
-        if node >= phases > waiting:
-            needed[waiting].append(node)
+    source, target = graph.edges
+    for message, task in graph.edges[:, (source >= phases) & (target < phases)].T.tolist():
+        needed[task].append(message)
     for row, message in zip(graph.transfers.consumer.tolist(), range(phases, graph.nodes), strict=True):
         task = int(graph.schedule.task_of_op[row])
         others_s = [sent_s[other] for other in needed[task] if other != message]

@@ -105,9 +105,9 @@ def _us(ns: int) -> int:
 
 def _ranges(timeline: Timeline, head_us: int) -> list[list[_Range]]:
     """Return what the CPU of each rank is busy issuing, and when, ahead by the head start that it has."""
-    graph = timeline.graph
-    issued_s = np.zeros((2, graph.nodes)) if graph.issue is None else np.stack(graph.issue)
-    issued_us = np.rint(1e6 * issued_s[:, graph.first_phase_of_task]).astype(np.int64) - head_us + 1
+    issue = timeline.graph.issue_of_task
+    issued_s = np.zeros((2, len(timeline.rank))) if issue is None else np.stack(issue)
+    issued_us = np.rint(1e6 * issued_s).astype(np.int64) - head_us + 1
     ranges: list[list[_Range]] = [[] for _ in range(timeline.ranks)]
     for span, begin_us, end_us in zip(tasks(timeline), *issued_us.tolist(), strict=True):
         ours = ranges[span.rank]

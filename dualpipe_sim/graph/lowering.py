@@ -106,8 +106,9 @@ def lower(
     ]
     sides = None
     if in_turn is not None:
+        last_on = [_last_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in first_on]
         sender, receiver = (
-            _behind_tasks(one.after_task, lane, task, len(sizes)) for one in (in_turn.sender, in_turn.receiver)
+            _behind_tasks(one.after_task, last_on, len(task)) for one in (in_turn.sender, in_turn.receiver)
         )
         behind_another = sender[0] != output[sender[1] - len(task)]
         edges += [
@@ -330,15 +331,13 @@ def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, transfer: Int
         yield transfer[there], first[consumer[there]]
 
 
-def _behind_tasks(after_task: Waits, lane: IntArray, task: IntArray, tasks: int) -> Edges:
+def _behind_tasks(after_task: Waits, last_on: Sequence[IntArray], phases: int) -> Edges:
     """What messages wait for of the last task issued before them: the last phase on every lane."""
     before, message = after_task
-    edges = []
-    for here in PHASE_LANES:
-        last = _last_of_task(task, np.flatnonzero(lane == here), tasks)
-        there = last[before] >= 0
-        edges.append((last[before[there]], len(task) + message[there]))
-    return np.concatenate([one for one, _ in edges]), np.concatenate([one for _, one in edges])
+    edges = [(last[before], message) for last in last_on]
+    source, target = np.concatenate([one for one, _ in edges]), np.concatenate([one for _, one in edges])
+    there = source >= 0
+    return source[there], phases + target[there]
 
 
 def _of_nodes(messages: Waits, phases: int) -> Edges:

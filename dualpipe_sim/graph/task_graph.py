@@ -192,6 +192,13 @@ class TaskGraph:
         """First node of each task, shape ``(tasks,)``."""
         return np.searchsorted(self.task, np.arange(len(self.schedule.first_op)))
 
+    @property
+    def issue_of_task(self) -> Issue | None:
+        """When the host begins to issue each task and when it has, shape ``(tasks,)`` each."""
+        first = self.first_phase_of_task
+        last = np.append(first[1:], self.first_transfer) - 1
+        return None if self.issue is None else Issue(self.issue.begin_s[first], self.issue.end_s[last])
+
     @cached_property
     def predecessor_start(self) -> IntArray:
         """Where each node's predecessors begin in ``edges[0]``, shape ``(nodes + 1,)``."""

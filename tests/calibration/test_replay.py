@@ -36,6 +36,11 @@ RUNS = [
 ]
 
 
+every_run = pytest.mark.parametrize(
+    ("runtime", "schedule", "options"), RUNS, ids=lambda value: getattr(value, "name", str(value))
+)
+
+
 def torch(version: str = "2.11") -> RuntimeInUse:
     return RUNTIMES.get("torch").with_options({"version": version})
 
@@ -51,7 +56,7 @@ def write_timeline(timeline: Timeline, path: Path, *, only: str = "", ahead_s: f
     return path
 
 
-@pytest.mark.parametrize(("runtime", "schedule", "options"), RUNS, ids=lambda value: getattr(value, "name", str(value)))
+@every_run
 def test_what_a_simulated_run_was_made_of_comes_out_of_it(
     tmp_path: Path,
     runtime: RuntimeSpec,
@@ -83,7 +88,7 @@ def through_a_trace(config: str, setting: dict[str, Any], folder: Path) -> tuple
     return before, simulate(kept | {"costs": measured}), found
 
 
-@pytest.mark.parametrize(("runtime", "schedule", "options"), RUNS, ids=lambda value: getattr(value, "name", str(value)))
+@every_run
 def test_layers_come_out_of_a_trace_as_whole_ops(
     tmp_path: Path,
     runtime: RuntimeSpec,

@@ -138,12 +138,10 @@ def host_boxes(timeline: Timeline, window: Window) -> Boxes:
         UserError: costs that do not know how long the host takes.
 
     """
-    graph = timeline.graph
-    if graph.issue is None:
+    issue = timeline.graph.issue_of_task
+    if issue is None:
         raise UserError("these costs do not know how long the host takes to issue an op, so there is no host to show")
-    first = graph.first_phase_of_task
-    last = np.append(first[1:], graph.first_transfer) - 1
-    boxes = Boxes(window.row_of_rank[timeline.rank], graph.issue.begin_s[first], graph.issue.end_s[last])
+    boxes = Boxes(window.row_of_rank[timeline.rank], *issue)
     return boxes.where(window.sees(*boxes) & (boxes.end_s > boxes.begin_s))
 
 
