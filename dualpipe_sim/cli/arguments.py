@@ -51,7 +51,7 @@ Runtime: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--runtime",
-        help="Whose program of it: torch, megatron or deepseek, with batches, lone messages and waits.",
+        help="The runtime whose program it is: torch, megatron or deepseek.",
         autocompletion=runtime_names,
     ),
 ]

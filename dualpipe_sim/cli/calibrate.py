@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     files: Annotated[
         list[str],
-        typer.Argument(metavar="TRACE", help="Traces of torch.profiler, one a rank, or timelines as CSV; also .gz."),
+        typer.Argument(
+            metavar="TRACE", help="Traces of torch.profiler, one a rank, or timelines and memory as CSV; also .gz."
+        ),
     ],
     output: Output,
     maps: Maps = None,
