@@ -1,9 +1,11 @@
-"""What the scripts that measure have in common: the GPUs of one host, moments on their streams, and their memory."""
+"""What the scripts that measure have in common: the GPUs of one host, moments on their streams, memory and clocks."""
 
 from __future__ import annotations
 
 import gc
 import os
+import statistics
+import subprocess
 import time
 from typing import Any
 
@@ -98,3 +100,24 @@ class CpuClock:
 def clock_of(device: torch.device) -> GpuClock | CpuClock:
     """Return the clock of a device."""
     return GpuClock() if device.type == "cuda" else CpuClock()
+
+
+class Clocks:
+    """The SM clocks and power of all GPUs while something runs, as nvidia-smi reads them."""
+
+    def __init__(self, wanted: bool) -> None:
+        query = ["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits", "-lms", "100"]
+        self.reader = subprocess.Popen(query, stdout=subprocess.PIPE, text=True) if wanted else None  # noqa: S603
+
+    def stop(self) -> dict[str, float]:
+        """Return medians of the busier half of all readings."""
+        if self.reader is None:
+            return {}
+        self.reader.terminate()
+        text, _ = self.reader.communicate()
+        rows = [tuple(map(float, line.split(","))) for line in text.splitlines() if line.count(",") == 1]
+        busy = sorted(rows, key=lambda row: row[1])[len(rows) // 2 :]
+        if not busy:
+            return {}
+        clock, power = (statistics.median(column) for column in zip(*busy, strict=True))
+        return {"sm_mhz": clock, "power_w": power, "lowest_sm_mhz": min(row[0] for row in busy)}

@@ -8,8 +8,9 @@
 ``beside``    a GEMM and an all-to-all, each alone and each while the other goes on, by channels of the communicator (a
               channel is a block, on an SM of its own) and by the GEMM's size: an all-to-all starts when kernels end.
 ``pairs``     a forward of one MoE layer and a backward of another on two streams, in DualPipe's order: every phase
-              alone, and when each ran in the pair. Phases are the GEMMs of a layer's projections and experts;
-              attention's own kernels and what is elementwise are left out, as they share SMs in the same way.
+              alone, when each ran in the pair's compute without all-to-alls, and when in the pair. Phases are the GEMMs
+              of a layer's projections and experts; attention's own kernels and what is elementwise are left out, as
+              they share SMs in the same way.
 
 Times are seconds on the GPU's clock, between events on the stream that does the work; lists are one entry a repeat, of
 rank 0. Without GPUs it runs on gloo, for trying, with tiny sizes and nothing beside anything.
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from gpus import clock_of, connect
+from gpus import Clocks, clock_of, connect
 from torch import Tensor
 
 Work = Callable[[], object]
@@ -55,10 +56,11 @@ LAYERS = {
     "small": Sizes(8192, 2048, 1408, 6),
 }
 
-ORDER = ("attn F", "mlp I", "mlp W", "mlp F", "attn I", "attn W")
-"""Compute of a pair; https://github.com/deepseek-ai/profile-data shows this order."""
-
-EXCHANGES = ("combine I", "dispatch F", "dispatch I", "combine F")
+LANES = {
+    "messages": ("combine I", "dispatch F", "dispatch I", "combine F"),
+    "compute": ("attn F", "mlp I", "mlp W", "mlp F", "attn I", "attn W"),
+}
+"""A pair's phases in order; https://github.com/deepseek-ai/profile-data shows this order."""
 
 NEEDS = {
     "dispatch F": "attn F",
@@ -230,25 +232,26 @@ def phases_of(machine: Machine, layer: Sizes, group: Any) -> dict[str, Work]:
 
     compute = {"attn F": attention, "attn I": attention, "attn W": attention_gradients}
     compute |= {"mlp F": experts, "mlp I": experts, "mlp W": expert_gradients}
-    return compute | dict.fromkeys(EXCHANGES, exchange)
+    return compute | dict.fromkeys(LANES["messages"], exchange)
 
 
 def run_pair(machine: Machine, phases: dict[str, Work]) -> tuple[float, list[tuple[str, float, float]]]:
-    """Run a pair once; return its seconds, and each phase's start and end since it began."""
+    """Run a pair once, or those of its phases that are given; return its seconds, and each phase's start and end."""
     machine.together()
     marks: dict[str, tuple[Any, Any]] = {}
     with machine.on("compute"):
         began = machine.mark()
     with machine.on("messages"):
         machine.wait(began)
-    lanes = {"messages": list(EXCHANGES), "compute": list(ORDER)}
+    lanes = {lane: [name for name in names if name in phases] for lane, names in LANES.items()}
+    needs = {name: need for name, need in NEEDS.items() if need in phases}
     while any(lanes.values()):  # a phase is issued once what it needs is: only then there is a mark to wait for
         for lane, left in lanes.items():
-            while left and (NEEDS.get(left[0]) is None or NEEDS[left[0]] in marks):
+            while left and (needs.get(left[0]) is None or needs[left[0]] in marks):
                 name = left.pop(0)
                 with machine.on(lane):
-                    if name in NEEDS:
-                        machine.wait(marks[NEEDS[name]][1])
+                    if name in needs:
+                        machine.wait(marks[needs[name]][1])
                     start = machine.mark()
                     phases[name]()
                     marks[name] = start, machine.mark()
@@ -263,15 +266,20 @@ def measure_pairs(machine: Machine, layers: dict[str, Sizes], repeats: int) -> I
         for channels in (None, 16) if machine.gpu else (None,):
             phases = phases_of(machine, layer, machine.group(channels))
             alone = {
-                phase: alone_s(machine, "messages" if phase in EXCHANGES else "compute", work, repeats)
-                for phase, work in phases.items()
+                phase: alone_s(machine, lane, phases[phase], repeats)
+                for lane, names in LANES.items()
+                for phase in names
             }
+            compute = {phase: phases[phase] for phase in LANES["compute"]}
+            compute_only = [run_pair(machine, compute) for _ in range(repeats + 2)][2:]
             pairs = [run_pair(machine, phases) for _ in range(repeats + 2)][2:]
             yield {
                 "layer": name,
                 **layer._asdict(),
                 "channels": channels,
                 "alone_s": alone,
+                "compute_only_s": [seconds for seconds, _ in compute_only],
+                "compute_only": [ran for _, ran in compute_only],
                 "pair_s": [seconds for seconds, _ in pairs],
                 "phases": [ran for _, ran in pairs],
             }
@@ -289,6 +297,7 @@ def main() -> None:
         "device": f"{dist.get_world_size()} x {torch.cuda.get_device_name() if machine.gpu else 'CPU'}",
         "torch": torch.__version__,
         "nccl": list(torch.cuda.nccl.version()) if machine.gpu else None,
+        "clocks": {},
     }
     sections = {
         "alltoall": measure_alltoall(machine, BYTES if machine.gpu else BYTES[:2], settings.repeats),
@@ -297,13 +306,22 @@ def main() -> None:
     }
     for name, rows in sections.items():
         found[name] = []
+        clocks = Clocks(machine.gpu and dist.get_rank() == 0)
         for row in rows:
             found[name].append(row)
             if dist.get_rank() == 0:
                 print(name, json.dumps({key: brief(value) for key, value in row.items()}), flush=True)
-                settings.output.mkdir(parents=True, exist_ok=True)
-                (settings.output / "sharing.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+                write(found, settings.output)
+        found["clocks"][name] = clocks.stop()
+    if dist.get_rank() == 0:
+        write(found, settings.output)
     dist.destroy_process_group()
+
+
+def write(found: dict[str, Any], folder: Path) -> None:
+    """Write down what was found so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sharing.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 def brief(value: Any) -> Any:

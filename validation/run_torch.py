@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import torch.distributed as dist
-from gpus import CpuClock, GpuClock, clock_of, connect, free
+from gpus import Clocks, CpuClock, GpuClock, clock_of, connect, free
 from torch import Tensor, nn
 from torch.distributed import pipelining
 from torch.nn import functional
@@ -192,27 +190,6 @@ class Watch:
         full = lambda kwargs: "B" if kwargs.get("full_backward", True) else "I"  # noqa: E731
         stage.backward_one_chunk = watched(stage.backward_one_chunk, full)
         stage.backward_weight_one_chunk = watched(stage.backward_weight_one_chunk, lambda _: "W")
-
-
-class Clocks:
-    """The SM clocks and power of all GPUs while something runs, as nvidia-smi reads them."""
-
-    def __init__(self, wanted: bool) -> None:
-        query = ["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits", "-lms", "100"]
-        self.reader = subprocess.Popen(query, stdout=subprocess.PIPE, text=True) if wanted else None  # noqa: S603
-
-    def stop(self) -> dict[str, float]:
-        """Return medians of the busier half of all readings."""
-        if self.reader is None:
-            return {}
-        self.reader.terminate()
-        text, _ = self.reader.communicate()
-        rows = [tuple(map(float, line.split(","))) for line in text.splitlines() if line.count(",") == 1]
-        busy = sorted(rows, key=lambda row: row[1])[len(rows) // 2 :]
-        if not busy:
-            return {}
-        clock, power = (statistics.median(column) for column in zip(*busy, strict=True))
-        return {"sm_mhz": clock, "power_w": power, "lowest_sm_mhz": min(row[0] for row in busy)}
 
 
 # --- a run -----------------------------------------------------------------------------------------------------------
