@@ -16,8 +16,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from math import log
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -144,6 +145,34 @@ def summary_table(rows: list[dict[str, Any]], runs: dict[str, Run]) -> str:
     return "\n".join(lines).replace("%", " %")
 
 
+def beyond_hosts(rows: list[dict[str, Any]]) -> list[float]:
+    """Return what is left of each prediction's error without one factor for its source and one for its run."""
+    errors = {(row["from"], row["run"]): log(row["predicted_s"] / row["measured_s"]) for row in rows}
+    factors: list[dict[str, float]] = [{}, {}]
+    for turn in range(100):  # each factor in turn is the mean of what the others leave
+        own, other = turn % 2, 1 - turn % 2
+        left: dict[str, list[float]] = {}
+        for names, error in errors.items():
+            left.setdefault(names[own], []).append(error - factors[other].get(names[other], 0.0))
+        factors[own] = {name: mean(values) for name, values in left.items()}
+    return [abs(error - factors[0][source] - factors[1][run]) for (source, run), error in errors.items()]
+
+
+def again_table(again: dict[str, list[list[float]]]) -> str:
+    """Return how far a run is from the same run a few minutes before, whose middle step stands for a prediction."""
+    head = ("model", "runs repeated", "median", "worst", "worst outside of the measured steps")
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for model in dict.fromkeys(name.partition("-")[0] for name in again):
+        errors, beyond = [], []
+        for name, (first, second) in again.items():
+            if name.startswith(f"{model}-"):
+                errors.append(abs(median(first) / median(second) - 1))
+                beyond.append(max(0.0, median(first) / max(second) - 1, 1 - median(first) / min(second)))
+        numbers = f"{len(errors)} | {median(errors):.1%} | {max(errors):.1%} | {max(beyond):.1%}"
+        lines.append(f"| {model} | {numbers} |".replace("%", " %"))
+    return "\n".join(lines)
+
+
 def order_table(rows: list[dict[str, Any]], runs: dict[str, Run]) -> str:
     """Return how many pairs of schedules come out in the wrong order, by model."""
     lines = ["| model | pairs that differ by over 1 % | in the wrong order |", "| --- | --- | --- |"]
@@ -185,6 +214,7 @@ def filled(page: str, rows: list[dict[str, Any]], runs: dict[str, Run]) -> str:
     """Return the page with each table between its marks renewed."""
     tables = {
         "summary": summary_table(rows, runs),
+        "again": again_table(json.loads((FOLDER / "again.json").read_text(encoding="utf-8"))),
         "order": order_table(rows, runs),
         "memory": memory_table(rows, runs),
         **{model: error_table(rows, runs, model) for model in dict.fromkeys(run.model for run in runs.values())},

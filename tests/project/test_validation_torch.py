@@ -53,6 +53,15 @@ def test_the_stored_predictions_are_of_this_code(
         assert row["predicted_peak_bytes"] == before[row["run"]]["predicted_peak_bytes"]
 
 
+@pytest.mark.parametrize(("model", "usual", "worst"), [("small", 0.018, 0.107), ("moe", 0.013, 0.045)])
+def test_where_the_host_is_the_limit_its_speed_is_nearly_all_of_the_error(
+    predict: ModuleType, stored: list[dict[str, Any]], model: str, usual: float, worst: float
+) -> None:
+    left = predict.beyond_hosts([row for row in stored if row["run"].startswith(f"{model}-")])
+    assert median(left) == pytest.approx(usual, abs=5e-4)
+    assert max(left) == pytest.approx(worst, abs=5e-4)
+
+
 @pytest.mark.parametrize(
     ("kind", "usual", "worst"),
     [("itself", 0.005, 0.015), ("same schedule, other size", 0.01, 0.03), ("other schedules", 0.015, 0.04)],
