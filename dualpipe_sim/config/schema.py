@@ -155,13 +155,11 @@ class OverlapSection(Section):
     sharing: Literal["reserved", "on-demand", "none"] = Field(
         "reserved",
         description="compute in a pair has the other SMs, or all of them while no all-to-all runs; none: an all-to-all "
-        "has no SMs of its own and gets them when kernels end, as NCCL's does",
-    )
-    compute_beside: Factor = Field(
-        1.17, description="with sharing none, what compute takes beside an all-to-all over its time alone"
+        "is as NCCL's, which gets its SMs only when a kernel of compute ends",
     )
     alltoall_beside: Factor = Field(
-        3.25, description="with sharing none, what an all-to-all takes beside compute over its time alone"
+        1.5,
+        description="with sharing none, what an all-to-all takes beside compute, once it has SMs, over its time alone",
     )
     chunk_tokens: Count | None = Field(None, description="tokens of an all-to-all's chunk; default: the best size")
 

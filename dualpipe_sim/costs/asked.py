@@ -167,7 +167,7 @@ def _no_phases(costs: StageCosts, answer: object, task: TaskShape) -> str:
 def _fault(phase: Phase, place: int, task: TaskShape) -> str:
     """Return what no engine can play about a task's phase, or an empty string."""
     told: tuple[Any, ...] = phase
-    lane, duration_s, kind, name, layer, half, after, flows, alone_s = told
+    lane, duration_s, kind, name, layer, half, after, flows, alone_s, kernels = told
     what = ""  # (asked of every phase of a run, so without a call where nothing is wrong)
     if not (isinstance(duration_s, _NUMBERS) and 0 <= duration_s < inf):
         what = f"takes {_seconds(duration_s)}"
@@ -177,6 +177,8 @@ def _fault(phase: Phase, place: int, task: TaskShape) -> str:
         what = f"has a phase {quoted(name)} of kind {quoted(kind)}; kinds are {_KINDS}"
     elif not (alone_s is None or _is_size(alone_s)):
         what = f"takes, alone, {_seconds(alone_s)}"
+    elif not (isinstance(kernels, _WHOLE) and kernels >= 0):
+        what = f"has a phase {quoted(name)} of {quoted(kernels)} kernels; it must be a whole number, 0 or more"
     elif not (isinstance(half, _WHOLE) and 0 <= half < len(task)):
         or_1 = ", or 1 for the backward" if len(task) > 1 else ""
         what = f"has a phase {quoted(name)} of half {quoted(half)}; it must be 0{or_1}"

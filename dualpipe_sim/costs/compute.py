@@ -40,6 +40,7 @@ class Compute(NamedTuple):
         attention_s: attention's core.
         other_s: everything else.
         gap_s: gaps between kernels.
+        kernels: number of GEMMs and attention kernels; all else is short.
 
     """
 
@@ -47,6 +48,7 @@ class Compute(NamedTuple):
     attention_s: float
     other_s: float
     gap_s: float
+    kernels: int = 0
 
     @property
     def busy_s(self) -> float:
@@ -168,7 +170,8 @@ def layer_compute(model: Model, kind: LayerKind, load: Workload) -> dict[tuple[B
         linears = [linear for linear in model.linears(kind) if _block(linear) == block]
         gemm = sum(linear_s(linear, work, load) for linear in linears)
         attention = attention_s(model, work, load) if block == "attn" else 0.0
-        phases[block, work] = _compute(gemm, attention, other_s(model, kind, block, work, load), load)
+        kernels = len(linears) + (attention > 0)
+        phases[block, work] = _compute(gemm, attention, other_s(model, kind, block, work, load), load, kernels)
     return phases
 
 
@@ -200,8 +203,8 @@ _PHASES: tuple[tuple[Block, Work], ...] = (
 )  # fmt: skip
 
 
-def _compute(gemm: float, attention: float, other: float, load: Workload) -> Compute:
-    return Compute(gemm, attention, other, (gemm + attention + other) * load.gpu.kernel_gap)
+def _compute(gemm: float, attention: float, other: float, load: Workload, kernels: int = 0) -> Compute:
+    return Compute(gemm, attention, other, (gemm + attention + other) * load.gpu.kernel_gap, kernels)
 
 
 def _block(linear: Linear) -> Block:

@@ -135,6 +135,20 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
     return tuple(score.phases)
 
 
+def slot_phases(forward: LayerForward, backward: LayerBackward, *, on_demand: bool) -> tuple[Phase, ...]:
+    """Return the phases of one layer's forward beside one layer's backward.
+
+    Args:
+        forward: the forward's parts.
+        backward: the backward's parts.
+        on_demand: whether compute is slower only while an all-to-all runs.
+
+    """
+    score = _Score(on_demand=on_demand)
+    score.slot(forward, 0, backward, 0, None)
+    return tuple(score.phases)
+
+
 def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
     """Yield what is before a stage's layers in F, and so behind them in a backward: the embedding."""
     # An op is one phase at least; in a stage that holds nothing it passes its tensor on in no time.
@@ -281,6 +295,6 @@ class _Score:
         after = tuple([place for place in waits if self.phases[place].lane != part.lane])
         seconds, flows = (part.beside_s, part.beside_flows) if beside else (part.alone_s, part.alone_flows)
         gains = beside and self._on_demand and part.lane == Lane.COMPUTE
-        alone_s = part.alone_s if gains else None
-        self.phases.append(Phase(part.lane, seconds, part.kind, part.name, layer, half, after, flows, alone_s))
+        own = (part.alone_s, part.kernels) if gains else ()
+        self.phases.append(Phase(part.lane, seconds, part.kind, part.name, layer, half, after, flows, *own))
         return len(self.phases) - 1

@@ -47,25 +47,28 @@ class Overlap:
     Attributes:
         communication_sms: SMs that the all-to-all takes, alone or not; compute beside it has the others.
         sharing: ``reserved``: compute has the others for all of a pair's slot; ``on-demand``: only while an
-            all-to-all runs, and all of them otherwise; ``none``: NCCL's all-to-all, which has no SMs of its own, gets
-            them when a kernel of compute ends.
+            all-to-all runs, and all of them otherwise; ``none``: as on demand, but none are kept free for it, as for
+            NCCL's: it starts when a kernel of compute ends.
         chunk_tokens: tokens of a chunk that a channel sends; None for the best size.
-        compute_beside: with ``none``, what compute takes beside an all-to-all over its time alone.
-        alltoall_beside: with ``none``, what an all-to-all takes beside compute over its time alone: 2.3 to 4.6 on two
-            H200, of which this is the middle (of the logarithms).
+        alltoall_beside: with ``none``, what an all-to-all takes beside compute, once it has SMs, over its time alone;
+            1.4 to 1.7 on two H100.
 
     """
 
     communication_sms: int = 20
     sharing: Sharing = "reserved"
     chunk_tokens: int | None = None
-    compute_beside: float = 1.17
-    alltoall_beside: float = 3.25
+    alltoall_beside: float = 1.5
 
     @property
     def on_demand(self) -> bool:
         """Whether compute is slower only while an all-to-all runs."""
         return self.sharing != "reserved"
+
+    @property
+    def behind_kernels(self) -> bool:
+        """Whether an all-to-all starts only when a kernel of compute ends."""
+        return self.sharing == "none"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Measured:
     Attributes:
         compute: kernels of a compute phase beside communication, without the gaps between them; those of
             attention hold for every layer.
-        alltoall_s: whole all-to-alls beside compute.
+        alltoall_s: whole all-to-alls beside compute, once they have SMs.
 
     """
 
@@ -98,6 +101,7 @@ class Part(NamedTuple):
         beside_flows: the same beside compute, which makes it slower.
         before: the tensor-parallel group's collective that it waits for.
         after: the one that waits for it.
+        kernels: how many kernels compute is, where an all-to-all gets SMs only as one ends, else 0.
 
     """
 
@@ -110,6 +114,7 @@ class Part(NamedTuple):
     beside_flows: tuple[Flow, ...] = ()
     before: Part | None = None
     after: Part | None = None
+    kernels: int = 0
 
 
 @dataclass(frozen=True)
@@ -186,24 +191,22 @@ class Parts:
 
     def _layer(self, kind: LayerKind) -> dict[tuple[Block, Work], Part]:
         """Return the compute parts of a kind of layer, measured ones in place of the formulas'."""
-        alone = layer_compute(self.model, kind, self.load)
-        free = self.overlap.sharing == "none"
-        if free:
-            beside = {key: _stretched(one, self.overlap.compute_beside) for key, one in alone.items()}
-        else:
-            beside = layer_compute(self.model, kind, self.beside)
+        alone, beside = (layer_compute(self.model, kind, load) for load in (self.load, self.beside))
         for (block, work), kernels in self.measured.compute.items():
             if kind == "moe" or block == "attn":
-                measured = kernels._replace(gap_s=kernels.busy_s * self.load.gpu.kernel_gap)
-                beside[block, work] = measured
-                alone[block, work] = (
-                    _stretched(measured, 1 / self.overlap.compute_beside)
-                    if free
-                    else _with_sms(measured, self.beside.share_of_sms)
+                measured = kernels._replace(
+                    gap_s=kernels.busy_s * self.load.gpu.kernel_gap, kernels=alone[block, work].kernels
                 )
+                beside[block, work] = measured
+                alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
         parts = {
             (block, work): Part(
-                Lane.COMPUTE, block, Kind[work], alone[block, work].duration_s, beside[block, work].duration_s
+                Lane.COMPUTE,
+                block,
+                Kind[work],
+                alone[block, work].duration_s,
+                beside[block, work].duration_s,
+                kernels=alone[block, work].kernels if self.overlap.behind_kernels else 0,
             )
             for block, work in alone
         }
@@ -245,7 +248,7 @@ class Parts:
             chunk_tokens=self.overlap.chunk_tokens,
             skew=self.load.routing_skew,
         )
-        if self.overlap.sharing == "none":
+        if self.overlap.behind_kernels:
             beside = _lasting(alone, alone.duration_s * self.overlap.alltoall_beside)
         else:
             beside = alltoall.overlapped(alone, step, tokens, hidden)
@@ -270,12 +273,13 @@ def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:
 
 def _sum(one: Compute, other: Compute) -> Compute:
     """Return two pieces of compute as one, each kind of seconds added."""
-    return Compute(*(a + b for a, b in zip(one, other, strict=True)))
-
-
-def _stretched(compute: Compute, factor: float) -> Compute:
-    """Return a phase whose every kind of seconds is longer."""
-    return Compute(*(seconds * factor for seconds in compute))
+    return Compute(
+        one.gemm_s + other.gemm_s,
+        one.attention_s + other.attention_s,
+        one.other_s + other.other_s,
+        one.gap_s + other.gap_s,
+        one.kernels + other.kernels,
+    )
 
 
 def _with_sms(beside: Compute, share: float) -> Compute:

@@ -54,6 +54,8 @@ class Phase(NamedTuple):
         flows: what it puts on links that others share; ``duration_s`` is that of the slowest, alone on its links,
             after what else the phase takes, which comes first. They count where links are shared.
         alone_s: of a compute phase, its seconds while no all-to-all runs on its rank, if not ``duration_s``.
+        kernels: of a compute phase, how many equally long kernels it is, if an all-to-all gets SMs only as one ends; 0
+            where an all-to-all need not wait.
 
     """
 
@@ -66,6 +68,7 @@ class Phase(NamedTuple):
     after: tuple[int, ...] = ()
     flows: tuple[Flow, ...] = ()
     alone_s: float | None = None
+    kernels: int = 0
 
     def __repr__(self) -> str:
         return brief(self)

@@ -4,10 +4,14 @@ A compute phase has two durations: ``alone_s`` with all SMs, and the longer ``be
 leaves. While it runs, the all-to-all lane of its rank turns on and off, and the phase goes on at the speed of the
 moment. What counts is the part of it that is left: a phase that would take 3 s alone and 4 s beside an all-to-all, and
 runs 1 s alone, has 2/3 left; if an all-to-all then runs for the rest, that takes 2/3 x 4 s.
+
+Where no SMs are kept free for it, an all-to-all that comes while a kernel runs gets some only when that kernel ends,
+since no block of another starts while blocks of the first still wait. It holds its lane from when it comes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,14 +20,18 @@ import simpy
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.task_graph import TaskGraph
 
+_ROUNDING = 1e-9
+"""Of a kernel: what is done of a phase is summed up."""
+
 
 class _Work:
     """A compute phase in progress: ``left`` of it, 1 to 0, was left at ``since_s``; all of it takes ``whole_s``."""
 
-    __slots__ = ("alone_s", "beside_s", "done", "due", "left", "node", "since_s", "whole_s")
+    __slots__ = ("alone_s", "beside_s", "done", "due", "kernels", "left", "node", "since_s", "whole_s")
 
-    def __init__(self, node: int, done: simpy.Event, alone_s: float, beside_s: float) -> None:
+    def __init__(self, node: int, done: simpy.Event, alone_s: float, beside_s: float, kernels: int) -> None:
         self.node, self.done, self.alone_s, self.beside_s = node, done, alone_s, beside_s
+        self.kernels = kernels
         self.left = 1.0
         self.whole_s = self.since_s = 0.0
         self.due: simpy.Event | None = None
@@ -45,6 +53,7 @@ class OnDemandSms:
         self._rank, self._lane = graph.rank.tolist(), graph.lane.tolist()
         self._beside_s = graph.duration_s.tolist()
         self._alone_s = _alone_s(graph)
+        self._kernels = np.array([phase.kernels for phase in graph.phases], dtype=int)[graph.phase].tolist()
         self._exchanging = [False] * graph.schedule.ranks
         self._computing: dict[int, _Work] = {}
 
@@ -55,20 +64,43 @@ class OnDemandSms:
         rank = self._rank[node]
         if self._lane[node] == Lane.ALLTOALL:
             return self._exchange(node, rank)
-        if self._alone_s[node] == self._beside_s[node]:
+        if self._alone_s[node] == self._beside_s[node] and not self._kernels[node]:
             return self._otherwise(node)
-        work = _Work(node, simpy.Event(self._env), self._alone_s[node], self._beside_s[node])
+        done = simpy.Event(self._env)
+        work = _Work(node, done, self._alone_s[node], self._beside_s[node], self._kernels[node])
         self._computing[rank] = work
         self._change(work, rank)
         return work.done
 
     def _exchange(self, node: int, rank: int) -> simpy.Event:
-        """Start an all-to-all; compute of its rank is slower until it ends."""
+        """Start an all-to-all, behind the kernel that runs where it has to; compute is slower until it ends."""
+        wait_s = self._kernel_s(rank)
+        if not wait_s:
+            return self._run(node, rank)
+        ended, done = simpy.Timeout(self._env, wait_s), simpy.Event(self._env)
+
+        def finish(_: simpy.Event) -> None:
+            done.succeed(node)
+
+        ended.callbacks.append(lambda _: self._run(node, rank).callbacks.append(finish))
+        return done
+
+    def _run(self, node: int, rank: int) -> simpy.Event:
+        """Run an all-to-all; compute of its rank is slower until it ends."""
         self._turn(rank, True)
         exchange = self._otherwise(node)
         # This stands before the lane's own callback, so an all-to-all that follows at once turns it on again after it.
         exchange.callbacks.append(lambda _: self._turn(rank, False))
         return exchange
+
+    def _kernel_s(self, rank: int) -> float:
+        """Return how long the kernel that a rank computes goes on, with no all-to-all beside it; 0 where none does."""
+        work = self._computing.get(rank)
+        if work is None or not (work.kernels and work.whole_s):
+            return 0.0
+        # One that comes as a kernel ends finds the next one there: that was issued behind it on the same stream.
+        done = work.kernels * (1 - work.left + (self._env.now - work.since_s) / work.whole_s)
+        return (math.floor(done + _ROUNDING) + 1 - done) * work.alone_s / work.kernels
 
     def _turn(self, rank: int, exchanging: bool) -> None:
         """Turn a rank's all-to-all on or off, and change the speed of what it computes."""

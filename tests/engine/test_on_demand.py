@@ -109,6 +109,23 @@ def test_no_all_to_all_at_all_leaves_every_sm_to_compute() -> None:
     assert ends_of(*phases) == [2, 3]
 
 
+def test_without_sms_of_its_own_an_all_to_all_starts_when_a_kernel_ends() -> None:
+    # Compute of 4 s alone in two kernels begins at 1 s, and the all-to-all comes at once: the first kernel ends at 3 s,
+    # and of the second 2/3 are done beside it, the rest in 2/3 s. The next all-to-all comes at 5 s, as that goes on.
+    assert ends_of(
+        Phase(Lane.COMPUTE, 1, F),
+        Phase(Lane.COMPUTE, 6, F, alone_s=4, kernels=2),
+        Phase(Lane.ALLTOALL, 2, F, after=(0,)),
+        Phase(Lane.ALLTOALL, 1, F),
+    ) == pytest.approx([1, 5 + 2 / 3, 5, 5 + 2 / 3 + 1])
+
+
+def test_an_all_to_all_that_is_there_first_does_not_wait_for_kernels() -> None:
+    assert ends_of(
+        Phase(Lane.ALLTOALL, 2, F), Phase(Lane.COMPUTE, 1, F), Phase(Lane.COMPUTE, 3, F, alone_s=2, kernels=1)
+    ) == pytest.approx([2, 1, 2 + 4 / 3])
+
+
 def test_shared_links_and_shared_sms_together() -> None:
     # The transfer of 0F0 and the all-to-all of 0F1 share NVLink, so the all-to-all lasts 2 s in place of 1. Meanwhile
     # 0F1's second compute phase does its work at the slow rate: 2 s of 3; the last third takes 2/3 s.
