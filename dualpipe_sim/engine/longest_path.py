@@ -14,15 +14,17 @@ The arrays, from the graph to the answer:
 - ``via[slot, place]`` is the transfer in between, whose duration is added on the way.
 - ``end_s[place]`` is the answer, filled turn by turn.
 
-:func:`play` walks once. :func:`play_many` first notes the turn in which each place can be computed, and then computes
-all scenarios turn by turn, side by side.
+In which turn a place can be computed does not depend on how long anything takes. So who plays the same wiring again, or
+:func:`play_many` scenarios side by side, notes those turns once, with what each waits for in one piece, and then
+computes turn by turn without asking too early.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import Issue, TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.graph.wiring import Wiring
 from dualpipe_sim.order.ops import F
 
 NAME = "longest-path"
@@ -46,15 +49,13 @@ def play(graph: TaskGraph) -> Timeline:
         DeadlockError: an order in which ranks wait for each other in a circle.
 
     """
-    lanes = _lanes(graph)
-    start_s, end_s = _walk(lanes, graph.duration_s, graph.issue)
-    _check_all_ended(graph, end_s)
-    if graph.rendezvous:
+    if graph.wiring in _TURNS:
+        start_s, end_s = _play_turns(_turns(graph), graph, graph.duration_s)
         return Timeline(graph, start_s, end_s, NAME)
-    # Without rendezvous a transfer waits for its sender only, so it needs no place: its times follow from the phases'.
-    leaves_s = end_s[graph.sender]
-    arrives_s = leaves_s + graph.duration_s[graph.first_transfer :]
-    return Timeline(graph, np.append(start_s, leaves_s), np.append(end_s, arrives_s), NAME)
+    start_s, end_s = _walk(_lanes(graph), graph.duration_s, graph.issue)
+    _check_all_ended(graph, end_s)
+    _TURNS[graph.wiring] = None
+    return Timeline(graph, *_with_transfers(graph, start_s, end_s, graph.duration_s), NAME)
 
 
 def play_many(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[Timeline]:
@@ -75,12 +76,12 @@ def play_many(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[T
         UserError: durations that are negative, not finite, or not as many as nodes; while iterating.
 
     """
-    lanes = _lanes(graph)
-    turns = _turns(graph, lanes)
+    turns = _turns(graph)
     return (
         Timeline(graph, start_s, end_s, NAME)
         for block_s in _blocks(graph, durations_s)
-        for start_s, end_s in zip(*_walk_block(graph, lanes, turns, block_s), strict=True)
+        # Scenarios stand side by side in memory while they are played, so that a turn reads and writes whole rows.
+        for start_s, end_s in zip(*(times.T for times in _play_turns(turns, graph, block_s.T)), strict=True)
     )
 
 
@@ -225,17 +226,114 @@ def _check_all_ended(graph: TaskGraph, end_s: FloatArray) -> None:
         raise explain(graph, done=ended if graph.rendezvous else np.append(ended, ended[graph.sender]))
 
 
-def _turns(graph: TaskGraph, lanes: _Lanes) -> list[IntArray]:
-    """Places of the phases that each turn can compute, once the turns before it are done.
+@dataclass(frozen=True)
+class _Turn:
+    """What one turn computes: rows of a table in which all that are played stand turn by turn.
 
-    Where every phase takes one turn and transfers none, a phase ends in the turn that can compute it. In the example
-    of :class:`_Lanes`, whose phases all wait for each other, that is one place a turn: 1, 4, 5, 2.
+    Attributes:
+        rows: from which row to which.
+        before: rows that each waits for, padded with row 0, the start of time, shape ``(slots, rows)``.
+        via: node of the transfer in between, or ``nodes`` for none, same shape.
+
     """
+
+    rows: slice
+    before: IntArray
+    via: IntArray
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """All turns.
+
+    Attributes:
+        node: node of each row from 1 on, shape ``(phases,)``, or with rendezvous ``(nodes,)``.
+        turns: one after the other; in the example of :class:`_Lanes`, whose phases all wait for each other, there is a
+            phase in each.
+
+    """
+
+    node: IntArray
+    turns: list[_Turn]
+
+
+_TURNS: WeakKeyDictionary[Wiring, _Turns | None] = WeakKeyDictionary()
+"""The turns of what was played; None where it was played once, for which they would not be worth it."""
+
+
+def _turns(graph: TaskGraph) -> _Turns:
+    """Return the turns of a graph's wiring, which are found once.
+
+    Where every phase takes one turn and transfers none, a phase ends in the turn that can compute it.
+    """
+    known = _TURNS.get(graph.wiring)
+    if known is not None:
+        return known
+    lanes = _lanes(graph)
     every_phase_one_turn = np.where(np.arange(graph.nodes) < len(lanes.place), 1.0, 0.0)
     _, turn = _walk(lanes, every_phase_one_turn)
     _check_all_ended(graph, turn)
-    by_turn = np.argsort(turn, kind="stable")  # stable, so that a turn reads and writes memory from front to back
-    return np.split(lanes.place[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1)
+    node = np.argsort(turn, kind="stable")  # stable, so that a turn reads and writes memory from front to back
+    row = np.full(lanes.before.shape[1], _START)
+    row[lanes.place[node]] = 1 + np.arange(len(node))
+    before, via = row[lanes.before[:, lanes.place[node]]], lanes.via[:, lanes.place[node]]
+    cuts = np.flatnonzero(np.diff(turn[node], prepend=0.0, append=np.inf)).tolist()
+    turns = []
+    for begin, end in itertools.pairwise(cuts):
+        slots = 1 + int(np.flatnonzero(before[:, begin:end].any(axis=1)).max(initial=0))
+        own = (np.ascontiguousarray(table[:slots, begin:end]) for table in (before, via))
+        turns.append(_Turn(slice(1 + begin, 1 + end), *own))
+    _TURNS[graph.wiring] = found = _Turns(node, turns)
+    return found
+
+
+def _play_turns(turns: _Turns, graph: TaskGraph, duration_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of each node, shape as ``duration_s``: ``(nodes,)`` or ``(nodes, scenarios)``.
+
+    Within a turn no phase waits for another, so a few array operations compute the whole turn in all scenarios.
+    """
+    node, others = turns.node, duration_s.shape[1:]
+    lasts_s = np.concatenate([np.zeros((1, *others)), duration_s[node]])
+    # The last row, node number ``nodes``, is what ``via`` names where no transfer is in between: no delay.
+    delay_s = np.concatenate([duration_s, np.zeros((1, *others))])
+    delayed = not graph.rendezvous and duration_s[graph.first_transfer :].any()
+    issue = None if graph.issue is None else _by_row(turns, graph.issue, others)
+    start_s, end_s = np.zeros((2, *lasts_s.shape))
+    for turn in turns.turns:
+        rows = turn.rows
+        arrival_s = end_s.take(turn.before, axis=0)
+        if delayed:
+            arrival_s += delay_s.take(turn.via, axis=0)
+        ready_s, done_s = start_s[rows], end_s[rows]
+        np.maximum.reduce(arrival_s, axis=0, out=ready_s)
+        if issue is not None:
+            np.maximum(ready_s, issue.begin_s[rows], out=ready_s)
+        np.add(ready_s, lasts_s[rows], out=done_s)
+        if issue is not None:
+            np.maximum(done_s, issue.end_s[rows], out=done_s)
+    starts_s, ends_s = np.empty((2, len(node), *others))
+    starts_s[node], ends_s[node] = start_s[1:], end_s[1:]
+    return _with_transfers(graph, starts_s, ends_s, duration_s)
+
+
+def _by_row(turns: _Turns, issue: Issue, others: tuple[int, ...]) -> Issue:
+    """Return when what stands on each row is issued, in each scenario alike."""
+    by_row = np.concatenate([np.zeros((2, 1)), np.stack(issue)[:, turns.node]], axis=1)
+    return Issue(*by_row.reshape(*by_row.shape, *[1] * len(others)))
+
+
+def _with_transfers(
+    graph: TaskGraph, start_s: FloatArray, end_s: FloatArray, duration_s: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of all nodes from those that were played.
+
+    Without rendezvous a transfer waits for its sender only, so it is not played: its times follow from the phases'.
+    """
+    if graph.rendezvous:
+        return start_s, end_s
+    leaves_s = end_s[graph.sender]
+    arrives_s = leaves_s + duration_s[graph.first_transfer :]
+    return np.concatenate([start_s, leaves_s]), np.concatenate([end_s, arrives_s])
 
 
 def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[FloatArray]:
@@ -245,7 +343,7 @@ def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[Flo
     """
     scenarios = iter(durations_s)
     played = 0
-    while rows := list(islice(scenarios, max(1, _BLOCK_CELLS // graph.nodes))):
+    while rows := list(itertools.islice(scenarios, max(1, _BLOCK_CELLS // graph.nodes))):
         if any(row.shape != (graph.nodes,) for row in rows):
             raise UserError(f"scenarios need a duration for each of the graph's {graph.nodes} nodes")
         block = np.array(rows, dtype=float)
@@ -256,37 +354,3 @@ def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[Flo
             raise UserError(f"{what} takes {block[row, node]} s; times must be finite and 0 or more")
         played += len(rows)
         yield block
-
-
-def _walk_block(
-    graph: TaskGraph, lanes: _Lanes, turns: list[IntArray], durations_s: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return start and end of each node in each scenario, shape ``(scenarios, nodes)`` each.
-
-    Within a turn no phase waits for another, so one array operation for each slot computes the whole turn in all
-    scenarios. In here the axes are the other way round, ``(places, scenarios)``.
-    """
-    scenarios = len(durations_s)
-    # Scenarios stand side by side in memory, so that a turn reads and writes whole rows.
-    # The last row, node number ``nodes``, is what ``via`` names where no transfer is in between: no delay.
-    delay_s = np.append(durations_s.T, np.zeros((1, scenarios)), axis=0)
-    end_s = np.zeros((lanes.before.shape[1], scenarios))
-    start_s = np.zeros_like(end_s)
-    issue = None if graph.issue is None else _by_place(lanes, graph.issue)
-    end_s[lanes.place] = delay_s[: len(lanes.place)]  # durations at first; a turn adds the starts
-    for places in turns:
-        ready_s = end_s[lanes.before[0, places]]
-        for before, via in zip(lanes.before[1:], lanes.via[1:], strict=True):
-            np.maximum(ready_s, end_s[before[places]] + delay_s[via[places]], out=ready_s)
-        if issue is not None:
-            np.maximum(ready_s, issue.begin_s[places, None], out=ready_s)
-        start_s[places] = ready_s
-        end_s[places] += ready_s
-        if issue is not None:
-            end_s[places] = np.maximum(end_s[places], issue.end_s[places, None])
-    start_s, end_s = start_s[lanes.place].T, end_s[lanes.place].T
-    if graph.rendezvous:
-        return start_s, end_s
-    leaves_s = end_s[:, graph.sender]
-    arrives_s = leaves_s + durations_s[:, graph.first_transfer :]
-    return np.append(start_s, leaves_s, axis=1), np.append(end_s, arrives_s, axis=1)

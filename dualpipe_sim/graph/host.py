@@ -13,8 +13,8 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.costs.phases import StageCosts
-from dualpipe_sim.graph.rendezvous import Issued
 from dualpipe_sim.graph.task_graph import Issue
+from dualpipe_sim.graph.wiring import Wiring
 from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.schedule import Schedule
 
@@ -22,17 +22,14 @@ HostSeconds: TypeAlias = Callable[[TaskShape], tuple[float, float]]
 """What costs may say, as ``host_s``: how long the host takes to issue a task, and from then until the next one."""
 
 
-def issue_of(
-    schedule: Schedule, costs: StageCosts, task: IntArray, transfers: int, in_turn: Issued | None
-) -> Issue | None:
+def issue_of(schedule: Schedule, costs: StageCosts, wiring: Wiring) -> Issue | None:
     """Return when the host issues each phase and transfer; None where that takes no time.
 
     Args:
         schedule: the order.
         costs: what may know the host's seconds.
-        task: task of each phase, ascending.
-        transfers: how many there are.
-        in_turn: the order of messages; without one each leaves once the op that makes it is done and issued.
+        wiring: phases and transfers; without an order of these, each leaves once the op that makes it is done and
+            issued.
 
     """
     host_s: HostSeconds | None = getattr(costs, "host_s", None)
@@ -43,8 +40,9 @@ def issue_of(
     if not (own_s.any() or after_s.any()):
         return None
     end_s = _running_sum(own_s + after_s, schedule.first_task_of_rank) - after_s
+    task, in_turn = wiring.task, wiring.in_turn
     phases = len(task)
-    begins_s, ends_s = np.zeros((2, phases + transfers))
+    begins_s, ends_s = np.zeros((2, phases + len(wiring.producer)))
     begins_s[:phases] = (end_s - own_s)[task]
     last = np.flatnonzero(np.diff(task, append=-1))
     ends_s[last] = end_s[task[last]]

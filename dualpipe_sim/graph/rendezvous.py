@@ -20,12 +20,12 @@ import gc
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.messages import input_of
 from dualpipe_sim.order.ops import F, Receive, Send, Tensor, ops_of
@@ -117,28 +117,16 @@ def issued_by(runtime: RuntimeInUse, schedule: Schedule, consumer: IntArray) -> 
 
     The last few are kept: a program does not depend on costs, which is what most runs of one order differ in.
     """
-    return _kept(_Asked(runtime, schedule, consumer))
+    with_lines = runtime.runtime.lines(schedule.ranks)
+
+    def find() -> Issued:
+        with _no_collection():
+            return issued(schedule, runtime.rows(schedule), consumer, with_lines)
+
+    return _KEPT.of((runtime, schedule.key), find)
 
 
-class _Asked:
-    """A question for a program, which equals any other for the same one."""
-
-    def __init__(self, runtime: RuntimeInUse, schedule: Schedule, consumer: IntArray) -> None:
-        self.runtime, self.schedule, self.consumer = runtime, schedule, consumer
-
-    def __hash__(self) -> int:
-        return hash((self.runtime, self.schedule.key))
-
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _Asked) and (self.runtime, self.schedule.key) == (other.runtime, other.schedule.key)
-        return bool(same)
-
-
-@lru_cache(maxsize=16)
-def _kept(asked: _Asked) -> Issued:
-    with _no_collection():
-        rows = asked.runtime.rows(asked.schedule)
-        return issued(asked.schedule, rows, asked.consumer, asked.runtime.runtime.lines(asked.schedule.ranks))
+_KEPT: Kept[Issued] = Kept(most=16)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief, line
 from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import Phase, StageCosts
+from dualpipe_sim.graph.wiring import NO_NODE, Wiring
 from dualpipe_sim.order.ops import F, Kind
 from dualpipe_sim.order.schedule import Schedule
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from dualpipe_sim.hardware.cluster import Topology
-
-NO_NODE = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +103,10 @@ class TaskGraph:
         schedule: the order that was lowered.
         costs: the costs that it was lowered with, laid on its stages.
         phases: phases of one task of each shape, shape after shape; every other task of a shape has the same.
-        task: task of each phase, shape ``(phases,)``, ascending.
-        phase: row in ``phases`` of each phase, shape ``(phases,)``.
+        wiring: who waits for whom.
         duration_s: seconds of each node; of a transfer that of one alone on its route.
         transfers: the transfers, the last rows of the nodes.
-        edges: (waits for, node) of every edge, shape ``(2, edges)``, sorted by node.
         shared: the topology whose links flows share, or None where none do.
-        sides: (waits for, transfer) of what each transfer waits for on its sender and on its receiver, which it then
-            holds up until both are there, in the order of their rows; None where each waits only for the op that made
-            it.
         issue: when the host issues each node, where that takes time, else None.
         load: what makes phases on compute lanes longer than ``duration_s``, or None.
 
@@ -121,13 +115,10 @@ class TaskGraph:
     schedule: Schedule
     costs: StageCosts
     phases: tuple[Phase, ...]
-    task: IntArray
-    phase: IntArray
+    wiring: Wiring
     duration_s: FloatArray
     transfers: Transfers
-    edges: IntArray
     shared: Topology | None = None
-    sides: tuple[IntArray, IntArray] | None = None
     issue: Issue | None = None
     load: Load | None = None
 
@@ -135,6 +126,26 @@ class TaskGraph:
         size = self.schedule.size
         nodes = f"{self.first_transfer:,} phases", f"{len(self.transfers):,} transfers"
         return line(self, self.schedule.name, size, *nodes, f"{self.edges.shape[1]:,} edges")
+
+    @property
+    def task(self) -> IntArray:
+        """Task of each phase, shape ``(phases,)``, ascending."""
+        return self.wiring.task
+
+    @property
+    def phase(self) -> IntArray:
+        """Row in ``phases`` of each phase, shape ``(phases,)``."""
+        return self.wiring.phase
+
+    @property
+    def edges(self) -> IntArray:
+        """(waits for, node) of every edge, shape ``(2, edges)``, sorted by node."""
+        return self.wiring.edges
+
+    @property
+    def sides(self) -> tuple[IntArray, IntArray] | None:
+        """(waits for, transfer) of what each transfer waits for on both of its sides; None without rendezvous."""
+        return self.wiring.sides
 
     @property
     def nodes(self) -> int:

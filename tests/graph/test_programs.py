@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import ConfigError, DeadlockError, ScheduleError, build, compare, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine import discrete_event
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse, runtimes
+from tests.plays import longest_path_twice
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -31,7 +32,7 @@ def use(name: str, **options: object) -> RuntimeInUse:
 
 def makespan_s(schedule: Schedule, costs: UniformCosts, runtime: RuntimeInUse | None) -> float:
     graph = lower(schedule, costs, runtime=runtime)
-    fast, slow = longest_path.play(graph), discrete_event.play(graph)
+    fast, slow = longest_path_twice(graph), discrete_event.play(graph)
     assert fast.makespan_s == pytest.approx(slow.makespan_s, rel=1e-12)
     return fast.makespan_s
 
