@@ -11,21 +11,26 @@ Answer = TypeVar("Answer")
 
 
 class Kept(Generic[Answer]):
-    """Answers by question, of which the oldest goes where there are too many.
+    """Answers by question, of which those go that were not asked for longest, where there is too much of them.
 
-    (``functools.lru_cache`` takes its key for what it is to compute from; here a short key stands for much.)
+    (``functools.lru_cache`` takes its key for what it is to compute from, and counts answers; here a short key stands
+    for much, and an answer for its size.)
 
-    >>> squares = Kept[int](most=2)
-    >>> [squares.of(key, lambda: key * key) for key in (3, 3, 4)]
-    [9, 9, 16]
+    >>> squares = Kept[int](most=20, size=abs)
+    >>> [squares.of(key, lambda: key * key) for key in (3, 4, 3, 9)]
+    [9, 16, 9, 81]
+    >>> squares.of(3, lambda: 0), squares.of(4, lambda: 0)
+    (9, 0)
 
     Args:
-        most: how many answers are kept.
+        most: how much is kept, in what ``size`` counts; an answer of more is not.
+        size: how large an answer is.
 
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: float, size: Callable[[Answer], float]) -> None:
+        self._most, self._size = most, size
+        self._total = 0.0
         self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
         self._lock = Lock()
 
@@ -37,7 +42,10 @@ class Kept(Generic[Answer]):
                 return self._answers[question]
         answer = find()  # (not under the lock, since it may take long, and fail)
         with self._lock:
-            self._answers[question] = answer
-            if len(self._answers) > self._most:
-                self._answers.popitem(last=False)
+            if self._size(answer) <= self._most and question not in self._answers:
+                self._answers[question] = answer
+                self._total += self._size(answer)
+            while self._total > self._most:
+                _, oldest = self._answers.popitem(last=False)
+                self._total -= self._size(oldest)
         return answer

@@ -39,7 +39,8 @@ from dualpipe_sim.order.ops import F
 
 NAME = "longest-path"
 _START = 0  # the place that stands for the start of time
-_BLOCK_CELLS = 1 << 21  # scenarios x nodes that are played side by side: 16 MB for each array of floats
+_BLOCK_CELLS = 1 << 18  # scenarios x nodes that are played side by side: an array of them stays in a core's cache
+_FEWEST = 8  # scenarios side by side, however many nodes there are: a turn of fewer is more calls than work
 
 
 def play(graph: TaskGraph) -> Timeline:
@@ -80,8 +81,7 @@ def play_many(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[T
     return (
         Timeline(graph, start_s, end_s, NAME)
         for block_s in _blocks(graph, durations_s)
-        # Scenarios stand side by side in memory while they are played, so that a turn reads and writes whole rows.
-        for start_s, end_s in zip(*(times.T for times in _play_turns(turns, graph, block_s.T)), strict=True)
+        for start_s, end_s in zip(*(times.T for times in _play_turns(turns, graph, block_s)), strict=True)
     )
 
 
@@ -337,20 +337,21 @@ def _with_transfers(
 
 
 def _blocks(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[FloatArray]:
-    """Yield the scenarios' durations a block at a time, shape ``(scenarios, nodes)`` each.
+    """Yield the scenarios' durations a block at a time, shape ``(nodes, scenarios)`` each.
 
-    A block holds as many scenarios as ``_BLOCK_CELLS`` allows, one at least.
+    A block holds as many scenarios as ``_BLOCK_CELLS`` allows, ``_FEWEST`` at least.
     """
     scenarios = iter(durations_s)
     played = 0
-    while rows := list(itertools.islice(scenarios, max(1, _BLOCK_CELLS // graph.nodes))):
+    while rows := list(itertools.islice(scenarios, max(_FEWEST, _BLOCK_CELLS // graph.nodes))):
         if any(row.shape != (graph.nodes,) for row in rows):
             raise UserError(f"scenarios need a duration for each of the graph's {graph.nodes} nodes")
-        block = np.array(rows, dtype=float)
+        block = np.array(rows, dtype=float)  # shape (scenarios, nodes)
         wrong = np.argwhere(~((block >= 0) & (block < np.inf)))
         if len(wrong):
             row, node = wrong[0].tolist()
             what = f"scenario {played + row}: {graph.label(node)}"
             raise UserError(f"{what} takes {block[row, node]} s; times must be finite and 0 or more")
         played += len(rows)
-        yield block
+        # Side by side in memory while they are played, so that a turn reads and writes whole rows.
+        yield np.ascontiguousarray(block.T)

@@ -126,7 +126,7 @@ def issued_by(runtime: RuntimeInUse, schedule: Schedule, consumer: IntArray) -> 
     return _KEPT.of((runtime, schedule.key), find)
 
 
-_KEPT: Kept[Issued] = Kept(most=16)
+_KEPT: Kept[Issued] = Kept(most=4_000_000, size=lambda found: found.after_message[0].size + 4 * found.order.size)
 
 
 @contextmanager

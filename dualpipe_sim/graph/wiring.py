@@ -102,12 +102,17 @@ def wiring_of(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | 
         DeadlockError: sends and receives that wait for each other.
 
     """
+    if templates.size.sum() > _MOST:  # (the question alone would take long)
+        return _wire(schedule, templates, runtime, rendezvous=rendezvous)
     waits = tuple((one.lane, one.half, one.after) for one in templates.phases)
     question = schedule.key, waits, templates.size.tobytes(), runtime or rendezvous
     return _KEPT.of(question, lambda: _wire(schedule, templates, runtime, rendezvous=rendezvous))
 
 
-_KEPT: Kept[Wiring] = Kept(most=8)
+_MOST = 400_000
+"""Phases; for each, all that hangs on a wiring takes 200 to 400 bytes."""
+
+_KEPT: Kept[Wiring] = Kept(most=_MOST, size=lambda wiring: len(wiring.task))
 
 
 def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None, *, rendezvous: bool) -> Wiring:

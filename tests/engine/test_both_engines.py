@@ -316,7 +316,8 @@ def test_the_engines_agree_at_sizes_of_published_runs(name: str) -> None:
 
 def test_makespans_of_many_scenarios_come_in_their_order_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = lower(build("gpipe", 1, 2), UniformCosts(1, 1, 1))
-    monkeypatch.setattr(longest_path, "_BLOCK_CELLS", 2 * graph.nodes)
+    monkeypatch.setattr(longest_path, "_BLOCK_CELLS", 0)
+    monkeypatch.setattr(longest_path, "_FEWEST", 2)
     factors = np.array([3.0, 1.0, 4.0, 1.5, 9.0])
     makespans_s = longest_path.makespans_s(graph, (graph.duration_s * factor for factor in factors))
     assert makespans_s.tolist() == (6 * factors).tolist()

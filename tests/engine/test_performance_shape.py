@@ -55,7 +55,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 def test_lowering_and_metrics_touch_no_task_one_by_one(
     calls: Calls, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "_KEPT", Kept[Any](most=1))
+    monkeypatch.setattr(wiring, "_KEPT", Kept[Any](most=0, size=lambda _: 1))
     lowered, measured = [], []
     for micro_batches in (16, 32, 320):  # the first time warms up
         schedule = build(name, 8, micro_batches)
