@@ -130,6 +130,8 @@ class MeasuredCosts:
         """Return the costs of each stage of a placement."""
         shares = self._shares(placement)
         whole = self._by_stage()
+        forwards = self._with_heads(shares, placement, whole[F].time_s)
+        backwards = self._with_heads(shares, placement, whole[B].time_s)
         # A launch belongs to an op however long: where stages are joined or cut, it is the mean of theirs.
         mean = shares / shares.sum(axis=1, keepdims=True)
         ops: dict[int, StageTimes] = {}
@@ -138,7 +140,7 @@ class MeasuredCosts:
             fixed_s = np.minimum(FIXED_HOST * host_after_s, host_s)
             layers_s, once_s = _weighted(shares, host_s - fixed_s), _weighted(mean, fixed_s)
             ops[kind] = StageTimes(
-                _weighted(shares, time_s),
+                _weighted(forwards if kind in (F, R) else backwards, time_s),
                 _weighted(mean, launch_s) * self.launch,
                 (layers_s + once_s) * self.host,
                 _weighted(mean, host_after_s) * self.host,
@@ -155,6 +157,27 @@ class MeasuredCosts:
             self.load,
             self._memory_on(shares, placement),
         )
+
+    def _with_heads(self, shares: FloatArray, placement: Placement, amount: FloatArray) -> FloatArray:
+        """Return the shares with what the last stage of a pipe has more than any other moved to its end.
+
+        Layers are alike, so that is its head and the loss, which are behind all of them. It shows where a placement
+        cuts the last stage; if that has more layers instead, nothing tells.
+
+        Args:
+            shares: from :meth:`_shares`.
+            placement: what it is for.
+            amount: what is shared out, of each measured stage, NaN where that is not known.
+
+        """
+        found: FloatArray = shares.copy()
+        for last in range(self.stages - 1, len(amount), self.stages):
+            most = amount[last - self.stages + 1 : last].max(initial=0.0)  # NaN where one is, which is not less
+            if 0 < most < amount[last]:
+                layers = most / amount[last]
+                at_end = placement.is_last & (shares[:, last] > 0)
+                found[:, last] = layers * shares[:, last] + (1 - layers) * at_end
+        return found
 
     def on_fewer_ranks(self, shares: int) -> MeasuredCosts:  # noqa: ARG002 - a stage's span does not depend on ranks
         """Return the costs of the same model on fewer ranks: the same, since a stage takes its part of the depth."""
@@ -216,12 +239,21 @@ class MeasuredCosts:
         """Return what each stage of a placement holds, given its shares of the measured ones; None if not known."""
         if set(self.memory) != set(range(self.stages * self.pipes)):
             return None
-        known = StageMemory(*np.array([self.memory[stage] for stage in sorted(self.memory)]).T)
-        most = [np.where(shares > 0, column, 0.0).max(axis=1) for column in (known.workspace, known.output)]
+        activation, held_for_weight, workspace, gradients, output = np.array(
+            [self.memory[stage] for stage in sorted(self.memory)]
+        ).T
+        there = (shares > 0).astype(float)
+        held = self._with_heads(shares, placement, activation)
         # A workspace is there once at a time, however many layers follow each other.
-        columns = (*(shares @ column for column in known[:2]), most[0], shares @ known.gradients)
-        outputs = np.where(placement.is_last, most[1], 0.0)
-        return tuple(StageMemory(*row) for row in np.stack([*columns, outputs], axis=1).tolist())
+        at_once = self._with_heads(there, placement, workspace)
+        columns = [
+            held @ activation,
+            held @ held_for_weight,
+            (at_once * workspace).max(axis=1),
+            shares @ gradients,
+            np.where(placement.is_last, (there * output).max(axis=1), 0.0),
+        ]
+        return tuple(StageMemory(*row) for row in np.stack(columns, axis=1).tolist())
 
     @property
     def caveats(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from dualpipe_sim import ScheduleError
 from dualpipe_sim.costs.asked import op_seconds
-from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
+from dualpipe_sim.costs.measured import MeasuredCosts, OpTime, StageMemory
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.placement import Placement, linear, loop, opposed, v_shape
 
@@ -35,11 +35,33 @@ def test_measured_stages_take_their_time_and_their_launch() -> None:
 
 
 def test_other_cuts_take_their_share_and_one_launch() -> None:
-    """Two stages hold two measured ones each, eight half of one each, three 4/3 each; the model takes 10 s in all."""
+    """Two stages hold two measured ones each, eight half of one each, three 4/3 each; the model takes 10 s in all.
+
+    The fourth takes 1 s more than any other: that is behind its layers, so an eighth stage has it.
+    """
     assert seconds(four_stages(), linear(2), F) == pytest.approx([3.1, 7.1])
-    assert seconds(four_stages(), loop(4, 2), F) == pytest.approx([0.6, 0.6, 1.1, 1.1, 1.6, 1.6, 2.1, 2.1])
+    assert seconds(four_stages(), loop(4, 2), F) == pytest.approx([0.6, 0.6, 1.1, 1.1, 1.6, 1.6, 1.6, 2.6])
     thirds = [1 + 2 / 3 + 0.1, 2 * 2 / 3 + 3 * 2 / 3 + 0.1, 3 / 3 + 4 + 0.1]
     assert seconds(four_stages(), linear(3), F) == pytest.approx(thirds)
+
+
+def test_what_only_the_last_stage_has_is_at_its_end_in_memory_too() -> None:
+    """A stage of layers holds 8 bytes and takes 2 beside; the last one has 4 and 10 more, which its end has if cut."""
+    memory = {0: StageMemory(8, 8, 2, 6), 1: StageMemory(12, 12, 12, 6, 5)}
+    ops: dict[tuple[int, int], OpTime] = {(kind, stage): OpTime(1.0 + stage) for kind in (F, B) for stage in range(2)}
+    costs = MeasuredCosts("costs.yaml", stages=2, pipes=1, ops=ops, memory=memory)
+    assert costs.on(linear(2)).memory == (memory[0], memory[1])
+    assert costs.on(v_shape(2)).memory == (
+        StageMemory(4, 4, 2, 3), StageMemory(4, 4, 2, 3), StageMemory(4, 4, 2, 3), StageMemory(8, 8, 12, 3, 5),
+    )  # fmt: skip
+    assert seconds(costs, v_shape(2), B) == [0.5, 0.5, 0.5, 1.5]
+
+
+def test_an_op_has_a_part_of_its_host_however_few_its_layers_are() -> None:
+    """Of 5 s of the host, the 2 s that it takes between ops are there once in an op; its layers take the other 3."""
+    ops = {(kind, stage): OpTime(1.0, 0.0, 5.0, 2.0) for kind in (F, B) for stage in range(4)}
+    costs = four_stages(ops=ops)
+    assert [costs.on(linear(stages)).host_s(((F, 0),)) for stages in (4, 2, 8)] == [(5, 2), (8, 2), (3.5, 2)]
 
 
 def test_a_second_pipe_takes_its_own_times_or_those_of_the_first() -> None:
@@ -72,5 +94,5 @@ def test_pairs_that_were_not_measured_gain_what_the_others_do() -> None:
     assert on_v.phases(((F, 0), (B, 3)))[0].duration_s == 33.5
     assert on_v.phases(((F, 1), (B, 1)))[0].duration_s == pytest.approx(22 * 43.1 / 55 + 0.1)
     halves = costs.on(v_shape(4))
-    assert halves.phases(((F, 0), (B, 7)))[0].duration_s == pytest.approx(20.5 * 43.1 / 55 + 0.1)
+    assert halves.phases(((F, 0), (B, 7)))[0].duration_s == pytest.approx((0.5 + 15 + 10) * 43.1 / 55 + 0.1)
     assert four_stages().on(linear(4)).phases(((F, 0), (B, 3)))[0].duration_s == pytest.approx(41.1)
