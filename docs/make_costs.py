@@ -95,7 +95,7 @@ def _quantities(costs: LayerCosts) -> Iterator[tuple[str, float]]:
         yield what, bytes_by_unit(replace(costs.job, recipe=recipe))[MOE_LAYER].activations / 1e6
     yield "kept for a deferred W, MB", bytes_by_unit(costs.job)[MOE_LAYER].weight_gradient_inputs / 1e6
     job = costs.job
-    layer = local_parameters(job.model.layer_parameters("moe"), job.expert_parallel)
+    layer = local_parameters(job.model.layer_parameters(job.model.layer_kinds()[-1]), job.expert_parallel)
     yield "resident weights, MB", state_bytes(layer, job.recipe, data_parallel=job.data_parallel).weights / 1e6
 
 

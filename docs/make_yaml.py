@@ -32,10 +32,11 @@ def page() -> str:
     """Return the whole page."""
     keys = all_keys()
     sections = {key.path: key for key in keys if key.section}
-    parts = [INTRODUCTION, "\n## The file\n\n", *_table([key for key in keys if "." not in key.path])]
-    inside = [key for key in keys if "." in key.path]
+    told = [key for key in keys if not key.path.endswith("]")]  # a kind of a section has a table, and no row
+    parts = [INTRODUCTION, "\n## The file\n\n", *_table([key for key in told if "." not in key.path])]
+    inside = [key for key in told if "." in key.path]
     for section, group in groupby(inside, key=lambda key: key.path.rpartition(".")[0]):
-        about = sections[section.partition("[")[0] if section.endswith("]") else section]
+        about = sections[section]
         parts += [f"\n## `{section}`\n\n", f"{about.meaning[:1].upper()}{about.meaning[1:]}.\n\n".replace("..", ".")]
         parts += _table(list(group))
     return "".join(parts)

@@ -21,7 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("start", "simulate", "report", "memory", "sweep", "plan", "trace", "calibrate", "compare_run", "orders")
+COMMANDS = (
+    "start", "imports", "simulate", "report", "memory", "sweep", "plan", "trace", "calibrate", "compare_run", "orders",
+)  # fmt: skip
 """Modules beside this one whose commands make up the program, in the order of the help."""
 
 

@@ -6,6 +6,7 @@ A quantity's ``x-unit`` is the unit of a bare number.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from dualpipe_sim.config.presets import FOLDERS, presets
 from dualpipe_sim.config.registered import section_of_costs
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.costs.registry import cost_models
+from dualpipe_sim.model.attention.registry import USUAL
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -69,13 +71,24 @@ def _preset_or(section: str, place: Schema, defs: Schema) -> Schema:
     needed = [key for key in defs[whole].get("required", ()) if key != "name"]
     for name in (whole, *parts):
         defs[name].pop("required", None)  # the preset may have the rest
+        kind = defs[name]["properties"].get("kind", {}).get("const")
+        if kind not in (None, USUAL):
+            defs[name]["required"] = ["kind"]  # which tells it from the others
     defs[whole]["properties"]["preset"] = {
         **names,
         "description": "the preset to start from; what stands beside it replaces its values",
     }
+    beginnings = ["preset"]
+    if section == "model":
+        beginnings.append("hf")
+        defs[whole]["properties"]["hf"] = {
+            "type": "string",
+            "default": None,
+            "description": "a config.json of Hugging Face's transformers, or its folder, to start from",
+        }
     mapping: Schema = {"$ref": _DEFS + whole}
     if needed:
-        mapping["anyOf"] = [{"required": ["preset"]}, {"required": needed}]
+        mapping["anyOf"] = [*({"required": [key]} for key in beginnings), {"required": needed}]
     null = [choice for choice in place.get("anyOf", ()) if choice == {"type": "null"}]
     about = {key: value for key, value in place.items() if key not in ("$ref", "anyOf", "allOf")}
     return {"description": defs[whole]["description"], **about, "anyOf": [names, mapping, *null]}
@@ -88,7 +101,8 @@ def _inside(place: Schema, defs: Schema) -> Iterator[str]:
         yield name
         for inner in defs[name].get("properties", {}).values():
             yield from _inside(inner, defs)
-    for inner in (*place.get("anyOf", ()), *place.get("allOf", ())):  # `allOf`: pydantic before 2.9
+    ways = (place.get(way, ()) for way in ("anyOf", "allOf", "oneOf"))  # `allOf`: pydantic before 2.9
+    for inner in chain(*ways, [one for one in [place.get("additionalProperties")] if isinstance(one, dict)]):
         yield from _inside(inner, defs)
 
 

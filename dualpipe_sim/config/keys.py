@@ -5,6 +5,7 @@ Read off the JSON Schema, so that editors, the command line and the documentatio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from dualpipe_sim.config.load import packaged_configs
 from dualpipe_sim.config.presets import FOLDERS, presets
 from dualpipe_sim.config.yaml_text import Data, as_yaml, read_yaml
 from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.model.attention.registry import USUAL
 
 _DEFS = "#/$defs/"
 
@@ -75,6 +77,51 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "parallel.tensor": 4,
     "parallel.sequence": True,
     "model.experts.shared_ffn": 2048,
+    "model.experts.shared_gate": True,
+    "model.experts.bias": True,
+    "model.experts.router_bias": True,
+    "model.experts.correction_bias": True,
+    "model.pattern": "(sssssf)*10ss",
+    "model.kinds": {"s": {"attention": {"window": 1024}}, "f": {}},
+    "model.ffn_bias": True,
+    "model.norm": "layer",
+    "model.post_norms": True,
+    "model.positions": "none",
+    "model.max_positions": 2048,
+    "model.head_bias": True,
+    "model.hf": "config.json",
+    "model.attention[softmax].kind": "softmax",
+    "model.attention[softmax].window": 1024,
+    "model.attention[softmax].chunk": 8192,
+    "model.attention[softmax].indexer.heads": 64,
+    "model.attention[softmax].indexer.head": 128,
+    "model.attention[softmax].indexer.top_k": 2048,
+    "model.attention[softmax].qk_norm": "head",
+    "model.attention[softmax].bias": "qkv",
+    "model.attention[softmax].gated": True,
+    "model.attention[softmax].sinks": True,
+    "model.attention[gated-delta].kind": "gated-delta",
+    "model.attention[gated-delta].key_heads": 16,
+    "model.attention[gated-delta].value_heads": 32,
+    "model.attention[gated-delta].key_head": 128,
+    "model.attention[gated-delta].value_head": 128,
+    "model.attention[gated-delta].conv": 4,
+    "model.attention[kimi-delta].kind": "kimi-delta",
+    "model.attention[kimi-delta].heads": 32,
+    "model.attention[kimi-delta].head": 128,
+    "model.attention[kimi-delta].conv": 4,
+    "model.attention[lightning].kind": "lightning",
+    "model.attention[lightning].heads": 64,
+    "model.attention[lightning].head": 128,
+    "model.attention[mamba2].kind": "mamba2",
+    "model.attention[mamba2].heads": 64,
+    "model.attention[mamba2].head": 64,
+    "model.attention[mamba2].state": 128,
+    "model.attention[mamba2].groups": 8,
+    "model.attention[mamba2].conv": 4,
+    "model.attention[mamba2].conv_bias": True,
+    "model.attention[mamba2].bias": False,
+    "model.attention[none].kind": "none",
     "training.global_batch": 15360,
     "training.activation_group": 128,
     "training.weight_group": 128,
@@ -128,7 +175,7 @@ def keys_below(path: str) -> tuple[Key, ...]:
 
 
 def _sections_in_words() -> str:
-    return ", ".join(key.path for key in all_keys() if key.section and "." not in key.path)
+    return ", ".join(key.path for key in all_keys() if key.section and not re.search(r"[.[]", key.path))
 
 
 def _keys(above: str, section: Schema, defs: Mapping[str, Schema]) -> Iterator[Key]:
@@ -140,9 +187,16 @@ def _keys(above: str, section: Schema, defs: Mapping[str, Schema]) -> Iterator[K
             inner.append((f"{path}[{kind}]." if kind else f"{path}.", one))
         meaning = place.get("description") or (sections[0][1].get("description", "") if sections else "")
         example = None if sections else _example(path)
-        yield Key(path, " ".join(str(meaning).split()), _unit(place), _default(place), example, bool(sections))
+        yield Key(path, _line(meaning), _unit(place), _default(place), example, bool(sections))
+        for kind, one in sections:
+            if kind:
+                yield Key(f"{path}[{kind}]", _line(one.get("description", "")), "", "", None, section=True)
     for path, one in inner:
         yield from _keys(path, one, defs)
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def _sections(place: Schema, defs: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
@@ -182,11 +236,15 @@ def _packaged() -> tuple[Data, ...]:
     return tuple(wholes)
 
 
+_USUAL_KIND = {"costs": "uniform", "attention": USUAL}
+"""The kind of a section that names none."""
+
+
 def _at(data: object, path: str) -> object:
-    """Return what a configuration has at a path; a kind of costs must be its own."""
+    """Return what a configuration has at a path; a section of several kinds must be its own."""
     for part in path.split("."):
         name, _, kind = part.removesuffix("]").partition("[")
         data = data.get(name) if isinstance(data, Mapping) else None
-        if kind and not (isinstance(data, Mapping) and data.get("kind", "uniform") == kind):
+        if kind and not (isinstance(data, Mapping) and data.get("kind", _USUAL_KIND[name]) == kind):
             return None
     return data

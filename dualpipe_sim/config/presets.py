@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import cast
 
 from dualpipe_sim.config.yaml_text import Data, read_yaml
-from dualpipe_sim.errors import ConfigError, did_you_mean, plain, quoted
+from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, plain, quoted
+from dualpipe_sim.model.attention.registry import USUAL
 
 _FEW_RANKS = 8
-_LARGE, _LARGE_DENSE, _HUGE = 200_000, 400_000, 2_000_000
-"""Layers times width from which a model of experts takes hundreds of GPUs, a dense one tensor parallelism, any both."""
+_LARGE, _LARGE_DENSE, _HUGE = 100e9, 25e9, 300e9
+"""Parameters from which a model of experts takes hundreds of GPUs, a dense one tensor parallelism, any both."""
+
+_MOST = 0.7e9
+"""Parameters of a model of experts over its GPUs, from which these have more memory than an H100."""
 
 FOLDERS = {"model": "models", "gpu": "gpus", "cluster": "clusters"}
 """The sections that may name a preset, and where their presets are."""
@@ -32,19 +36,37 @@ def with_presets_named(data: Data) -> Data:
 
 
 def with_presets(data: Data, source: str) -> Data:
-    """Return a configuration with the values of the presets that it names; what stands beside a name replaces them.
+    """Return a configuration with the values of presets and files that it names; what stands beside replaces them.
 
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: there is no such preset, or a file cannot be read.
 
     """
     whole = with_presets_named(data)
+    model = whole.get("model")
+    if isinstance(model, Mapping) and "hf" in model:
+        if "preset" in model:
+            raise ConfigError(f"{source}: model: a preset and hf are both something to begin with; take one")
+        own = {key: value for key, value in model.items() if key != "hf"}
+        whole["model"] = _merge(_imported(model["hf"], source), own)
     for section in FOLDERS:
         given = whole.get(section)
         if isinstance(given, Mapping) and "preset" in given:
             own = {key: value for key, value in given.items() if key != "preset"}
             whole[section] = _merge(read_preset(section, given["preset"], source), own)
     return whole
+
+
+def _imported(path: object, source: str) -> Mapping[str, object]:
+    """Return the model of a Hugging Face ``config.json``, named from where the configuration is."""
+    from dualpipe_sim.importers.huggingface import read_model
+
+    if not isinstance(path, str):
+        raise ConfigError(f"{source}: model.hf: must be a path to a config.json, got {quoted(path)}")
+    try:
+        return read_model(Path(source).parent / path)
+    except UserError as error:
+        raise ConfigError(f"{source}: model.hf: {error}") from error
 
 
 def read_preset(section: str, name: object, source: str) -> Mapping[str, object]:
@@ -56,7 +78,7 @@ def read_preset(section: str, name: object, source: str) -> Mapping[str, object]
     """
     known = presets(section)
     if not isinstance(name, str) or name not in known:
-        hint = did_you_mean(plain(name), known) or f" (there are: {', '.join(known)})"
+        hint = did_you_mean(plain(name), known) or "; `dualpipe-sim presets` lists them"
         raise ConfigError(f"{source}: {section}: there is no preset {quoted(name)}{hint}")
     return _read(known[name])
 
@@ -90,19 +112,24 @@ _GPUS = {"a100-ib": "a100", "h100-ib": "h100", "h800-ib": "h800"}
 
 def beginning_with(section: str, name: str) -> str:
     """Return the text of a configuration to begin with, of a preset of ``model``, ``gpu`` or ``cluster``."""
+    from dualpipe_sim.config.records import read
+    from dualpipe_sim.model.architecture import Model
+
     used = {"model": "gpt-1.5b", "gpu": "h100", "cluster": "h100-ib", section: name}
     if section == "gpu":
         used["cluster"] = _CLUSTERS.get(name, used["cluster"])
     if section == "cluster":
         used["gpu"] = _GPUS.get(name, used["gpu"])
-    model = _read(presets("model")[used["model"]])
-    experts = model.get("experts")
-    size = cast("int", model["layers"]) * cast("int", model["hidden"])
-    large = size > (_LARGE if experts else _LARGE_DENSE)
-    ranks = 2 * _FEW_RANKS if size > _HUGE or (experts and large) else _FEW_RANKS
-    routed = cast("dict[str, int]", experts)["routed"] if experts else 1
+    given = _read(presets("model")[used["model"]])
+    model = read(Model, given, "model")
+    parameters, experts = model.parameters().total, model.experts
+    large = parameters > (_LARGE if experts else _LARGE_DENSE)
+    ranks = 2 * _FEW_RANKS if parameters > _HUGE or (experts and large) else _FEW_RANKS
+    routed = experts.routed if experts else 1
     spread = next((gpus for gpus in ((64, 32, 16, 8) if large else (8,)) if routed % gpus == 0), 1)
-    scores = _SCORES if cast("Data", model["attention"]).get("stored_scores") else ""
+    if section == "model" and experts and parameters > _MOST * ranks * spread:
+        used["gpu"] = "h200"
+    scores = _SCORES if cast("Data", given["attention"]).get("stored_scores") else ""
     if large and not experts:
         parallel = _CUT.format(tensor=8, data=ranks // _FEW_RANKS)
     else:
@@ -114,9 +141,13 @@ def beginning_with(section: str, name: str) -> str:
 
 
 def _merge(below: Mapping[str, object], above: Mapping[str, object]) -> Data:
+    """Lay values over others; a mapping of another kind takes the place of the one below, with other keys."""
     merged = dict(below)
     for key, value in above.items():
         inner = merged.get(key)
-        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            same = "kind" not in value or value["kind"] == inner.get("kind", USUAL)
+            merged[key] = _merge(inner, value) if same else value
+        else:
+            merged[key] = value
     return merged

@@ -37,17 +37,21 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     create_model,
+    model_validator,
 )
 from pydantic import Field as KeyInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dualpipe_sim.base.records import key_of, unit_of
+from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, as_float, quantity
 from dualpipe_sim.config.docstrings import attributes, summary
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.section import Section, or_object
 from dualpipe_sim.config.values import checked, quantity_schema, whole
 from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.model.attention import registry as attention_registry
+from dualpipe_sim.model.attention.registry import Attention
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -74,6 +78,9 @@ class _Unit(NamedTuple):
     base: str
 
 
+KINDS: dict[object, tuple[Registry[Any], str]] = {Attention: (attention_registry.KINDS, attention_registry.USUAL)}
+"""Types of fields of which there are several kinds: where they are, and the one that is meant where none is named."""
+
 _UNITS = {
     "_flops_per_s": _Unit(FLOP_PER_S, "a rate", "989 TFLOPS", "FLOP/s"),
     "_bytes_per_s": _Unit(BYTES_PER_S, "a bandwidth", "160 GB/s", "B/s"),
@@ -87,6 +94,13 @@ class Record(Section):
     """The section that a dataclass makes."""
 
     no_mapping: ClassVar[str] = "needs a mapping of keys to values, not {}"
+    filled: ClassVar[Callable[[Mapping[str, object]], object] | None] = None
+    """What the dataclass itself fills in before its keys are read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, data: object) -> object:
+        return cls.filled(data) if cls.filled is not None and isinstance(data, Mapping) else data
 
     @classmethod
     def check_keys(cls, data: object) -> None:
@@ -98,7 +112,8 @@ class Record(Section):
 
     def values(self) -> dict[str, Any]:
         """Return what was given, by the dataclass's own names."""
-        return {name.removeprefix(_FIELD): getattr(self, name) for name in self.model_fields_set}
+        given = [name for name in self.model_fields_set if name.startswith(_FIELD)]
+        return {name.removeprefix(_FIELD): getattr(self, name) for name in given}
 
 
 def read(cls: type[Built], given: object, where: str) -> Built:
@@ -172,13 +187,14 @@ class _Later:
 
 
 @cache
-def section_of(cls: type, unit: str = "", without: frozenset[str] = frozenset()) -> type[Record]:
+def section_of(cls: type, unit: str = "", without: frozenset[str] = frozenset(), kind: str = "") -> type[Record]:
     """Return the section whose keys are a dataclass's fields.
 
     Args:
         cls: the dataclass.
         unit: the unit of fields whose own names have none.
         without: fields that are no keys.
+        kind: the kind that it is of several, which the key ``kind`` names.
 
     Raises:
         UserError: a field of a type that cannot be written in a configuration.
@@ -194,9 +210,12 @@ def section_of(cls: type, unit: str = "", without: frozenset[str] = frozenset())
         for field in fields(cls)
         if field.init and field.name not in without
     }
+    if kind:
+        keys = {"kind": (Literal[kind], KeyInfo(kind, description="which kind it is"))} | keys
     made: Any = create_model(
         f"{cls.__name__}{unit}", __base__=Record, __module__=cls.__module__, __doc__=summary(cls), **cast("Any", keys)
     )
+    made.filled = getattr(cls, "filled", None)
     return cast("type[Record]", made)
 
 
@@ -215,6 +234,8 @@ def types_of(cls: type) -> dict[str, Any]:
 
 def _key_info(field: Field[Any], said: str | None) -> Any:  # noqa: ANN401 - pydantic says Any too
     key = key_of(field.name)
+    if field.default_factory is dict:
+        return KeyInfo({}, alias=key, description=said)
     if field.default_factory is not MISSING:
         return KeyInfo(default_factory=field.default_factory, alias=key, description=said)
     default = ... if field.default is MISSING else field.default
@@ -224,6 +245,8 @@ def _key_info(field: Field[Any], said: str | None) -> Any:  # noqa: ANN401 - pyd
 def _read_as(hint: Any, unit: str, name: str) -> Any:  # noqa: ANN401, PLR0911 - types, which have none; one return each
     """Return how pydantic reads a field's type."""
     origin, args = get_origin(hint), get_args(hint)
+    if hint in KINDS:
+        return Annotated[Any, _OneOfKinds(*KINDS[hint])]
     if origin is Annotated:
         return _read_as(args[0], unit, name)
     if is_dataclass(hint):
@@ -267,10 +290,42 @@ def _list_or_one(value: object) -> str:
 
 
 def _record(cls: type, unit: str) -> Any:  # noqa: ANN401 - a type
-    def built(section: Record) -> object:
-        return cls(**section.values())
+    return Annotated[section_of(cls, unit), AfterValidator(partial(_of_section, cls)), or_object(cls)]
 
-    return Annotated[section_of(cls, unit), AfterValidator(built), or_object(cls)]
+
+class _OneOfKinds:
+    """A mapping whose key ``kind`` says which dataclass of a registry it is, as far as it is known when it is read.
+
+    Args:
+        registry: the dataclasses by kind.
+        usual: the kind of a mapping that names none.
+
+    """
+
+    def __init__(self, registry: Registry[Any], usual: str) -> None:
+        self._registry, self._usual = registry, usual
+
+    def _read(self, value: object) -> object:
+        if not isinstance(value, Mapping):
+            if isinstance(value, tuple(self._registry.all().values())):
+                return value
+            raise ValueError(Record.no_mapping.format(quoted(value)))
+        name = value.get("kind", self._usual)
+        cls = self._registry.get(name if isinstance(name, str) else quoted(name))
+        return _of_section(cls, section_of(cls, kind=cast("str", name)).model_validate(value))
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._read)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        sections = [section_of(cls, kind=name) for name, cls in sorted(self._registry.all().items())]
+        union: Any = reduce(or_, cast("Any", sections))
+        told = handler(TypeAdapter(union).core_schema)
+        return {"oneOf": told.pop("anyOf"), **told}
+
+
+def _of_section(cls: type, section: Record) -> object:
+    return cls(**section.values())
 
 
 def _quantity(unit: _Unit, value: object) -> float:

@@ -84,6 +84,28 @@ def as_yaml(value: object) -> str:
     return text.removesuffix("...\n").strip()
 
 
+class _InFull(yaml.SafeDumper):
+    """Writes what is there twice twice, without anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - of all
+        return True
+
+
+def as_block(value: object) -> str:
+    """Return a value as YAML over several lines.
+
+    >>> print(as_block({"a": {"b": [1, 2]}}), end="")
+    a:
+      b:
+      - 1
+      - 2
+    """
+    text: str = yaml.dump(
+        value, Dumper=_InFull, default_flow_style=False, sort_keys=False, width=120, allow_unicode=True
+    )
+    return text
+
+
 def about(text: str) -> str:
     r"""Return the first sentence of what a YAML text says of itself in its leading comment.
 

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple, TypeAlias
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES, Precision
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.hardware.gpu import GemmClass, Gpu
-from dualpipe_sim.model.architecture import HIGH_PRECISION, LayerKind, Linear, Model
-from dualpipe_sim.model.flops import attention_backward_factor, attention_flops, linear_flops
+from dualpipe_sim.model.architecture import Layer, Model
+from dualpipe_sim.model.flops import linear_flops
+from dualpipe_sim.model.linear import HIGH_PRECISION, Linear
 from dualpipe_sim.model.recipe import Recipe
 
 Work: TypeAlias = Literal["F", "I", "W"]
@@ -125,18 +126,20 @@ def promotion_factor(recipe: Recipe, gpu: Gpu) -> float:
     return max(1.0, PROMOTION_FMAS * fp8 / gpu.peak.fp32_flops_per_s / recipe.accumulation_interval)
 
 
-def attention_s(model: Model, work: Work, load: Workload) -> float:
-    """Return the seconds of attention's core for one kind of work (0 for W)."""
-    flops = load.tokens * attention_flops(model.attention, load.sequence_length, causal=load.causal)
-    rates = load.gpu.attention
+def attention_s(layer: Layer, work: Work, load: Workload) -> float:
+    """Return the seconds of attention's core for one kind of work (0 for W).
+
+    A recurrence takes its FLOPs at softmax attention's rate (assumed).
+    """
+    core, rates = layer.attention.core(load.sequence_length, causal=load.causal), load.gpu.attention
     if work == "F":
-        return flops / (rates.forward_flops_per_s * load.share_of_sms)
+        return load.tokens * core.forward / (rates.forward_flops_per_s * load.share_of_sms)
     if work == "I":
-        return flops * attention_backward_factor(model.attention) / (rates.backward_flops_per_s * load.share_of_sms)
+        return load.tokens * core.backward / (rates.backward_flops_per_s * load.share_of_sms)
     return 0.0
 
 
-def other_s(model: Model, kind: LayerKind, block: Block, work: Work, load: Workload) -> float:
+def other_s(model: Model, layer: Layer, block: Block, work: Work, load: Workload) -> float:
     """Return the seconds of everything but GEMM and attention.
 
     A dense layer's MLP counts like an MoE layer's of as many experts as the times were measured with (assumed;
@@ -147,7 +150,7 @@ def other_s(model: Model, kind: LayerKind, block: Block, work: Work, load: Workl
     part = {"attn": "attention", "mlp": "mlp"}[block]
     per_token: float = getattr(other, f"{part}_{_WORK_NAME[work]}_s")
     scale = model.hidden / other.hidden
-    if kind == "moe" and block == "mlp" and model.experts is not None:
+    if layer.moe and block == "mlp" and model.experts is not None:
         scale *= model.experts.active / other.active_experts * load.routing_skew
     shared = load.tokens / load.tensor_parallel
     return shared * per_token * scale + (load.own_tokens - shared) * _residual_s(model, work, load)
@@ -158,8 +161,8 @@ def _residual_s(model: Model, work: Work, load: Workload) -> float:
     return RESIDUAL_PASSES[work] * model.hidden * BF16_BYTES / load.gpu.hbm_bytes_per_s
 
 
-def layer_compute(model: Model, kind: LayerKind, load: Workload) -> dict[tuple[Block, Work], Compute]:
-    """Return the compute phases of one layer for one micro-batch.
+def layer_compute(model: Model, layer: Layer, load: Workload) -> dict[tuple[Block, Work], Compute]:
+    """Return the compute phases of one layer for one micro-batch; those of a block that it has not take no time.
 
     Returns:
         By block and work; ``("attn", "W")`` is the attention block's weight gradient, and so on.
@@ -167,11 +170,14 @@ def layer_compute(model: Model, kind: LayerKind, load: Workload) -> dict[tuple[B
     """
     phases: dict[tuple[Block, Work], Compute] = {}
     for block, work in _PHASES:
-        linears = [linear for linear in model.linears(kind) if _block(linear) == block]
+        linears = [linear for linear in model.linears(layer) if _block(linear) == block]
+        if not linears:
+            phases[block, work] = Compute(0.0, 0.0, 0.0, 0.0)
+            continue
         gemm = sum(linear_s(linear, work, load) for linear in linears)
-        attention = attention_s(model, work, load) if block == "attn" else 0.0
+        attention = attention_s(layer, work, load) if block == "attn" else 0.0
         kernels = len(linears) + (attention > 0)
-        phases[block, work] = _compute(gemm, attention, other_s(model, kind, block, work, load), load, kernels)
+        phases[block, work] = _compute(gemm, attention, other_s(model, layer, block, work, load), load, kernels)
     return phases
 
 

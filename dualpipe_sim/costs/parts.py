@@ -31,7 +31,7 @@ from dualpipe_sim.costs.phases import Flow
 from dualpipe_sim.costs.tensor_parallel import CutBlock, TensorGroup
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
-from dualpipe_sim.model.architecture import LayerKind, Model
+from dualpipe_sim.model.architecture import Layer, Model
 from dualpipe_sim.order.ops import Kind
 
 Sharing: TypeAlias = Literal["reserved", "on-demand", "none"]
@@ -156,7 +156,7 @@ class Parts:
 
     def exchanges(self, layer: int) -> dict[AllToAllStep, Part]:
         """Return the all-to-alls of a layer; none where it is dense or its experts are not spread."""
-        return self._exchanges if self._kind(layer) == "moe" else {}
+        return self._exchanges if self._kind(layer).moe else {}
 
     @cached_property
     def embedding(self) -> dict[Work, Part]:
@@ -175,7 +175,7 @@ class Parts:
         joined = {work: _sum(lookup[work], projection[work]) for work in lookup}
         return _always("mtp", joined)
 
-    def _kind(self, layer: int) -> LayerKind:
+    def _kind(self, layer: int) -> Layer:
         """Return a layer's kind; one of multi-token prediction, numbered on, is as the model's last."""
         return self.model.layer_kinds()[min(layer, self.model.layers - 1)]
 
@@ -186,14 +186,14 @@ class Parts:
         return {step: self._exchange(self.alltoall, step) for step in ALLTOALL_STEPS}
 
     @cached_property
-    def _layers(self) -> dict[LayerKind, dict[tuple[Block, Work], Part]]:
+    def _layers(self) -> dict[Layer, dict[tuple[Block, Work], Part]]:
         return {kind: self._layer(kind) for kind in set(self.model.layer_kinds())}
 
-    def _layer(self, kind: LayerKind) -> dict[tuple[Block, Work], Part]:
+    def _layer(self, kind: Layer) -> dict[tuple[Block, Work], Part]:
         """Return the compute parts of a kind of layer, measured ones in place of the formulas'."""
         alone, beside = (layer_compute(self.model, kind, load) for load in (self.load, self.beside))
         for (block, work), kernels in self.measured.compute.items():
-            if kind == "moe" or block == "attn":
+            if kind.moe or block == "attn":
                 measured = kernels._replace(
                     gap_s=kernels.busy_s * self.load.gpu.kernel_gap, kernels=alone[block, work].kernels
                 )
@@ -211,7 +211,7 @@ class Parts:
             for block, work in alone
         }
         # Routed experts are whole and see the GPU's own tokens; shared ones are cut like a dense FFN.
-        whole = kind == "moe" and self.model.experts is not None and not self.model.experts.shared
+        whole = kind.moe and self.model.experts is not None and not self.model.experts.shared
         return parts | {
             (block, work): part
             for block in (("attn",) if whole else _BLOCKS)

@@ -9,7 +9,7 @@ from dualpipe_sim.costs.compute import Block, Compute, Work, Workload, layer_com
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.hardware.gpu import Gpu
-from dualpipe_sim.model.architecture import Experts, Model
+from dualpipe_sim.model.architecture import Experts, Layer, Model
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import expert_group
 
@@ -85,7 +85,9 @@ def compute_deviations(model: Model, gpu: Gpu) -> list[Deviation]:
 
 def trace_compute(model: Model, gpu: Gpu) -> dict[tuple[Block, Work], Compute]:
     """Return the compute phases of an MoE layer as predicted for the trace's setting."""
-    return layer_compute(model, "moe", Workload(gpu, Recipe(), TRACE_TOKENS, TRACE_TOKENS, sms=TRACE_SMS))
+    return layer_compute(
+        model, Layer(model.attention, "moe"), Workload(gpu, Recipe(), TRACE_TOKENS, TRACE_TOKENS, sms=TRACE_SMS)
+    )
 
 
 def measured_compute() -> dict[tuple[Block, Work], Compute]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
-from dualpipe_sim.model.architecture import Experts, LayerKind, Linear, Model
+from dualpipe_sim.model.architecture import GATED, Experts, Layer, Model
+from dualpipe_sim.model.linear import Linear
+from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
 
 LAYER_INPUT = "layer input"
@@ -16,45 +17,7 @@ ROUTED_INDEX_BYTES = 12
 """Of each of a token's experts: its weight in FP32 and its index in 64 bits (PyTorch's top-k)."""
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """A micro-batch as one GPU has it.
-
-    >>> MicroBatch(tokens=4096, sequence_length=4096, shares=4).own_tokens
-    1024
-
-    Attributes:
-        tokens: its tokens.
-        sequence_length: tokens of a sequence.
-        shares: GPUs that share out the sequence where tensor parallelism cuts nothing else (sequence parallelism).
-        received_tokens: tokens that the GPU receives for its experts (its own x expected distinct GPUs for even
-            routing); None where experts are not spread. Each is there once, however many experts here it goes to.
-        routing_skew: tokens that the experts on this GPU receive over the mean.
-
-    """
-
-    tokens: int
-    sequence_length: int
-    shares: int = 1
-    received_tokens: float | None = None
-    routing_skew: float = 1.0
-
-    @property
-    def own_tokens(self) -> int:
-        """Tokens of the GPU's share of the sequence."""
-        return self.tokens // self.shares
-
-    @property
-    def arriving(self) -> float:
-        """Tokens that reach the GPU's experts."""
-        return (self.own_tokens if self.received_tokens is None else self.received_tokens) * self.routing_skew
-
-    def passing(self, active: int) -> float:
-        """Return how often tokens pass one of the GPU's experts, where each passes so many."""
-        return self.own_tokens * active * self.routing_skew
-
-
-def layer_activations(model: Model, kind: LayerKind, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
+def layer_activations(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     """Return what a layer's forward keeps until the backward, in bytes by item.
 
     Norm inputs stay in BF16, latents, queries, keys and values too; what GEMMs read goes in the recipe's
@@ -63,7 +26,7 @@ def layer_activations(model: Model, kind: LayerKind, recipe: Recipe, batch: Micr
 
     Args:
         model: the model, or one GPU's share of it in a tensor-parallel group.
-        kind: the layer's kind.
+        layer: the layer.
         recipe: precision and recompute.
         batch: the micro-batch.
 
@@ -71,21 +34,23 @@ def layer_activations(model: Model, kind: LayerKind, recipe: Recipe, batch: Micr
     own = batch.own_tokens
     if recipe.recompute.full:
         return {LAYER_INPUT: own * model.hidden * BF16_BYTES}
-    items = {"norm inputs": 2 * own * model.hidden * BF16_BYTES}
+    items = {"norm inputs": layer.blocks * own * model.hidden * BF16_BYTES}
     if not recipe.recompute.norms:
-        items["norm outputs"] = 2 * own * model.hidden * recipe.activation_bytes
-    items |= _latent_items(model, recipe, own) | _attention_items(model, recipe, batch)
-    if kind == "moe" and model.experts is not None:
+        items["norm outputs"] = layer.blocks * own * model.hidden * recipe.activation_bytes
+    if model.post_norms:
+        items["inputs of norms behind blocks"] = layer.blocks * own * model.hidden * BF16_BYTES
+    items |= layer.attention.activations(recipe, batch, dropout=model.dropout)
+    if layer.moe and model.experts is not None:
         items |= _routed_items(model, model.experts, recipe, batch)
         items |= _ffn_items(model, recipe, "shared", batch.tokens, model.experts.shared_width)
-    else:
+    elif layer.ffn == "dense":
         items |= _ffn_items(model, recipe, "dense", batch.tokens, model.ffn)
     if model.dropout:
-        items["dropout masks"] = 2.0 * own * model.hidden
+        items["dropout masks"] = float(layer.blocks * own * model.hidden)
     return {name: size for name, size in items.items() if size}
 
 
-def weight_gradient_inputs(model: Model, kind: LayerKind, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
+def weight_gradient_inputs(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     """Return what a deferred W of a layer needs after I, in bytes by item: inputs and output gradients of linear maps.
 
     Each input counts once, whatever number of maps read it. Recomputed inputs are there by then, in the
@@ -93,7 +58,7 @@ def weight_gradient_inputs(model: Model, kind: LayerKind, recipe: Recipe, batch:
     (https://arxiv.org/abs/2401.10241) this is the paper's 32 s b h.
     """
     items: dict[str, float] = {}
-    for linear in model.linears(kind):
+    for linear in model.linears(layer):
         rows_in, rows_out = _rows(linear, batch)
         items[linear.reads] = rows_in * linear.inputs * _input_bytes(linear, recipe)
         items[f"gradient of {linear.name}"] = rows_out * linear.outputs * _gradient_bytes(linear, recipe)
@@ -136,33 +101,6 @@ def mtp_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
     }
 
 
-def _latent_items(model: Model, recipe: Recipe, own: int) -> dict[str, float]:
-    a = model.attention
-    latent = a.q_lora + a.kv_lora
-    items = {"latents": own * (latent + a.rope_head) * BF16_BYTES if a.kv_lora else 0.0}
-    if not recipe.recompute.norms:
-        items["latent norm outputs"] = own * latent * recipe.activation_bytes
-    return items
-
-
-def _attention_items(model: Model, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
-    a, tokens = model.attention, batch.tokens
-    items: dict[str, float] = {}
-    redone = recipe.recompute.up_projections
-    if not (redone and a.q_lora):
-        items["queries"] = tokens * a.query_outputs * BF16_BYTES
-    if not (redone and a.kv_lora):
-        items["keys and values"] = tokens * a.key_value_outputs * BF16_BYTES
-    items["attention's output"] = tokens * a.heads * a.v_head * recipe.attention_output_bytes
-    if a.stored_scores:
-        # Softmax's output; with dropout also its mask and the output after it.
-        each = BF16_BYTES + (1 + BF16_BYTES if model.dropout else 0)
-        items["scores"] = tokens * batch.sequence_length * a.heads * each
-    else:
-        items["softmax statistics"] = tokens * a.heads * FP32_BYTES
-    return items
-
-
 def _routed_items(model: Model, experts: Experts, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     return {
         "dispatched tokens": batch.arriving * model.hidden * recipe.activation_bytes,
@@ -172,7 +110,7 @@ def _routed_items(model: Model, experts: Experts, recipe: Recipe, batch: MicroBa
 
 
 def _ffn_items(model: Model, recipe: Recipe, name: str, rows: float, width: int) -> dict[str, float]:
-    inputs = 2 * width if model.activation == "swiglu" else width
+    inputs = 2 * width if GATED[model.activation] else width
     items = {f"{name} {model.activation} inputs": rows * inputs * recipe.activation_bytes}
     if not recipe.recompute.activation:
         items[f"{name} {model.activation} outputs"] = rows * width * recipe.activation_bytes

@@ -1,100 +1,68 @@
-"""The architecture of a transformer: its linear maps with their shapes, and the parameters they hold.
+"""The architecture of a decoder-only model: layers of parts, their linear maps, and the parameters they hold.
 
-Everything else (FLOPs, seconds, bytes) is derived from these shapes.
+A layer is attention, of whatever kind (``attention``), and a feed-forward network, dense or of experts. Everything else
+(FLOPs, seconds, bytes) is derived from the shapes of these.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.model.attention.registry import Attention
+from dualpipe_sim.model.linear import Cut, Linear, Part, share
+from dualpipe_sim.model.pattern import unroll
 
-LayerKind: TypeAlias = Literal["dense", "moe"]
-Part: TypeAlias = Literal["attention", "gate", "routed", "shared", "dense", "head", "mtp"]
-"""What a linear map belongs to; ``mtp`` is the projection that a multi-token prediction module starts with."""
+FeedForward: TypeAlias = Literal["dense", "moe", "none"]
 
-HIGH_PRECISION: frozenset[Part] = frozenset({"gate", "head", "mtp"})
-"""Parts kept in BF16 or higher also in FP8 training (DeepSeek-V3 report, section 3.3.1; for ``mtp`` assumed)."""
+GATED = {"swiglu": True, "geglu": True, "gelu": False, "relu2": False}
+"""Activations of feed-forward networks, and whether a second map gates what goes in, which makes three matrices."""
 
-Cut: TypeAlias = Literal["columns", "rows"]
-"""How tensor parallelism cuts a linear map: by its outputs, or by its inputs, so that the results are partial sums
-(Megatron-LM, https://arxiv.org/abs/1909.08053, section 3)."""
+Activation: TypeAlias = Literal["swiglu", "geglu", "gelu", "relu2"]
 
 
-@dataclass(frozen=True)
-class Attention:
-    """Attention of many heads, each with its own keys and values, sharing them in groups, or taking them from a latent.
-
-    Multi-head attention (https://arxiv.org/abs/1706.03762), grouped-query attention (GQA,
-    https://arxiv.org/abs/2305.13245; multi-query with one group), or multi-head latent attention (MLA, DeepSeek-V2,
-    https://arxiv.org/abs/2405.04434).
-
-    >>> Attention(heads=64, kv_heads=8, qk_head=128, v_head=128).key_value_outputs
-    2048
+class Layer(NamedTuple):
+    """What a layer is made of; layers of the same parts are equal.
 
     Attributes:
-        heads: attention heads, each with its query.
-        qk_head: dimensions of a query or key without its rotary part.
-        v_head: dimensions of a value.
-        kv_heads: heads of keys and values, which equal groups of queries share (GQA); 0 for as many as ``heads``.
-        rope_head: further dimensions that carry the rotary embedding; MLA keeps one such key for all heads.
-        q_lora: rank of the queries' latent; 0 for none.
-        kv_lora: rank of the latent of keys and values; 0 for plain multi-head attention.
-        stored_scores: True where the softmax's output is kept for the backward pass, as before FlashAttention.
+        attention: its attention.
+        ffn: its feed-forward network: the model's dense one, the model's experts, or none.
 
     """
 
-    heads: int
-    qk_head: int
-    v_head: int
-    kv_heads: int = 0
-    rope_head: int = 0
-    q_lora: int = 0
-    kv_lora: int = 0
-    stored_scores: bool = False
-
-    def __post_init__(self) -> None:
-        need_positive(self, "model.attention", zero=("kv_heads", "rope_head", "q_lora", "kv_lora"))
-        if self.kv_heads and self.kv_lora:
-            raise UserError(
-                "model.attention.kv_heads: with kv_lora (MLA) every head has its own keys and values; leave one out"
-            )
-        if self.heads % (self.kv_heads or 1):
-            raise UserError(
-                f"model.attention.kv_heads: {self.kv_heads} do not share {self.heads} heads out evenly; take a divisor"
-            )
+    attention: Attention
+    ffn: FeedForward
 
     @property
-    def qk_dims(self) -> int:
-        """Dimensions of a query or key in the dot product."""
-        return self.qk_head + self.rope_head
+    def moe(self) -> bool:
+        """Whether it has experts."""
+        return self.ffn == "moe"
 
     @property
-    def query_outputs(self) -> int:
-        """Outputs of the map that makes all heads' queries."""
-        return self.heads * self.qk_dims
+    def blocks(self) -> int:
+        """Blocks with a norm before and a residual around: attention and feed-forward network, or one of them."""
+        return bool(self.attention.linears(1)) + (self.ffn != "none")
 
-    @property
-    def key_value_outputs(self) -> int:
-        """Elements of a token's keys and values together, as attention's core reads them."""
-        return (self.kv_heads or self.heads) * (self.qk_dims + self.v_head)
 
-    def over(self, gpus: int) -> Attention:
-        """Return the share of one GPU of a tensor-parallel group; fewer key-value heads than GPUs are there in copies.
+@dataclass(frozen=True)
+class LayerKind:
+    """A kind of layer as a pattern names it by a letter; what it leaves out is the model's.
 
-        Raises:
-            UserError: the heads cannot be shared out evenly.
+    Attributes:
+        attention: its attention; None for the model's.
+        ffn: ``dense``, ``moe`` or ``none``; None for experts where the model has some, else dense.
 
-        """
-        heads = _share("model.attention.heads", self.heads, gpus)
-        if not self.kv_heads or gpus % self.kv_heads == 0:
-            return replace(self, heads=heads, kv_heads=min(self.kv_heads, 1))
-        return replace(self, heads=heads, kv_heads=_share("model.attention.kv_heads", self.kv_heads, gpus))
+    """
+
+    attention: Attention | None = None
+    ffn: FeedForward | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +77,10 @@ class Experts:
         groups: equal groups that the routed experts are in; routing scores a group by its experts.
         group_limit: groups that a token's experts may come from.
         shared_ffn: width of one shared expert; 0 for that of the others.
+        shared_gate: whether a learned gate weighs the shared experts (Qwen3-Next).
+        bias: whether experts' maps add vectors (gpt-oss).
+        router_bias: whether the router's map adds a vector.
+        correction_bias: whether the bias that evens out the load is a parameter; elsewhere it is a buffer.
 
     """
 
@@ -119,6 +91,10 @@ class Experts:
     groups: int = 1
     group_limit: int = 1
     shared_ffn: int = 0
+    shared_gate: bool = False
+    bias: bool = False
+    router_bias: bool = False
+    correction_bias: bool = False
 
     def __post_init__(self) -> None:
         need_positive(self, "model.experts", zero=("shared", "shared_ffn"))
@@ -146,46 +122,8 @@ class Experts:
         """
         if not self.shared:
             return self
-        width = _share("the width of the shared experts", self.shared_width, gpus)
+        width = share("the width of the shared experts", self.shared_width, gpus)
         return replace(self, shared=1, shared_ffn=width)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear map of a layer: one or more matrices of the same shape.
-
-    Attributes:
-        name: what it makes.
-        part: what it belongs to.
-        inputs: features in.
-        outputs: features out.
-        stored: matrices in the model.
-        active: matrices that a token passes.
-        reads: the activation that it reads; maps that read the same one share it in memory.
-        cut: how tensor parallelism cuts it; None for a map that every GPU of the group has whole.
-        from_latent: True for the maps that expand MLA's latents, which the backward pass may redo.
-
-    """
-
-    name: str
-    part: Part
-    inputs: int
-    outputs: int
-    reads: str
-    stored: int = 1
-    active: int = 1
-    cut: Cut | None = None
-    from_latent: bool = False
-
-    @property
-    def parameters(self) -> int:
-        """Weights stored; biases are left out everywhere."""
-        return self.inputs * self.outputs * self.stored
-
-    @property
-    def active_parameters(self) -> int:
-        """Weights that one token passes."""
-        return self.inputs * self.outputs * self.active
 
 
 @dataclass(frozen=True)
@@ -193,13 +131,13 @@ class Parameters:
     """Numbers of parameters by part; every field counts all experts.
 
     Attributes:
-        attention: projections of attention.
+        attention: attention but for norms.
         dense: FFN of dense layers.
         routed: routed experts.
         shared: shared experts.
         gate: routers.
-        norms: gains of the norms.
-        embedding: token embedding.
+        norms: gains of the norms, and their biases.
+        embedding: token embedding, and that of learned positions.
         head: output head (0 where it is the embedding's matrix).
         mtp: projections of multi-token prediction modules; their layers count in the fields above.
 
@@ -244,7 +182,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder-only transformer.
+    """A decoder-only model.
 
     >>> from dualpipe_sim.config import load_experiment
     >>> model = load_experiment("deepseek_v3").job.model
@@ -254,15 +192,24 @@ class Model:
     Attributes:
         name: what to call it.
         hidden: width of the residual stream.
-        layers: transformer layers, multi-token prediction left out.
+        layers: layers, multi-token prediction left out.
         vocabulary: rows of the embedding.
-        attention: the attention of every layer.
-        ffn: width of a dense layer's FFN.
+        attention: the attention of every layer that has no other.
+        ffn: width of a dense layer's FFN; 0 where no layer is dense.
         experts: experts of the MoE layers, or None for a dense model.
         dense_layers: layers at the start that are dense; all of them where there are no experts.
-        activation: ``swiglu`` (three matrices an FFN) or ``gelu`` (two).
+        pattern: the layers' kinds, a letter each, from the first layer on, begun again where it ends before they do;
+            ``(sssssf)*10ss`` say. Letters are those of ``kinds``, with ``d`` for dense and ``m`` for MoE layers.
+        kinds: kinds of layers by letter, for ``pattern``.
+        activation: ``swiglu`` or ``geglu`` (three matrices an FFN), ``gelu`` or ``relu2`` (two).
+        ffn_bias: whether the maps of dense FFNs add vectors.
+        norm: ``rms``, or ``layer``, which has biases.
+        post_norms: whether a block's output has a norm too (Gemma).
+        positions: ``rotary`` (no parameters), ``learned``, or ``none``.
+        max_positions: rows of learned positions.
         dropout: True where dropout masks are kept.
         tied_embedding: True where the head is the embedding's matrix.
+        head_bias: whether the head adds a vector.
         mtp_depth: multi-token prediction modules, each a projection, one more layer and the shared head.
 
     """
@@ -272,24 +219,70 @@ class Model:
     layers: int
     vocabulary: int
     attention: Attention
-    ffn: int
+    ffn: int = 0
     experts: Experts | None = None
     dense_layers: int = 0
-    activation: Literal["swiglu", "gelu"] = "swiglu"
+    pattern: str = ""
+    kinds: Mapping[str, LayerKind] = field(default_factory=dict, hash=False)
+    activation: Activation = "swiglu"
+    ffn_bias: bool = False
+    norm: Literal["rms", "layer"] = "rms"
+    post_norms: bool = False
+    positions: Literal["rotary", "learned", "none"] = "rotary"
+    max_positions: int = 0
     dropout: bool = False
     tied_embedding: bool = False
+    head_bias: bool = False
     mtp_depth: int = 0
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        need_positive(self, "model", zero=("dense_layers", "mtp_depth"))
+        need_positive(self, "model", zero=("ffn", "dense_layers", "mtp_depth", "max_positions"))
         if self.dense_layers > self.layers:
             raise UserError(f"model.dense_layers: must be at most the {self.layers} layers, not {self.dense_layers}")
         if self.experts is None and self.dense_layers not in (0, self.layers):
             raise UserError(
                 f"model.dense_layers: {self.dense_layers} of {self.layers} layers need 'experts' for the rest"
             )
+        if self.positions == "learned" and not self.max_positions:
+            raise UserError("model.max_positions: is missing; learned positions have a row for each")
+        self._check_kinds()
+        if "dense" in {layer.ffn for layer in self._layer_kinds} and not self.ffn:
+            raise UserError("model.ffn: is missing; dense layers have a width")
+
+    @staticmethod
+    def filled(given: Mapping[str, object]) -> Mapping[str, object]:
+        """Return a mapping of keys in which what the attention of a kind of layer leaves out is the model's.
+
+        >>> keys = {"attention": {"heads": 8, "qk_head": 64}, "kinds": {"s": {"attention": {"window": 128}}}}
+        >>> Model.filled(keys)["kinds"]
+        {'s': {'attention': {'heads': 8, 'qk_head': 64, 'window': 128}}}
+
+        Args:
+            given: plain values by key, as a file has them; not checked yet.
+
+        """
+        usual, kinds = given.get("attention"), given.get("kinds")
+        if not isinstance(usual, Mapping) or not isinstance(kinds, Mapping):
+            return given
+        whole: dict[object, object] = {}
+        for letter, kind in kinds.items():
+            own = kind.get("attention") if isinstance(kind, Mapping) else None
+            if isinstance(own, Mapping) and own.get("kind", usual.get("kind")) == usual.get("kind"):
+                whole[letter] = dict(kind) | {"attention": {**usual, **own}}
+            else:
+                whole[letter] = kind
+        return {**given, "kinds": whole}
+
+    def _check_kinds(self) -> None:
+        if self.kinds and not self.pattern:
+            raise UserError(f"model.pattern: is missing; it says which layers are {' and '.join(sorted(self.kinds))}")
+        if self.pattern and self.dense_layers:
+            raise UserError("model.dense_layers: the pattern says which layers are dense; leave one of them out")
+        for letter in self.kinds:
+            if len(letter) != 1 or letter in "()*," or letter.isdigit() or letter.isspace():
+                raise UserError(f"model.kinds: a kind is named by one letter, not by {quoted(letter)}")
 
     def over(self, gpus: int) -> Model:
         """Return what one GPU of a tensor-parallel group holds: a share of heads, FFN widths and the vocabulary.
@@ -308,30 +301,55 @@ class Model:
         """
         if gpus == 1:
             return self
+        kinds = {
+            letter: replace(kind, attention=kind.attention.over(gpus)) if kind.attention is not None else kind
+            for letter, kind in self.kinds.items()
+        }
         return replace(
             self,
             vocabulary=ceil(self.vocabulary / gpus),
             attention=self.attention.over(gpus),
-            ffn=_share("model.ffn", self.ffn, gpus),
+            ffn=share("model.ffn", self.ffn, gpus),
             experts=None if self.experts is None else self.experts.over(gpus),
+            kinds=kinds,
         )
 
-    def layer_kinds(self) -> tuple[LayerKind, ...]:
-        """Return the kind of each layer, shallowest first."""
+    def layer_kinds(self) -> tuple[Layer, ...]:
+        """Return what each layer is, shallowest first."""
         return self._layer_kinds
 
     @cached_property
-    def _layer_kinds(self) -> tuple[LayerKind, ...]:
-        dense = self.layers if self.experts is None else self.dense_layers
-        return tuple("dense" if layer < dense else "moe" for layer in range(self.layers))
+    def _layer_kinds(self) -> tuple[Layer, ...]:
+        if not self.pattern:
+            dense = self.layers if self.experts is None else self.dense_layers
+            return (Layer(self.attention, "dense"),) * dense + (Layer(self.attention, "moe"),) * (self.layers - dense)
+        letters = unroll(self.pattern, "model.pattern")
+        of_letter = {"d": LayerKind(ffn="dense"), "m": LayerKind(ffn="moe")} | dict(self.kinds)
+        if unknown := next((letter for letter in letters if letter not in of_letter), None):
+            known = ", ".join(sorted(of_letter))
+            raise UserError(f"model.pattern: {quoted(unknown)} is no kind of layer; kinds are {known}")
+        if not letters:
+            raise UserError("model.pattern: has no letter; each stands for a layer")
+        resolved = {letter: self._resolved(of_letter[letter]) for letter in dict.fromkeys(letters)}
+        return tuple(resolved[letters[layer % len(letters)]] for layer in range(self.layers))
 
-    def linears(self, kind: LayerKind) -> tuple[Linear, ...]:
+    def _resolved(self, kind: LayerKind) -> Layer:
+        ffn = kind.ffn or ("dense" if self.experts is None else "moe")
+        if ffn == "moe" and self.experts is None:
+            raise UserError("model.experts: is missing; the pattern has MoE layers")
+        return Layer(self.attention if kind.attention is None else kind.attention, ffn)
+
+    def linears(self, layer: Layer) -> tuple[Linear, ...]:
         """Return the linear maps of a layer, in the order of the forward pass."""
-        return (*_attention_linears(self), *(_moe_linears(self) if kind == "moe" else _dense_linears(self)))
+        attention = layer.attention.linears(self.hidden)
+        if layer.ffn == "none":
+            return attention
+        return (*attention, *(_moe_linears(self) if layer.moe else _dense_linears(self)))
 
     def head_linears(self) -> tuple[Linear, ...]:
         """Return the output head."""
-        return (Linear("head", "head", self.hidden, self.vocabulary, "final norm's output", cut="columns"),)
+        bias = self.head_bias
+        return (Linear("head", "head", self.hidden, self.vocabulary, "final norm's output", cut="columns", bias=bias),)
 
     def mtp_linears(self) -> tuple[Linear, ...]:
         """Return what one multi-token prediction module has beside a layer and the shared head.
@@ -340,43 +358,63 @@ class Model:
         """
         return (Linear("mtp projection", "mtp", 2 * self.hidden, self.hidden, "joined input"),)
 
-    def layer_parameters(self, kind: LayerKind) -> Parameters:
+    @property
+    def _norm(self) -> int:
+        """Parameters of one norm of the residual stream."""
+        return self.hidden * (2 if self.norm == "layer" else 1)
+
+    def layer_parameters(self, layer: Layer) -> Parameters:
         """Return the parameters of one layer."""
-        if kind not in self._of_layer:
-            norms = 2 * self.hidden + self.attention.q_lora + self.attention.kv_lora
-            self._of_layer[kind] = _parameters(self.linears(kind)) + Parameters(norms=norms)
-        return self._of_layer[kind]
+        if layer not in self._of_layer:
+            norms = layer.blocks * (2 if self.post_norms else 1) * self._norm + layer.attention.norm_parameters
+            other = Parameters(norms=norms, attention=layer.attention.other_parameters)
+            if layer.moe and self.experts is not None and self.experts.correction_bias:
+                other += Parameters(gate=self.experts.routed)
+            self._of_layer[layer] = _parameters(self.linears(layer)) + other
+        return self._of_layer[layer]
 
     @cached_property
-    def _of_layer(self) -> dict[LayerKind, Parameters]:
+    def _of_layer(self) -> dict[Layer, Parameters]:
         """Parameters of a layer by its kind, as far as they were asked for."""
         return {}
 
     def embedding_parameters(self) -> Parameters:
-        """Return the parameters of the token embedding."""
-        return Parameters(embedding=self.vocabulary * self.hidden)
+        """Return the parameters of the token embedding, and of learned positions."""
+        positions = self.max_positions if self.positions == "learned" else 0
+        return Parameters(embedding=(self.vocabulary + positions) * self.hidden)
 
     def head_parameters(self) -> Parameters:
         """Return the parameters of the final norm and the head, whose matrix counts 0 where it is tied."""
-        head = _parameters(self.head_linears()) + Parameters(norms=self.hidden)
-        return replace(head, head=0) if self.tied_embedding else head
+        head = _parameters(self.head_linears()) + Parameters(norms=self._norm)
+        return replace(head, head=self.vocabulary if self.head_bias else 0) if self.tied_embedding else head
 
     def mtp_parameters(self) -> Parameters:
         """Return the parameters of one multi-token prediction module, without the shared embedding and head."""
-        own = _parameters(self.mtp_linears()) + Parameters(norms=3 * self.hidden)
+        own = _parameters(self.mtp_linears()) + Parameters(norms=3 * self._norm)
         return own + self.layer_parameters(self.layer_kinds()[-1])
 
     def parameters(self) -> Parameters:
         """Return the parameters of the whole model, multi-token prediction left out."""
-        ends = self.embedding_parameters() + self.head_parameters()
-        kinds = self.layer_kinds()
-        return ends + sum(
-            (self.layer_parameters(kind) * kinds.count(kind) for kind in sorted(set(kinds))), start=Parameters()
+        layers = Counter(self.layer_kinds())
+        return sum(
+            (self.layer_parameters(layer) * times for layer, times in layers.items()),
+            start=self.embedding_parameters() + self.head_parameters(),
         )
+
+    def passed_parameters(self) -> int:
+        """Return all parameters but those of routed experts that a token does not pass."""
+        whole = self.parameters()
+        if self.experts is None:
+            return whole.total
+        return whole.total - whole.routed * (self.experts.routed - self.experts.active) // self.experts.routed
 
     def active_parameters(self) -> int:
         """Return the parameters of linear maps that one token passes: head counted, embedding and norms not."""
-        layers = sum(linear.active_parameters for kind in self.layer_kinds() for linear in self.linears(kind))
+        layers = sum(
+            times * linear.active_parameters
+            for layer, times in Counter(self.layer_kinds()).items()
+            for linear in self.linears(layer)
+        )
         return layers + sum(linear.active_parameters for linear in self.head_linears())
 
 
@@ -384,52 +422,22 @@ def _parameters(linears: tuple[Linear, ...]) -> Parameters:
     return sum((Parameters(**{linear.part: linear.parameters}) for linear in linears), start=Parameters())
 
 
-def _share(what: str, size: int, gpus: int) -> int:
-    """Return the share of one of so many GPUs, or say which numbers of them there could be."""
-    if size % gpus:
-        fitting = [number for number in range(1, 65) if size % number == 0]
-        nearest = sorted(sorted(fitting, key=lambda number: abs(number - gpus))[:2])
-        instead = " or ".join(map(str, nearest))
-        raise UserError(f"parallel.tensor: {gpus} GPUs cannot share {what} out evenly, {size}; take {instead}")
-    return size // gpus
-
-
-def _attention_linears(model: Model) -> tuple[Linear, ...]:
-    """MLA as the DeepSeek-V3 report's section 2.1.1 has it; its two down-projections run as one matrix."""
-    a, h, reads = model.attention, model.hidden, "attention norm's output"
-    out = Linear("attention output", "attention", a.heads * a.v_head, h, "attention's output", cut="rows")
-    if not a.kv_lora:
-        outputs = a.query_outputs + a.key_value_outputs
-        return Linear("queries, keys, values", "attention", h, outputs, reads, cut="columns"), out
-    down = Linear("latents", "attention", h, a.q_lora + a.kv_lora + a.rope_head, reads)
-    query_from, query_reads = (a.q_lora, "query latent") if a.q_lora else (h, reads)
-    query = Linear(
-        "queries", "attention", query_from, a.query_outputs, query_reads, cut="columns", from_latent=a.q_lora > 0
-    )
-    key_value = Linear(
-        "keys and values",
-        "attention",
-        a.kv_lora,
-        a.heads * (a.qk_head + a.v_head),
-        "key-value latent",
-        cut="columns",
-        from_latent=True,
-    )
-    return down, query, key_value, out
-
-
 _CUTS: tuple[Cut, Cut] = ("columns", "rows")
 
 
-def _ffn_linears(model: Model, part: Part, width: int, reads: str, stored: int, active: int) -> tuple[Linear, Linear]:
-    up_width = 2 * width if model.activation == "swiglu" else width
+def _ffn_linears(
+    model: Model, part: Part, width: int, reads: str, matrices: tuple[int, int], *, bias: bool
+) -> tuple[Linear, Linear]:
+    """Return the maps of an FFN of so many matrices, stored and active."""
+    up_width = 2 * width if GATED[model.activation] else width
     columns, rows = (None, None) if part == "routed" else _CUTS
-    up = Linear(f"{part} up", part, model.hidden, up_width, reads, stored, active, columns)
-    return up, Linear(f"{part} down", part, width, model.hidden, f"{part} activation", stored, active, rows)
+    up = Linear(f"{part} up", part, model.hidden, up_width, reads, *matrices, columns, bias=bias)
+    down = Linear(f"{part} down", part, width, model.hidden, f"{part} activation", *matrices, rows, bias=bias)
+    return up, down
 
 
 def _dense_linears(model: Model) -> tuple[Linear, ...]:
-    return _ffn_linears(model, "dense", model.ffn, "mlp norm's output", 1, 1)
+    return _ffn_linears(model, "dense", model.ffn, "mlp norm's output", (1, 1), bias=model.ffn_bias)
 
 
 def _moe_linears(model: Model) -> tuple[Linear, ...]:
@@ -437,8 +445,11 @@ def _moe_linears(model: Model) -> tuple[Linear, ...]:
     if experts is None:
         raise UserError(f"model {model.name} has no experts, so it has no MoE layer")
     reads = "mlp norm's output"
-    gate = Linear("gate", "gate", model.hidden, experts.routed, reads)
-    routed = _ffn_linears(model, "routed", experts.ffn, "dispatched tokens", experts.routed, experts.active)
+    gate = Linear("gate", "gate", model.hidden, experts.routed, reads, bias=experts.router_bias)
+    matrices = experts.routed, experts.active
+    routed = _ffn_linears(model, "routed", experts.ffn, "dispatched tokens", matrices, bias=experts.bias)
     if not experts.shared:
         return gate, *routed
-    return gate, *routed, *_ffn_linears(model, "shared", experts.shared_width, reads, 1, 1)
+    shared = _ffn_linears(model, "shared", experts.shared_width, reads, (1, 1), bias=experts.bias)
+    weighing = (Linear("shared experts' gate", "shared", model.hidden, 1, reads),) if experts.shared_gate else ()
+    return gate, *routed, *weighing, *shared

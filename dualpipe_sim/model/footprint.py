@@ -23,7 +23,7 @@ from dualpipe_sim.model.activations import (
     mtp_activations,
     weight_gradient_inputs,
 )
-from dualpipe_sim.model.architecture import LayerKind, Parameters
+from dualpipe_sim.model.architecture import Layer, Parameters
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers, mtp_head_names
 from dualpipe_sim.model.recipe import Recompute
@@ -145,14 +145,14 @@ def _state(
     return [*map(ceil, sums), buffer_bytes if has_experts else 0]
 
 
-def _layer(job: Job, kind: LayerKind) -> UnitBytes:
+def _layer(job: Job, layer: Layer) -> UnitBytes:
     model, recipe, batch = job.shard, job.recipe, job.micro_batch
-    kept = layer_activations(model, kind, recipe, batch)
-    deferred = weight_gradient_inputs(model, kind, recipe, batch)
+    kept = layer_activations(model, layer, recipe, batch)
+    deferred = weight_gradient_inputs(model, layer, recipe, batch)
     unit = _plus(UnitBytes(), kept, deferred)
     if not recipe.recompute.full:
         return unit
-    whole = layer_activations(model, kind, replace(recipe, recompute=Recompute.of(())), batch)
+    whole = layer_activations(model, layer, replace(recipe, recompute=Recompute.of(())), batch)
     return unit._replace(while_backward=ceil(sum(whole.values()) - sum(kept.values())))
 
 

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.model.activations import MicroBatch
 from dualpipe_sim.model.architecture import Model, Parameters
 from dualpipe_sim.model.layout import BALANCED, EVEN, LayoutChoice, StageLayers, explicit
+from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup, expected_distinct, expert_group
 

@@ -21,15 +21,12 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError, UserError, quoted
+from dualpipe_sim.model.pattern import unroll
 
 EVEN, BALANCED = "even", "balanced"
 
 LayoutChoice: TypeAlias = str | tuple[int, ...]
 """``even``, ``balanced``, a Megatron layout string, or how many layers each stage holds."""
-
-_GROUP = re.compile(r"\(([^()]*)\)\*(\d+)")
-_LETTER = re.compile(r"([EtmL|])\*(\d+)")
-_MOST_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ def megatron(text: str) -> tuple[StageLayers, ...]:
         UserError: not such a string.
 
     """
-    letters = _unroll(text)
+    letters = _letters(text)
     modules, losses = letters.count("m"), letters.count("L")
     if not re.fullmatch("E?t*m*L?" if losses < 2 else "E?t*[mL]*", letters.replace("|", "")):
         raise UserError(f"pipeline.layout: must go from one E over all t and all m to one L, not as in {quoted(text)}")
@@ -221,17 +218,9 @@ def _check_losses(letters: str, modules: int, losses: int) -> None:
             )
 
 
-def _unroll(text: str) -> str:
-    """Return the letters of a layout with all repeats written out.
-
-    >>> _unroll("Et*3|(tt|)*2,m|L")
-    'Ettt|tt|tt|m|L'
-    """
-    letters = re.sub(r"[\s,]", "", text)
-    for pattern in (_GROUP, _LETTER):
-        letters = pattern.sub(lambda found: found[1] * min(int(found[2]), _MOST_CHARACTERS), letters)
-        if len(letters) > _MOST_CHARACTERS:
-            raise UserError(f"pipeline.layout: {quoted(text)} repeats too often")
+def _letters(text: str) -> str:
+    """Return the letters of a layout with all repeats written out."""
+    letters = unroll(text, "pipeline.layout")
     strange = re.search(r"[^EtmL|]", letters)
     if strange or not letters:
         at = quoted(strange[0]) if strange else "nothing"

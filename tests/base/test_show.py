@@ -22,6 +22,7 @@ from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs import Flow, MeasuredCosts
 from dualpipe_sim.costs.measured import OpTime
 from dualpipe_sim.engine import Noise, Spread
+from dualpipe_sim.model.attention import Core
 from dualpipe_sim.order import OpTimes, OrderBuilder, opposed
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.pictures.report import Run
@@ -85,6 +86,7 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
         Noise(slow_ranks=dict.fromkeys(range(64), 1.1)),
         Spread(100, 1.0, 0.9, 1.1),
         Flow("nvlink", 1e9),
+        Core(1e12, 2e12),
         OpTimes.uniform(opposed(16)),
         OrderBuilder(opposed(16), (60, 60)),
         spec("zb-auto"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ UNIFORM: dict[str, Any] = {
     "schedule": "1f1b",
     "costs": {"kind": "uniform", "forward": "10 ms", "backward_input": "11 ms", "backward_weight": "10 ms"},
 }
+GPT_2 = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024}
 COSTS_FILE = "stages: {0: {F: 1, B: 2}}"
 
 
@@ -65,9 +67,31 @@ def test_every_key_is_explained_with_an_example_that_works(
         overrides["pipeline.micro_batches"] = 120
     if key.path.startswith("model."):
         overrides = {"parallel.expert": 1, "pipeline.layout": "even", "model.experts.group_limit": 1, **overrides}
-    if key.path == "model.attention.kv_heads":
-        overrides |= {"model.attention.kv_lora": 0, "model.attention.q_lora": 0}
+    if key.path in ("model.pattern", "model.kinds"):
+        overrides |= {"model.dense_layers": 0, "model.pattern": example_of("model.pattern")}
+        overrides["model.kinds"] = example_of("model.kinds")
+    if key.path == "model.hf":
+        (tmp_path / "config.json").write_text(json.dumps(GPT_2))
+        overrides = {"model": {"hf": str(tmp_path / "config.json")}, "parallel.expert": 1, "pipeline.layout": "even"}
+    if key.path.startswith("model.attention["):
+        overrides |= attention_around(key)
     load_experiment(base_of(key, tmp_path), overrides)
+
+
+def example_of(path: str) -> Any:  # noqa: ANN401 - whatever YAML says
+    """Return the example of a key."""
+    return parse_yaml(next(key.example or "" for key in KEYS if key.path == path), "the example")
+
+
+def attention_around(key: Key) -> dict[str, Any]:
+    """Return what an example of attention needs beside it: all keys of its kind, or of its part, none of latents."""
+    above, _, name = key.path.rpartition(".")
+    if above == "model.attention[softmax]":
+        latents = ("kv_heads", "qk_norm")
+        return {"model.attention.kv_lora": 0, "model.attention.q_lora": 0} if name in latents else {}
+    place = ".".join(part.partition("[")[0] for part in above.split("."))
+    beside = {one.path.rpartition(".")[2]: example_of(one.path) for one in KEYS if one.path.rpartition(".")[0] == above}
+    return {place: beside, f"{place}.{name}": beside[name]}
 
 
 def test_the_page_of_all_keys_is_current() -> None:

@@ -454,10 +454,13 @@ def test_a_preset_is_a_start_that_other_keys_change() -> None:
     assert costs.kernel.saturating_sms == 20
 
 
-def test_the_example_in_the_docs_runs() -> None:
+def test_the_examples_in_the_docs_run() -> None:
     page = (Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert simulate(yaml.safe_load(example), schedule="1f1b").step_time_s
+    example, model = (yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    assert simulate(example, schedule="1f1b").step_time_s
+    own = simulate(example, schedule="1f1b", **model, **{"parallel.expert": 32, "parallel.data": 32})
+    assert own.model is not None
+    assert own.model["parameters"] == 20_914_757_184
 
 
 def test_the_global_batch_says_how_many_micro_batches() -> None:

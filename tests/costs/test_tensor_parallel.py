@@ -19,10 +19,12 @@ from dualpipe_sim.costs.tensor_parallel import TensorGroup
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.hardware.cluster import Cluster, Link
 from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
-from dualpipe_sim.model.activations import MicroBatch, layer_activations
+from dualpipe_sim.model.activations import layer_activations
+from dualpipe_sim.model.attention.softmax import SoftmaxAttention
 from dualpipe_sim.model.footprint import bytes_by_unit
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers
+from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules
@@ -74,6 +76,7 @@ def test_the_shares_of_all_gpus_are_the_model_and_copies_of_what_is_not_cut(name
     for part in ("routed", "gate", "norms"):
         assert getattr(share, part) == getattr(whole, part)
     attention = model.attention
+    assert isinstance(attention, SoftmaxAttention)
     latents = model.hidden * (attention.q_lora + attention.kv_lora + attention.rope_head) if attention.kv_lora else 0
     assert (share.attention - model.layers * latents) * gpus == whole.attention - model.layers * latents
     assert model.over(1) is model
@@ -81,6 +84,7 @@ def test_the_shares_of_all_gpus_are_the_model_and_copies_of_what_is_not_cut(name
 
 def test_fewer_key_value_heads_than_gpus_are_there_in_copies() -> None:
     attention = costs_of(**{"parallel.tensor": 1}).job.model.attention  # 64 heads, 8 of keys and values
+    assert isinstance(attention, SoftmaxAttention)
     assert [(one.heads, one.kv_heads) for one in map(attention.over, (2, 8, 16, 64))] == [
         (32, 4),
         (8, 1),
@@ -102,7 +106,7 @@ def test_a_layer_keeps_the_bytes_of_the_published_formulas(gpus: int, *, sequenc
     s, b, h, a, t = 1024, 3, 4096, 32, gpus
     keep_all = Recipe("bf16", recompute=Recompute.of(()))
     batch = MicroBatch(s * b, s, shares=t if sequence else 1)
-    found = sum(layer_activations(model.over(t), "dense", keep_all, batch).values())
+    found = sum(layer_activations(model.over(t), model.over(t).layer_kinds()[0], keep_all, batch).values())
     scores = 5 * a * s / h
     assert found == s * b * h * ((34 + scores) / t if sequence else 10 + (24 + scores) / t)
 
@@ -110,8 +114,8 @@ def test_a_layer_keeps_the_bytes_of_the_published_formulas(gpus: int, *, sequenc
 def test_case_of_a_70_b_model_over_four_gpus() -> None:
     """A layer of 8192 x (8192 + 2 x 1024) + 8192 x 8192 + 3 x 8192 x 28672 = 855.6 M; four GPUs have a quarter each."""
     job = costs_of(**{"parallel.tensor": 4}).job
-    assert job.model.layer_parameters("dense").total == 855_638_016 + 2 * 8192
-    assert job.shard.layer_parameters("dense").total == 855_638_016 // 4 + 2 * 8192
+    assert job.model.layer_parameters(job.model.layer_kinds()[0]).total == 855_638_016 + 2 * 8192
+    assert job.shard.layer_parameters(job.shard.layer_kinds()[0]).total == 855_638_016 // 4 + 2 * 8192
     assert job.model.parameters().total == 70_553_706_496
     whole, quarter = (bytes_by_unit(one)[3] for one in (replace(job, tensor_parallel=1), job))
     assert quarter.activations * 4 == whole.activations

@@ -10,14 +10,15 @@ import yaml
 from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.config.records import read
 from dualpipe_sim.model.activations import (
-    MicroBatch,
     head_activations,
     layer_activations,
     mtp_activations,
     weight_gradient_inputs,
 )
-from dualpipe_sim.model.architecture import LayerKind, Model, Parameters
+from dualpipe_sim.model.architecture import Layer, Model, Parameters
+from dualpipe_sim.model.attention.softmax import SoftmaxAttention
 from dualpipe_sim.model.job import Job
+from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.model.routing import expert_group
 from dualpipe_sim.model.state import (
@@ -42,40 +43,41 @@ def model(name: str) -> Model:
 
 
 V3 = model("deepseek-v3")
+DENSE, MOE = Layer(V3.attention, "dense"), Layer(V3.attention, "moe")
 assert V3.experts is not None
 GROUP = expert_group(V3.experts, 64, 8)
 GPTS = ("gpt-1.5b", "gpt-6.2b", "gpt-14.6b", "gpt-28.3b")
 
 
-def local_layers(kinds: list[LayerKind], expert_parallel: int) -> LocalParameters:
+def local_layers(kinds: list[Layer], expert_parallel: int) -> LocalParameters:
     """What one GPU holds of a run of layers."""
     layers = sum((V3.layer_parameters(kind) for kind in kinds), start=Parameters())
     return local_parameters(layers, expert_parallel)
 
 
-def items_mb(recipe: Recipe, kind: LayerKind = "moe") -> dict[str, float]:
+def items_mb(recipe: Recipe, kind: Layer | None = None) -> dict[str, float]:
     received = T * GROUP.distinct_gpus
-    items = layer_activations(V3, kind, recipe, MicroBatch(T, T, received_tokens=received))
+    items = layer_activations(V3, kind or MOE, recipe, MicroBatch(T, T, received_tokens=received))
     return {name: size / 1e6 for name, size in items.items()}
 
 
 @pytest.mark.parametrize(
     ("recipe", "kind", "megabytes"),
     [
-        (Recipe(), "moe", 624),
-        (Recipe(), "dense", 393),
-        (store_all("fp8"), "moe", 1308),
-        (Recipe("bf16"), "moe", 1017),
-        (store_all("bf16"), "moe", 1839),
+        (Recipe(), MOE, 624),
+        (Recipe(), DENSE, 393),
+        (store_all("fp8"), MOE, 1308),
+        (Recipe("bf16"), MOE, 1017),
+        (store_all("bf16"), MOE, 1839),
     ],
 )
-def test_v3_layer_keeps_the_megabytes_worked_by_hand(recipe: Recipe, kind: LayerKind, megabytes: float) -> None:
+def test_v3_layer_keeps_the_megabytes_worked_by_hand(recipe: Recipe, kind: Layer, megabytes: float) -> None:
     # 0.1 %: the sums by hand take 7.48 distinct GPUs a token, which are 7.471 here.
     assert sum(items_mb(recipe, kind).values()) == pytest.approx(megabytes, rel=0.001)
 
 
-@pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_a_layer_that_is_recomputed_keeps_its_input(kind: LayerKind) -> None:
+@pytest.mark.parametrize("kind", [DENSE, MOE])
+def test_a_layer_that_is_recomputed_keeps_its_input(kind: Layer) -> None:
     # 2 s b h bytes (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, table 2), whatever the precision.
     for precision in ("bf16", "fp8"):
         full = Recipe(precision, recompute=Recompute(full=True))
@@ -109,17 +111,18 @@ def test_v3_layer_item_by_item() -> None:
 def test_dense_gpts_keep_the_zero_bubble_papers_bytes(name: str, micro_batch: int) -> None:
     """M_B = sb(34h + 5as) and M_W = 32sbh a layer (https://arxiv.org/abs/2401.10241, table 1)."""
     gpt, s, b = model(name), 1024, micro_batch
+    assert isinstance(gpt.attention, SoftmaxAttention)
     h, a = gpt.hidden, gpt.attention.heads
     recipe = store_all("bf16")
-    stored = sum(layer_activations(gpt, "dense", recipe, MicroBatch(s * b, s)).values())
-    deferred = sum(weight_gradient_inputs(gpt, "dense", recipe, MicroBatch(s * b, s)).values())
+    stored = sum(layer_activations(gpt, gpt.layer_kinds()[0], recipe, MicroBatch(s * b, s)).values())
+    deferred = sum(weight_gradient_inputs(gpt, gpt.layer_kinds()[0], recipe, MicroBatch(s * b, s)).values())
     assert stored == s * b * (34 * h + 5 * a * s)
     assert deferred == 32 * s * b * h
     assert deferred / stored == pytest.approx(0.366 if name == "gpt-1.5b" else 0.43, abs=0.005)
 
 
 def test_deferred_weight_gradient_of_v3_counts_each_input_once() -> None:
-    items = weight_gradient_inputs(V3, "moe", Recipe(), MicroBatch(T, T, received_tokens=T * GROUP.distinct_gpus))
+    items = weight_gradient_inputs(V3, MOE, Recipe(), MicroBatch(T, T, received_tokens=T * GROUP.distinct_gpus))
     fp8 = 1 + 4 / 128
     assert items["mlp norm's output"] == T * 7168 * fp8  # read by the gate and the shared expert
     assert items["attention's output"] == T * 128 * 128 * 1.5
@@ -136,13 +139,14 @@ def test_recompute_never_keeps_more() -> None:
 
 
 def test_v2_lite_keeps_queries_which_no_latent_can_redo() -> None:
-    items = layer_activations(model("deepseek-v2-lite"), "moe", Recipe(), BATCH)
+    lite = model("deepseek-v2-lite")
+    items = layer_activations(lite, lite.layer_kinds()[-1], Recipe(), BATCH)
     assert items["queries"] == T * 16 * 192 * 2
     assert "keys and values" not in items
 
 
 def test_v3_moe_layer_on_one_of_64_gpus_has_409_1_million_parameters() -> None:
-    local = local_layers(["moe"], 64)
+    local = local_layers([MOE], 64)
     assert local.expert == 4 * 3 * 7168 * 2048
     assert local.non_expert / 1e6 == pytest.approx(232.95, abs=0.1)
     assert local.total / 1e6 == pytest.approx(409.1, abs=0.1)
@@ -164,7 +168,7 @@ def test_fp8_halves_the_weights_of_gemms_but_not_of_the_head() -> None:
 
 def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_without_recompute() -> None:
     """17 micro-batches in flight, four MoE layers a stage, 16 ranks x 128 GPUs, two copies."""
-    both = local_layers(["moe"] * 8, 64)
+    both = local_layers([MOE] * 8, 64)
     ends = (
         local_parameters(V3.embedding_parameters())
         + local_parameters(V3.head_parameters())
@@ -184,7 +188,7 @@ def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_witho
 
 def test_one_copy_of_the_static_state_is_about_half() -> None:
     # 61 layers over 16 ranks: about 10.5 GB by hand.
-    local = local_layers(["moe"] * 61, 64)
+    local = local_layers([MOE] * 61, 64)
     share = LocalParameters(local.non_expert / 16, local.expert / 16, local.high_precision / 16)
     assert state_bytes(share, Recipe(), data_parallel=128, expert_copies=2).total == pytest.approx(10.5e9, rel=0.01)
 

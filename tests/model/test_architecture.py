@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -23,8 +23,9 @@ from dualpipe_sim.costs.compute import (
 from dualpipe_sim.costs.published import TRACE_COMPUTE_US, compute_deviations, measured_compute, trace_compute
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.gpu import Gpu
-from dualpipe_sim.model.architecture import Attention, Experts, Model
-from dualpipe_sim.model.flops import attention_flops, layer_flops, model_flops_per_token
+from dualpipe_sim.model.architecture import Experts, Layer, Model
+from dualpipe_sim.model.attention.softmax import SoftmaxAttention
+from dualpipe_sim.model.flops import layer_flops, model_flops_per_token
 from dualpipe_sim.model.recipe import Recipe, Recompute
 
 PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets"
@@ -44,6 +45,7 @@ def gpu(name: str) -> Gpu:
 
 
 V3, H800 = model("deepseek-v3"), gpu("h800")
+DENSE, MOE = Layer(V3.attention, "dense"), Layer(V3.attention, "moe")
 
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("models/*.yaml")), ids=lambda path: path.stem)
@@ -86,14 +88,14 @@ def test_dense_gpts_have_the_size_in_their_name(name: str, billions: float) -> N
 
 
 def test_v3_parts_are_the_shapes_multiplied_out_by_hand() -> None:
-    layer = V3.layer_parameters("moe")
+    layer = V3.layer_parameters(MOE)
     mla = 7168 * 1536 + 1536 * 128 * 192 + 7168 * 576 + 512 * 128 * 256 + 128 * 128 * 7168
     assert layer.attention == mla
     assert mla / 1e6 == pytest.approx(187.1, abs=0.05)
     assert layer.shared == 3 * 7168 * 2048
     assert layer.routed == 256 * 3 * 7168 * 2048
     assert layer.gate == 7168 * 256
-    assert V3.layer_parameters("dense").dense / 1e6 == pytest.approx(396.4, abs=0.05)
+    assert V3.layer_parameters(DENSE).dense / 1e6 == pytest.approx(396.4, abs=0.05)
     assert layer.non_expert / 1e6 == pytest.approx(232.95, abs=0.1)
 
 
@@ -111,8 +113,8 @@ def test_parts_sum_to_the_whole() -> None:
 
 
 def test_layers_are_dense_first() -> None:
-    assert V3.layer_kinds() == ("dense",) * 3 + ("moe",) * 58
-    assert set(model("gpt-6.2b").layer_kinds()) == {"dense"}
+    assert V3.layer_kinds() == (DENSE,) * 3 + (MOE,) * 58
+    assert {layer.ffn for layer in model("gpt-6.2b").layer_kinds()} == {"dense"}
 
 
 # FLOPs
@@ -124,19 +126,19 @@ def test_v3_model_flops_a_token() -> None:
 
 
 def test_attention_core_of_v3_by_hand() -> None:
-    assert attention_flops(V3.attention, 4096, causal=False) == 2 * 4096 * 128 * (192 + 128)
-    assert attention_flops(V3.attention, 4096) == 4096 * 128 * (192 + 128)
+    assert V3.attention.core(4096, causal=False).forward == 2 * 4096 * 128 * (192 + 128)
+    assert V3.attention.core(4096).forward == 4096 * 128 * (192 + 128)
 
 
 def test_v3_executed_flops_by_part() -> None:
-    parts = layer_flops(V3, "moe", Recipe(), 4096)
+    parts = layer_flops(V3, MOE, Recipe(), 4096)
     redone = 2 * (1536 * 128 * 192 + 512 * 128 * 256)
     assert parts["core"].input_gradient == pytest.approx(2.6 * parts["core"].forward)
     assert parts["core"].weight_gradient == 0
     assert parts["projections"].forward == parts["projections"].weight_gradient
     assert parts["projections"].input_gradient == parts["projections"].forward + redone
     assert parts["routed"].forward + parts["shared"].forward == pytest.approx(2 * 9 * 44.04e6, rel=1e-3)
-    stored = layer_flops(V3, "moe", Recipe(recompute=Recompute(up_projections=False)), 4096)
+    stored = layer_flops(V3, MOE, Recipe(recompute=Recompute(up_projections=False)), 4096)
     assert stored["projections"].input_gradient == stored["projections"].forward
 
 
@@ -145,7 +147,7 @@ def test_dense_gpts_have_the_zero_bubble_papers_flops(name: str) -> None:
     """F = sbh(24h + 4s), I = sbh(24h + 8s), W = 24 s b h^2 a layer (https://arxiv.org/abs/2401.10241, table 1)."""
     gpt, s = model(name), 1024
     h = gpt.hidden
-    parts = layer_flops(gpt, "dense", Recipe("bf16"), s, causal=False).values()
+    parts = layer_flops(gpt, gpt.layer_kinds()[0], Recipe("bf16"), s, causal=False).values()
     assert sum(part.forward for part in parts) == h * (24 * h + 4 * s)
     assert sum(part.input_gradient for part in parts) == h * (24 * h + 8 * s)
     assert sum(part.weight_gradient for part in parts) == 24 * h * h
@@ -166,11 +168,11 @@ def test_v3_compute_phases_are_near_the_published_trace() -> None:
 def test_rates_taken_from_the_trace_are_those_of_112_of_132_sms() -> None:
     """The trace's kernels had 112 SMs; the preset's rates are for all 132."""
     tokens, scale = 4096, 132 / 112
-    core = tokens * attention_flops(V3.attention, 4096)
+    core = tokens * V3.attention.core(4096).forward
     forward_us, backward_us = TRACE_COMPUTE_US["attn", "F"][1], TRACE_COMPUTE_US["attn", "I"][1]
     assert H800.attention.forward_flops_per_s == pytest.approx(core / (forward_us * 1e-6) * scale, rel=0.005)
     assert H800.attention.backward_flops_per_s == pytest.approx(2.6 * core / (backward_us * 1e-6) * scale, rel=0.005)
-    projections = tokens * layer_flops(V3, "moe", Recipe(), 4096)["projections"].weight_gradient
+    projections = tokens * layer_flops(V3, MOE, Recipe(), 4096)["projections"].weight_gradient
     weight_us = TRACE_COMPUTE_US["attn", "W"][0]
     assert H800.gemm_rates("fp8").weight_gradient_flops_per_s == pytest.approx(
         projections / (weight_us * 1e-6) * scale, rel=0.005
@@ -186,7 +188,7 @@ def test_measured_phases_sum_to_the_traces_busy_times() -> None:
 
 def test_more_sms_speed_up_kernels_that_sms_bound_and_nothing_else() -> None:
     few = trace_compute(V3, H800)
-    everything = layer_compute(V3, "moe", Workload(H800, Recipe(), 4096, 4096))
+    everything = layer_compute(V3, MOE, Workload(H800, Recipe(), 4096, 4096))
     for phase, compute in everything.items():
         assert compute.gemm_s == pytest.approx(few[phase].gemm_s * 112 / 132)
         assert compute.attention_s == pytest.approx(few[phase].attention_s * 112 / 132)
@@ -195,24 +197,24 @@ def test_more_sms_speed_up_kernels_that_sms_bound_and_nothing_else() -> None:
 
 
 def test_time_is_proportional_to_tokens() -> None:
-    once = layer_compute(V3, "moe", Workload(H800, Recipe(), 4096, 4096))
-    twice = layer_compute(V3, "moe", Workload(H800, Recipe(), 8192, 4096))
+    once = layer_compute(V3, MOE, Workload(H800, Recipe(), 4096, 4096))
+    twice = layer_compute(V3, MOE, Workload(H800, Recipe(), 8192, 4096))
     assert all(twice[phase].duration_s == pytest.approx(2 * once[phase].duration_s) for phase in once)
 
 
 def test_routing_skew_slows_the_routed_experts_only() -> None:
-    even = layer_compute(V3, "moe", Workload(H800, Recipe(), 4096, 4096))
-    skewed = layer_compute(V3, "moe", Workload(H800, Recipe(), 4096, 4096, routing_skew=1.12))
-    routed = layer_flops(V3, "moe", Recipe(), 4096)["routed"].forward * 4096 / 1223e12
+    even = layer_compute(V3, MOE, Workload(H800, Recipe(), 4096, 4096))
+    skewed = layer_compute(V3, MOE, Workload(H800, Recipe(), 4096, 4096, routing_skew=1.12))
+    routed = layer_flops(V3, MOE, Recipe(), 4096)["routed"].forward * 4096 / 1223e12
     assert skewed["attn", "F"] == even["attn", "F"]
     assert skewed["mlp", "F"].gemm_s - even["mlp", "F"].gemm_s == pytest.approx(0.12 * routed)
     dense = Workload(H800, Recipe(), 4096, 4096)
-    assert layer_compute(V3, "dense", dense) == layer_compute(V3, "dense", replace(dense, routing_skew=1.12))
+    assert layer_compute(V3, DENSE, dense) == layer_compute(V3, DENSE, replace(dense, routing_skew=1.12))
 
 
 def test_fp8_buys_time_in_gemms_but_not_in_attention() -> None:
-    fp8 = layer_compute(V3, "moe", Workload(H800, Recipe(), 4096, 4096))
-    bf16 = layer_compute(V3, "moe", Workload(H800, Recipe("bf16"), 4096, 4096))
+    fp8 = layer_compute(V3, MOE, Workload(H800, Recipe(), 4096, 4096))
+    bf16 = layer_compute(V3, MOE, Workload(H800, Recipe("bf16"), 4096, 4096))
     for phase in fp8:
         assert fp8[phase].gemm_s < bf16[phase].gemm_s
         assert fp8[phase].attention_s == bf16[phase].attention_s
@@ -240,7 +242,7 @@ def test_head_of_v3_by_hand() -> None:
 
 def test_other_time_scales_with_width_and_with_experts_a_token() -> None:
     lite, load = model("deepseek-v2-lite"), Workload(H800, Recipe(), 4096, 4096)
-    small, large = layer_compute(lite, "moe", load), layer_compute(V3, "moe", load)
+    small, large = layer_compute(lite, lite.layer_kinds()[-1], load), layer_compute(V3, MOE, load)
     assert small["attn", "F"].other_s == pytest.approx(large["attn", "F"].other_s * 2048 / 7168)
     assert small["mlp", "F"].other_s == pytest.approx(large["mlp", "F"].other_s * 6 * 2048 / (8 * 7168))
 
@@ -256,7 +258,7 @@ def test_other_time_scales_with_width_and_with_experts_a_token() -> None:
         ({"hidden": "7168"}, "model.hidden: must be a whole number, not '7168'"),
         ({"dropout": 1}, "model.dropout: must be true or false, not 1"),
         ({"layers": True}, "model.layers: must be a whole number, not True"),
-        ({"activation": "relu"}, "model.activation: must be one of 'swiglu', 'gelu', not 'relu'"),
+        ({"activation": "relu"}, "model.activation: must be one of 'swiglu', 'geglu', 'gelu', 'relu2', not 'relu'"),
         ({"dense_layers": 62}, "model.dense_layers: must be at most the 61 layers, not 62"),
         ({"experts": None}, "model.dense_layers: 3 of 61 layers need 'experts' for the rest"),
         ({"attention": 3}, "model.attention: needs a mapping of keys to values, not 3"),
@@ -277,7 +279,7 @@ def test_a_wrong_model_is_refused_in_one_sentence(change: dict[str, object], mes
         ({"active": 129}, "model.experts.active: 129 experts a token do not fit in 4 group(s) of 32"),
     ],
 )
-def test_wrong_experts_are_refused(change: dict[str, int], message: str) -> None:
+def test_wrong_experts_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         Experts(**{"routed": 256, "active": 8, "ffn": 2048, "groups": 8, "group_limit": 4, **change})
     assert str(error.value) == message
@@ -285,17 +287,17 @@ def test_wrong_experts_are_refused(change: dict[str, int], message: str) -> None
 
 def test_a_gpu_without_fp8_says_so() -> None:
     with pytest.raises(UserError, match=r"GPU a100 has no FP8 rates \(gpu.gemm.fp8\); use precision bf16"):
-        layer_compute(V3, "moe", Workload(gpu("a100"), Recipe(), 4096, 4096))
+        layer_compute(V3, MOE, Workload(gpu("a100"), Recipe(), 4096, 4096))
 
 
 def test_more_sms_than_the_gpu_has_are_refused() -> None:
     with pytest.raises(UserError, match="133 SMs for compute: GPU h800 has 132"):
-        layer_compute(V3, "moe", Workload(H800, Recipe(), 4096, 4096, sms=133))
+        layer_compute(V3, MOE, Workload(H800, Recipe(), 4096, 4096, sms=133))
 
 
 def test_a_dense_model_has_no_moe_layer() -> None:
     with pytest.raises(UserError, match=r"model gpt-6\.2b has no experts, so it has no MoE layer"):
-        model("gpt-6.2b").linears("moe")
+        model("gpt-6.2b").linears(MOE)
 
 
 @pytest.mark.parametrize(
@@ -316,9 +318,9 @@ def test_grouped_query_attention_has_the_parameters_of_the_published_weights(
 
 
 def test_as_many_key_value_heads_as_heads_are_plain_multi_head_attention() -> None:
-    plain, same = Attention(8, 64, 64), Attention(8, 64, 64, kv_heads=8)
+    plain, same = SoftmaxAttention(8, 64, 64), SoftmaxAttention(8, 64, 64, kv_heads=8)
     assert plain.key_value_outputs == same.key_value_outputs == 8 * 128
-    assert Attention(8, 64, 64, kv_heads=1).key_value_outputs == 128  # multi-query attention
+    assert SoftmaxAttention(8, 64, 64, kv_heads=1).key_value_outputs == 128  # multi-query attention
 
 
 @pytest.mark.parametrize(
@@ -331,10 +333,10 @@ def test_as_many_key_value_heads_as_heads_are_plain_multi_head_attention() -> No
 )
 def test_key_value_heads_must_fit_the_heads(kv_heads: int, kv_lora: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Attention(8, 64, 64, kv_heads=kv_heads, kv_lora=kv_lora)
+        SoftmaxAttention(8, 64, 64, kv_heads=kv_heads, kv_lora=kv_lora)
 
 
 def test_plain_multi_head_attention_needs_no_latents() -> None:
-    plain = Attention(heads=32, qk_head=128, v_head=128)
+    plain = SoftmaxAttention(heads=32, qk_head=128, v_head=128)
     assert plain.qk_dims == 128
-    assert replace(V3, attention=plain).layer_parameters("dense").attention == 4 * 32 * 128 * 7168
+    assert replace(V3, attention=plain).layer_parameters(Layer(plain, "dense")).attention == 4 * 32 * 128 * 7168

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGES = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-NAMES = ("schedule", "cost model", "metric")
+NAMES = ("schedule", "cost model", "attention", "metric")
 
 
 def page(name: str) -> str:
