@@ -111,7 +111,7 @@ def optimizer_s(state_bytes: IntArray, gpu: Gpu) -> FloatArray:
 def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     """Return when each rank has its last op and its gradients' reduction behind it, shape ``(ranks,)``.
 
-    A gradient is 4 bytes a parameter. Those of a layer (or embedding, or head) are there when its last W ends; with
+    Those of a layer (or embedding, or head) are there when its last W ends; with
     ``overlapped`` they leave in that order, one after the other, else all after the rank's last op. All-to-alls and
     transfers that use the same links are not in their way.
 
@@ -174,6 +174,7 @@ def _owner(unit: int | str) -> Unit | None:
 def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:
     return reduced_gradient_bytes(
         local_parameters(parameters, job.expert_parallel),
+        job.recipe,
         data_parallel=job.data_parallel,
         expert_copies=job.expert_copies,
         copies=copies,

@@ -11,7 +11,7 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
 from dualpipe_sim.model.job import Job, StepEnd
-from dualpipe_sim.model.recipe import Recipe, Recompute
+from dualpipe_sim.model.recipe import Optimizer, Recipe, Recompute
 
 Given = TypeVar("Given", Model, Gpu)
 
@@ -41,7 +41,7 @@ def job_of(root: Root) -> Job:
         layout=root.pipeline.layout,
         routing_skew=training.routing_skew,
         causal=training.causal,
-        step_end=StepEnd(training.gradient_reduction, training.optimizer),
+        step_end=StepEnd(training.gradient_reduction, training.optimizer.step),
     )
 
 
@@ -94,4 +94,5 @@ def _recipe(training: Training) -> Recipe:
         weight_group=training.weight_group,
         accumulation_interval=training.accumulation_interval,
         recompute=recompute_of(training.recompute),
+        optimizer=Optimizer(**training.optimizer.model_dump(exclude={"step"})),
     )

@@ -122,6 +122,36 @@ else:
     RecomputeChoice = Annotated[RecomputeSection, BeforeValidator(_recompute), OrWords(tuple(_RECOMPUTE_WORDS))]
 
 
+class OptimizerSection(Section):
+    """What is there of each parameter beside its weight, and whether the step ends with the optimizer's."""
+
+    no_mapping: ClassVar[str] = "must be true, false, 'megatron', or a mapping of keys, got {}"
+
+    main_weights: Literal["fp32", "bf16", "none"] = Field(
+        "fp32", description="the copy of the weights that is updated; none: the resident ones are"
+    )
+    moments: Literal["fp32", "bf16", "none"] = Field("bf16", description="Adam's first and second moment")
+    gradients: Literal["fp32", "bf16"] = Field("fp32", description="gradients, summed up over micro-batches")
+    sharded: Flag = Field(
+        True, description="main weights and moments are shared out over all that hold the same parameter (ZeRO-1)"
+    )
+    step: Flag = Field(True, description="whether the step ends with the optimizer's")
+
+
+_OPTIMIZER_WORDS: dict[object, dict[str, object]] = {True: {}, False: {"step": False}, "megatron": {"moments": "fp32"}}
+
+
+def _optimizer(value: object) -> object:
+    """Return what a word stands for; a mapping stays as it is."""
+    return _OPTIMIZER_WORDS.get(value, value) if isinstance(value, (bool, str)) else value
+
+
+if TYPE_CHECKING:
+    OptimizerChoice: TypeAlias = OptimizerSection
+else:
+    OptimizerChoice = Annotated[OptimizerSection, BeforeValidator(_optimizer), OrWords(tuple(_OPTIMIZER_WORDS))]
+
+
 class Training(Section):
     """What a step trains on, and how."""
 
@@ -145,7 +175,10 @@ class Training(Section):
         description="when gradients are reduced: each layer's when its last one is there, all after the last op, or "
         "not at all",
     )
-    optimizer: Flag = Field(True, description="whether the step ends with the optimizer's")
+    optimizer: OptimizerChoice = Field(
+        OptimizerSection.model_validate({}),
+        description="what it holds of each parameter, by key; or 'megatron' for FP32 moments, false for no step of it",
+    )
 
 
 class OverlapSection(Section):

@@ -268,7 +268,7 @@ class _Told:
 class OrWords:
     """Tells editors of words that stand for some values."""
 
-    words: tuple[str, ...]
+    words: tuple[object, ...]
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
         return {"anyOf": [{"enum": list(self.words)}, handler(core)]}

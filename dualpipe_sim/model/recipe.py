@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
 
-from dualpipe_sim.base.precision import BF16_BYTES, FP8_BYTES, PRECISIONS, SCALE_BYTES, Precision
+from dualpipe_sim.base.precision import BF16_BYTES, FP8_BYTES, FP32_BYTES, PRECISIONS, SCALE_BYTES, Precision
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.errors import UserError
 
@@ -47,6 +48,47 @@ class Recompute:
         return cls(**{field.name: field.name in names for field in fields(cls)})
 
 
+Format: TypeAlias = Literal["fp32", "bf16", "none"]
+"""How a number that the optimizer holds is stored, or that it is not there."""
+
+_BYTES: dict[Format, float] = {"fp32": FP32_BYTES, "bf16": BF16_BYTES, "none": 0.0}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What is there of each parameter beside its weight, for Adam and its kin.
+
+    The defaults are the DeepSeek-V3 report's (section 3.3.3); Megatron-LM's distributed optimizer has moments in FP32,
+    plain data parallelism in PyTorch neither main weights nor shards.
+
+    >>> Optimizer().state_bytes, Optimizer(moments="fp32").state_bytes
+    (8.0, 12.0)
+
+    Attributes:
+        main_weights: copy of the weights that is updated; none where the resident ones are.
+        moments: first and second moment.
+        gradients: gradients, summed up over micro-batches.
+        sharded: whether main weights and moments are shared out over all that hold the same parameter (ZeRO-1,
+            https://arxiv.org/abs/1910.02054).
+
+    """
+
+    main_weights: Format = "fp32"
+    moments: Format = "bf16"
+    gradients: Literal["fp32", "bf16"] = "fp32"
+    sharded: bool = True
+
+    @property
+    def state_bytes(self) -> float:
+        """Bytes a parameter of main weight and moments."""
+        return _BYTES[self.main_weights] + 2 * _BYTES[self.moments]
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes a parameter of its gradient."""
+        return _BYTES[self.gradients]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained, as far as time and memory of a layer depend on it.
@@ -63,6 +105,7 @@ class Recipe:
         weight_group: side of the weight block that shares a scale (128 x 128).
         accumulation_interval: products that a tensor core sums before promotion to FP32 (N_C).
         recompute: what the backward pass computes again.
+        optimizer: what is there of each parameter beside its weight.
 
     """
 
@@ -71,6 +114,7 @@ class Recipe:
     weight_group: int = 128
     accumulation_interval: int = 128
     recompute: Recompute = Recompute()
+    optimizer: Optimizer = Optimizer()
 
     def __post_init__(self) -> None:
         need_positive(self, "training")

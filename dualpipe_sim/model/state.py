@@ -9,12 +9,6 @@ from dualpipe_sim.model.architecture import Parameters
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup
 
-GRADIENT_BYTES = 4.0
-"""Gradients in FP32 (DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, section 3.3.3)."""
-
-OPTIMIZER_BYTES = 4.0 + 4.0
-"""Of each parameter: a master weight in FP32, AdamW's two moments in BF16 (same section)."""
-
 BUFFERED_NVLINK_TOKENS = 288
 BUFFERED_INFINIBAND_TOKENS = 128
 """Tokens that DeepEP V1's default for 64 GPUs buffers for each channel and peer
@@ -54,7 +48,7 @@ class StateBytes:
     Attributes:
         weights: resident weights.
         gradients: gradients, whole.
-        optimizer: this GPU's share of master weights and moments.
+        optimizer: this GPU's main weights and moments, or its share of them.
 
     """
 
@@ -76,28 +70,29 @@ def local_parameters(parameters: Parameters, expert_parallel: int = 1) -> LocalP
 def state_bytes(
     local: LocalParameters, recipe: Recipe, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
 ) -> StateBytes:
-    """Return weights, gradients and the sharded optimizer states of one GPU.
+    """Return weights, gradients and the optimizer states of one GPU.
 
-    Master weights and moments are sharded (ZeRO-1) over everyone that holds the same parameter: the
+    Where main weights and moments are sharded, it is over everyone that holds the same parameter: the
     ``data_parallel`` parts of a pipeline rank for non-expert ones, ``expert_copies`` GPUs of it (None for as many) for
     experts, times ``copies`` of each stage (2 in a bidirectional schedule). Parameters that tensor parallelism leaves
     whole are there on each of its GPUs, with their optimizer states.
     """
     low = local.total - local.high_precision
-    non_expert, expert = _holders(data_parallel, expert_copies, copies)
+    optimizer = recipe.optimizer
+    non_expert, expert = _holders(data_parallel, expert_copies, copies) if optimizer.sharded else (1, 1)
     return StateBytes(
         weights=low * recipe.weight_bytes + local.high_precision * BF16_BYTES,
-        gradients=local.total * GRADIENT_BYTES,
-        optimizer=OPTIMIZER_BYTES * (local.non_expert / non_expert + local.expert / expert),
+        gradients=local.total * optimizer.gradient_bytes,
+        optimizer=optimizer.state_bytes * (local.non_expert / non_expert + local.expert / expert),
     )
 
 
 def reduced_gradient_bytes(
-    local: LocalParameters, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
+    local: LocalParameters, recipe: Recipe, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
 ) -> float:
-    """Return the bytes of gradients that a GPU reduces with others: 4 a parameter, none where nobody else holds it."""
+    """Return the bytes of gradients that a GPU reduces with others, none of parameters that nobody else holds."""
     non_expert, expert = _holders(data_parallel, expert_copies, copies)
-    return GRADIENT_BYTES * (local.non_expert * (non_expert > 1) + local.expert * (expert > 1))
+    return recipe.optimizer.gradient_bytes * (local.non_expert * (non_expert > 1) + local.expert * (expert > 1))
 
 
 def _holders(data_parallel: int, expert_copies: int | None, copies: int) -> tuple[int, int]:

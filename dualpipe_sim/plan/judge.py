@@ -152,7 +152,7 @@ class Judge:
 
     def _state(self, placement: Placement, costs: LayerStageCosts) -> State:
         job = costs.job
-        key = (placement, costs.stage_layers, job.expert_parallel, job.recipe.precision, costs.buffer_bytes)
+        key = (placement, costs.stage_layers, job.expert_parallel, job.recipe, costs.buffer_bytes)
         if key not in self._states:
             self._states[key] = state_by_rank(job, costs.stage_layers, placement, costs.buffer_bytes)
         return self._states[key]

@@ -19,7 +19,7 @@ from dualpipe_sim.model.architecture import Layer, Model, Parameters
 from dualpipe_sim.model.attention.softmax import SoftmaxAttention
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.micro_batch import MicroBatch
-from dualpipe_sim.model.recipe import Recipe, Recompute
+from dualpipe_sim.model.recipe import Optimizer, Recipe, Recompute
 from dualpipe_sim.model.routing import expert_group
 from dualpipe_sim.model.state import (
     LocalParameters,
@@ -161,6 +161,23 @@ def test_static_state_by_hand() -> None:
     assert static.total == 1600 * 6 + 8 * (1000 / 8 + 600 / 4)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "gradients", "states"),
+    [
+        (Optimizer(moments="fp32"), 4, 12 * (1000 / 8 + 600 / 4)),  # Megatron-LM's distributed optimizer
+        (Optimizer(main_weights="none", moments="fp32", gradients="bf16", sharded=False), 2, 8 * 1600),  # torch's AdamW
+        (Optimizer(moments="none"), 4, 4 * (1000 / 8 + 600 / 4)),  # plain descent
+    ],
+)
+def test_other_optimizers_hold_what_they_hold(optimizer: Optimizer, gradients: float, states: float) -> None:
+    recipe = Recipe("bf16", optimizer=optimizer)
+    static = state_bytes(LocalParameters(1000.0, 600.0), recipe, data_parallel=4, expert_copies=2, copies=2)
+    assert (static.weights, static.gradients) == (1600 * 2, 1600 * gradients)
+    assert static.optimizer == pytest.approx(states)
+    reduced = reduced_gradient_bytes(LocalParameters(1000.0, 600.0), recipe, data_parallel=4, expert_copies=2)
+    assert reduced == gradients * 1600
+
+
 def test_fp8_halves_the_weights_of_gemms_but_not_of_the_head() -> None:
     fp8 = state_bytes(LocalParameters(1000.0, 600.0, high_precision=200.0), Recipe(), data_parallel=1)
     assert fp8.weights == pytest.approx(1400 * (1 + 4 / 128**2) + 200 * 2)
@@ -195,10 +212,10 @@ def test_one_copy_of_the_static_state_is_about_half() -> None:
 
 def test_gradients_are_reduced_only_where_others_hold_the_parameter() -> None:
     local = LocalParameters(1000.0, 600.0)
-    assert reduced_gradient_bytes(local, data_parallel=1) == 0
-    assert reduced_gradient_bytes(local, data_parallel=8, expert_copies=1) == 4 * 1000
-    assert reduced_gradient_bytes(local, data_parallel=16, expert_copies=2) == 4 * 1600
-    assert reduced_gradient_bytes(local, data_parallel=8, expert_copies=1, copies=2) == 4 * 1600
+    assert reduced_gradient_bytes(local, Recipe(), data_parallel=1) == 0
+    assert reduced_gradient_bytes(local, Recipe(), data_parallel=8, expert_copies=1) == 4 * 1000
+    assert reduced_gradient_bytes(local, Recipe(), data_parallel=16, expert_copies=2) == 4 * 1600
+    assert reduced_gradient_bytes(local, Recipe(), data_parallel=8, expert_copies=1, copies=2) == 4 * 1600
 
 
 def test_small_items_by_hand() -> None:
