@@ -29,7 +29,7 @@ demo: $(PACKAGE)  ## compare DualPipe with 1F1B, ZB-H1 and Chimera on DeepSeek-V
 test: $(DEV)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto
 
-test-all: $(TORCH)  ## every test, where none may be skipped: brings PyTorch beside the environment, needs Chromium
+test-all: $(TORCH)  ## every test, none skipped: brings PyTorch and transformers beside the environment, needs Chromium
 	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest -n auto --none-skipped
 
 # (lint-imports' cache overlooks new modules)
@@ -94,7 +94,7 @@ $(NODE): package.json package-lock.json
 	@touch $@
 
 $(TORCH): | $(DEV)
-	$(PIP) install --quiet --upgrade --constraint constraints.txt --target build/torch '$(TORCH_BUILD)' plotly
+	$(PIP) install --quiet --upgrade --constraint constraints.txt --target build/torch '$(TORCH_BUILD)' plotly transformers~=5.24
 	$(PIP) install --quiet --upgrade --no-deps --target build/torch HolisticTraceAnalysis==0.5.0
 	@touch $@
 

@@ -18,6 +18,9 @@ from dualpipe_sim.errors import UserError, did_you_mean, quoted
 Keys: TypeAlias = dict[str, Any]
 """Plain values by key: of a ``config.json``, or of ``model``."""
 
+_TELLING = ("mlp_bias", "lm_head_bias", "moe_latent_size", "index_topk")
+"""Keys that change what a model is made of; one that a family does not read must not be set."""
+
 _FAMILIES: dict[str, Callable[[_Config], Keys]] = {}
 
 
@@ -26,8 +29,10 @@ class _Config:
 
     def __init__(self, values: Mapping[str, Any], source: str) -> None:
         self.values, self.source = values, source
+        self.asked: set[str] = set()
 
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - whatever JSON has there
+        self.asked.add(key)
         value = self.values.get(key)
         if value is None:
             raise UserError(f"{self.source}: {key}: is missing, which a model of type {self.type!r} needs")
@@ -35,8 +40,13 @@ class _Config:
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever JSON has there
         """Return a value, or another where there is none or it is null."""
+        self.asked.add(key)
         value = self.values.get(key)
         return default if value is None else value
+
+    def first(self, *keys: str) -> Any:  # noqa: ANN401 - whatever JSON has there
+        """Return the value of the first key that is there: transformers renamed some."""
+        return next((self[key] for key in keys if self.values.get(key) is not None), None) or self[keys[0]]
 
     @property
     def type(self) -> str:
@@ -92,6 +102,10 @@ def model_of(values: Mapping[str, Any], source: str = "config.json") -> Keys:
         raise UserError(f"{source}: model_type: models of type {quoted(config.type)} are not known{hint}")
     keys: Keys = {"name": str(config.get("_name_or_path") or config.type)}
     keys |= _FAMILIES[config.type](config)
+    unread = next((key for key in _TELLING if values.get(key) and key not in config.asked), None)
+    if unread is not None:
+        what = f"{quoted(values[unread])} is not known of models of type {quoted(config.type)}"
+        raise UserError(f"{source}: {unread}: {what}")
     return {key: value for key, value in keys.items() if value is not None}
 
 
@@ -110,7 +124,7 @@ def _base(config: _Config, *, tied: bool = False, **own: Any) -> Keys:  # noqa: 
     """Return width, depth and vocabulary, with what a family says itself."""
     keys: Keys = {
         "hidden": config["hidden_size"],
-        "layers": config["num_hidden_layers"],
+        "layers": own.get("layers") or config["num_hidden_layers"],
         "vocabulary": config["vocab_size"],
         "tied_embedding": bool(config.get("tie_word_embeddings", tied)),
     }
@@ -125,7 +139,8 @@ def _heads(config: _Config, **own: Any) -> Keys:  # noqa: ANN401 - keys of an at
 
 
 def _experts(config: _Config, routed: str, width: str, active: str = "num_experts_per_tok", **own: Any) -> Keys:  # noqa: ANN401
-    return {"routed": config[routed], "active": config[active], "ffn": config[width]} | {
+    known = config.first(routed, "num_local_experts", "num_experts", "n_routed_experts")
+    return {"routed": known, "active": config[active], "ffn": config[width]} | {
         key: value for key, value in own.items() if value
     }
 
@@ -162,14 +177,15 @@ def _pattern(letters: Sequence[str]) -> str:
 @_family("llama", "mistral", "smollm3", "granite", "phi3", "arcee")
 def _llama(config: _Config) -> Keys:
     squared = config.get("hidden_act") == "relu2"
+    biased = {} if config.type in ("mistral", "phi3") else _bias(config, of="all")
     window = _window(config) if config.type == "mistral" else {}
     return _base(
         config,
         tied=config.type in ("smollm3", "granite"),
         ffn=config["intermediate_size"],
         activation="relu2" if squared else "swiglu",
-        ffn_bias=bool(config.get("mlp_bias", False)),
-        attention=_heads(config, **_bias(config, of="all"), **window),
+        ffn_bias=config.type not in ("mistral", "phi3") and bool(config.get("mlp_bias", False)),
+        attention=_heads(config, **biased, **window),
     )
 
 
@@ -178,7 +194,8 @@ def _qwen2(config: _Config) -> Keys:
     biased = {"bias": "qkv"} if config.type == "qwen2" or config.get("attention_bias", True) else {}
     if config.get("attention_out_bias", False):
         biased = {"bias": "all"}
-    return _base(config, ffn=config["intermediate_size"], attention=_heads(config, **biased))
+    ffn_bias = config.type == "seed_oss" and bool(config.get("mlp_bias", False))
+    return _base(config, ffn=config["intermediate_size"], ffn_bias=ffn_bias, attention=_heads(config, **biased))
 
 
 @_family("qwen3")
@@ -264,11 +281,17 @@ def _gpt2(config: _Config) -> Keys:
 
 @_family("gpt_neox")
 def _gpt_neox(config: _Config) -> Keys:
-    biased = {"bias": "all"} if config.get("attention_bias", True) else {}
+    heads = config["num_attention_heads"]
+    head = config["hidden_size"] // heads
+    attention = {"heads": heads, "qk_head": head, "v_head": head} | _bias(config, of="all", default=True)
     return _base(
-        config, ffn=config["intermediate_size"], activation="gelu", ffn_bias=True, norm="layer",
-        attention=_heads(config, **biased),
-    )  # fmt: skip
+        config,
+        ffn=config["intermediate_size"],
+        activation="gelu",
+        ffn_bias=True,
+        norm="layer",
+        attention=attention,
+    )
 
 
 # --- mixtures of experts ---------------------------------------------------------------------------------------------
@@ -280,7 +303,7 @@ def _mixtral(config: _Config) -> Keys:
         config,
         tied=config.type == "granitemoe",
         experts=_experts(config, "num_local_experts", "intermediate_size"),
-        attention=_heads(config, **_window(config), **_bias(config, of="all")),
+        attention=_heads(config, **_window(config), **({} if config.type == "mixtral" else _bias(config, of="all"))),
     )
 
 
@@ -387,8 +410,17 @@ def _dots(config: _Config) -> Keys:
     )
 
 
+def _dense_layers(config: _Config) -> set[int]:
+    """Return which layers are dense, from a list of kinds or as the first ones."""
+    kinds = config.get("mlp_layer_types")
+    if kinds is not None:
+        return {layer for layer, kind in enumerate(kinds) if kind == "dense"}
+    return set(range(config.get("first_k_dense_replace", 0)))
+
+
 def _first_dense(config: _Config) -> Keys:
-    return _sparse(config, lambda layer: layer < config.get("first_k_dense_replace", 0))
+    dense = _dense_layers(config)
+    return _sparse(config, lambda layer: layer in dense)
 
 
 @_family("bailing_moe", "bailing_moe_v2")
@@ -420,19 +452,20 @@ def _minimax_m2(config: _Config) -> Keys:
 def _mimo(config: _Config) -> Keys:
     attention = _heads(config) | {"v_head": config.get("v_head_dim", config.head)}
     attention |= {"sinks": True} if config.get("add_full_attention_sink_bias", False) else {}
-    heads, groups = config["swa_num_attention_heads"], config["swa_num_key_value_heads"]
+    heads = config.get("swa_num_attention_heads", config["num_attention_heads"])
+    groups = config.get("swa_num_key_value_heads", 2 * config["num_key_value_heads"])
     sliding = {
         "heads": heads,
         "kv_heads": 0 if groups == heads else groups,
-        "qk_head": config["swa_head_dim"],
-        "v_head": config["swa_v_head_dim"],
+        "qk_head": config.get("swa_head_dim", config.head),
+        "v_head": config.get("swa_v_head_dim", attention["v_head"]),
         "window": config["sliding_window"],
-        "sinks": bool(config.get("add_swa_attention_sink_bias", False)),
+        "sinks": bool(config.get("add_swa_attention_sink_bias", True)),
     }
-    letters = [
-        ("S" if window else "F") if moe else ("s" if window else "f")
-        for window, moe in zip(config["hybrid_layer_pattern"], config["moe_layer_freq"], strict=True)
-    ]
+    windows = config.get("hybrid_layer_pattern") or [one != "full_attention" for one in config["layer_types"]]
+    letters = ["S" if window else "F" for window in windows]
+    dense = {layer for layer, moe in enumerate(config.get("moe_layer_freq", [])) if not moe} or _dense_layers(config)
+    letters = [letter.lower() if layer in dense else letter for layer, letter in enumerate(letters)]
     kinds = {
         "S": {"attention": sliding},
         "F": {},
@@ -512,17 +545,21 @@ def _qwen3_next(config: _Config) -> Keys:
 
 @_family("kimi_linear")
 def _kimi_linear(config: _Config) -> Keys:
-    linear = cast("Mapping[str, Any]", config["linear_attn_config"])
-    layers, dense = config["num_hidden_layers"], config.get("first_k_dense_replace", 0)
+    linear = cast("Mapping[str, Any]", config.get("linear_attn_config", {}))
+    layers = config["num_hidden_layers"]
     delta = {
         "kind": "kimi-delta",
-        "heads": linear["num_heads"],
-        "head": linear["head_dim"],
-        "conv": linear.get("short_conv_kernel_size", 4),
+        "heads": linear.get("num_heads") or config["linear_num_heads"],
+        "head": linear.get("head_dim") or config["linear_head_dim"],
+        "conv": linear.get("short_conv_kernel_size") or config.get("linear_conv_kernel_dim", 4),
     }
-    full = set(linear["full_attn_layers"])  # counted from 1
-    letters = ["F" if layer in full else "L" for layer in range(1, layers + 1)]
-    letters = [letter.lower() if layer < dense else letter for layer, letter in enumerate(letters)]
+    if linear:
+        full = set(linear["full_attn_layers"])  # counted from 1
+        letters = ["F" if layer in full else "L" for layer in range(1, layers + 1)]
+    else:
+        letters = ["F" if one == "full_attention" else "L" for one in config["layer_types"]]
+    dense = _dense_layers(config)
+    letters = [letter.lower() if layer in dense else letter for layer, letter in enumerate(letters)]
     kinds = {
         "L": {"attention": delta},
         "F": {},
@@ -570,7 +607,11 @@ def _nemotron_h(config: _Config) -> Keys:
         "conv_bias": bool(config.get("use_conv_bias", True)),
         "bias": bool(config.get("mamba_proj_bias", False)),
     }
-    pattern = str(config["hybrid_override_pattern"]).replace("*", "A").replace("-", "D")
+    if config.get("moe_latent_size"):
+        raise UserError(f"{config.source}: moe_latent_size: experts behind a latent are not known here")
+    blocks = {"linear_attention": "M", "mamba": "M", "full_attention": "A", "attention": "A", "moe": "E", "mlp": "D"}
+    listed = "".join(blocks.get(one, "?") for one in config.get("layers_block_type", []))
+    pattern = listed or str(config["hybrid_override_pattern"]).replace("*", "A").replace("-", "D")
     kinds: Keys = {
         "M": {"attention": mamba, "ffn": "none"},
         "A": {"ffn": "none"},
@@ -590,6 +631,7 @@ def _nemotron_h(config: _Config) -> Keys:
     return (
         _base(
             config,
+            layers=len(pattern),
             ffn=config["intermediate_size"] if "D" in pattern else None,
             activation="relu2",
             ffn_bias=bool(config.get("mlp_bias", False)),
