@@ -42,7 +42,7 @@ def with_presets(data: Data, source: str) -> Data:
         ConfigError: there is no such preset, or a file cannot be read.
 
     """
-    whole = with_presets_named(data)
+    whole = _with_usual(with_presets_named(data))
     model = whole.get("model")
     if isinstance(model, Mapping) and "hf" in model:
         if "preset" in model:
@@ -54,6 +54,19 @@ def with_presets(data: Data, source: str) -> Data:
         if isinstance(given, Mapping) and "preset" in given:
             own = {key: value for key, value in given.items() if key != "preset"}
             whole[section] = _merge(read_preset(section, given["preset"], source), own)
+    return whole
+
+
+def _with_usual(data: Data) -> Data:
+    """Return a configuration with what goes without saying: costs by layer of a model, the usual cluster of a GPU."""
+    whole = dict(data)
+    if whole.get("model") is not None:
+        whole.setdefault("costs", {"kind": "layers"})
+    costs, gpu = whole.get("costs"), whole.get("gpu")
+    if isinstance(costs, Mapping) and costs.get("kind") == "layers" and isinstance(gpu, Mapping):
+        usual = _CLUSTERS.get(str(gpu.get("preset")))
+        if usual is not None and whole.get("cluster") is None:
+            whole["cluster"] = {"preset": usual}
     return whole
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -260,13 +260,18 @@ class PlanSection(Section):
     communication_sms: tuple[Count, ...] = Field((), description="SMs of the all-to-all")
 
 
+def _needs(schema: dict[str, Any]) -> None:
+    for ways in (["schedule"], ["compare"]), (["costs"], ["model"]):
+        one_of(*ways)(schema)
+
+
 class Root(Section):
     """A configuration file. A model, GPU or cluster is a preset's name, or a mapping that may start from a preset.
 
     In Python, schedules, costs, the model, the GPU and the cluster may be objects, too.
     """
 
-    model_config = ConfigDict(json_schema_extra=one_of(["schedule"], ["compare"]))
+    model_config = ConfigDict(json_schema_extra=_needs)
 
     pipeline: Pipeline = Field(
         Pipeline.model_validate({}), description="ranks, micro-batches, layout and how tensors move"
@@ -275,11 +280,13 @@ class Root(Section):
         None, description="the schedule that `run` and `gantt` play; default: the first of those compared"
     )
     compare: ScheduleChoices = Field((), description="the schedules that `compare` plays, or all of them")
-    costs: CostChoice = Field(description="how long everything takes, by its kind")
+    costs: CostChoice = Field(description="how long everything takes, by its kind; default: by layer of the model")
     model: ModelRecord | None = Field(None, description="the model, for costs of kind 'layers'")
     gpu: GpuRecord | None = Field(None, description="every rank's GPU, for costs of kind 'layers'")
     cluster: ClusterChoice = Field(
-        ClusterSection.model_validate({}), description="nodes of GPUs behind NVLink, and the network between them"
+        ClusterSection.model_validate({}),
+        description="nodes of GPUs behind NVLink, and the network between them; default: the usual one of a GPU's "
+        "preset, for costs of kind 'layers'",
     )
     parallel: Parallel = Field(
         Parallel.model_validate({}), description="how many GPUs, and what is spread over those of a rank"

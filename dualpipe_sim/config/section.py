@@ -54,7 +54,7 @@ def one_of(*ways: Sequence[str]) -> Callable[[dict[str, Any]], None]:
     def tell(schema: dict[str, Any]) -> None:
         several = set(chain(*ways))
         schema["required"] = [key for key in schema["required"] if key not in several]
-        schema["anyOf"] = [{"required": list(way)} for way in ways]
+        schema.setdefault("allOf", []).append({"anyOf": [{"required": list(way)} for way in ways]})
 
     return tell
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim import ConfigError, simulate
 from dualpipe_sim.config import load_experiment, packaged_configs
+from dualpipe_sim.config.json_schema import json_schema
 from dualpipe_sim.costs.uniform import UniformCosts
 
 GOOD = """\
@@ -221,3 +223,32 @@ def test_a_mapping_is_not_changed_by_overrides() -> None:
 @pytest.mark.parametrize("name", sorted(packaged_configs()))
 def test_every_packaged_config_loads(name: str) -> None:
     assert load_experiment(name).choices
+
+
+SHORT: dict[str, Any] = {
+    "model": "llama3-70b",
+    "gpu": "h100",
+    "parallel": {"tensor": 8, "pipeline": 8},
+    "training": {"global_batch": 64, "sequence_length": 8192},
+    "schedule": "1f1b",
+}
+
+
+def test_five_keys_are_a_whole_experiment() -> None:
+    """What goes without saying: costs by layer, BF16, the cluster that an H100 usually stands in."""
+    whole = SHORT | {"costs": {"kind": "layers"}, "cluster": "h100-ib"}
+    whole["training"] = {**SHORT["training"], "precision": "bf16"}
+    short, full = load_experiment(SHORT), load_experiment(whole)
+    assert short.cluster == full.cluster
+    assert short.cost_model == full.cost_model
+    jsonschema.validate(SHORT, json_schema())
+
+
+def test_another_cluster_or_other_costs_are_taken_as_they_are() -> None:
+    own = {"gpus_per_node": 4, "nvlink": {"bandwidth": "1 GB/s"}, "infiniband": {"bandwidth": "1 GB/s"}}
+    assert load_experiment(SHORT, {"cluster": own}).cluster.gpus_per_node == 4
+    pipeline = {"ranks": 2, "micro_batches": 4}
+    uniform = load_experiment({"schedule": "1f1b", "costs": {"forward": 1, "backward": 2}, "pipeline": pipeline})
+    assert uniform.cluster == load_experiment("figure5").cluster
+    with pytest.raises(ConfigError, match="config: costs: is missing"):
+        load_experiment({"schedule": "1f1b", "pipeline": pipeline})

@@ -30,7 +30,8 @@ def test_python_runs(code: str) -> None:
 @pytest.mark.slow
 def test_commands_run(command_line: CommandLine, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(blocks("yaml")[0])
+    for block in blocks("yaml"):
+        (tmp_path / block.partition("\n")[0].removeprefix("# ")).write_text(block)
     done = command_line(*shlex.split(command)[1:])
     assert done.returncode == 0, done.stderr
     for file in re.findall(r"(?<=-o )\S+|(?<=--plot )\S+", command):
