@@ -137,6 +137,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "training.recompute.norms": False,
     "training.recompute.up_projections": False,
     "training.recompute.activation": False,
+    "training.recompute.core": True,
     "training.recompute.full": True,
     "overlap.chunk_tokens": 32,
     "noise.jitter": 0.05,

@@ -97,16 +97,18 @@ class Parallel(Section):
 class RecomputeSection(Section):
     """What the backward pass computes again instead of keeping it."""
 
-    no_mapping: ClassVar[str] = "must be 'full', 'none', or a mapping of keys, got {}"
+    no_mapping: ClassVar[str] = "must be 'full', 'selective', 'none', or a mapping of keys, got {}"
 
     norms: Flag = Field(True, description="outputs of RMSNorms")
     up_projections: Flag = Field(True, description="MLA's queries, keys and values")
     activation: Flag = Field(True, description="outputs of SwiGLU or GELU")
+    core: Flag = Field(False, description="attention's core, from queries, keys and values")
     full: Flag = Field(False, description="whole layers, of which only the input is kept")
 
 
 _RECOMPUTE_WORDS = {
     "full": {"full": True},
+    "selective": {"norms": False, "up_projections": False, "activation": False, "core": True},
     "none": {"norms": False, "up_projections": False, "activation": False},
 }
 
@@ -166,7 +168,8 @@ class Training(Section):
     accumulation_interval: Count = Field(128, description="products summed in FP8 before promotion to FP32")
     recompute: RecomputeChoice = Field(
         RecomputeSection.model_validate({}),
-        description="what the backward pass computes again, by key; or 'full' for whole layers, 'none' for nothing",
+        description="what the backward pass computes again, by key; or 'full' for whole layers, 'selective' for "
+        "attention's core alone, 'none' for nothing",
     )
     causal: Flag = Field(True, description="whether attention skips the masked half")
     routing_skew: Skew = Field(1.0, description="tokens of the busiest expert rank over the mean")

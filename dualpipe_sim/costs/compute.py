@@ -13,7 +13,7 @@ from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES, Precision
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.hardware.gpu import GemmClass, Gpu
 from dualpipe_sim.model.architecture import Layer, Model
-from dualpipe_sim.model.flops import linear_flops
+from dualpipe_sim.model.flops import core_flops, linear_flops
 from dualpipe_sim.model.linear import HIGH_PRECISION, Linear
 from dualpipe_sim.model.recipe import Recipe
 
@@ -131,7 +131,7 @@ def attention_s(layer: Layer, work: Work, load: Workload) -> float:
 
     A recurrence takes its FLOPs at softmax attention's rate (assumed).
     """
-    core, rates = layer.attention.core(load.sequence_length, causal=load.causal), load.gpu.attention
+    core, rates = core_flops(layer, load.recipe, load.sequence_length, causal=load.causal), load.gpu.attention
     if work == "F":
         return load.tokens * core.forward / (rates.forward_flops_per_s * load.share_of_sms)
     if work == "I":

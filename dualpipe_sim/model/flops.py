@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dualpipe_sim.model.architecture import Layer, Model
+from dualpipe_sim.model.attention.registry import Core
 from dualpipe_sim.model.linear import Linear
 from dualpipe_sim.model.recipe import Recipe
 
@@ -31,6 +32,12 @@ def linear_flops(linear: Linear, recipe: Recipe | None = None) -> Flops:
     return Flops(once, once * (2 if redone else 1), once)
 
 
+def core_flops(layer: Layer, recipe: Recipe, sequence_length: int, *, causal: bool = True) -> Core:
+    """Return the FLOPs a token of attention's core; where the recipe redoes it in the backward pass, I has it again."""
+    core = layer.attention.core(sequence_length, causal=causal)
+    return core._replace(backward=core.backward + core.forward) if recipe.recompute.core else core
+
+
 def layer_flops(
     model: Model, layer: Layer, recipe: Recipe, sequence_length: int, *, causal: bool = True
 ) -> dict[str, Flops]:
@@ -40,7 +47,7 @@ def layer_flops(
         By part: ``projections`` and ``core`` of attention, then ``dense``, or ``gate``, ``routed``, ``shared``.
 
     """
-    core = layer.attention.core(sequence_length, causal=causal)
+    core = core_flops(layer, recipe, sequence_length, causal=causal)
     parts = {"projections": Flops(0, 0, 0), "core": Flops(core.forward, core.backward, 0)}
     for linear in model.linears(layer):
         part = "projections" if linear.part == "attention" else linear.part

@@ -22,6 +22,8 @@ class Recompute:
         norms: norm outputs, so that only inputs are cached.
         up_projections: queries, keys and values, from MLA's latents.
         activation: outputs of SwiGLU or GELU.
+        core: attention's core, from queries, keys and values, so that scores, softmax's statistics or states are not
+            kept; with stored scores this is selective recomputation (https://arxiv.org/abs/2205.05198).
         full: whole layers, of which only the input is cached (https://arxiv.org/abs/1604.06174); nothing else is then
             left to be recomputed.
 
@@ -30,11 +32,12 @@ class Recompute:
     norms: bool = True
     up_projections: bool = True
     activation: bool = True
+    core: bool = False
     full: bool = False
 
     def __post_init__(self) -> None:
         if self.full:
-            for name in ("norms", "up_projections", "activation"):
+            for name in ("norms", "up_projections", "activation", "core"):
                 object.__setattr__(self, name, False)  # a layer's second forward has all of them
 
     @property

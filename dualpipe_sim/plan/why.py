@@ -218,7 +218,7 @@ def _recompute_s(experiment: Experiment) -> float:
     """Seconds of recomputed maps, mean over ranks, in the phases as they were lowered."""
     costs = layer_costs(experiment)
     recipe = costs.job.recipe
-    stored = replace(recipe, recompute=replace(recipe.recompute, up_projections=False, full=False))
+    stored = replace(recipe, recompute=replace(recipe.recompute, up_projections=False, core=False, full=False))
     storing = replace(costs, job=replace(costs.job, recipe=stored))
     with_s, without_s = (_compute_s(replace(experiment, cost_model=one)) for one in (costs, storing))
     return (with_s - without_s) / experiment.choice.ranks

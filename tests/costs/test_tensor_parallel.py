@@ -21,6 +21,7 @@ from dualpipe_sim.hardware.cluster import Cluster, Link
 from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
 from dualpipe_sim.model.activations import layer_activations
 from dualpipe_sim.model.attention.softmax import SoftmaxAttention
+from dualpipe_sim.model.flops import layer_flops
 from dualpipe_sim.model.footprint import bytes_by_unit
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers
@@ -109,6 +110,20 @@ def test_a_layer_keeps_the_bytes_of_the_published_formulas(gpus: int, *, sequenc
     found = sum(layer_activations(model.over(t), model.over(t).layer_kinds()[0], keep_all, batch).values())
     scores = 5 * a * s / h
     assert found == s * b * h * ((34 + scores) / t if sequence else 10 + (24 + scores) / t)
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_selective_recomputation_keeps_the_bytes_of_the_published_formula(gpus: int) -> None:
+    """The same table: 34 sbh / t a layer, without the scores; attention's core runs again in the backward."""
+    model = costs_of(model="gpt-6.2b", **{"parallel.tensor": 1}).job.model
+    s, b, h = 1024, 3, 4096
+    selective = Recipe("bf16", recompute=Recompute.of(["core"]))
+    share = model.over(gpus)
+    (layer,) = set(share.layer_kinds())
+    found = sum(layer_activations(share, layer, selective, MicroBatch(s * b, s, shares=gpus)).values())
+    assert found == s * b * h * 34 / gpus
+    kept, again = (layer_flops(model, model.layer_kinds()[0], one, s) for one in (Recipe("bf16"), selective))
+    assert again["core"].input_gradient == kept["core"].input_gradient + kept["core"].forward
 
 
 def test_case_of_a_70_b_model_over_four_gpus() -> None:

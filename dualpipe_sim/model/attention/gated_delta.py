@@ -83,6 +83,7 @@ class GatedDelta:
         """Return what the forward keeps."""
         states = state_bytes(self.value_heads, self.key_head, self.value_head)
         return kept(
+            recipe,
             batch.tokens,
             convolved=self._convolved,
             decays=2 * self.value_heads,

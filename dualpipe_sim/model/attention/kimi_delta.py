@@ -68,6 +68,7 @@ class KimiDelta:
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:  # noqa: ARG002
         """Return what the forward keeps."""
         return kept(
+            recipe,
             batch.tokens,
             convolved=3 * self._outputs,
             decays=self._outputs + self.heads,

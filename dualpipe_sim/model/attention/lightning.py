@@ -59,4 +59,4 @@ class Lightning:
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:  # noqa: ARG002
         """Return what the forward keeps; in place of a convolution's, inputs and outputs of the activation."""
         states = state_bytes(self.heads, self.head, self.head)
-        return kept(batch.tokens, convolved=3 * self._outputs, decays=0, outputs=self._outputs, states=states)
+        return kept(recipe, batch.tokens, convolved=3 * self._outputs, decays=0, outputs=self._outputs, states=states)

@@ -84,6 +84,7 @@ class Mamba2:
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:  # noqa: ARG002
         """Return what the forward keeps."""
         return kept(
+            recipe,
             batch.tokens,
             convolved=self._convolved,
             decays=self.heads,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.model.attention.registry import Core
+from dualpipe_sim.model.recipe import Recipe
 
 CHUNK = 64
 """Tokens after which a state is kept for the backward (https://github.com/fla-org/flash-linear-attention)."""
@@ -33,10 +34,11 @@ def state_bytes(heads: int, key: int, value: int) -> float:
     return heads * key * value * BF16_BYTES / CHUNK
 
 
-def kept(tokens: int, *, convolved: int, decays: int, outputs: int, states: float) -> dict[str, float]:
+def kept(recipe: Recipe, tokens: int, *, convolved: int, decays: int, outputs: int, states: float) -> dict[str, float]:
     """Return what the forward keeps: inputs and outputs of convolutions, decays in FP32, states, outputs with gates.
 
     Args:
+        recipe: what is computed again: the states, where attention's core is.
         tokens: tokens of the micro-batch.
         convolved: elements a token that convolutions read, and write.
         decays: elements a token that decay states or weigh what is added.
@@ -47,6 +49,6 @@ def kept(tokens: int, *, convolved: int, decays: int, outputs: int, states: floa
     return {
         "convolutions' inputs and outputs": 2 * tokens * convolved * BF16_BYTES,
         "decays": tokens * decays * FP32_BYTES,
-        "states": tokens * states,
+        "states": 0.0 if recipe.recompute.core else tokens * states,
         "outputs and gates": 3 * tokens * outputs * BF16_BYTES,
     }

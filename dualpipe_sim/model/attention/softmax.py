@@ -225,6 +225,8 @@ class SoftmaxAttention:
             items["keys and values"] = tokens * self.key_value_outputs * BF16_BYTES
         items |= self._norm_and_gate_items(recipe, tokens)
         items["attention's output"] = tokens * self.heads * self.v_head * recipe.attention_output_bytes
+        if recipe.recompute.core:
+            return items
         if self.stored_scores:
             # Softmax's output; with dropout also its mask and the output after it.
             each = BF16_BYTES + (1 + BF16_BYTES if dropout else 0)
