@@ -118,7 +118,8 @@ def register(name: str, *, replace: bool = False) -> Callable[[type[_Kind]], typ
 def kinds() -> Mapping[str, type[Attention]]:
     """Return all kinds by name.
 
-    >>> sorted(kinds())
-    ['gated-delta', 'kimi-delta', 'lightning', 'mamba2', 'none', 'softmax']
+    >>> own = ["gated-delta", "kimi-delta", "lightning", "mamba2", "none", "softmax"]
+    >>> set(own) <= set(kinds())
+    True
     """
     return KINDS.all()
