@@ -44,6 +44,11 @@ class Mixed(Recipe):
         return Recipe(self.dispatch_and_caches).activation_bytes
 
     @property
+    def sent_bytes(self) -> float:
+        """Bytes of an element of a token on its way to its experts."""
+        return Recipe(self.dispatch_and_caches).sent_bytes
+
+    @property
     def attention_output_bytes(self) -> float:
         """Bytes of an element of attention's cached output."""
         return Recipe(self.dispatch_and_caches).attention_output_bytes
@@ -71,7 +76,7 @@ def table() -> str:
 
 def _quantities(costs: LayerCosts) -> Iterator[tuple[str, float]]:
     """Yield what precision changes, for one MoE layer and one micro-batch."""
-    rates = costs.gpu.gemm_rates(costs.job.recipe.precision)
+    rates = costs.gpu.gemm_rates(costs.job.recipe.numbers.gemm)
     for name, rate in (
         ("GEMMs of F and I, TFLOPS", rates.dense_flops_per_s),
         ("the same, routed experts", rates.grouped_flops_per_s),
@@ -95,8 +100,8 @@ def _quantities(costs: LayerCosts) -> Iterator[tuple[str, float]]:
         yield what, bytes_by_unit(replace(costs.job, recipe=recipe))[MOE_LAYER].activations / 1e6
     yield "kept for a deferred W, MB", bytes_by_unit(costs.job)[MOE_LAYER].weight_gradient_inputs / 1e6
     job = costs.job
-    layer = local_parameters(job.model.layer_parameters(job.model.layer_kinds()[-1]), job.expert_parallel)
-    yield "resident weights, MB", state_bytes(layer, job.recipe, data_parallel=job.data_parallel).weights / 1e6
+    layer = local_parameters(job.model.layer_parameters(job.model.layer_kinds()[-1]), job.parallel.expert)
+    yield "resident weights, MB", state_bytes(layer, job.recipe, job.parallel).weights / 1e6
 
 
 def _infiniband_bytes(costs: LayerCosts) -> float:

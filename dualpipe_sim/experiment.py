@@ -77,6 +77,8 @@ class Free:
     Attributes:
         schedules: schedules by name and options.
         ranks: pipeline ranks; the GPUs of a rank follow.
+        tensor: GPUs that share out each layer's tensors.
+        context: GPUs that share each sequence out.
         expert: GPUs that the routed experts are spread over.
         layouts: which stage holds which layers.
         micro_batch_size: sequences of a micro-batch on one GPU; the number of micro-batches follows.
@@ -88,6 +90,8 @@ class Free:
 
     schedules: tuple[tuple[str, Mapping[str, object]], ...] = ()
     ranks: tuple[int, ...] = ()
+    tensor: tuple[int, ...] = ()
+    context: tuple[int, ...] = ()
     expert: tuple[int, ...] = ()
     layouts: tuple[LayoutChoice, ...] = ()
     micro_batch_size: tuple[int, ...] = ()
@@ -179,4 +183,4 @@ class Experiment:
 
     def topology(self, ranks: int) -> Topology:
         """Return the part of the cluster that a pipeline's ranks use."""
-        return self.cluster.topology(ranks, self.gpus_per_rank if self.job is None else self.job.gpus_per_rank)
+        return self.cluster.topology(ranks, self.gpus_per_rank if self.job is None else self.job.parallel.gpus)

@@ -23,11 +23,11 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import in_gb, number_of
-from dualpipe_sim.costs.phases import with_job
+from dualpipe_sim.costs.phases import JobStageCosts, with_job
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, state_by_rank
+from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, offloaded, state_by_rank
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, R, W
@@ -204,7 +204,7 @@ def memory_of(timeline: Timeline) -> Memory:
     fixed[:, : len(state)] = np.stack(state, axis=1)  # the state's parts are the first of COMPONENTS
     # A change of nothing at time 0 gives every rank a first moment there, with its state alone.
     beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
-    changes = [beginning, *_of_phases(timeline, costs.job), *_of_boundaries(timeline, costs.job)]
+    changes = [beginning, *_of_phases(timeline, costs), *_of_boundaries(timeline, costs.job)]
     rank, time_s, live = _summed(changes, timeline.makespan_s)
     return Memory(int(costs.gpu.memory_bytes), timeline.makespan_s, rank, time_s, live + fixed[rank])
 
@@ -241,7 +241,7 @@ def _summed(changes: list[_Changes], makespan_s: float) -> tuple[IntArray, Float
     return rank[new], time_s[new], np.cumsum(np.add.reduceat(size_bytes[by_time], new, axis=0), axis=0)
 
 
-def _of_phases(timeline: Timeline, job: Job) -> Iterator[_Changes]:
+def _of_phases(timeline: Timeline, costs: JobStageCosts) -> Iterator[_Changes]:
     """Yield what units keep, as their phases start and end.
 
     What a phase changes depends on its row in the templates only; few rows change anything, and only nodes of those
@@ -249,13 +249,13 @@ def _of_phases(timeline: Timeline, job: Job) -> Iterator[_Changes]:
     """
     graph = timeline.graph
     phases = graph.first_transfer
-    for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, job), strict=True):
+    for when_s, change in zip((timeline.start_s, timeline.end_s), _by_phase(graph, costs), strict=True):
         changing = np.any(change, axis=1, keepdims=True)[:, 0]
         nodes = np.flatnonzero(changing[graph.phase])
         yield _Changes(graph.rank[nodes], when_s[:phases][nodes], change[graph.phase[nodes]])
 
 
-def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
+def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArray]:
     """Bytes that come or go at the start and at the end of each phase in the templates, shape ``(phases, components)``.
 
     A unit (a layer, the embedding, the head) has several phases in an op; what it keeps comes with the first of them
@@ -263,7 +263,8 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
     logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length, or
     from the R on where that is an op of its own. An I leaves the inputs of the weight gradients, and the W frees them.
     """
-    units = bytes_by_unit(job)
+    units = bytes_by_unit(costs.job, costs.stage_layers)
+    away = offloaded(costs.job, costs.stage_layers)
     again = bool(graph.schedule.of_kinds(R).any())
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
@@ -272,6 +273,9 @@ def _by_phase(graph: TaskGraph, job: Job) -> tuple[IntArray, IntArray]:
         if kind == F:
             at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
             at_end[last, _ACTIVATIONS] -= stored.while_forward
+        if unit in away and kind in (F, B, I):
+            at_end[last, _ACTIVATIONS] -= stored.activations * (kind == F)
+            at_start[first, _ACTIVATIONS] += stored.activations * (kind != F)
         if kind == R or (kind in (B, I) and not again):
             at_start[first, _ACTIVATIONS] += stored.while_backward
         if kind in (B, I):

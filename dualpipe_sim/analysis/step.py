@@ -1,25 +1,32 @@
 """What a timeline means for training, where a model is known: step time, throughput, MFU, hidden all-to-all.
 
 The pipeline's timeline ends with its last op. A step goes on: gradients are reduced over the GPUs that hold the same
-parameters, then the optimizer steps. Only what the reduction takes beyond the last op makes the step longer.
+parameters, then the optimizer steps; where its states are shared out, the weights that each GPU updated are gathered
+again, as the next step begins. Only what the reduction takes beyond the last op, and what of the gathering ops wait
+for, makes the step longer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.costs.asked import op_seconds
 from dualpipe_sim.costs.phases import JobStageCosts
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.architecture import Parameters
 from dualpipe_sim.model.flops import model_flops_per_token
 from dualpipe_sim.model.footprint import state_by_rank
 from dualpipe_sim.model.job import Job, Unit
-from dualpipe_sim.model.state import local_parameters, reduced_gradient_bytes
+from dualpipe_sim.model.recipe import Offload
+from dualpipe_sim.model.state import local_parameters
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.placement import Placement
 
@@ -32,6 +39,7 @@ class TrainingStep:
     """One training step.
 
     Attributes:
+        gathering_s: seconds that the pipeline starts later, since weights are not there yet.
         pipeline_s: seconds until the last op ends.
         reduction_s: seconds of gradient reduction after that.
         optimizer_s: seconds of the optimizer's step.
@@ -45,11 +53,12 @@ class TrainingStep:
     optimizer_s: float
     tokens: int
     gpus: int
+    gathering_s: float = 0.0
 
     @property
     def time_s(self) -> float:
         """Seconds of the whole step."""
-        return self.pipeline_s + self.reduction_s + self.optimizer_s
+        return self.gathering_s + self.pipeline_s + self.reduction_s + self.optimizer_s
 
     @property
     def tokens_per_second_per_gpu(self) -> float:
@@ -75,8 +84,9 @@ def step(timeline: Timeline, costs: JobStageCosts) -> TrainingStep:
         pipeline_s=pipeline_s,
         reduction_s=max(0.0, float(reduced_s.max()) - pipeline_s),
         optimizer_s=float(optimizer_s_by_rank(placement, costs).max()) if job.step_end.optimizer else 0.0,
-        tokens=timeline.graph.schedule.micro_batches * job.tokens * job.data_parallel,
-        gpus=timeline.ranks * job.gpus_per_rank,
+        tokens=timeline.graph.schedule.micro_batches * job.tokens * job.parallel.data,
+        gpus=timeline.ranks * job.parallel.gpus,
+        gathering_s=gathering_s(timeline, costs),
     )
 
 
@@ -100,7 +110,22 @@ def slowest_stage(costs: JobStageCosts) -> tuple[int, float]:
 def optimizer_s_by_rank(placement: Placement, costs: JobStageCosts) -> FloatArray:
     """Seconds of each rank's optimizer step, shape ``(ranks,)``: its share of states, as memory counts it."""
     state = state_by_rank(costs.job, costs.stage_layers, placement)
-    return optimizer_s(state.optimizer, costs.gpu)
+    away = costs.job.recipe.offload.optimizer
+    if not away:
+        return optimizer_s(state.optimizer, costs.gpu)
+    if not costs.gpu.host_bytes_per_s:
+        raise UserError("gpu.host: is missing; the optimizer's states are updated in the host's memory")
+    # Gradients go there and new weights come back, each on a way of its own; the host keeps up with them (assumed).
+    recipe = costs.job.recipe
+    each = max(recipe.optimizer.gradient_bytes, BF16_BYTES) / recipe.optimizer.state_bytes
+    moved_s = _states(costs, placement) * away * each / costs.gpu.host_bytes_per_s
+    return np.asarray(moved_s) + optimizer_s(state.optimizer, costs.gpu)
+
+
+def _states(costs: JobStageCosts, placement: Placement) -> IntArray:
+    """Return the bytes of the optimizer's states of each rank if none lay elsewhere, shape ``(ranks,)``."""
+    recipe = replace(costs.job.recipe, offload=Offload())
+    return state_by_rank(replace(costs.job, recipe=recipe), costs.stage_layers, placement).optimizer
 
 
 def optimizer_s(state_bytes: IntArray, gpu: Gpu) -> FloatArray:
@@ -119,46 +144,101 @@ def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     through. Pieces of 2 s that are there at 1 s and at 2 s are through at 3 s and at 5 s.
     """
     ends_s: FloatArray = np.maximum.reduceat(timeline.task_end_s, timeline.first_task_of_rank[:-1])
-    reduction = costs.job.step_end.reduction
-    if reduction == "none":
-        return ends_s
-    placement = timeline.graph.schedule.placement
-    copies = len(placement.pipes)
-    bytes_per_s = _reduction_bytes_per_s(timeline.ranks, copies, costs)
-    ready_s = _gradient_ready_s(timeline) if reduction == "overlapped" else {}
-    for rank in range(timeline.ranks):
+    job = costs.job
+    if job.step_end.reduction == "none" or (job.parallel.shards_weights and job.parallel.gathers == "each"):
+        return ends_s  # (each op reduces its own)
+    ready_s = _of_units(timeline, W, np.maximum, -1.0) if job.step_end.reduction == "overlapped" else {}
+    passes = 2 if job.parallel.zero == 0 and not job.parallel.shards_weights else 1
+    for rank, pieces in enumerate(_pieces(timeline, costs, job.recipe.optimizer.gradient_bytes * passes)):
         last_op_s = float(ends_s[rank])
-        queue = [
-            (ready_s.get((stage, unit), last_op_s), _reduced_bytes(parameters, costs.job, copies))
-            for stage in placement.stages_of_rank(rank)
-            for unit, parameters in costs.job.parameters(costs.stage_layers[stage]).items()
-        ]
         free_s = 0.0
-        for there_s, size_bytes in sorted(queue):
-            free_s = max(free_s, there_s) + size_bytes / bytes_per_s
+        for there_s, seconds in sorted((ready_s.get(unit, last_op_s), seconds) for unit, seconds in pieces.items()):
+            free_s = max(free_s, there_s) + seconds
         ends_s[rank] = max(last_op_s, free_s)
     return ends_s
 
 
-def _gradient_ready_s(timeline: Timeline) -> dict[tuple[int, Unit], float]:
-    """Return when the last W of each (stage, unit) ends.
+def gathering_s(timeline: Timeline, costs: JobStageCosts) -> float:
+    """Return by how much the pipeline starts later because weights are gathered first.
 
-    A table ``last_s`` of shape ``(stages, units)`` takes the latest end over all W phases at once; -1 is where a stage
-    has no such unit. The W part of a full backward is a phase of kind W too.
+    It is the reduction's queue the other way: pieces leave in the order in which their first F needs them, and if one
+    comes after that, all ops are later by as much. With ``after`` nothing starts before all are there.
+    """
+    job, cut = costs.job, costs.job.parallel
+    whole = cut.zero == 0 and not cut.shards_weights
+    if whole or job.step_end.reduction == "none" or (cut.shards_weights and cut.gathers == "each"):
+        return 0.0
+    needed_s = _of_units(timeline, F, np.minimum, np.inf) if job.step_end.reduction == "overlapped" else {}
+    late_s = 0.0
+    for pieces in _pieces(timeline, costs, BF16_BYTES):
+        free_s = 0.0
+        for first_s, seconds in sorted((needed_s.get(unit, 0.0), seconds) for unit, seconds in pieces.items()):
+            free_s += seconds
+            late_s = max(late_s, free_s - first_s)
+    return late_s
+
+
+def _pieces(
+    timeline: Timeline, costs: JobStageCosts, bytes_of_parameter: float
+) -> Iterator[dict[tuple[int, Unit], float]]:
+    """Yield, for each rank, how long a collective of each unit's parameters over those that hold them takes."""
+    placement, job = timeline.graph.schedule.placement, costs.job
+    copies = len(placement.pipes)
+    groups = _groups(timeline.ranks, copies, costs)
+    for rank in range(timeline.ranks):
+        yield {
+            (stage, unit): sum(
+                group.seconds(group.ring(parameters * bytes_of_parameter))
+                for group, parameters in zip(groups, _held(unit_parameters, job), strict=True)
+                if group.gpus > 1 and parameters
+            )
+            for stage in placement.stages_of_rank(rank)
+            for unit, unit_parameters in job.parameters(costs.stage_layers[stage]).items()
+        }
+
+
+def _held(parameters: Parameters, job: Job) -> tuple[float, float]:
+    local = local_parameters(parameters, job.parallel.expert)
+    return local.non_expert, local.expert
+
+
+def _groups(ranks: int, copies: int, costs: JobStageCosts) -> tuple[Group, Group]:
+    """Return the GPUs that hold the same non-expert parameters, and the same experts.
+
+    These lie in a rank's GPUs. Where several pipes hold a copy of the model each, a stage's copies are on different
+    ranks, so that the group reaches over all of them: as many members of it are in a node as are of one rank, unless
+    all ranks are in one.
+    """
+    cut, cluster = costs.job.parallel, costs.cluster
+    strides = cut.tensor, cut.expert * cut.expert_tensor
+    holders = cut.holders, cut.expert_holders
+    if copies > 1 and ranks * cut.gpus > cluster.gpus_per_node:
+        inside = [Group(cluster, one, stride).inside for one, stride in zip(holders, strides, strict=True)]
+        strides = tuple(max(1, cluster.gpus_per_node // one) for one in inside)  # type: ignore[assignment]
+    first, second = (Group(cluster, one * copies, stride) for one, stride in zip(holders, strides, strict=True))
+    return first, second
+
+
+def _of_units(timeline: Timeline, kind: int, pick: np.ufunc, without: float) -> dict[tuple[int, Unit], float]:
+    """Return when the last W of each (stage, unit) ends, or when its first F starts.
+
+    A table of shape ``(stages, units)`` takes the latest end or the earliest start over all phases of a kind at once;
+    ``without`` is where a stage has no such unit. The W part of a full backward is a phase of kind W too.
     """
     graph = timeline.graph
+    when_s = timeline.end_s if kind == W else timeline.start_s
     units = [_owner(phase.unit) for phase in graph.phases]
     numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
-    weights = np.flatnonzero(np.array([phase.kind == W for phase in graph.phases])[graph.phase])
-    stage = graph.schedule.stage[graph.op_of_node[weights]]
-    number = np.array([numbers[unit] for unit in units])[graph.phase[weights]]
-    last_s = np.full((graph.schedule.placement.stages, len(numbers)), -1.0)
-    np.maximum.at(last_s, (stage, number), timeline.end_s[weights])  # ``at``: a place is there for each micro-batch
+    nodes = np.flatnonzero(np.array([phase.kind == kind for phase in graph.phases])[graph.phase])
+    stage = graph.schedule.stage[graph.op_of_node[nodes]]
+    number = np.array([numbers[unit] for unit in units])[graph.phase[nodes]]
+    table_s = np.full((graph.schedule.placement.stages, len(numbers)), without)
+    pick.at(table_s, (stage, number), when_s[nodes])  # ``at``: a place is there for each micro-batch
     return {
-        (int(stage), unit): float(last_s[stage, number])
+        (int(stage), unit): float(table_s[stage, number])
         for unit, number in numbers.items()
         if unit is not None
-        for stage in np.flatnonzero(last_s[:, number] >= 0)
+        for stage in np.flatnonzero(table_s[:, number] != without)
     }
 
 
@@ -169,24 +249,3 @@ def _owner(unit: int | str) -> Unit | None:
     if unit == "embedding":
         return "embedding"
     return "head" if unit == "head" or unit.startswith("mtp head") else None
-
-
-def _reduced_bytes(parameters: Parameters, job: Job, copies: int) -> float:
-    return reduced_gradient_bytes(
-        local_parameters(parameters, job.expert_parallel),
-        job.recipe,
-        data_parallel=job.data_parallel,
-        expert_copies=job.expert_copies,
-        copies=copies,
-    )
-
-
-def _reduction_bytes_per_s(ranks: int, copies: int, costs: JobStageCosts) -> float:
-    """Return the bandwidth of the slowest links among the GPUs that hold the same parameters.
-
-    These lie in a rank's GPUs. Where several pipes hold a copy of the model each, a stage's copies are on
-    different ranks, and the group reaches over all ranks.
-    """
-    gpus = costs.job.gpus_per_rank * (ranks if copies > 1 else 1)
-    cluster = costs.cluster
-    return (cluster.nvlink if gpus <= cluster.gpus_per_node else cluster.infiniband).bytes_per_s

@@ -12,6 +12,7 @@ class Lane(IntEnum):
     ALLTOALL = 1
     SEND = 2
     RECV = 3
+    COPY = 4
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -20,6 +21,6 @@ class Lane(IntEnum):
         return format(str(self), format_spec)
 
 
-COMPUTE, ALLTOALL, SEND, RECV = Lane
-PHASE_LANES = (COMPUTE, ALLTOALL)
+COMPUTE, ALLTOALL, SEND, RECV, COPY = Lane
+PHASE_LANES = (COMPUTE, ALLTOALL, COPY)
 """The lanes that phases of a task run on; on the others transfers show."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.costs.phases import JobStageCosts
-from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit
+from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, offloaded
 from dualpipe_sim.order.ops import B, F, I, W
 from dualpipe_sim.order.schedule import Schedule
 
@@ -36,7 +36,9 @@ class StageBytes(NamedTuple):
 
 def stage_bytes(costs: JobStageCosts, state: IntArray) -> StageBytes:
     """Return what a job keeps at each stage of a placement whose ranks have such state, shape ``(ranks,)``."""
-    units, model = bytes_by_unit(costs.job), costs.job.model
+    units, model = bytes_by_unit(costs.job, costs.stage_layers), costs.job.model
+    for layer in offloaded(costs.job, costs.stage_layers):
+        units[layer] = units[layer]._replace(activations=0)  # between F and the backward they lie elsewhere
     rows = []
     for stage in costs.stage_layers:
         names: list[int | str] = [*stage.layers, *range(model.layers, model.layers + stage.mtp)]

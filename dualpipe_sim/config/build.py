@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dualpipe_sim.config.choices import compared, each_option, own_choice
 from dualpipe_sim.config.costs import costs_of
-from dualpipe_sim.config.job import recompute_of
+from dualpipe_sim.config.job import parallelism_of, recompute_of
 from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier, Training
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.errors import ConfigError, UserError
@@ -33,7 +33,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         "pipeline.micro_batches",
         root.pipeline.micro_batches,
         "training.global_batch",
-        None if root.training is None else _micro_batches(root.training, root.parallel.replicas),
+        None if root.training is None else _micro_batches(root.training, root.parallel.replicas(ranks)),
     )
     folder = Path(source).parent  # files are named from where the configuration is
     own = own_choice(root, ranks, micro_batches, folder)
@@ -50,7 +50,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         transfers=root.pipeline.transfers,
         runtime=root.pipeline.runtime,
         measured=None if root.measured is None else _measured(root.measured),
-        gpus_per_rank=root.parallel.gpus_per_rank,
+        gpus_per_rank=parallelism_of(root.parallel, own.ranks).gpus,
     )
 
 
@@ -68,6 +68,8 @@ def _free(section: PlanSection) -> Free:
     return Free(
         schedules=tuple(one for schedule in section.schedules for one in each_option(schedule)),
         ranks=section.ranks,
+        tensor=section.tensor,
+        context=section.context,
         expert=section.expert,
         layouts=section.layouts,
         micro_batch_size=section.micro_batch_size,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TypeVar
 
-from dualpipe_sim.config.schema import RecomputeSection, Root, Training
+from dualpipe_sim.config.schema import Parallel, RecomputeSection, Root, Training
 from dualpipe_sim.costs.parts import Overlap
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
 from dualpipe_sim.model.job import Job, StepEnd
-from dualpipe_sim.model.recipe import Optimizer, Recipe, Recompute
+from dualpipe_sim.model.parallelism import Parallelism
+from dualpipe_sim.model.recipe import Offload, Recipe, Recompute
+from dualpipe_sim.model.stacks import STACKS, Stack
 
 Given = TypeVar("Given", Model, Gpu)
 
@@ -31,17 +34,25 @@ def job_of(root: Root) -> Job:
         raise UserError(f"training: is missing; costs of kind '{_kind(root)}' need its sequence_length")
     return Job(
         model=_needed("model", root.model, _kind(root)),
-        recipe=_recipe(training),
+        recipe=_recipe(training, STACKS[root.stack]),
         sequence_length=training.sequence_length,
         micro_batch_size=training.micro_batch_size,
-        expert_parallel=root.parallel.expert,
-        data_parallel=root.parallel.replicas,
-        tensor_parallel=root.parallel.tensor,
-        sequence_parallel=root.parallel.sequence,
+        parallel=parallelism_of(root.parallel, root.ranks),
         layout=root.pipeline.layout,
         routing_skew=training.routing_skew,
         causal=training.causal,
         step_end=StepEnd(training.gradient_reduction, training.optimizer.step),
+    )
+
+
+def parallelism_of(section: Parallel, ranks: int | None) -> Parallelism:
+    """Return how a pipeline rank's GPUs share model and data out."""
+    same = section.model_dump(exclude={"gpus", "pipeline", "data", "fsdp", "gathers"})
+    return Parallelism(
+        **same,
+        data=section.replicas(ranks),
+        fsdp=section.fsdp or 0,
+        gathers=section.gathers or ("each" if ranks in (None, 1) else "once"),
     )
 
 
@@ -87,12 +98,17 @@ def _needed(key: str, given: Given | None, kind: str) -> Given:
     return given
 
 
-def _recipe(training: Training) -> Recipe:
+def _recipe(training: Training, stack: Stack) -> Recipe:
+    own = training.optimizer.model_dump(exclude={"step"}, exclude_none=True)
     return Recipe(
         precision=training.precision,
         activation_group=training.activation_group,
         weight_group=training.weight_group,
         accumulation_interval=training.accumulation_interval,
+        low_precision_weights=training.low_precision_weights,
+        low_precision_attention=training.low_precision_attention,
         recompute=recompute_of(training.recompute),
-        optimizer=Optimizer(**training.optimizer.model_dump(exclude={"step"})),
+        offload=Offload(**training.offload.model_dump()),
+        optimizer=replace(stack.optimizer, **own),
+        stack=stack,
     )

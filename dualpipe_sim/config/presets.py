@@ -64,8 +64,8 @@ def _with_usual(data: Data) -> Data:
         whole.setdefault("costs", {"kind": "layers"})
     costs, gpu = whole.get("costs"), whole.get("gpu")
     if isinstance(costs, Mapping) and costs.get("kind") == "layers" and isinstance(gpu, Mapping):
-        usual = _CLUSTERS.get(str(gpu.get("preset")))
-        if usual is not None and whole.get("cluster") is None:
+        usual = gpu.get("cluster") or _usual_cluster(gpu.get("preset"))
+        if usual and whole.get("cluster") is None:
             whole["cluster"] = {"preset": usual}
     return whole
 
@@ -119,8 +119,17 @@ _CUT = (
     "{{tensor: {tensor}, data: {data}}}   # a rank is `data` times `tensor` GPUs, which share out each layer's tensors"
 )
 _SCORES = "   # keeps attention's scores; with FlashAttention: attention: {stored_scores: false}"
-_CLUSTERS = {"a100": "a100-ib", "h100": "h100-ib", "h200": "h100-ib", "h800": "h800-ib"}
-_GPUS = {"a100-ib": "a100", "h100-ib": "h100", "h800-ib": "h800"}
+
+
+def _usual_cluster(gpu: object) -> object:
+    """Return the name of the cluster that GPUs of a preset are usually in; nothing where it is no preset."""
+    known = presets("gpu")
+    return _read(known[gpu]).get("cluster") if isinstance(gpu, str) and gpu in known else None
+
+
+def _usual_gpu(cluster: str) -> str | None:
+    """Return the first preset of a GPU that is usually in a cluster, the shortest name first."""
+    return next((gpu for gpu in sorted(presets("gpu"), key=len) if _usual_cluster(gpu) == cluster), None)
 
 
 def beginning_with(section: str, name: str) -> str:
@@ -130,9 +139,9 @@ def beginning_with(section: str, name: str) -> str:
 
     used = {"model": "gpt-1.5b", "gpu": "h100", "cluster": "h100-ib", section: name}
     if section == "gpu":
-        used["cluster"] = _CLUSTERS.get(name, used["cluster"])
+        used["cluster"] = str(_usual_cluster(name) or used["cluster"])
     if section == "cluster":
-        used["gpu"] = _GPUS.get(name, used["gpu"])
+        used["gpu"] = _usual_gpu(name) or used["gpu"]
     given = _read(presets("model")[used["model"]])
     model = read(Model, given, "model")
     parameters, experts = model.parameters().total, model.experts

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.config.axes import Factors
 from dualpipe_sim.config.cost_section import CostChoice
 from dualpipe_sim.config.records import preset_record, record
@@ -27,10 +27,13 @@ from dualpipe_sim.config.values import (
     Seconds,
     Skew,
 )
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.model.parallelism import ContextExchange, Zero, least_data
+from dualpipe_sim.model.stacks import StackName
 
 if TYPE_CHECKING:
     ModelRecord: TypeAlias = Model
@@ -69,52 +72,104 @@ class Pipeline(Section):
 
 
 class Parallel(Section):
-    """GPUs: pipeline x tensor x data; the GPUs of a pipeline rank are neighbours."""
+    """GPUs: pipeline x tensor x context x data; the GPUs of a pipeline rank are neighbours."""
 
+    gpus: Count | None = Field(None, description="all GPUs; 'data' follows from it where it is not given")
     pipeline: Count | None = Field(None, description="pipeline ranks, if pipeline.ranks does not say it")
     tensor: Count = Field(
         1, description="GPUs that share out heads, FFN widths and the vocabulary of a stage; they are neighbours"
     )
     sequence: Flag = Field(True, description="whether those GPUs share out the sequence around norms and residuals")
+    context: Count = Field(1, description="GPUs that share each sequence out, in attention too")
+    context_exchange: ContextExchange = Field(
+        "ring",
+        description="how they see each other's keys and values: passed on in a ring beside attention, gathered before "
+        "it, or by all-to-all, which gives each a share of the heads (Ulysses)",
+    )
+    context_balanced: Flag = Field(
+        True, description="whether each has a share of a sequence's start and of its end, which makes attention even"
+    )
     expert: Count = Field(1, description="GPUs that the routed experts are spread over, 'tensor' ones among them")
+    expert_tensor: Count = Field(1, description="GPUs that share out the width of each routed expert")
     data: Count | None = Field(
         None,
-        description="parts of a pipeline rank, each of 'tensor' GPUs, that run micro-batches of their own; default: as "
-        "few as hold 'expert' GPUs",
+        description="parts of a pipeline rank, each of 'tensor' x 'context' GPUs, that run micro-batches of their own; "
+        "default: what 'gpus' leaves, or as few as hold 'expert' x 'expert_tensor' GPUs",
+    )
+    zero: Zero = Field(
+        1,
+        description="what those that hold the same parameters share out: nothing, optimizer states, gradients too, "
+        "weights too (ZeRO)",
+    )
+    fsdp: Count | None = Field(
+        None, description="GPUs that share out weights, gradients and optimizer states; several such groups hold copies"
+    )
+    gathers: Literal["each", "once"] | None = Field(
+        None,
+        description="whether weights so shared out are gathered for each op, layer by layer, or once a step; default: "
+        "once in a pipeline, as PyTorch has it",
     )
 
-    @property
-    def replicas(self) -> int:
-        """Parts of a pipeline rank that run micro-batches of their own."""
-        return self.data or lcm(self.tensor, self.expert) // self.tensor
+    def replicas(self, ranks: int | None) -> int:
+        """Return the parts of a pipeline rank that run micro-batches of their own.
 
-    @property
-    def gpus_per_rank(self) -> int:
-        """GPUs of a pipeline rank."""
-        return self.replicas * self.tensor
+        Args:
+            ranks: pipeline ranks, None where they are not known yet.
+
+        Raises:
+            UserError: the sizes do not make the GPUs that there are.
+
+        """
+        least = least_data(self.tensor, self.context, self.expert, self.expert_tensor)
+        if self.gpus is None:
+            return self.data or least
+        together = (ranks or 1) * self.tensor * self.context
+        if self.data is not None and together * self.data != self.gpus:
+            raise UserError(
+                f"parallel.gpus: {self._sizes(ranks)} x {self.data} (data) make {together * self.data} GPUs, not "
+                f"{self.gpus}; leave one of them out, or make them agree"
+            )
+        if self.gpus % (together * least):
+            below = self.gpus // (together * least) * together * least
+            nearest = " or ".join(f"{gpus}" for gpus in (below, below + together * least) if gpus)
+            raise UserError(
+                f"parallel.gpus: {self.gpus} is no multiple of {together * least}, which {self._sizes(ranks)} with "
+                f"experts over {self.expert * self.expert_tensor} take; nearest: {nearest}"
+            )
+        return self.gpus // together
+
+    def _sizes(self, ranks: int | None) -> str:
+        sizes = {"pipeline": ranks or 1, "tensor": self.tensor, "context": self.context}
+        return " x ".join(f"{size} ({key})" for key, size in sizes.items() if size > 1) or "1 (pipeline)"
 
 
 class RecomputeSection(Section):
     """What the backward pass computes again instead of keeping it."""
 
-    no_mapping: ClassVar[str] = "must be 'full', 'selective', 'none', or a mapping of keys, got {}"
+    no_mapping: ClassVar[str] = "must be 'full', 'selective', 'none', a list of names, or a mapping of keys, got {}"
 
     norms: Flag = Field(True, description="outputs of RMSNorms")
     up_projections: Flag = Field(True, description="MLA's queries, keys and values")
     activation: Flag = Field(True, description="outputs of SwiGLU or GELU")
+    routed_activation: Flag = Field(False, description="those of routed experts alone")
     core: Flag = Field(False, description="attention's core, from queries, keys and values")
+    shared: Flag = Field(False, description="shared experts")
+    mlp: Flag = Field(False, description="dense FFNs")
+    moe: Flag = Field(False, description="FFNs of experts, with their all-to-alls")
     full: Flag = Field(False, description="whole layers, of which only the input is kept")
+    layers: Index = Field(
+        0, description="with full, how many layers of a stage, from its first on, are recomputed whole; 0 for all"
+    )
 
 
-_RECOMPUTE_WORDS = {
-    "full": {"full": True},
-    "selective": {"norms": False, "up_projections": False, "activation": False, "core": True},
-    "none": {"norms": False, "up_projections": False, "activation": False},
-}
+_NOTHING = {"norms": False, "up_projections": False, "activation": False}
+_RECOMPUTE_WORDS = {"full": {"full": True}, "selective": {**_NOTHING, "core": True}, "none": _NOTHING}
 
 
 def _recompute(value: object) -> object:
-    """Return what a word for a way to recompute stands for; a mapping stays as it is."""
+    """Return what a word for a way to recompute stands for, or a list of keys; a mapping stays as it is."""
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        return {**_NOTHING, **dict.fromkeys(value, True)}
     return _RECOMPUTE_WORDS.get(value, value) if isinstance(value, str) else value
 
 
@@ -124,23 +179,39 @@ else:
     RecomputeChoice = Annotated[RecomputeSection, BeforeValidator(_recompute), OrWords(tuple(_RECOMPUTE_WORDS))]
 
 
+class OffloadSection(Section):
+    """What lies in the memory of a GPU's host for a while."""
+
+    layers: Index = Field(
+        0,
+        description="layers of a stage, from its first on, whose activations are there between F and the backward",
+    )
+    optimizer: Fraction = Field(0.0, description="share of the optimizer's states that are there, and updated there")
+
+
 class OptimizerSection(Section):
     """What is there of each parameter beside its weight, and whether the step ends with the optimizer's."""
 
     no_mapping: ClassVar[str] = "must be true, false, 'megatron', or a mapping of keys, got {}"
 
-    main_weights: Literal["fp32", "bf16", "none"] = Field(
-        "fp32", description="the copy of the weights that is updated; none: the resident ones are"
+    main_weights: Literal["fp32", "bf16", "none"] | None = Field(
+        None,
+        description="the copy of the weights that is updated; none: the resident ones are; default: the stack's, fp32",
     )
-    moments: Literal["fp32", "bf16", "none"] = Field("bf16", description="Adam's first and second moment")
-    gradients: Literal["fp32", "bf16"] = Field("fp32", description="gradients, summed up over micro-batches")
-    sharded: Flag = Field(
-        True, description="main weights and moments are shared out over all that hold the same parameter (ZeRO-1)"
+    moments: Literal["fp32", "bf16", "none"] | None = Field(
+        None, description="Adam's first and second moment; default: the stack's, bf16"
+    )
+    gradients: Literal["fp32", "bf16"] | None = Field(
+        None, description="gradients, summed up over micro-batches; default: the stack's, fp32"
     )
     step: Flag = Field(True, description="whether the step ends with the optimizer's")
 
 
-_OPTIMIZER_WORDS: dict[object, dict[str, object]] = {True: {}, False: {"step": False}, "megatron": {"moments": "fp32"}}
+_OPTIMIZER_WORDS: dict[object, dict[str, object]] = {
+    True: {},
+    False: {"step": False},
+    "megatron": {"main_weights": "fp32", "moments": "fp32", "gradients": "fp32"},
+}
 
 
 def _optimizer(value: object) -> object:
@@ -162,14 +233,31 @@ class Training(Section):
     global_batch: Count | None = Field(
         None, description="sequences of a step; micro-batches x micro_batch_size x parallel.data"
     )
-    precision: Literal["bf16", "fp8"] = Field("bf16", description="of GEMMs, dispatch, cached activations and weights")
-    activation_group: Count = Field(128, description="FP8 activations that share a scale (1 x 128)")
-    weight_group: Count = Field(128, description="side of the block of FP8 weights that share a scale (128 x 128)")
-    accumulation_interval: Count = Field(128, description="products summed in FP8 before promotion to FP32")
+    precision: Precision = Field(
+        "bf16",
+        description="of GEMMs, and of what is sent, kept and held for them: 'fp8' is DeepSeek-V3's recipe, "
+        "'fp8-tensor', 'fp8-block', 'mxfp8' and 'nvfp4' are Transformer Engine's",
+    )
+    activation_group: Count | None = Field(
+        None, description="activations that share a scale; default: as many as the precision has it, in fp8 1 x 128"
+    )
+    weight_group: Count | None = Field(
+        None, description="side of the block of weights that share a scale; default: in fp8 128 x 128"
+    )
+    accumulation_interval: Count = Field(128, description="products summed in fp8 before promotion to FP32")
+    low_precision_weights: Flag | None = Field(
+        None,
+        description="whether resident weights are in these numbers alone; default: in fp8, while Transformer Engine's "
+        "recipes keep them in BF16 too",
+    )
+    low_precision_attention: Flag = Field(False, description="whether attention's core computes in FP8")
     recompute: RecomputeChoice = Field(
         RecomputeSection.model_validate({}),
-        description="what the backward pass computes again, by key; or 'full' for whole layers, 'selective' for "
-        "attention's core alone, 'none' for nothing",
+        description="what the backward pass computes again, by key or as a list of keys; or 'full' for whole layers, "
+        "'selective' for attention's core alone, 'none' for nothing",
+    )
+    offload: OffloadSection = Field(
+        OffloadSection.model_validate({}), description="what lies in the host's memory for a while"
     )
     causal: Flag = Field(True, description="whether attention skips the masked half")
     routing_skew: Skew = Field(1.0, description="tokens of the busiest expert rank over the mean")
@@ -255,11 +343,13 @@ class PlanSection(Section):
         (), description="schedules; an option may be a list: {name: interleaved-1f1b, stages_per_rank: [2, 3]}"
     )
     ranks: tuple[Count, ...] = Field((), description="pipeline ranks")
+    tensor: tuple[Count, ...] = Field((), description="GPUs that share out each layer's tensors")
+    context: tuple[Count, ...] = Field((), description="GPUs that share each sequence out")
     expert: tuple[Count, ...] = Field((), description="GPUs that the routed experts are spread over")
     layouts: tuple[Layout, ...] = Field((), description="layouts, as pipeline.layout")
     micro_batch_size: tuple[Count, ...] = Field((), description="sequences of a micro-batch on one GPU")
     recompute: tuple[RecomputeChoice, ...] = Field((), description="what is recomputed, as training.recompute")
-    precision: tuple[Literal["bf16", "fp8"], ...] = Field((), description="precisions, as training.precision")
+    precision: tuple[Precision, ...] = Field((), description="precisions, as training.precision")
     communication_sms: tuple[Count, ...] = Field((), description="SMs of the all-to-all")
 
 
@@ -295,6 +385,9 @@ class Root(Section):
         Parallel.model_validate({}), description="how many GPUs, and what is spread over those of a rank"
     )
     training: Training | None = Field(None, description="what a step trains on, for costs of kind 'layers'")
+    stack: StackName = Field(
+        "deepseek", description="the software that trains, which says what it keeps beyond what must be"
+    )
     overlap: OverlapSection | None = Field(
         None, description="how compute and communication share a GPU, for costs of kind 'layers'"
     )
@@ -313,3 +406,8 @@ class Root(Section):
     contention: Literal["none", "fair"] = Field(
         "none", description="whether all-to-alls and transfers given as bytes share links (max-min fair)"
     )
+
+    @property
+    def ranks(self) -> int | None:
+        """Pipeline ranks as the configuration says them; None where those of an order from a file count."""
+        return self.pipeline.ranks or self.parallel.pipeline

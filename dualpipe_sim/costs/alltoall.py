@@ -66,7 +66,7 @@ def payload_bytes(step: AllToAllStep, recipe: Recipe) -> float:
     In FP8 training the forward dispatch and the gradient of the combine go in FP8 with their scales, both
     reductions in BF16 (DeepSeek-V3 report, section 3.3.3).
     """
-    return recipe.activation_bytes if step in ("dispatch F", "combine I") else BF16_BYTES
+    return recipe.sent_bytes if step in ("dispatch F", "combine I") else BF16_BYTES
 
 
 @dataclass(frozen=True)

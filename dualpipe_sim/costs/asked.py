@@ -25,7 +25,8 @@ from dualpipe_sim.order.placement import Placement
 _FINITE = "times must be finite and 0 or more"
 _KIND_NUMBERS = len(Kind)
 _KINDS = ", ".join(f"{kind} ({kind.value})" for kind in Kind)
-_LANES = " or ".join(f"{lane} ({lane.value})" for lane in PHASE_LANES)
+_FIRST_LANES, _LAST_LANE = PHASE_LANES[:-1], PHASE_LANES[-1]
+_LANES = f"{', '.join(f'{lane} ({lane.value})' for lane in _FIRST_LANES)} or {_LAST_LANE} ({_LAST_LANE.value})"
 _STAGE_COSTS = ("phases", "transfer_s", "transfer_bytes")
 _WHOLE = (int, np.integer)
 _NUMBERS = (float, int, np.floating, np.integer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES, Precision
+from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES, Format
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.hardware.gpu import GemmClass, Gpu
 from dualpipe_sim.model.architecture import Layer, Model
@@ -69,13 +69,15 @@ class Workload:
     Attributes:
         gpu: the GPU.
         recipe: precision and recompute.
-        tokens: tokens of the micro-batch.
+        tokens: tokens of the micro-batch, or of the GPU's share of each sequence.
         sequence_length: tokens of a sequence, which attention sees.
         sms: SMs that compute; None for all.
         causal: True where attention skips the masked half.
         routing_skew: tokens of the busiest expert rank over the mean, which slows routed experts.
         tensor_parallel: GPUs that share out what of the model can be cut; the model is one GPU's share of it.
         sequence_parallel: whether they share out the sequence elsewhere.
+        expert_tensor: GPUs that share out each expert's width, and so pass the tokens of all of them.
+        attention_skew: attention of the GPU that has most of it over the mean, where GPUs share sequences out.
 
     """
 
@@ -88,6 +90,8 @@ class Workload:
     routing_skew: float = 1.0
     tensor_parallel: int = 1
     sequence_parallel: bool = True
+    expert_tensor: int = 1
+    attention_skew: float = 1.0
 
     __repr__ = brief
 
@@ -104,10 +108,10 @@ class Workload:
 
 def linear_s(linear: Linear, work: Work, load: Workload) -> float:
     """Return the seconds of a linear map's GEMMs for one kind of work."""
-    precision: Precision = "bf16" if linear.part in HIGH_PRECISION else load.recipe.precision
-    rate = load.gpu.gemm_rates(precision).of(_gemm_class(linear, work)) * load.share_of_sms
-    factor = promotion_factor(load.recipe, load.gpu) if precision == "fp8" else 1.0
-    skew = load.routing_skew if linear.part == "routed" else 1.0
+    numbers: Format = "bf16" if linear.part in HIGH_PRECISION else load.recipe.numbers.gemm
+    rate = load.gpu.gemm_rates(numbers).of(_gemm_class(linear, work)) * load.share_of_sms
+    factor = promotion_factor(load.recipe, load.gpu) if numbers == "fp8" else 1.0
+    skew = load.routing_skew * load.expert_tensor if linear.part == "routed" else 1.0
     tokens = load.own_tokens if linear.cut is None else load.tokens
     return tokens * skew * linear_flops(linear, load.recipe)["FIW".index(work)] / rate * factor
 
@@ -121,7 +125,7 @@ def promotion_factor(recipe: Recipe, gpu: Gpu) -> float:
     the published rates hold it; below about 60 it sets the pace.
     """
     fp8 = gpu.peak.fp8_flops_per_s
-    if not recipe.fp8 or fp8 is None:
+    if not recipe.numbers.promoted or fp8 is None:
         return 1.0
     return max(1.0, PROMOTION_FMAS * fp8 / gpu.peak.fp32_flops_per_s / recipe.accumulation_interval)
 
@@ -131,12 +135,13 @@ def attention_s(layer: Layer, work: Work, load: Workload) -> float:
 
     A recurrence takes its FLOPs at softmax attention's rate (assumed).
     """
+    if work == "W":
+        return 0.0
     core, rates = core_flops(layer, load.recipe, load.sequence_length, causal=load.causal), load.gpu.attention
+    fp8, tokens = load.recipe.low_precision_attention, load.tokens * load.attention_skew
     if work == "F":
-        return load.tokens * core.forward / (rates.forward_flops_per_s * load.share_of_sms)
-    if work == "I":
-        return load.tokens * core.backward / (rates.backward_flops_per_s * load.share_of_sms)
-    return 0.0
+        return tokens * core.forward / (rates.of("forward", fp8=fp8) * load.share_of_sms)
+    return tokens * core.backward / (rates.of("backward", fp8=fp8) * load.share_of_sms)
 
 
 def other_s(model: Model, layer: Layer, block: Block, work: Work, load: Workload) -> float:
@@ -146,7 +151,7 @@ def other_s(model: Model, layer: Layer, block: Block, work: Work, load: Workload
     DeepSeek-V3's dense FFN is exactly as wide as its nine active experts together). GPUs of a tensor-parallel group
     share the time out (assumed), without sequence parallelism all but that of norms and residuals.
     """
-    other = load.gpu.other_costs(load.recipe.precision)
+    other = load.gpu.other_costs(load.recipe.numbers.gemm)
     part = {"attn": "attention", "mlp": "mlp"}[block]
     per_token: float = getattr(other, f"{part}_{_WORK_NAME[work]}_s")
     scale = model.hidden / other.hidden

@@ -10,19 +10,21 @@ from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.compute import Workload
+from dualpipe_sim.costs.context_parallel import ContextGroup
 from dualpipe_sim.costs.load import USUAL, Load
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
-from dualpipe_sim.costs.parts import Measured, Overlap, Parts
+from dualpipe_sim.costs.parts import Groups, Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
+from dualpipe_sim.costs.shared_weights import SharedWeights
 from dualpipe_sim.costs.tensor_parallel import TensorGroup
 from dualpipe_sim.errors import UnfitCostsError, UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
+from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
-from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
@@ -64,10 +66,10 @@ class LayerCosts:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        self.gpu.other_costs(self.job.recipe.precision)
+        self.gpu.other_costs(self.job.recipe.numbers.gemm)
         if self.cluster is None:
             return
-        _ = self.tensor_group  # which says where its GPUs do not fit the nodes
+        _ = self.groups  # which says where GPUs do not fit the nodes
         if self.alltoall is not None:
             self._check_sms(self.alltoall.kernel)
 
@@ -105,32 +107,36 @@ class LayerCosts:
         return AllToAll(self.kernel, cluster, group)
 
     @cached_property
-    def tensor_group(self) -> TensorGroup | None:
-        """The tensor-parallel group; None where tensors are whole."""
-        if self.job.tensor_parallel == 1:
-            return None
-        return TensorGroup(self.job.tensor_parallel, self.links, self.job.sequence_parallel)
+    def groups(self) -> Groups:
+        """The groups of GPUs that share layers out."""
+        cut, cluster = self.job.parallel, self.links
+        context = Group(cluster, cut.context, cut.tensor)
+        return Groups(
+            TensorGroup(cut.tensor, cluster, cut.sequence) if cut.tensor > 1 else None,
+            ContextGroup(context, cut.context_exchange) if cut.context > 1 else None,
+            Group(cluster, cut.expert_tensor) if cut.expert_tensor > 1 else None,
+            self.job.micro_batch.arriving if cut.expert_tensor > 1 else 0.0,
+            SharedWeights(cut, cluster) if cut.shards_weights and cut.gathers == "each" else None,
+        )
 
     @cached_property
     def parts(self) -> Parts:
         """The parts that ops are made of."""
+        job, cut = self.job, self.job.parallel
+        run_of_each = job.causal and not cut.context_balanced and cut.context_exchange != "all-to-all"
         load = Workload(
             self.gpu,
-            self.job.recipe,
-            self.job.tokens,
-            self.job.sequence_length,
-            causal=self.job.causal,
-            routing_skew=self.job.routing_skew,
-            tensor_parallel=self.job.tensor_parallel,
-            sequence_parallel=self.job.sequence_parallel,
+            job.recipe,
+            job.micro_batch.tokens,
+            job.sequence_length,
+            causal=job.causal,
+            routing_skew=job.routing_skew,
+            tensor_parallel=cut.tensor,
+            sequence_parallel=cut.sequence,
+            expert_tensor=cut.expert_tensor,
+            attention_skew=2 - 1 / cut.context if run_of_each else 1.0,
         )
-        return Parts(self.job.shard, load, self.alltoall, self.overlap, self.measured, self.tensor_group)
-
-    @cached_property
-    def parts_without_recompute(self) -> Parts:
-        """The same, of backwards that find all that their forward left."""
-        recipe = replace(self.job.recipe, recompute=Recompute.of(()))
-        return replace(self.parts, load=replace(self.parts.load, recipe=recipe))
+        return Parts(job.shard, load, self.alltoall, self.overlap, self.measured, self.groups, job.micro_batch)
 
     @property
     def buffer_bytes(self) -> int:
@@ -221,7 +227,7 @@ class LayerStageCosts:
     @property
     def parts(self) -> Parts:
         """The parts that ops are made of."""
-        return self.costs.parts_without_recompute if self.again else self.costs.parts
+        return self.costs.parts.without_recompute if self.again else self.costs.parts
 
     @property
     def job(self) -> Job:

@@ -23,12 +23,14 @@ the two lanes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.compute import Work
 from dualpipe_sim.costs.parts import Part, Parts
 from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, R, W
 
@@ -44,8 +46,24 @@ Works: TypeAlias = tuple[Work, ...]
 WORKS: dict[int, Works] = {F: ("F",), B: ("I", "W"), I: ("I",), W: ("W",), R: ("F",)}
 """What each kind of op works on; a full backward does both of its parts layer by layer, a forward again what it did."""
 
-Placed: TypeAlias = tuple[tuple[Part, ...], int]
-"""Parts of one block, an I with its W where both are to be done, and the layer that they belong to, or NO_LAYER."""
+
+class Placed(NamedTuple):
+    """Parts of one block.
+
+    Attributes:
+        parts: an I with its W where both are to be done.
+        layer: the layer that they belong to, or NO_LAYER.
+        brought: what comes from when it may begin on: the number of the unit that waits for it, the part, its layer.
+        needs: the number of the unit that it begins, if that waits for something; else None.
+        taken: what goes when it is done, each with its layer.
+
+    """
+
+    parts: tuple[Part, ...]
+    layer: int
+    brought: tuple[tuple[int, Part, int], ...] = ()
+    needs: int | None = None
+    taken: tuple[tuple[Part, int], ...] = ()
 
 
 class LayerForward(NamedTuple):
@@ -57,6 +75,15 @@ class LayerForward(NamedTuple):
     combine: Part | None
 
 
+class LayerAgain(NamedTuple):
+    """What of a layer's forward runs again in its backward."""
+
+    attn: Part | None = None
+    dispatch: Part | None = None
+    mlp: Part | None = None
+    combine: Part | None = None
+
+
 class LayerBackward(NamedTuple):
     """A layer's parts in B, in the order in which a lone B takes them; without all-to-alls where it is dense."""
 
@@ -66,6 +93,22 @@ class LayerBackward(NamedTuple):
     dispatch: Part | None
     attn: Part
     attn_weight: Part
+
+
+def layer_again(parts: Parts, stage: StageLayers, layer: int) -> LayerAgain:
+    """Return what runs again before a layer's backward: all of it, its FFN, or nothing."""
+    recompute, forward = parts.load.recipe.recompute, layer_forward(parts, layer)
+    if _whole(parts, stage, layer):
+        return LayerAgain(*forward)
+    if parts.ffn(layer) in recompute.blocks:
+        return LayerAgain(None, *forward[1:])
+    return LayerAgain()
+
+
+def _whole(parts: Parts, stage: StageLayers, layer: int) -> bool:
+    """Return whether a layer is recomputed whole; one of multi-token prediction comes behind its stage's layers."""
+    place = layer - stage.layers[0] if layer in stage.layers else len(stage.layers)
+    return parts.load.recipe.recompute.whole(place)
 
 
 def layer_forward(parts: Parts, layer: int) -> LayerForward:
@@ -99,16 +142,19 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
         return _again(parts, stage)
     begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
     score = _Score()
-    score.chain(begin(parts, stage, works), FORWARD)
-    score.chain(_layers(parts, stage.layers if kind == F else stage.layers[::-1], works), FORWARD)
-    score.chain(end(parts, stage, works), FORWARD)
+    steps = chain(
+        begin(parts, stage, works),
+        _layers(parts, stage, stage.layers if kind == F else stage.layers[::-1], works),
+        end(parts, stage, works),
+    )
+    score.chain(_with_moves(parts, stage, steps, works), FORWARD)
     return tuple(score.phases)
 
 
 def _again(parts: Parts, stage: StageLayers) -> tuple[Phase, ...]:
     """Return the phases of a forward that runs again: that of whole layers, which is what is recomputed."""
     score = _Score()
-    score.chain(_layers(parts, stage.layers, WORKS[R]), FORWARD)
+    score.chain(_with_moves(parts, stage, _layers(parts, stage, stage.layers, WORKS[R]), WORKS[R]), FORWARD)
     if not score.phases:
         score.chain([_pass_on(WORKS[R])], FORWARD)
     return tuple(phase._replace(kind=R) for phase in score.phases)
@@ -120,16 +166,25 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
     First comes what each half does before its layers, then the slots, then the layers that one half has more than the
     other, then what each does behind its layers.
     """
+    if parts.groups.weights is not None:
+        raise UnfitCostsError(
+            "parallel.gathers: an overlapped pair has no place for weights that are gathered for each op; take once"
+        )
+    if parts.load.recipe.offload.layers:
+        raise UnfitCostsError("training.offload.layers: an overlapped pair has no place for copies to the host; take 0")
     down, up = forward.layers, backward.layers[::-1]
     met = min(len(down), len(up))
     score = _Score(on_demand=parts.overlap.on_demand)
     score.chain(_before_layers(parts, forward, WORKS[F]), FORWARD)
     score.chain(_after_layers(parts, backward, WORKS[B]), BACKWARD)
     for layer, other in zip(down, up, strict=False):
-        again = layer_forward(parts, other) if parts.recomputed else None
-        score.slot(layer_forward(parts, layer), layer, layer_backward(parts, other), other, again)
-    score.chain(_layers(parts, down[met:], WORKS[F]), FORWARD)
-    score.chain(_layers(parts, up[met:], WORKS[B]), BACKWARD)
+        of_backward = parts.without_recompute if _whole(parts, backward, other) else parts
+        score.slot(
+            layer_forward(parts, layer), layer, layer_backward(of_backward, other), other,
+            layer_again(parts, backward, other),
+        )  # fmt: skip
+    score.chain(_layers(parts, forward, down[met:], WORKS[F]), FORWARD)
+    score.chain(_layers(parts, backward, up[met:], WORKS[B]), BACKWARD)
     score.chain(_after_layers(parts, forward, WORKS[F]), FORWARD)
     score.chain(_before_layers(parts, backward, WORKS[B]), BACKWARD)
     return tuple(score.phases)
@@ -145,8 +200,44 @@ def slot_phases(forward: LayerForward, backward: LayerBackward, *, on_demand: bo
 
     """
     score = _Score(on_demand=on_demand)
-    score.slot(forward, 0, backward, 0, None)
+    score.slot(forward, 0, backward, 0, LayerAgain())
     return tuple(score.phases)
+
+
+def _with_moves(parts: Parts, stage: StageLayers, steps: Iterable[Placed], works: Works) -> list[Placed]:
+    """Return steps with what is brought for each unit, and taken away behind it.
+
+    Weights that GPUs share out are gathered, gradients scattered; what a layer keeps is copied to the host behind F and
+    back before the backward. The first unit's are brought before anything runs, each other one's while the unit before
+    it does. A W needs none.
+    """
+    placed = list(steps)
+    begins = [place for place, one in enumerate(placed) if not place or _unit(one) != _unit(placed[place - 1])]
+    away = stage.layers[: parts.load.recipe.offload.layers]
+    for number, place in enumerate(begins):
+        layer, last = placed[place].layer, (*begins, len(placed))[number + 1] - 1
+        brought, taken = [], []
+        shared = parts.shared(layer, placed[place].parts[0].name)
+        if shared is not None and works != WORKS[W]:
+            brought.append((shared.gather._replace(kind=Kind[works[0]]), NO_LAYER))
+        if shared is not None and "W" in works:
+            taken.append((shared.scatter, NO_LAYER))
+        if layer in away and works == WORKS[F]:
+            taken.append((parts.copy(layer, "to host", whole=_whole(parts, stage, layer)), layer))
+        if layer in away and "I" in works:
+            brought.append((parts.copy(layer, "from host", whole=_whole(parts, stage, layer)), layer))
+        if brought:
+            placed[place] = placed[place]._replace(needs=number)
+            beside = begins[max(0, number - 1)]
+            more = tuple((number, *one) for one in brought)
+            placed[beside] = placed[beside]._replace(brought=placed[beside].brought + more)
+        placed[last] = placed[last]._replace(taken=tuple(taken))
+    return placed
+
+
+def _unit(one: Placed) -> tuple[int, bool | str]:
+    """Return what tells a step's unit from others: its layer, or its name where it has none."""
+    return one.layer, one.layer < 0 and one.parts[0].name
 
 
 def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
@@ -155,42 +246,44 @@ def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[P
     if stage.empty and "F" in works:
         yield _pass_on(works)
     if stage.embedding:
-        yield tuple(parts.embedding[work] for work in works), NO_LAYER
+        yield Placed(tuple(parts.embedding[work] for work in works), NO_LAYER)
 
 
 def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:
     """Yield what is after a stage's layers in F: multi-token prediction, then the passes through the head."""
     if stage.empty and "F" not in works:
         yield _pass_on(works)
-    modules = [_module(parts, parts.model.layers + module, works) for module in range(stage.mtp)]
-    heads = [(tuple(parts.head[work]._replace(name=name) for work in works), NO_LAYER) for name in stage.heads]
+    modules = [_module(parts, stage, parts.model.layers + module, works) for module in range(stage.mtp)]
+    heads = [Placed(tuple(parts.head[work]._replace(name=name) for work in works), NO_LAYER) for name in stage.heads]
     for steps in [*modules, heads] if "F" in works else [heads, *modules[::-1]]:
         yield from steps
 
 
-def _module(parts: Parts, layer: int, works: Works) -> list[Placed]:
+def _module(parts: Parts, stage: StageLayers, layer: int, works: Works) -> list[Placed]:
     """Return what a multi-token prediction module does: in F its projection, then its layer."""
-    projection: list[Placed] = [(tuple(parts.mtp[work] for work in works), layer)]
-    block = list(_layers(parts, (layer,), works))
+    projection = [Placed(tuple(parts.mtp[work] for work in works), layer)]
+    block = list(_layers(parts, stage, (layer,), works))
     return projection + block if "F" in works else block + projection
 
 
-def _layers(parts: Parts, layers: Iterable[int], works: Works) -> Iterator[Placed]:
+def _layers(parts: Parts, stage: StageLayers, layers: Iterable[int], works: Works) -> Iterator[Placed]:
     """Yield the parts of layers, one layer after the other; of a backward only those of its works, I or W or both."""
     for layer in layers:
-        if "F" in works or ("I" in works and parts.recomputed):
-            yield from (((part,), layer) for part in layer_forward(parts, layer) if part is not None)
+        if "F" in works:
+            yield from (Placed((part,), layer) for part in layer_forward(parts, layer) if part is not None)
+        elif "I" in works:
+            yield from (Placed((part,), layer) for part in layer_again(parts, stage, layer) if part is not None)
         if "F" not in works:
-            back = layer_backward(parts, layer)
+            back = layer_backward(parts.without_recompute if _whole(parts, stage, layer) else parts, layer)
             for block in (back.combine,), (back.mlp, back.mlp_weight), (back.dispatch,), (back.attn, back.attn_weight):
                 done = tuple(part for part in block if part is not None and str(Kind(part.kind)) in works)
                 if done:
-                    yield done, layer
+                    yield Placed(done, layer)
 
 
 def _pass_on(works: Works) -> Placed:
     """Return the part of a stage that holds nothing: it takes no time."""
-    return (Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0),), NO_LAYER
+    return Placed((Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0),), NO_LAYER)
 
 
 class _Score:
@@ -212,20 +305,24 @@ class _Score:
         Of an I and its W, the collectives of a tensor-parallel group run beside the other's compute, as in Megatron-LM:
         what W reads is gathered during I, the gradient that I made is summed during W.
         """
-        for block, layer in steps:
+        there: dict[int | None, Places] = {None: ()}
+        for block, layer, brought, needs, taken in steps:
             main, weights, begun = block[0], block[1:], self._ended[half]
+            for unit, part, owner in brought:
+                there[unit] = (*there.get(unit, ()), self._append(part, owner, half, begun))
+            begun += there[needs]
             ended: Places = (self._append(main, layer, half, self._before(main, layer, half, begun)),)
             # On its lane W follows I; what it gathers waits for no more than I did.
-            gathered = [self._before(part, layer, half, begun) if part.before else () for part in weights]
+            waiting = [self._before(part, layer, half, begun) if part.before else () for part in weights]
             ended = self._after(main, layer, half, ended)
-            for part, waits in zip(weights, gathered, strict=True):
+            for part, waits in zip(weights, waiting, strict=True):
                 ended += (self._append(part, layer, half, waits),)
+            for part, owner in taken:
+                self._append(part, owner, half, ended)
             self._ended[half] = ended
         self._gradient = self._ended[BACKWARD]
 
-    def slot(
-        self, forward: LayerForward, layer: int, backward: LayerBackward, other: int, again: LayerForward | None
-    ) -> None:
+    def slot(self, forward: LayerForward, layer: int, backward: LayerBackward, other: int, again: LayerAgain) -> None:
         """Append a layer of the forward and one of the backward, overlapped.
 
         Where neither layer has an all-to-all, all parts take as long as they do alone.
@@ -235,7 +332,7 @@ class _Score:
             layer: its number.
             backward: the backward's layer.
             other: its number.
-            again: the forward of the backward's layer, where it is recomputed.
+            again: what of the backward's layer runs again.
 
         """
         beside = forward.dispatch is not None or backward.combine is not None
@@ -251,20 +348,18 @@ class _Score:
                 return waits  # without this part, what follows waits for what is before
             return (self._append(part, (layer, other)[half], half, waits, beside=beside),)
 
-        def block(part: Part, half: int, waits: Places) -> Places:
-            return after(part, half, play(part, half, before(part, half, waits)))
+        def block(part: Part | None, half: int, waits: Places) -> Places:
+            return waits if part is None else after(part, half, play(part, half, before(part, half, waits)))
 
         # Left to right as in the table above: on each lane this is the order in which phases run. A collective of a
         # tensor-parallel group stands where compute of the other half can hide it.
         combined = play(backward.combine, BACKWARD, self._gradient)
-        sent_again = self._gradient
-        if again is not None:
-            sent_again = play(again.dispatch, BACKWARD, block(again.attn, BACKWARD, self._gradient))
+        sent_again = play(again.dispatch, BACKWARD, block(again.attn, BACKWARD, self._gradient))
         to_attend = before(forward.attn, FORWARD, self._ended[FORWARD])
-        to_pass = before(backward.mlp, BACKWARD, combined) if again is None else combined
+        to_pass = combined if any(again) else before(backward.mlp, BACKWARD, combined)
         attended = after(forward.attn, FORWARD, play(forward.attn, FORWARD, to_attend))
         dispatched = play(forward.dispatch, FORWARD, attended)
-        if again is not None:
+        if any(again):
             play(again.combine, BACKWARD, block(again.mlp, BACKWARD, sent_again))
             to_pass = before(backward.mlp, BACKWARD, combined)
         passed = play(backward.mlp, BACKWARD, to_pass)
@@ -283,12 +378,16 @@ class _Score:
         self._ended[BACKWARD] = self._gradient + weighed
 
     def _before(self, part: Part, layer: int, half: int, waits: Places) -> Places:
-        """Append the collective that a part waits for, and return what it then waits for."""
-        return waits if part.before is None else (self._append(part.before, layer, half, waits),)
+        """Append the collectives that a part waits for, and return what it then waits for."""
+        for collective in part.before:
+            waits = (self._append(collective, layer, half, waits),)
+        return waits
 
     def _after(self, part: Part, layer: int, half: int, computed: Places) -> Places:
-        """Append the collective that waits for a part, and return what others then wait for."""
-        return computed if part.after is None else (self._append(part.after, layer, half, computed),)
+        """Append the collectives that wait for a part, and return what others then wait for."""
+        for collective in part.after:
+            computed = (self._append(collective, layer, half, computed),)
+        return computed
 
     def _append(self, part: Part, layer: int, half: int, waits: Places, *, beside: bool = False) -> int:
         """Append a part and return its place; the order of its own lane needs no ``after``."""

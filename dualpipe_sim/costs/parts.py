@@ -17,6 +17,7 @@ from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll, Exchange, payload_bytes
+from dualpipe_sim.costs.collective import Collective
 from dualpipe_sim.costs.compute import (
     Block,
     Compute,
@@ -27,11 +28,18 @@ from dualpipe_sim.costs.compute import (
     layer_compute,
     mtp_compute,
 )
-from dualpipe_sim.costs.phases import Flow
-from dualpipe_sim.costs.tensor_parallel import CutBlock, TensorGroup
+from dualpipe_sim.costs.context_parallel import ContextGroup
+from dualpipe_sim.costs.phases import GATHER, SCATTER, Flow
+from dualpipe_sim.costs.shared_weights import SharedWeights
+from dualpipe_sim.costs.tensor_parallel import CutBlock, TensorGroup, ring
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
-from dualpipe_sim.model.architecture import Layer, Model
+from dualpipe_sim.hardware.groups import Group
+from dualpipe_sim.model.activations import layer_activations
+from dualpipe_sim.model.architecture import FeedForward, Layer, Model
+from dualpipe_sim.model.micro_batch import MicroBatch
+from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.ops import Kind
 
 Sharing: TypeAlias = Literal["reserved", "on-demand", "none"]
@@ -99,8 +107,8 @@ class Part(NamedTuple):
         beside_s: seconds beside a phase of the other lane.
         alone_flows: bytes that it puts on links.
         beside_flows: the same beside compute, which makes it slower.
-        before: the tensor-parallel group's collective that it waits for.
-        after: the one that waits for it.
+        before: collectives of groups that it waits for, one after the other.
+        after: those that wait for it.
         kernels: how many kernels compute is, where an all-to-all gets SMs only as one ends, else 0.
 
     """
@@ -112,9 +120,41 @@ class Part(NamedTuple):
     beside_s: float
     alone_flows: tuple[Flow, ...] = ()
     beside_flows: tuple[Flow, ...] = ()
-    before: Part | None = None
-    after: Part | None = None
+    before: tuple[Part, ...] = ()
+    after: tuple[Part, ...] = ()
     kernels: int = 0
+
+
+class Shared(NamedTuple):
+    """What a unit whose weights are shared out takes beside its own parts."""
+
+    gather: Part
+    scatter: Part
+
+
+_OfLayer: TypeAlias = dict[tuple[Block, Work], Part]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of GPUs whose collectives stand around blocks of layers; None for those that there are not.
+
+    Attributes:
+        tensor: the tensor-parallel group.
+        context: the context-parallel group.
+        experts: GPUs that share out each routed expert.
+        arriving_tokens: tokens that reach the experts of such a group together.
+        weights: GPUs that share weights out and gather them for each op.
+
+    """
+
+    tensor: TensorGroup | None = None
+    context: ContextGroup | None = None
+    experts: Group | None = None
+    arriving_tokens: float = 0.0
+    weights: SharedWeights | None = None
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -127,7 +167,8 @@ class Parts:
         alltoall: the all-to-all of the expert-parallel group; None where there is none.
         overlap: how compute and communication share the GPU.
         measured: times that stand in for the formulas'.
-        tensor_group: the tensor-parallel group; None where tensors are whole.
+        groups: the groups whose collectives stand around blocks.
+        micro_batch: the micro-batch as the GPU has it.
 
     """
 
@@ -136,7 +177,8 @@ class Parts:
     alltoall: AllToAll | None
     overlap: Overlap
     measured: Measured
-    tensor_group: TensorGroup | None = None
+    groups: Groups = field(default_factory=Groups)
+    micro_batch: MicroBatch = field(default_factory=lambda: MicroBatch(0, 1))
 
     __repr__ = brief
 
@@ -145,12 +187,37 @@ class Parts:
         """The same micro-batch on the SMs that communication leaves."""
         return replace(self.load, sms=self.load.gpu.sms - self.overlap.communication_sms)
 
-    @property
-    def recomputed(self) -> bool:
-        """Whether the backward runs the forward of whole layers again."""
-        return self.load.recipe.recompute.full
+    @cached_property
+    def without_recompute(self) -> Parts:
+        """The same, of backwards that find all that their forward left."""
+        recipe = replace(self.load.recipe, recompute=Recompute.of(()))
+        return replace(self, load=replace(self.load, recipe=recipe))
 
-    def layer(self, layer: int) -> dict[tuple[Block, Work], Part]:
+    def copy(self, layer: int, direction: Literal["to host", "from host"], *, whole: bool) -> Part:
+        """Return the copy of what a layer keeps to the host's memory, or back.
+
+        Args:
+            layer: its number.
+            direction: where to.
+            whole: whether it is recomputed whole, so that it keeps its input alone.
+
+        Raises:
+            UserError: the GPU's bandwidth to its host is not known.
+
+        """
+        gpu, recipe = self.load.gpu, self.load.recipe
+        if not gpu.host_bytes_per_s:
+            raise UserError("gpu.host: is missing; activations that are offloaded take the way to the host's memory")
+        again = Recompute(full=True) if whole else recipe.recompute.of_others
+        kept = layer_activations(self.model, self._kind(layer), replace(recipe, recompute=again), self.micro_batch)
+        seconds = sum(kept.values()) / gpu.host_bytes_per_s
+        return Part(Lane.COPY, direction, Kind.F if direction == "to host" else Kind.I, seconds, seconds)
+
+    def ffn(self, layer: int) -> FeedForward:
+        """Return what a layer's feed-forward network is."""
+        return self._kind(layer).ffn
+
+    def layer(self, layer: int) -> _OfLayer:
         """Return the compute parts of a layer; those of multi-token prediction follow the model's in number."""
         return self._layers[self._kind(layer)]
 
@@ -175,6 +242,36 @@ class Parts:
         joined = {work: _sum(lookup[work], projection[work]) for work in lookup}
         return _always("mtp", joined)
 
+    def shared(self, layer: int, name: str) -> Shared | None:
+        """Return what is gathered for a unit's ops and scattered behind its backward; None where its weights are here.
+
+        Args:
+            layer: the unit's layer; those of multi-token prediction follow the model's.
+            name: what the unit is called where it is no layer.
+
+        """
+        if self.groups.weights is None or (layer < 0 and name == "pass"):
+            return None
+        unit: Layer | str = self._kind(layer) if layer >= 0 else "head" if "head" in name else name
+        if unit not in self._shared:
+            self._shared[unit] = self._shared_of(self.groups.weights, unit)
+        return self._shared[unit]
+
+    @cached_property
+    def _shared(self) -> dict[Layer | str, Shared]:
+        return {}
+
+    def _shared_of(self, weights: SharedWeights, unit: Layer | str) -> Shared:
+        if isinstance(unit, Layer):
+            parameters = self.model.layer_parameters(unit)
+        else:
+            parameters = self.model.head_parameters() if unit == "head" else self.model.embedding_parameters()
+        (gather,), (scatter,) = (
+            _collective(one, kind)
+            for one, kind in ((weights.gather(parameters), Kind.F), (weights.scatter(parameters), Kind.W))
+        )
+        return Shared(gather, scatter)
+
     def _kind(self, layer: int) -> Layer:
         """Return a layer's kind; one of multi-token prediction, numbered on, is as the model's last."""
         return self.model.layer_kinds()[min(layer, self.model.layers - 1)]
@@ -186,10 +283,10 @@ class Parts:
         return {step: self._exchange(self.alltoall, step) for step in ALLTOALL_STEPS}
 
     @cached_property
-    def _layers(self) -> dict[Layer, dict[tuple[Block, Work], Part]]:
+    def _layers(self) -> dict[Layer, _OfLayer]:
         return {kind: self._layer(kind) for kind in set(self.model.layer_kinds())}
 
-    def _layer(self, kind: Layer) -> dict[tuple[Block, Work], Part]:
+    def _layer(self, kind: Layer) -> _OfLayer:
         """Return the compute parts of a kind of layer, measured ones in place of the formulas'."""
         alone, beside = (layer_compute(self.model, kind, load) for load in (self.load, self.beside))
         for (block, work), kernels in self.measured.compute.items():
@@ -199,7 +296,7 @@ class Parts:
                 )
                 beside[block, work] = measured
                 alone[block, work] = _with_sms(measured, self.beside.share_of_sms)
-        parts = {
+        parts: _OfLayer = {
             (block, work): Part(
                 Lane.COMPUTE,
                 block,
@@ -210,33 +307,61 @@ class Parts:
             )
             for block, work in alone
         }
-        # Routed experts are whole and see the GPU's own tokens; shared ones are cut like a dense FFN.
+        # Routed experts are not cut by this group and see the GPU's own tokens; shared ones are cut like a dense FFN.
         whole = kind.moe and self.model.experts is not None and not self.model.experts.shared
-        return parts | {
+        parts |= {
             (block, work): part
             for block in (("attn",) if whole else _BLOCKS)
             for work, part in self._in_group("layer", {work: parts[block, work] for work in _WORKS}).items()
         }
+        return self._with_experts_cut(kind, self._with_context(kind, parts))
 
     def _in_group(self, block: CutBlock, parts: dict[Work, Part]) -> dict[Work, Part]:
         """Return the parts of a block with the collectives of the tensor-parallel group around them."""
-        if self.tensor_group is None:
+        if self.groups.tensor is None:
             return parts
-        around = {work: self.tensor_group.around(block, work) for work in parts}
         return {
             work: part._replace(
-                before=self._collective(around[work][0], part.kind), after=self._collective(around[work][1], part.kind)
+                before=self._of_hidden_state(before, part.kind), after=self._of_hidden_state(after, part.kind)
             )
             for work, part in parts.items()
+            for before, after in (self.groups.tensor.around(block, work),)
         }
 
-    def _collective(self, name: str | None, kind: int) -> Part | None:
+    def _of_hidden_state(self, name: str | None, kind: int) -> tuple[Part, ...]:
         """Return the part of a collective of a whole micro-batch's hidden state, in BF16 in any recipe (assumed)."""
-        if name is None or self.tensor_group is None:
-            return None
-        size_bytes = self.load.tokens * self.model.hidden * BF16_BYTES
-        seconds, flows = self.tensor_group.seconds(name, size_bytes), self.tensor_group.flows(name, size_bytes)
-        return Part(Lane.ALLTOALL, name, kind, seconds, seconds, flows, flows)
+        if name is None or self.groups.tensor is None:
+            return ()
+        return _collective(
+            ring(self.groups.tensor.group, name, self.load.tokens * self.model.hidden * BF16_BYTES), kind
+        )
+
+    def _with_context(self, kind: Layer, parts: _OfLayer) -> _OfLayer:
+        """Return the parts of a layer with what a context-parallel group sends, next to attention."""
+        if self.groups.context is None:
+            return parts
+        found = dict(parts)
+        for work in _WORKS:
+            part = parts["attn", work]
+            before, after = self.groups.context.around(kind, work, self.load)
+            found["attn", work] = part._replace(
+                before=(*part.before, *_collective(before, part.kind)),
+                after=(*_collective(after, part.kind), *part.after),
+            )
+        return found
+
+    def _with_experts_cut(self, kind: Layer, parts: _OfLayer) -> _OfLayer:
+        """Return the parts of a layer with tokens gathered for experts that GPUs share out, and results scattered."""
+        group = self.groups.experts
+        if group is None or not kind.moe:
+            return parts
+        size_bytes = self.groups.arriving_tokens * self.model.hidden * BF16_BYTES
+        found = dict(parts)
+        for work in ("F", "I"):
+            part = parts["mlp", work]
+            gathered, scattered = (_collective(ring(group, name, size_bytes), part.kind) for name in (GATHER, SCATTER))
+            found["mlp", work] = part._replace(before=(*part.before, *gathered), after=(*scattered, *part.after))
+        return found
 
     def _exchange(self, alltoall: AllToAll, step: AllToAllStep) -> Part:
         """Return the part of one all-to-all; a backward's (``combine I``) is of kind I, since W has none."""
@@ -264,6 +389,13 @@ class Parts:
             _flows(alone, alltoall),
             _flows(beside, alltoall),
         )
+
+
+def _collective(one: Collective | None, kind: int) -> tuple[Part, ...]:
+    """Return the part of a collective, which takes as long beside compute as alone."""
+    if one is None:
+        return ()
+    return (Part(Lane.ALLTOALL, one.name, kind, one.duration_s, one.duration_s, one.flows, one.flows),)
 
 
 def _always(name: str, compute: Mapping[Work, Compute]) -> dict[Work, Part]:

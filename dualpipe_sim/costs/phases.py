@@ -16,7 +16,13 @@ from dualpipe_sim.order.ops import TaskShape
 from dualpipe_sim.order.placement import Placement
 
 GATHER, SCATTER, ALL_REDUCE = "gather", "scatter", "all-reduce"
-"""The names of a tensor-parallel group's collectives; other phases of the lane of all-to-alls are all-to-alls."""
+"""The names of a tensor-parallel group's collectives."""
+
+CONTEXT, WEIGHTS, GRADIENTS = "context", "weights", "gradients"
+"""What else groups send: keys and values of a sequence's other shares, weights gathered, gradients scattered."""
+
+_COLLECTIVES = frozenset((GATHER, SCATTER, ALL_REDUCE, CONTEXT, WEIGHTS, GRADIENTS))
+"""Names of collectives; other phases of the lane of all-to-alls are all-to-alls."""
 
 
 class Flow(NamedTuple):
@@ -81,7 +87,7 @@ class Phase(NamedTuple):
     @property
     def is_alltoall(self) -> bool:
         """Whether it is an all-to-all, and not another collective of the same lane."""
-        return self.lane == Lane.ALLTOALL and self.name not in (GATHER, SCATTER, ALL_REDUCE)
+        return self.lane == Lane.ALLTOALL and self.name not in _COLLECTIVES
 
     @property
     def unit(self) -> int | str:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.costs.collective import Collective
 from dualpipe_sim.costs.compute import Work
-from dualpipe_sim.costs.phases import ALL_REDUCE, GATHER, SCATTER, Flow
+from dualpipe_sim.costs.phases import ALL_REDUCE, GATHER, SCATTER
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
-from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
+from dualpipe_sim.hardware.groups import Group
 
 CutBlock: TypeAlias = Literal["layer", "embedding", "head"]
 Around: TypeAlias = tuple[str | None, str | None]
@@ -29,7 +30,7 @@ _SEQUENCE_PARALLEL: dict[CutBlock, dict[Work, Around]] = {
     "embedding": {"F": (None, SCATTER), "I": (None, None), "W": (GATHER, None)},
     "head": {"F": (GATHER, None), "I": (None, SCATTER), "W": (GATHER, None)},
 }
-_PASSES = {GATHER: 1, SCATTER: 1, ALL_REDUCE: 2}
+PASSES = {GATHER: 1, SCATTER: 1, ALL_REDUCE: 2}
 """How often a ring passes the tensor on: an all-reduce is a reduce-scatter and an all-gather."""
 
 
@@ -65,6 +66,11 @@ class TensorGroup:
                 f"divisor or a multiple of {node} (cluster.gpus_per_node)"
             )
 
+    @property
+    def group(self) -> Group:
+        """The group's GPUs."""
+        return Group(self.cluster, self.gpus)
+
     def around(self, block: CutBlock, work: Work) -> Around:
         """Return the collectives before and after a block's work."""
         before, after = _SEQUENCE_PARALLEL[block][work]
@@ -72,22 +78,7 @@ class TensorGroup:
             return before, after
         return None, None if after is None else ALL_REDUCE
 
-    def flows(self, collective: str, size_bytes: float) -> tuple[Flow, ...]:
-        """Return what a collective of a whole tensor of so many bytes puts on a GPU's links, as much out as in.
 
-        A ring passes every share but one through each GPU. Between nodes the shares of a node's GPUs go through all of
-        its NICs side by side.
-        """
-        nodes = max(1, self.gpus // self.cluster.gpus_per_node)
-        inside = self.gpus // nodes
-        passed = _PASSES[collective] * size_bytes / RING_EFFICIENCY
-        flows = [Flow("nvlink", passed * (self.gpus - 1) / self.gpus)] if inside > 1 else []
-        if nodes > 1:
-            flows.append(Flow("infiniband", passed * (nodes - 1) / nodes / inside))
-        return tuple(flows)
-
-    def seconds(self, collective: str, size_bytes: float) -> float:
-        """Return how long it takes on links that nobody else uses."""
-        links = {"nvlink": self.cluster.nvlink, "infiniband": self.cluster.infiniband}
-        slowest = max(flow.size_bytes / links[flow.tier].bytes_per_s for flow in self.flows(collective, size_bytes))
-        return RING_LAUNCH_S + slowest
+def ring(group: Group, name: str, size_bytes: float) -> Collective:
+    """Return an all-gather, reduce-scatter or all-reduce of a whole tensor of so many bytes."""
+    return Collective.of(name, group, group.ring(PASSES[name] * size_bytes))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
-from dualpipe_sim.base.precision import Precision
+from dualpipe_sim.base.precision import Format
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 
-T = TypeVar("T")
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
 
 
@@ -22,12 +21,14 @@ class Peak:
         bf16_flops_per_s: tensor cores, BF16.
         fp32_flops_per_s: CUDA cores, FP32.
         fp8_flops_per_s: tensor cores, FP8; None where the GPU has none.
+        fp4_flops_per_s: tensor cores, FP4; None where the GPU has none.
 
     """
 
     bf16_flops_per_s: float
     fp32_flops_per_s: float
     fp8_flops_per_s: float | None = None
+    fp4_flops_per_s: float | None = None
 
     def __post_init__(self) -> None:
         need_positive(self, "gpu.peak")
@@ -66,11 +67,13 @@ class Gemm:
     Attributes:
         bf16: of BF16 GEMMs.
         fp8: of FP8 GEMMs; None where the GPU has none.
+        fp4: of FP4 GEMMs; None where the GPU has none.
 
     """
 
     bf16: GemmRates
     fp8: GemmRates | None = None
+    fp4: GemmRates | None = None
 
     __repr__ = brief
 
@@ -82,14 +85,23 @@ class AttentionRates:
     Attributes:
         forward_flops_per_s: forward kernel.
         backward_flops_per_s: backward kernel.
+        fp8_forward_flops_per_s: forward kernel in FP8; None where it goes as fast as in BF16.
+        fp8_backward_flops_per_s: backward kernel in FP8; likewise.
 
     """
 
     forward_flops_per_s: float
     backward_flops_per_s: float
+    fp8_forward_flops_per_s: float | None = None
+    fp8_backward_flops_per_s: float | None = None
 
     def __post_init__(self) -> None:
         need_positive(self, "gpu.attention")
+
+    def of(self, direction: Literal["forward", "backward"], *, fp8: bool = False) -> float:
+        """Return the rate of one kernel, in FLOP/s."""
+        rate: float = getattr(self, f"{direction}_flops_per_s")
+        return (getattr(self, f"fp8_{direction}_flops_per_s") or rate) if fp8 else rate
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class Other:
 
     Attributes:
         bf16: in BF16 training.
-        fp8: in FP8 training; None where the GPU has none.
+        fp8: in FP8 training, and in FP4 (assumed); None where the GPU has none.
 
     """
 
@@ -161,6 +173,9 @@ class Gpu:
         other: time of everything else.
         kernel_gap: share by which gaps between kernels lengthen a compute phase.
         power_limited: whether it clocks down when it is busy; rates are then those of one that was busy all the time.
+        host_bytes_per_s: bandwidth to the memory of its host, each way; 0 where it is not known.
+        cluster: preset of the cluster that such GPUs are usually in; empty for none.
+        reserved_bytes: memory that contexts, communicators and libraries take beside what a framework allocates.
 
     """
 
@@ -174,29 +189,40 @@ class Gpu:
     other: Other
     kernel_gap: float = 0.0
     power_limited: bool = False
+    host_bytes_per_s: float = 0.0
+    cluster: str = ""
+    reserved_bytes: float = 0.0
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        need_positive(self, "gpu", zero=("kernel_gap",))
+        need_positive(self, "gpu", zero=("kernel_gap", "host_bytes_per_s", "reserved_bytes"))
 
-    def gemm_rates(self, precision: Precision) -> GemmRates:
-        """Return the GEMM rates of a precision.
-
-        Raises:
-            UserError: the GPU has no FP8.
-
-        """
-        return self._of(precision, self.gemm.bf16, self.gemm.fp8, "FP8 rates (gpu.gemm.fp8)")
-
-    def other_costs(self, precision: Precision) -> OtherCosts:
-        """Return the times of everything but GEMM and attention in training of a precision.
+    def gemm_rates(self, numbers: Format) -> GemmRates:
+        """Return the rates of GEMMs that read such numbers.
 
         Raises:
-            UserError: the GPU has no FP8.
+            UserError: the GPU has none.
 
         """
-        return self._of(precision, self.other.bf16, self.other.fp8, "times for FP8 training (gpu.other.fp8)")
+        rates: GemmRates | None = getattr(self.gemm, numbers)
+        if rates is None:
+            name = numbers.upper()
+            raise UserError(f"GPU {self.name} has no {name} rates (gpu.gemm.{numbers}); use {self._instead(self.gemm)}")
+        return rates
+
+    def other_costs(self, numbers: Format) -> OtherCosts:
+        """Return the times of everything but GEMM and attention in training with such numbers.
+
+        Raises:
+            UserError: they are not known.
+
+        """
+        costs = self.other.bf16 if numbers == "bf16" else self.other.fp8
+        if costs is None:
+            times = f"times for {numbers.upper()} training (gpu.other.fp8)"
+            raise UserError(f"GPU {self.name} has no {times}; use {self._instead(self.other)}")
+        return costs
 
     def share_of_sms(self, sms: int | None) -> float:
         """Return the share of all SMs that ``sms`` are; None stands for all of them.
@@ -211,10 +237,7 @@ class Gpu:
             raise UserError(f"{sms} SMs for compute: GPU {self.name} has {self.sms}, of which at least 1 must compute")
         return sms / self.sms
 
-    def _of(self, precision: Precision, bf16: T, fp8: T | None, what: str) -> T:
-        """Return what the GPU has for a precision, or refuse FP8 for lack of ``what``."""
-        if precision == "bf16":
-            return bf16
-        if fp8 is None:
-            raise UserError(f"GPU {self.name} has no {what}; use precision bf16")
-        return fp8
+    @staticmethod
+    def _instead(known: Gemm | Other) -> str:
+        """Return which precisions the GPU can do, in words."""
+        return "precision fp8, mxfp8 or bf16" if known.fp8 else "precision bf16"

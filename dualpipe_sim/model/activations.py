@@ -31,8 +31,8 @@ def layer_activations(model: Model, layer: Layer, recipe: Recipe, batch: MicroBa
         batch: the micro-batch.
 
     """
-    own = batch.own_tokens
-    if recipe.recompute.full:
+    own, again = batch.own_tokens, recipe.recompute
+    if again.full:
         return {LAYER_INPUT: own * model.hidden * BF16_BYTES}
     items = {"norm inputs": layer.blocks * own * model.hidden * BF16_BYTES}
     if not recipe.recompute.norms:
@@ -40,9 +40,12 @@ def layer_activations(model: Model, layer: Layer, recipe: Recipe, batch: MicroBa
     if model.post_norms:
         items["inputs of norms behind blocks"] = layer.blocks * own * model.hidden * BF16_BYTES
     items |= layer.attention.activations(recipe, batch, dropout=model.dropout)
-    if layer.moe and model.experts is not None:
+    if layer.ffn in again.blocks:
+        pass  # from the norm's output on, it all runs again
+    elif layer.moe and model.experts is not None:
         items |= _routed_items(model, model.experts, recipe, batch)
-        items |= _ffn_items(model, recipe, "shared", batch.tokens, model.experts.shared_width)
+        if not again.shared:
+            items |= _ffn_items(model, recipe, "shared", batch.tokens, model.experts.shared_width)
     elif layer.ffn == "dense":
         items |= _ffn_items(model, recipe, "dense", batch.tokens, model.ffn)
     if model.dropout:
@@ -103,16 +106,41 @@ def mtp_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
 
 def _routed_items(model: Model, experts: Experts, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
     return {
-        "dispatched tokens": batch.arriving * model.hidden * recipe.activation_bytes,
+        "dispatched tokens": _dispatched(experts, recipe, batch) * model.hidden * recipe.activation_bytes,
         **_ffn_items(model, recipe, "routed", batch.passing(experts.active), experts.ffn),
         "router": batch.own_tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES),
     }
 
 
+def _dispatched(experts: Experts, recipe: Recipe, batch: MicroBatch) -> float:
+    """Return the rows that the experts' first maps read."""
+    return batch.passing(experts.active) if recipe.stack.copy_for_each_expert else batch.arriving
+
+
+def backward_workspace(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> float:
+    """Return the bytes of gradients that are there at once while a layer's backward runs, in BF16.
+
+    Of the block that has most: the gradients of its output, of what its last map reads, and of what its first one
+    makes; of experts' tokens those of what arrived, too.
+    """
+    if not recipe.stack.backward_workspace:
+        return 0.0
+    exchanged = layer.attention.exchanged
+    attention = batch.own_tokens * model.hidden + batch.tokens * (sum(exchanged) + exchanged.outputs)
+    gates = 2 if GATED[model.activation] else 1
+    ffn = 0.0
+    if layer.moe and model.experts is not None:
+        ffn = batch.passing(model.experts.active) * (2 * model.hidden + (1 + gates) * model.experts.ffn)
+    elif layer.ffn == "dense":
+        ffn = batch.tokens * (model.hidden + (1 + gates) * model.ffn)
+    return max(attention, ffn) * BF16_BYTES
+
+
 def _ffn_items(model: Model, recipe: Recipe, name: str, rows: float, width: int) -> dict[str, float]:
     inputs = 2 * width if GATED[model.activation] else width
     items = {f"{name} {model.activation} inputs": rows * inputs * recipe.activation_bytes}
-    if not recipe.recompute.activation:
+    again = recipe.recompute
+    if not (again.activation or (again.routed_activation and name == "routed")):
         items[f"{name} {model.activation} outputs"] = rows * width * recipe.activation_bytes
     return items
 

@@ -113,17 +113,18 @@ class Experts:
         """Width of all shared experts together: they are one FFN, as the published code has them."""
         return self.shared * (self.shared_ffn or self.ffn)
 
-    def over(self, gpus: int) -> Experts:
-        """Return the share of one GPU of a tensor-parallel group: of the shared experts; routed ones stay whole.
+    def over(self, gpus: int, routed_over: int = 1) -> Experts:
+        """Return one GPU's share: of shared experts in a tensor-parallel group, of routed ones in a group of theirs.
 
         Raises:
-            UserError: the width cannot be shared out evenly.
+            UserError: a width cannot be shared out evenly.
 
         """
+        own = replace(self, ffn=share("model.experts.ffn", self.ffn, routed_over, "parallel.expert_tensor"))
         if not self.shared:
-            return self
+            return own
         width = share("the width of the shared experts", self.shared_width, gpus)
-        return replace(self, shared=1, shared_ffn=width)
+        return replace(own, shared=1, shared_ffn=width)
 
 
 @dataclass(frozen=True)
@@ -284,11 +285,12 @@ class Model:
             if len(letter) != 1 or letter in "()*," or letter.isdigit() or letter.isspace():
                 raise UserError(f"model.kinds: a kind is named by one letter, not by {quoted(letter)}")
 
-    def over(self, gpus: int) -> Model:
+    def over(self, gpus: int, *, experts_over: int = 1) -> Model:
         """Return what one GPU of a tensor-parallel group holds: a share of heads, FFN widths and the vocabulary.
 
-        Norms, router, routed experts, MLA's latents and the projection of multi-token prediction are whole on every
-        GPU (for the last one assumed). A vocabulary that the GPUs do not divide is padded, as in Megatron-LM.
+        Norms, router, MLA's latents and the projection of multi-token prediction are whole on every GPU (for the last
+        one assumed), and so are routed experts unless they are cut over a group of their own. A vocabulary that the
+        GPUs do not divide is padded, as in Megatron-LM.
 
         >>> from dualpipe_sim.config import load_experiment
         >>> model = load_experiment("deepseek_v3").job.model
@@ -299,7 +301,7 @@ class Model:
             UserError: heads or a width cannot be shared out evenly.
 
         """
-        if gpus == 1:
+        if gpus == experts_over == 1:
             return self
         kinds = {
             letter: replace(kind, attention=kind.attention.over(gpus)) if kind.attention is not None else kind
@@ -310,7 +312,7 @@ class Model:
             vocabulary=ceil(self.vocabulary / gpus),
             attention=self.attention.over(gpus),
             ffn=share("model.ffn", self.ffn, gpus),
-            experts=None if self.experts is None else self.experts.over(gpus),
+            experts=None if self.experts is None else self.experts.over(gpus, experts_over),
             kinds=kinds,
         )
 

@@ -28,7 +28,10 @@ class Flops(NamedTuple):
 def linear_flops(linear: Linear, recipe: Recipe | None = None) -> Flops:
     """Return the FLOPs a token of a linear map; where the recipe redoes it in the backward pass, I has it twice."""
     once = 2.0 * linear.active_parameters
-    redone = recipe is not None and recipe.recompute.up_projections and linear.from_latent
+    again = None if recipe is None else recipe.recompute
+    redone = again is not None and (
+        (again.up_projections and linear.from_latent) or (again.shared and linear.part == "shared" and not again.moe)
+    )
     return Flops(once, once * (2 if redone else 1), once)
 
 

@@ -15,7 +15,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
+from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.model.activations import (
+    backward_workspace,
     head_activations,
     high_precision_weight_gradient_inputs,
     layer_activations,
@@ -26,7 +28,7 @@ from dualpipe_sim.model.activations import (
 from dualpipe_sim.model.architecture import Layer, Parameters
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers, mtp_head_names
-from dualpipe_sim.model.recipe import Recompute
+from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.model.state import local_parameters, state_bytes
 from dualpipe_sim.order.placement import Placement
 
@@ -43,7 +45,8 @@ class UnitBytes(NamedTuple):
         activations: from the start of its F to the end of its I or B.
         weight_gradient_inputs: from the end of its I to the end of its W, where the backward is split.
         while_forward: only while its F runs.
-        while_backward: only while its I or B runs: what the layer's second forward leaves, where it is recomputed.
+        while_backward: only while its I or B runs: what the layer's second forward leaves, where it is recomputed, and
+            gradients of activations, where the software stack has them counted.
 
     """
 
@@ -60,7 +63,7 @@ class State(NamedTuple):
         weights: resident weights.
         gradients: gradients, whole.
         optimizer: the GPU's share of master weights and moments.
-        buffers: the all-to-all's buffers.
+        buffers: the all-to-all's buffers, and weights that are gathered for an op.
 
     """
 
@@ -70,15 +73,31 @@ class State(NamedTuple):
     buffers: IntArray
 
 
-def bytes_by_unit(job: Job) -> Mapping[int | str, UnitBytes]:
-    """Return what each unit keeps for one micro-batch, by a layer's number or the name of its phase."""
+def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[int | str, UnitBytes]:
+    """Return what each unit keeps for one micro-batch, by a layer's number or the name of its phase.
+
+    Args:
+        job: what is trained.
+        stage_layers: what each stage holds, where that matters: for a number of layers of each stage, say.
+
+    """
     model, batch = job.shard, job.micro_batch
     kinds = model.layer_kinds()
-    of_kind = {kind: _layer(job, kind) for kind in set(kinds)}
-    units: dict[int | str, UnitBytes] = {layer: of_kind[kind] for layer, kind in enumerate(kinds)}
+    recipes = _recipes(job.recipe, stage_layers)
+    of_kind: dict[tuple[Layer, Recipe], UnitBytes] = {}
+
+    def of_layer(layer: int) -> UnitBytes:
+        kind, recipe = kinds[min(layer, model.layers - 1)], recipes.get(layer, job.recipe)
+        if (kind, recipe) not in of_kind:
+            of_kind[kind, recipe] = _layer(job, kind, recipe)
+        return of_kind[kind, recipe]
+
+    units: dict[int | str, UnitBytes] = {layer: of_layer(layer) for layer in range(model.layers)}
     projection = high_precision_weight_gradient_inputs(model.mtp_linears(), batch)
-    module = _plus(of_kind[kinds[-1]], mtp_activations(model, batch), projection)
-    units |= {model.layers + number: module for number in range(model.mtp_depth)}
+    units |= {
+        layer: _plus(of_layer(layer), mtp_activations(model, batch), projection)
+        for layer in range(model.layers, model.layers + model.mtp_depth)
+    }
     deferred = high_precision_weight_gradient_inputs(model.head_linears(), batch)
     head = _plus(UnitBytes(), head_activations(model, batch), deferred)
     logits = ceil(logits_bytes(model, batch.tokens))  # of one pass: several follow each other
@@ -88,6 +107,24 @@ def bytes_by_unit(job: Job) -> Mapping[int | str, UnitBytes]:
         "head": head._replace(while_forward=logits),
         **dict.fromkeys(mtp_head_names(model.mtp_depth), head._replace(while_forward=logits)),
     }
+
+
+def _recipes(recipe: Recipe, stage_layers: Sequence[StageLayers]) -> dict[int, Recipe]:
+    """Return the recipes of layers that differ with their place in a stage."""
+    again = recipe.recompute
+    if not again.layers:
+        return {}
+    whole, others = (replace(recipe, recompute=one) for one in (Recompute(full=True), again.of_others))
+    return {
+        layer: whole if again.whole(place) else others
+        for stage in stage_layers
+        for place, layer in enumerate(stage.layers)
+    }
+
+
+def offloaded(job: Job, stage_layers: Sequence[StageLayers]) -> frozenset[int]:
+    """Return the layers whose activations lie in the host's memory between F and the backward."""
+    return frozenset(layer for stage in stage_layers for layer in stage.layers[: job.recipe.offload.layers])
 
 
 def state_by_rank(job: Job, stage_layers: Sequence[StageLayers], placement: Placement, buffer_bytes: int = 0) -> State:
@@ -131,29 +168,38 @@ def _state(
     job: Job, on_rank: RankParameters, holders: Mapping[tuple[object, ...], int], buffer_bytes: int
 ) -> list[int]:
     states = [
-        state_bytes(
-            local_parameters(parameters, job.expert_parallel),
-            job.recipe,
-            data_parallel=job.data_parallel,
-            expert_copies=job.expert_copies,
-            copies=holders[key],
-        )
+        state_bytes(local_parameters(parameters, job.parallel.expert), job.recipe, job.parallel, copies=holders[key])
         for key, parameters in on_rank.items()
     ]
     sums = (sum(getattr(state, part) for state in states) for part in ("weights", "gradients", "optimizer"))
     has_experts = any(parameters.expert for parameters in on_rank.values())
-    return [*map(ceil, sums), buffer_bytes if has_experts else 0]
+    buffers = (buffer_bytes if has_experts else 0) + _gathered_bytes(job, on_rank) + job.recipe.stack.workspace_bytes
+    return [*map(ceil, sums), ceil(buffers)]
 
 
-def _layer(job: Job, layer: Layer) -> UnitBytes:
-    model, recipe, batch = job.shard, job.recipe, job.micro_batch
+def _gathered_bytes(job: Job, on_rank: RankParameters) -> float:
+    """Return the bytes of weights that are gathered for an op and the one after it, and of gradients not yet scattered.
+
+    Two units' weights at most are whole at a time, and one's gradients; the largest count.
+    """
+    if not job.parallel.shards_weights or job.parallel.gathers == "once":
+        return 0.0
+    sizes = sorted(local_parameters(one, job.parallel.expert).total for one in on_rank.values())
+    return (sum(sizes[-2:]) + sizes[-1]) * BF16_BYTES if sizes else 0.0
+
+
+def _layer(job: Job, layer: Layer, recipe: Recipe) -> UnitBytes:
+    model, batch = job.shard, job.micro_batch
     kept = layer_activations(model, layer, recipe, batch)
     deferred = weight_gradient_inputs(model, layer, recipe, batch)
     unit = _plus(UnitBytes(), kept, deferred)
-    if not recipe.recompute.full:
-        return unit
-    whole = layer_activations(model, layer, replace(recipe, recompute=Recompute.of(())), batch)
-    return unit._replace(while_backward=ceil(sum(whole.values()) - sum(kept.values())))
+    again, workspace = recipe.recompute, backward_workspace(model, layer, recipe, batch)
+    if not again.full and layer.ffn not in again.blocks and not again.shared:
+        return unit._replace(while_backward=ceil(workspace))
+    # What runs again leaves it all, but for the small parts that run again on their own.
+    parts = Recompute.of(()) if again.full else replace(again, mlp=False, moe=False, shared=False)
+    whole = layer_activations(model, layer, replace(recipe, recompute=parts), batch)
+    return unit._replace(while_backward=ceil(sum(whole.values()) - sum(kept.values()) + workspace))
 
 
 def _plus(unit: UnitBytes, activations: Mapping[str, float], deferred: Mapping[str, float]) -> UnitBytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.model.architecture import Model, Parameters
 from dualpipe_sim.model.layout import BALANCED, EVEN, LayoutChoice, StageLayers, explicit
 from dualpipe_sim.model.micro_batch import MicroBatch
+from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup, expected_distinct, expert_group
 
@@ -42,7 +43,7 @@ class Job:
 
     >>> from dualpipe_sim.config import load_experiment
     >>> job = load_experiment("deepseek_v3").job
-    >>> job.model.name, job.tokens, job.expert_parallel, job.data_parallel
+    >>> job.model.name, job.tokens, job.parallel.expert, job.parallel.data
     ('deepseek-v3', 4096, 64, 128)
 
     Attributes:
@@ -50,11 +51,7 @@ class Job:
         recipe: precision and recompute.
         sequence_length: tokens of a sequence.
         micro_batch_size: sequences of a micro-batch on one GPU.
-        expert_parallel: GPUs that the routed experts are spread over; their groups lie in a pipeline rank's GPUs.
-        data_parallel: parts of a pipeline rank that each run their own micro-batches.
-        tensor_parallel: GPUs of each such part, which run the same micro-batches and share out heads, widths of
-            FFNs and the vocabulary.
-        sequence_parallel: whether they share out the sequence where those are not cut, around norms and residuals.
+        parallel: how a pipeline rank's GPUs share model and data out.
         layout: which stage holds which layers.
         routing_skew: tokens that the busiest expert rank receives over the mean; it sets the pace.
         causal: whether attention skips the masked half.
@@ -69,10 +66,7 @@ class Job:
     recipe: Recipe
     sequence_length: int
     micro_batch_size: int = 1
-    expert_parallel: int = 1
-    data_parallel: int = 1
-    tensor_parallel: int = 1
-    sequence_parallel: bool = True
+    parallel: Parallelism = field(default_factory=Parallelism)
     layout: LayoutChoice = EVEN
     routing_skew: float = 1.0
     causal: bool = True
@@ -81,34 +75,16 @@ class Job:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.gpus_per_rank % self.expert_parallel:
-            times = f" x {self.tensor_parallel} (parallel.tensor)" if self.tensor_parallel > 1 else ""
-            raise UserError(
-                f"parallel.data: {self.data_parallel}{times} GPUs a rank are not whole groups of "
-                f"{self.expert_parallel} (parallel.expert)"
-            )
-        self._check_tensor_parallel()
-        if self.expert_parallel > 1 and self.model.experts is None:
-            raise UserError(f"parallel.expert: model {self.model.name} has no experts to spread over GPUs; take 1")
+        self._check_shares()
         if self.routing_skew < 1:
             raise UserError(f"training.routing_skew: the busiest is at least the mean, 1, not {self.routing_skew}")
         if self.layout not in (EVEN, BALANCED):
             explicit(self.layout, self.model.layers, self.model.mtp_depth)
 
-    @property
-    def gpus_per_rank(self) -> int:
-        """GPUs of a pipeline rank."""
-        return self.data_parallel * self.tensor_parallel
-
-    @property
-    def expert_copies(self) -> int:
-        """GPUs of a pipeline rank that hold the same routed experts."""
-        return self.gpus_per_rank // self.expert_parallel
-
     @cached_property
     def shard(self) -> Model:
         """What one GPU holds of the model, but for the spreading of layers and experts: its share of what is cut."""
-        return self.model.over(self.tensor_parallel)
+        return self.model.over(self.parallel.tensor, experts_over=self.parallel.expert_tensor)
 
     @property
     def tokens(self) -> int:
@@ -117,36 +93,32 @@ class Job:
 
     @property
     def own_tokens(self) -> int:
-        """Tokens of a micro-batch that a GPU has where nothing else is cut: its share under sequence parallelism."""
-        return self.tokens // self.tensor_parallel if self.sequence_parallel else self.tokens
+        """Tokens of a micro-batch that a GPU has where nothing else is cut."""
+        cut = self.parallel
+        return self.tokens // cut.context // (cut.tensor if cut.sequence else 1)
 
     @property
     def micro_batch(self) -> MicroBatch:
         """A micro-batch as one GPU has it."""
-        received = self.received_tokens
+        cut = self.parallel
+        tokens, shares = self.tokens // cut.context, cut.tensor if cut.sequence else 1
+        experts = self.model.experts
+        received = None
+        if experts is not None and cut.expert > 1:
+            received = tokens // shares * expected_distinct(experts, cut.expert)
         return MicroBatch(
-            self.tokens,
+            tokens,
             self.sequence_length,
-            self.tensor_parallel if self.sequence_parallel else 1,
+            shares,
             received,
             1.0 if received is None else self.routing_skew,
+            cut.expert_tensor,
         )
 
     @property
     def boundary_bytes(self) -> float:
         """Bytes of a stage boundary's activation or gradient on one GPU, in BF16."""
         return self.own_tokens * self.model.hidden * BF16_BYTES
-
-    @property
-    def received_tokens(self) -> float | None:
-        """Tokens that a GPU receives for its experts under even routing; None where experts are not spread.
-
-        A token that goes to several experts of a GPU arrives there once.
-        """
-        experts = self.model.experts
-        if experts is None or self.expert_parallel == 1:
-            return None
-        return self.own_tokens * expected_distinct(experts, self.expert_parallel)
 
     def expert_group(self, gpus_per_node: int) -> ExpertGroup | None:
         """Return how the expert-parallel group lies on nodes; None where experts are not spread.
@@ -155,14 +127,14 @@ class Job:
             UserError: the group does not fill whole nodes, or the experts do not divide over it.
 
         """
-        if self.model.experts is None or self.expert_parallel == 1:
+        if self.model.experts is None or self.parallel.expert == 1:
             return None
-        return expert_group(self.model.experts, self.expert_parallel, gpus_per_node)
+        return expert_group(self.model.experts, self.parallel.expert, gpus_per_node // self.parallel.expert_tensor)
 
     def parameters(self, layers: StageLayers) -> dict[Unit, Parameters]:
         """Return the parameters of a stage by unit, each of which gets its gradient at once.
 
-        They are those of one GPU of a tensor-parallel group, and of all experts.
+        They are those of one GPU of a tensor-parallel group, and of all experts that are spread.
         """
         model = self.shard
         kinds = model.layer_kinds()
@@ -174,16 +146,35 @@ class Job:
             units["head"] = model.head_parameters()
         return units
 
-    def _check_tensor_parallel(self) -> None:
-        gpus = self.tensor_parallel
+    def _check_shares(self) -> None:
+        cut = self.parallel
         _ = self.shard  # which says what cannot be shared out
-        if self.sequence_parallel and self.sequence_length % gpus:
+        spread = {"expert": cut.expert, "expert_tensor": cut.expert_tensor}
+        key = next((key for key, gpus in spread.items() if gpus > 1), None)
+        if key and self.model.experts is None:
+            raise UserError(f"parallel.{key}: model {self.model.name} has no experts to spread over GPUs; take 1")
+        if cut.sequence and self.sequence_length % cut.tensor:
             raise UserError(
-                f"training.sequence_length: {gpus} GPUs (parallel.tensor) cannot share {self.sequence_length} tokens "
-                f"out evenly; take a multiple of {gpus}, or parallel.sequence: false"
+                f"training.sequence_length: {cut.tensor} GPUs (parallel.tensor) cannot share {self.sequence_length} "
+                f"tokens out evenly; take a multiple of {cut.tensor}, or parallel.sequence: false"
             )
-        if gpus > 1 and not self.sequence_parallel and self.model.experts is not None:
+        if cut.context > 1:
+            self._check_context()
+        if cut.tensor > 1 and not cut.sequence and self.model.experts is not None:
             raise UserError(
                 "parallel.sequence: false would send every token to its experts from each GPU that shares its "
                 "tensors; leave it at true for a model with experts"
             )
+
+    def _check_context(self) -> None:
+        cut = self.parallel
+        pieces = cut.context * (cut.tensor if cut.sequence else 1)
+        pieces *= 2 if cut.context_balanced and cut.context_exchange != "all-to-all" else 1
+        if self.sequence_length % pieces:
+            raise UserError(
+                f"training.sequence_length: {cut.context} GPUs (parallel.context) cannot share {self.sequence_length} "
+                f"tokens out evenly; take a multiple of {pieces}"
+            )
+        if cut.context_exchange == "all-to-all":
+            for layer in set(self.shard.layer_kinds()):
+                layer.attention.over(cut.context)  # which says what cannot be shared out

@@ -61,8 +61,8 @@ class Linear:
         return self.inputs * self.outputs * self.active
 
 
-def share(what: str, size: int, gpus: int) -> int:
-    """Return the share of one of so many GPUs of a tensor-parallel group.
+def share(what: str, size: int, gpus: int, key: str = "parallel.tensor") -> int:
+    """Return the share of one of so many GPUs of a group, which a key says.
 
     Raises:
         UserError: they cannot share it out evenly; it says which numbers could.
@@ -72,5 +72,5 @@ def share(what: str, size: int, gpus: int) -> int:
         fitting = [number for number in range(1, 65) if size % number == 0]
         nearest = sorted(sorted(fitting, key=lambda number: abs(number - gpus))[:2])
         instead = " or ".join(map(str, nearest))
-        raise UserError(f"parallel.tensor: {gpus} GPUs cannot share {what} out evenly, {size}; take {instead}")
+        raise UserError(f"{key}: {gpus} GPUs cannot share {what} out evenly, {size}; take {instead}")
     return size // gpus

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
 
-from dualpipe_sim.base.precision import BF16_BYTES, FP8_BYTES, FP32_BYTES, PRECISIONS, SCALE_BYTES, Precision
+from dualpipe_sim.base.precision import BF16_BYTES, FP8_BYTES, PRECISIONS, Precision
 from dualpipe_sim.base.records import need_positive
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.model.optimizer import Optimizer
+from dualpipe_sim.model.precision import NUMBERS, Numbers
+from dualpipe_sim.model.stacks import STACKS, Stack
 
 
 @dataclass(frozen=True)
@@ -22,74 +25,83 @@ class Recompute:
         norms: norm outputs, so that only inputs are cached.
         up_projections: queries, keys and values, from MLA's latents.
         activation: outputs of SwiGLU or GELU.
+        routed_activation: those of routed experts alone.
         core: attention's core, from queries, keys and values, so that scores, softmax's statistics or states are not
             kept; with stored scores this is selective recomputation (https://arxiv.org/abs/2205.05198).
+        shared: shared experts.
+        mlp: dense FFNs.
+        moe: FFNs of experts, their all-to-alls among it.
         full: whole layers, of which only the input is cached (https://arxiv.org/abs/1604.06174); nothing else is then
             left to be recomputed.
+        layers: with ``full``, how many layers of a stage, from its first on; 0 for all.
 
     """
 
     norms: bool = True
     up_projections: bool = True
     activation: bool = True
+    routed_activation: bool = False
     core: bool = False
+    shared: bool = False
+    mlp: bool = False
+    moe: bool = False
     full: bool = False
+    layers: int = 0
 
     def __post_init__(self) -> None:
-        if self.full:
-            for name in ("norms", "up_projections", "activation", "core"):
+        if self.layers and not self.full:
+            raise UserError("training.recompute.layers: says how many layers are recomputed whole; give full: true too")
+        if self.full and not self.layers:
+            for name in _PARTS:
                 object.__setattr__(self, name, False)  # a layer's second forward has all of them
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all that is recomputed."""
-        return tuple(name for name, yes in vars(self).items() if yes)
+        """The names of all that is recomputed, with the number of layers where not all are."""
+        named = tuple(name for name in (*_PARTS, "full") if getattr(self, name))
+        return (*named, f"layers {self.layers}") if self.layers else named
+
+    @property
+    def blocks(self) -> frozenset[str]:
+        """Which FFNs run their whole forward again: ``dense``, ``moe``."""
+        return frozenset(kind for kind, again in (("dense", self.mlp), ("moe", self.moe)) if again)
+
+    def whole(self, place: int) -> bool:
+        """Return whether a layer at this place in its stage, counted from 0, is recomputed whole."""
+        return self.full and (not self.layers or place < self.layers)
+
+    @property
+    def of_others(self) -> Recompute:
+        """What is recomputed of layers that are not recomputed whole."""
+        return replace(self, full=False, layers=0)
 
     @classmethod
     def of(cls, names: Collection[str]) -> Recompute:
         """Return the one that recomputes just what is named."""
-        return cls(**{field.name: field.name in names for field in fields(cls)})
+        layers = next((int(name.removeprefix("layers ")) for name in names if name.startswith("layers ")), 0)
+        return cls(**{name: name in names for name in (*_PARTS, "full")}, layers=layers)
 
 
-Format: TypeAlias = Literal["fp32", "bf16", "none"]
-"""How a number that the optimizer holds is stored, or that it is not there."""
-
-_BYTES: dict[Format, float] = {"fp32": FP32_BYTES, "bf16": BF16_BYTES, "none": 0.0}
+_PARTS = ("norms", "up_projections", "activation", "routed_activation", "core", "shared", "mlp", "moe")
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """What is there of each parameter beside its weight, for Adam and its kin.
-
-    The defaults are the DeepSeek-V3 report's (section 3.3.3); Megatron-LM's distributed optimizer has moments in FP32,
-    plain data parallelism in PyTorch neither main weights nor shards.
-
-    >>> Optimizer().state_bytes, Optimizer(moments="fp32").state_bytes
-    (8.0, 12.0)
+class Offload:
+    """What lies in the memory of a GPU's host for a while.
 
     Attributes:
-        main_weights: copy of the weights that is updated; none where the resident ones are.
-        moments: first and second moment.
-        gradients: gradients, summed up over micro-batches.
-        sharded: whether main weights and moments are shared out over all that hold the same parameter (ZeRO-1,
-            https://arxiv.org/abs/1910.02054).
+        layers: layers of a stage, from its first on, whose activations go there behind F and come back before the
+            backward.
+        optimizer: share of the optimizer's states that lie there, and are updated there.
 
     """
 
-    main_weights: Format = "fp32"
-    moments: Format = "bf16"
-    gradients: Literal["fp32", "bf16"] = "fp32"
-    sharded: bool = True
+    layers: int = 0
+    optimizer: float = 0.0
 
-    @property
-    def state_bytes(self) -> float:
-        """Bytes a parameter of main weight and moments."""
-        return _BYTES[self.main_weights] + 2 * _BYTES[self.moments]
-
-    @property
-    def gradient_bytes(self) -> float:
-        """Bytes a parameter of its gradient."""
-        return _BYTES[self.gradients]
+    def __post_init__(self) -> None:
+        if not 0 <= self.optimizer <= 1:
+            raise UserError(f"training.offload.optimizer: must be a share from 0 to 1, not {self.optimizer}")
 
 
 @dataclass(frozen=True)
@@ -103,21 +115,32 @@ class Recipe:
     ('norms', 'up_projections', 'activation')
 
     Attributes:
-        precision: of the GEMMs, of the dispatched tokens, of cached activations and of resident weights.
-        activation_group: activations that share a scale (1 x 128).
-        weight_group: side of the weight block that shares a scale (128 x 128).
-        accumulation_interval: products that a tensor core sums before promotion to FP32 (N_C).
+        precision: of the GEMMs, and what is sent, kept and held for them.
+        activation_group: activations that share a scale; None for as many as the precision says.
+        weight_group: side of the weight block that shares a scale; None for what the precision says.
+        accumulation_interval: products that a tensor core sums before promotion to FP32 (N_C), with ``fp8``.
+        low_precision_weights: whether resident weights are in these numbers alone, without a BF16 copy; None for what
+            the precision says.
+        low_precision_attention: whether attention's core computes in FP8, and keeps what it reads in it.
         recompute: what the backward pass computes again.
         optimizer: what is there of each parameter beside its weight.
+        offload: what lies in the host's memory for a while.
+        stack: the software that trains.
 
     """
 
     precision: Precision = "fp8"
-    activation_group: int = 128
-    weight_group: int = 128
+    activation_group: int | None = None
+    weight_group: int | None = None
     accumulation_interval: int = 128
+    low_precision_weights: bool | None = None
+    low_precision_attention: bool = False
     recompute: Recompute = Recompute()
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    offload: Offload = Offload()
+    stack: Stack = STACKS["deepseek"]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         need_positive(self, "training")
@@ -126,21 +149,32 @@ class Recipe:
             raise UserError(f"training.precision: must be {known}, not {self.precision!r}")
 
     @property
-    def fp8(self) -> bool:
-        """True for FP8 training."""
-        return self.precision == "fp8"
+    def numbers(self) -> Numbers:
+        """The numbers of the precision."""
+        return NUMBERS[self.precision]
 
     @property
     def activation_bytes(self) -> float:
         """Bytes of an activation that a GEMM reads, its share of the scale included."""
-        return FP8_BYTES + SCALE_BYTES / self.activation_group if self.fp8 else BF16_BYTES
+        return self.numbers.activation_bytes(self.activation_group)
+
+    @property
+    def sent_bytes(self) -> float:
+        """Bytes of an element of a token on its way to its experts."""
+        return self.activation_bytes if self.numbers.sent else BF16_BYTES
 
     @property
     def attention_output_bytes(self) -> float:
-        """Bytes of an element of attention's cached output: E5M6 in FP8 training (12 bits, section 3.3.3)."""
-        return 1.5 if self.fp8 else BF16_BYTES
+        """Bytes of an element of attention's cached output."""
+        return self.numbers.attention_output_bytes
+
+    @property
+    def attention_input_bytes(self) -> float:
+        """Bytes of an element of the queries, keys and values that attention's core reads."""
+        return FP8_BYTES if self.low_precision_attention else BF16_BYTES
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of a resident weight of a GEMM, its share of the scale included."""
-        return FP8_BYTES + SCALE_BYTES / self.weight_group**2 if self.fp8 else BF16_BYTES
+        """Bytes of a resident weight of a GEMM, with its copies in other numbers and their scales."""
+        group = None if self.weight_group is None else self.weight_group**2
+        return self.numbers.resident_bytes(group, primary=self.low_precision_weights)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.model.architecture import Parameters
+from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup
 
@@ -62,42 +63,42 @@ class StateBytes:
         return self.weights + self.gradients + self.optimizer
 
 
-def local_parameters(parameters: Parameters, expert_parallel: int = 1) -> LocalParameters:
-    """Return what one GPU holds of some layers' parameters; the routed experts are spread over the group."""
-    return LocalParameters(parameters.non_expert, parameters.expert / expert_parallel, parameters.high_precision)
+def local_parameters(parameters: Parameters, expert: int = 1) -> LocalParameters:
+    """Return what one GPU holds of some layers' parameters; the routed experts are spread over so many GPUs."""
+    return LocalParameters(parameters.non_expert, parameters.expert / expert, parameters.high_precision)
 
 
-def state_bytes(
-    local: LocalParameters, recipe: Recipe, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
-) -> StateBytes:
+def state_bytes(local: LocalParameters, recipe: Recipe, cut: Parallelism, *, copies: int = 1) -> StateBytes:
     """Return weights, gradients and the optimizer states of one GPU.
 
-    Where main weights and moments are sharded, it is over everyone that holds the same parameter: the
-    ``data_parallel`` parts of a pipeline rank for non-expert ones, ``expert_copies`` GPUs of it (None for as many) for
-    experts, times ``copies`` of each stage (2 in a bidirectional schedule). Parameters that tensor parallelism leaves
-    whole are there on each of its GPUs, with their optimizer states.
+    What is shared out is over everyone that holds the same parameter, or the same share of it: those of a pipeline
+    rank, times ``copies`` of each stage (2 in a bidirectional schedule). Parameters that tensor parallelism leaves
+    whole are there on each of its GPUs, with their optimizer states. Weights that are gathered once a step are whole,
+    and so are their gradients; where they are gathered for each op, what lies here is the optimizer's copy if it has
+    one.
     """
     low = local.total - local.high_precision
     optimizer = recipe.optimizer
-    non_expert, expert = _holders(data_parallel, expert_copies, copies) if optimizer.sharded else (1, 1)
+    weights = low * recipe.weight_bytes + local.high_precision * BF16_BYTES
+    gathered_each = cut.shards_weights and cut.gathers == "each"
+    if gathered_each:
+        share = _sharded(local, cut, copies) / (local.total or 1)
+        weights = 0.0 if optimizer.main_weights != "none" else weights * share
+    whole_gradients = not gathered_each and (cut.zero < 2 or cut.shards_weights)
+    shares_states = cut.zero > 0 or cut.shards_weights
     return StateBytes(
-        weights=low * recipe.weight_bytes + local.high_precision * BF16_BYTES,
-        gradients=local.total * optimizer.gradient_bytes,
-        optimizer=optimizer.state_bytes * (local.non_expert / non_expert + local.expert / expert),
+        weights=weights,
+        gradients=optimizer.gradient_bytes * (local.total if whole_gradients else _sharded(local, cut, copies)),
+        optimizer=optimizer.state_bytes
+        * (1 - recipe.offload.optimizer)
+        * (_sharded(local, cut, copies) if shares_states else local.total),
     )
 
 
-def reduced_gradient_bytes(
-    local: LocalParameters, recipe: Recipe, *, data_parallel: int, expert_copies: int | None = None, copies: int = 1
-) -> float:
-    """Return the bytes of gradients that a GPU reduces with others, none of parameters that nobody else holds."""
-    non_expert, expert = _holders(data_parallel, expert_copies, copies)
-    return recipe.optimizer.gradient_bytes * (local.non_expert * (non_expert > 1) + local.expert * (expert > 1))
-
-
-def _holders(data_parallel: int, expert_copies: int | None, copies: int) -> tuple[int, int]:
-    """Return how many GPUs hold the same non-expert and the same expert parameter."""
-    return data_parallel * copies, (data_parallel if expert_copies is None else expert_copies) * copies
+def _sharded(local: LocalParameters, cut: Parallelism, copies: int) -> float:
+    """Return how many parameters are on a GPU where each is shared out over those that hold it."""
+    non_expert, expert = cut.over(cut.holders * copies), cut.over(cut.expert_holders * copies)
+    return local.non_expert / non_expert + local.expert / expert
 
 
 def alltoall_buffer_bytes(group: ExpertGroup, hidden: int, channels: int) -> float:

@@ -145,14 +145,14 @@ class Judge:
             state = self._state(placement, costs)
             ends = costs.job.step_end.optimizer
             end_s = float(optimizer_s(state.optimizer, costs.gpu).max()) if ends else 0.0
-            topology = self._experiment.cluster.topology(placement.ranks, costs.job.gpus_per_rank)
+            topology = self._experiment.cluster.topology(placement.ranks, costs.job.parallel.gpus)
             sizes = stage_bytes(costs, np.sum(state, axis=0))
             self._placed[key] = _Placed(costs, placement, topology, sizes, end_s)
         return self._placed[key]
 
     def _state(self, placement: Placement, costs: LayerStageCosts) -> State:
         job = costs.job
-        key = (placement, costs.stage_layers, job.expert_parallel, job.recipe, costs.buffer_bytes)
+        key = (placement, costs.stage_layers, job.parallel, job.recipe, costs.buffer_bytes)
         if key not in self._states:
             self._states[key] = state_by_rank(job, costs.stage_layers, placement, costs.buffer_bytes)
         return self._states[key]

@@ -25,7 +25,7 @@ class Plan(Tabular):
     >>> from dualpipe_sim.plan import plan
     >>> found = plan("plan_deepseek_v2_lite", settings=["plan={schedules: [1f1b, dualpipe], ranks: [2, 4]}"], confirm=0)
     >>> [(row["schedule"], row["ranks"]) for row in found.ranked], found.reasons
-    ([('1f1b', 2), ('1f1b', 4), ('dualpipe', 4)], {'state': 1})
+    ([('dualpipe', 4), ('1f1b', 2), ('1f1b', 4)], {'state': 1})
 
     Attributes:
         experiment: what it started from.
@@ -185,6 +185,8 @@ def _words(candidate: Candidate) -> list[tuple[str, str]]:
     return [
         ("schedule", candidate.label),
         ("ranks", number_of(candidate.ranks, "rank")),
+        *((("tensor", f"TP {candidate.tensor}"),) if candidate.tensor > 1 else ()),
+        *((("context", f"CP {candidate.context}"),) if candidate.context > 1 else ()),
         ("expert", f"EP {candidate.expert}"),
         ("layout", layout if isinstance(layout, str) else "-".join(map(str, layout))),
         ("size", f"micro-batch {candidate.micro_batch_size}"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.experiment import Contention, Experiment
-from dualpipe_sim.plan.space import Candidate, experiment_at, gpus_of, layer_costs
+from dualpipe_sim.plan.space import Candidate, costs_at, experiment_at
 from dualpipe_sim.result import Result
 from dualpipe_sim.simulation import run_or_refuse
 
@@ -48,8 +48,8 @@ class RunCandidate:
         result = self.result(Candidate.from_dict(point))
         if result.error is not None:
             return {"error": result.error}
-        tensor = layer_costs(self.experiment).job.tensor_parallel
-        return row_of(result) | {"data_parallel": gpus_of(self.experiment) // result.ranks // tensor}
+        cut = costs_at(self.experiment, Candidate.from_dict(point)).job.parallel
+        return row_of(result) | {"data_parallel": cut.data}
 
     def result(self, candidate: Candidate) -> Result:
         """Return a candidate's run.

@@ -56,7 +56,7 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
 
     >>> found = plan("plan_deepseek_v2_lite", settings=["plan={schedules: [1f1b, dualpipe]}"], top=1, confirm=0)
     >>> found.ranked[0]["schedule"], found.runs, len(found.candidates)
-    ('1f1b', 2, 2)
+    ('dualpipe', 1, 2)
 
     Args:
         config: a YAML file, the name of a packaged one, or a mapping of the same shape.

@@ -23,6 +23,8 @@ class Candidate:
         schedule: name of the schedule.
         options: its options.
         ranks: pipeline ranks.
+        tensor: GPUs that share out each layer's tensors.
+        context: GPUs that share each sequence out.
         expert: GPUs that the routed experts are spread over.
         layout: which stage holds which layers.
         micro_batch_size: sequences of a micro-batch on one GPU.
@@ -35,6 +37,8 @@ class Candidate:
     schedule: str
     options: Mapping[str, object]
     ranks: int
+    tensor: int
+    context: int
     expert: int
     layout: LayoutChoice
     micro_batch_size: int
@@ -52,6 +56,8 @@ class Candidate:
         """All that the costs depend on."""
         return (
             self.ranks,
+            self.tensor,
+            self.context,
             self.expert,
             self.layout,
             self.micro_batch_size,
@@ -77,11 +83,17 @@ def candidates_of(experiment: Experiment) -> list[Candidate]:
     """Return all combinations of what is free, in the order of the configuration; the rest is the experiment's own."""
     free, own = experiment.free, candidate_of(experiment)
     return [
-        Candidate(name, options, ranks, expert, layout, size, precision, recompute, sms)
-        for (name, options), ranks, expert, layout, size, (precision, recompute, sms) in product(
+        Candidate(name, options, *gpus, layout, size, *kept)
+        for (name, options), gpus, layout, size, kept in product(
             free.schedules or [(own.schedule, own.options)],
-            free.ranks or [own.ranks],
-            free.expert or [own.expert],
+            list(
+                product(
+                    free.ranks or [own.ranks],
+                    free.tensor or [own.tensor],
+                    free.context or [own.context],
+                    free.expert or [own.expert],
+                )
+            ),
             free.layouts or [own.layout],
             free.micro_batch_size or [own.micro_batch_size],
             list(
@@ -110,7 +122,9 @@ def candidate_of(experiment: Experiment) -> Candidate:
         choice.name,
         choice.options,
         choice.ranks,
-        job.expert_parallel,
+        job.parallel.tensor,
+        job.parallel.context,
+        job.parallel.expert,
         job.layout,
         job.micro_batch_size,
         job.recipe.precision,
@@ -133,7 +147,7 @@ def layer_costs(experiment: Experiment) -> LayerCosts:
 
 def gpus_of(experiment: Experiment) -> int:
     """Return the GPUs of an experiment, which hold for all its candidates."""
-    return experiment.choice.ranks * layer_costs(experiment).job.gpus_per_rank
+    return experiment.choice.ranks * layer_costs(experiment).job.parallel.gpus
 
 
 def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
@@ -144,18 +158,19 @@ def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
 
     """
     costs, gpus = layer_costs(experiment), gpus_of(experiment)
-    tensor = costs.job.tensor_parallel
-    data_parallel, left = divmod(gpus, candidate.ranks * tensor)
-    if left or not data_parallel:
-        times = f" of {tensor} GPUs (parallel.tensor)" if tensor > 1 else ""
+    together = candidate.tensor * candidate.context
+    data, left = divmod(gpus, candidate.ranks * together)
+    if left or not data:
+        times = f" of {together} GPUs (parallel.tensor x parallel.context)" if together > 1 else ""
         raise UserError(f"{gpus} GPUs are no multiple of {candidate.ranks} ranks{times}")
     recipe = replace(costs.job.recipe, precision=candidate.precision, recompute=Recompute.of(candidate.recompute))
     job = replace(
         costs.job,
         recipe=recipe,
         micro_batch_size=candidate.micro_batch_size,
-        expert_parallel=candidate.expert,
-        data_parallel=data_parallel,
+        parallel=replace(
+            costs.job.parallel, tensor=candidate.tensor, context=candidate.context, expert=candidate.expert, data=data
+        ),
         layout=candidate.layout,
     )
     return replace(costs, job=job, overlap=replace(costs.overlap, communication_sms=candidate.communication_sms))
@@ -193,8 +208,9 @@ def choice_at(experiment: Experiment, candidate: Candidate) -> Choice:
 
     """
     own = layer_costs(experiment).job
-    sequences = experiment.choice.micro_batches * own.micro_batch_size * own.data_parallel
-    at_once = candidate.micro_batch_size * gpus_of(experiment) // (candidate.ranks * own.tensor_parallel)
+    sequences = experiment.choice.micro_batches * own.micro_batch_size * own.parallel.data
+    together = candidate.ranks * candidate.tensor * candidate.context
+    at_once = candidate.micro_batch_size * gpus_of(experiment) // together
     micro_batches, left = divmod(sequences, at_once)
     if left or not micro_batches:
         raise UserError(f"{sequences} sequences a step are no whole micro-batches of {at_once}")

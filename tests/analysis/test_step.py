@@ -11,13 +11,14 @@ import pytest
 from dualpipe_sim import Result, build, simulate
 from dualpipe_sim.analysis.alltoall import alltoall_time, overlapped_pair_s
 from dualpipe_sim.analysis.memory import COMPONENTS
-from dualpipe_sim.analysis.step import optimizer_s_by_rank
+from dualpipe_sim.analysis.step import TrainingStep, optimizer_s_by_rank, step
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import Phase, with_job
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.lowering import lower
+from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
 
@@ -32,6 +33,12 @@ GPT: dict[str, Any] = {
 }
 
 OPTIMIZER = COMPONENTS.index("optimizer states")
+
+
+def with_step(result: Result) -> TrainingStep:
+    costs = with_job(result.played.graph.costs)
+    assert costs is not None
+    return step(result.played, costs)
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +153,12 @@ def test_the_optimizer_passes_over_just_the_states_that_memory_counts(schedule: 
     assert seconds.tolist() == pytest.approx([size / 3.01e12 for size in optimizer_bytes])
 
 
-def test_a_reduction_after_the_pipeline_is_4_bytes_a_parameter_over_the_nic() -> None:
-    """16 GPUs a rank lie on two nodes, 25 GB/s a NIC; rank 0 holds two layers of 12 h^2 + 2 h and the embedding."""
+def test_a_reduction_after_the_pipeline_is_4_bytes_a_parameter_over_the_nics_of_a_node() -> None:
+    """16 GPUs a rank lie on two nodes: half of all crosses, through eight NICs side by side (or 15/16 over NVLink).
+
+    Rank 0 holds two layers of 12 h^2 + 2 h and the embedding. Each is one reduce-scatter. Weights, 2 bytes each, are
+    gathered before the first op.
+    """
     result = simulate(
         GPT, parallel={"data": 16}, **{"training.gradient_reduction": "after", "training.optimizer": False}
     )
@@ -156,23 +167,35 @@ def test_a_reduction_after_the_pipeline_is_4_bytes_a_parameter_over_the_nic() ->
     last_op_s = {rank: end for rank, lane, _, _, end in result.played.rows() if lane == "compute"}
     layers = 2 * (12 * 4096**2 + 2 * 4096)
     embedding, norm = 32000 * 4096, 4096
-    by_hand_s = max(
-        last_op_s[0] + 4 * (layers + embedding) / 25e9, last_op_s[1] + 4 * (layers + norm) / 25e9
-    )  # fmt: skip
-    assert result.step_time_s == pytest.approx(by_hand_s)
+
+    def ring_s(parameters: int, each: int) -> float:
+        slowest_s = max(parameters * each / 2 / 8 / 25e9, parameters * each * 15 / 16 / 240e9)
+        return RING_LAUNCH_S + slowest_s / RING_EFFICIENCY
+
+    rank_0, rank_1 = [layers // 2, layers // 2, embedding], [layers // 2, layers // 2, norm]
+    ends_s = (last_op_s[rank] + sum(ring_s(unit, 4) for unit in units) for rank, units in enumerate((rank_0, rank_1)))
+    begins_s = max(sum(ring_s(unit, 2) for unit in units) for units in (rank_0, rank_1))
+    assert result.step_time_s == pytest.approx(begins_s + max(ends_s))
 
 
 def test_an_overlapped_reduction_waits_for_the_last_gradient_only() -> None:
-    def after_s(reduction: str) -> float:
+    def besides_s(reduction: str) -> float:
         settings = {"training.gradient_reduction": reduction, "training.optimizer": False}
         result = simulate(GPT, parallel={"data": 16}, **settings)
         assert result.makespan_s
         assert result.step_time_s
         return result.step_time_s - result.makespan_s
 
-    embedding_s = 4 * 32000 * 4096 / 25e9  # the last gradient of rank 0, which ends last
-    assert after_s("none") == 0.0
-    assert embedding_s <= after_s("overlapped") < after_s("after")
+    embedding_s = 4 * 32000 * 4096 / 2 / 8 / 25e9  # the last gradient of rank 0, which ends last
+    assert besides_s("none") == 0.0
+    assert embedding_s <= besides_s("overlapped") < besides_s("after")
+
+
+def test_gradients_of_whole_optimizers_pass_twice_and_nothing_is_gathered() -> None:
+    run = {"training.gradient_reduction": "after", "training.optimizer": False}
+    sharded, whole = (with_step(simulate(GPT, parallel={"data": 16, "zero": zero}, **run)) for zero in (1, 0))
+    assert whole.gathering_s == 0 < sharded.gathering_s
+    assert whole.reduction_s == pytest.approx(2 * sharded.reduction_s, rel=0.01)
 
 
 def test_the_second_copy_of_dualpipe_is_reduced_even_without_data_parallelism() -> None:

@@ -193,7 +193,7 @@ def test_no_bound_is_above_a_step_or_a_peak_of_a_model(name: str, layout: str) -
         pytest.skip("refuses the size")
     order, costs, graph = layered(name, pipeline__layout=layout)
     timeline = longest_path.play(graph)
-    topology = costs.links.topology(4, costs.job.data_parallel)
+    topology = costs.links.topology(4, costs.job.parallel.data)
     bound_s = order_bound_s(order, costs.on(order.placement), topology)
     assert bound_s <= timeline.makespan_s * ROUNDING
     free_s = placement_bound_s(order.placement, order.micro_batches_of_pipe, costs.on(order.placement), topology)

@@ -38,6 +38,9 @@ COMMANDS = {
 """All commands, and why an example cannot be run in an empty folder."""
 
 
+FP = ("fp16", "fp8", "fp8-tensor", "fp8-block")
+
+
 def offered(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     """Ask as bash does, with the cursor behind the last word."""
     monkeypatch.setenv("_DUALPIPE_SIM_COMPLETE", "complete_bash")
@@ -51,13 +54,13 @@ def offered(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, *words: 
     [
         (("schedule", "zb"), ["zb-auto", "zb-h1", "zb-h2", "zb-v"]),
         (("run", "deepseek_v3"), ["deepseek_v3", "deepseek_v3_pair", "deepseek_v3_stage_level"]),
-        (("presets", "h"), ["h100", "h200", "h800", "h100-ib", "h800-ib"]),
+        (("presets", "h"), ["h100", "h100-hbm2e", "h20", "h200", "h800", "h100-ib", "h20-ib", "h800-ib"]),
         (("init", "--from", "gpt-"), ["gpt-1.5b", "gpt-14.6b", "gpt-28.3b", "gpt-6.2b", "gpt-oss-120b", "gpt-oss-20b"]),
         (("schema", "cluster.nv"), ["cluster.nvlink", "cluster.nvlink.bandwidth", "cluster.nvlink.latency"]),
         (("run", "figure5", "--set", "pipeline.m"), ["pipeline.micro_batches="]),
         (("run", "figure5", "--set", "costs.f"), ["costs.forward=", "costs.file="]),
-        (("run", "figure5", "--set", "training.precision="), ["training.precision=bf16", "training.precision=fp8"]),
-        (("run", "figure5", "--set", "gpu=h"), ["gpu=h100", "gpu=h200", "gpu=h800"]),
+        (("run", "figure5", "--set", "training.precision=f"), [f"training.precision={one}" for one in FP]),
+        (("run", "figure5", "--set", "gpu=h"), ["gpu=h100", "gpu=h100-hbm2e", "gpu=h20", "gpu=h200", "gpu=h800"]),
         (("run", "figure5", "--set", "schedule=dual"), ["schedule=dualpipe", "schedule=dualpipev"]),
         (("run", "figure5", "--set", "training.causal="), ["training.causal=true", "training.causal=false"]),
     ],

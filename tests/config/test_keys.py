@@ -65,6 +65,10 @@ def test_every_key_is_explained_with_an_example_that_works(
         overrides["pipeline.ranks"] = overrides[path]
     elif key.path == "training.global_batch":
         overrides["pipeline.micro_batches"] = 120
+    if key.path == "training.recompute.layers":
+        overrides |= {"training.recompute.full": True}
+    if key.path.startswith("gpu.gemm.fp4"):
+        overrides = {"gpu": {"preset": "b200"}, "cluster": {"preset": "b200-ib"}, **overrides}
     if key.path.startswith("model."):
         overrides = {"parallel.expert": 1, "pipeline.layout": "even", "model.experts.group_limit": 1, **overrides}
     if key.path in ("model.pattern", "model.kinds"):

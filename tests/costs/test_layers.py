@@ -375,13 +375,16 @@ def test_more_bandwidth_never_hurts(factor: float) -> None:
     ("overrides", "said"),
     [
         ({"model": "deepsek-v3"}, "model: there is no preset 'deepsek-v3'; did you mean 'deepseek-v3'?"),
-        ({"gpu": "b200"}, "gpu: there is no preset 'b200'"),
+        ({"gpu": "b100"}, "gpu: there is no preset 'b100'; did you mean 'b300'?"),
         ({"model": 3}, "model: must be a preset's name, or a mapping of keys, got 3"),
         ({"model.layer": 3}, "model.layer: unknown key; did you mean 'layers'?"),
         ({"model.experts.active": 300}, "model.experts.active: 300 experts a token do not fit"),
         ({"gpu.hbm": "3 parsec"}, "gpu.hbm: must be a bandwidth like 160 GB/s, got '3 parsec'"),
         ({"gpu": "a100"}, "GPU a100 has no times for FP8 training (gpu.other.fp8); use precision bf16"),
-        ({"training.precision": "fp4"}, "training.precision: must be 'bf16' or 'fp8', got 'fp4'"),
+        (
+            {"training.precision": "fp4"},
+            "must be 'bf16', 'fp16', 'fp8', 'fp8-tensor', 'fp8-block', 'mxfp8' or 'nvfp4', got 'fp4'",
+        ),
         ({"training.routing_skew": 0.5}, "training.routing_skew: must be a number from 1 (even routing) up"),
         ({"training.recompute": {"norm": True}}, "training.recompute.norm: unknown key; did you mean 'norms'?"),
         ({"training.recompute": {"norms": 1}}, "training.recompute.norms: must be true or false, got 1"),

@@ -15,10 +15,11 @@ from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.phases import Phase, ends_s
-from dualpipe_sim.costs.tensor_parallel import TensorGroup
+from dualpipe_sim.costs.tensor_parallel import TensorGroup, ring
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.hardware.cluster import Cluster, Link
 from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
+from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.activations import layer_activations
 from dualpipe_sim.model.attention.softmax import SoftmaxAttention
 from dualpipe_sim.model.flops import layer_flops
@@ -26,6 +27,7 @@ from dualpipe_sim.model.footprint import bytes_by_unit
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.model.micro_batch import MicroBatch
+from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules
@@ -132,18 +134,18 @@ def test_case_of_a_70_b_model_over_four_gpus() -> None:
     assert job.model.layer_parameters(job.model.layer_kinds()[0]).total == 855_638_016 + 2 * 8192
     assert job.shard.layer_parameters(job.shard.layer_kinds()[0]).total == 855_638_016 // 4 + 2 * 8192
     assert job.model.parameters().total == 70_553_706_496
-    whole, quarter = (bytes_by_unit(one)[3] for one in (replace(job, tensor_parallel=1), job))
+    whole, quarter = (bytes_by_unit(one)[3] for one in (replace(job, parallel=Parallelism()), job))
     assert quarter.activations * 4 == whole.activations
 
 
 def test_experts_see_the_tokens_of_their_gpus_share_and_have_more_copies() -> None:
     job = V3.job
-    assert (job.data_parallel, job.gpus_per_rank, job.expert_copies) == (16, 64, 1)
-    whole = replace(job, tensor_parallel=1, data_parallel=64)
-    assert job.received_tokens == (whole.received_tokens or 0) / 4
+    cut = job.parallel
+    assert (cut.data, cut.gpus, cut.expert_holders) == (16, 64, 1)
+    whole = replace(job, parallel=replace(cut, tensor=1, data=64))
+    assert job.micro_batch.received_tokens == (whole.micro_batch.received_tokens or 0) / 4
     assert job.boundary_bytes == whole.boundary_bytes / 4
-    twice = replace(job, data_parallel=32)
-    assert twice.expert_copies == 2
+    assert replace(cut, data=32).expert_holders == 2
 
 
 # What it computes, and what it waits for.
@@ -228,12 +230,11 @@ def test_a_pair_holds_all_phases_of_its_ops_and_never_takes_longer(
 def test_a_ring_passes_every_share_but_one_and_nodes_use_all_their_nics() -> None:
     cluster = Cluster(8, Link(300e9), Link(50e9))
     size, achieved = 80e6, 300e9 * RING_EFFICIENCY
-    assert TensorGroup(4, cluster).seconds("gather", size) == pytest.approx(RING_LAUNCH_S + size * 3 / 4 / achieved)
-    assert TensorGroup(8, cluster).seconds("all-reduce", size) == pytest.approx(
-        RING_LAUNCH_S + 2 * size * 7 / 8 / achieved
-    )
+    four, eight, sixteen = (Group(cluster, gpus) for gpus in (4, 8, 16))
+    assert ring(four, "gather", size).duration_s == pytest.approx(RING_LAUNCH_S + size * 3 / 4 / achieved)
+    assert ring(eight, "all-reduce", size).duration_s == pytest.approx(RING_LAUNCH_S + 2 * size * 7 / 8 / achieved)
     # Over two nodes, half of the tensor crosses through eight NICs: 80 MB / 2 / 8 at 50 GB/s, less than NVLink's 15/16.
-    flows = {flow.tier: flow.size_bytes * RING_EFFICIENCY for flow in TensorGroup(16, cluster).flows("scatter", size)}
+    flows = {flow.tier: flow.size_bytes * RING_EFFICIENCY for flow in ring(sixteen, "scatter", size).flows}
     assert flows == pytest.approx({"nvlink": size * 15 / 16, "infiniband": size / 2 / 8})
 
 
@@ -250,7 +251,7 @@ def test_rings_take_what_was_measured_within_an_eighth(
 ) -> None:
     group = TensorGroup(gpus, load_experiment(LLAMA, {"gpu": gpu}).cluster)
     assert group.cluster.nvlink.bytes_per_s == bandwidth
-    assert group.seconds(collective, megabytes * 2**20) * 1e6 == pytest.approx(measured_us, rel=0.125)
+    assert ring(group.group, collective, megabytes * 2**20).duration_s * 1e6 == pytest.approx(measured_us, rel=0.125)
 
 
 # Whole runs.
@@ -326,9 +327,9 @@ def test_what_does_not_fit_is_refused_with_what_would(overrides: dict[str, Any],
 
 def test_data_is_as_small_as_the_experts_allow() -> None:
     job = costs_of(model="deepseek-v2-lite", parallel={"tensor": 4, "expert": 8}).job
-    assert (job.data_parallel, job.gpus_per_rank, job.expert_copies) == (2, 8, 1)
+    assert (job.parallel.data, job.parallel.gpus, job.parallel.expert_holders) == (2, 8, 1)
     wide = costs_of(model="deepseek-v2-lite", parallel={"tensor": 8, "expert": 2}).job
-    assert (wide.data_parallel, wide.expert_copies) == (1, 4)
+    assert (wide.parallel.data, wide.parallel.expert_holders) == (1, 4)
 
 
 def test_a_micro_batch_is_the_groups_not_the_gpus() -> None:
@@ -341,4 +342,4 @@ def test_a_micro_batch_is_the_groups_not_the_gpus() -> None:
 def test_a_job_alone_says_what_its_gpus_cannot_share() -> None:
     model = ALONE.job.model
     with pytest.raises(UserError, match=r"model\.ffn out evenly"):
-        Job(replace(model, ffn=28673), Recipe("bf16"), 4096, tensor_parallel=2)
+        Job(replace(model, ffn=28673), Recipe("bf16"), 4096, parallel=Parallelism(tensor=2))

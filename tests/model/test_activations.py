@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,19 +21,24 @@ from dualpipe_sim.model.architecture import Layer, Model, Parameters
 from dualpipe_sim.model.attention.softmax import SoftmaxAttention
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.micro_batch import MicroBatch
-from dualpipe_sim.model.recipe import Optimizer, Recipe, Recompute
+from dualpipe_sim.model.optimizer import Optimizer
+from dualpipe_sim.model.parallelism import Parallelism
+from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.model.routing import expert_group
 from dualpipe_sim.model.state import (
     LocalParameters,
     alltoall_buffer_bytes,
     local_parameters,
-    reduced_gradient_bytes,
     state_bytes,
 )
 
 PRESETS = Path(__file__).parents[2] / "dualpipe_sim" / "presets" / "models"
 T = 4096
 BATCH = MicroBatch(T, T)
+
+FOUR = Parallelism(data=4, expert=2)
+RANK = Parallelism(data=128, expert=64)
+"""GPUs of a rank of DeepSeek-V3's run (report, section 3.2)."""
 
 
 def store_all(precision: Precision) -> Recipe:
@@ -154,7 +161,7 @@ def test_v3_moe_layer_on_one_of_64_gpus_has_409_1_million_parameters() -> None:
 
 def test_static_state_by_hand() -> None:
     """P(w + 4) + 8 (P_ne / (DP c) + P_e / (DP / EP c))."""
-    static = state_bytes(LocalParameters(1000.0, 600.0), Recipe("bf16"), data_parallel=4, expert_copies=2, copies=2)
+    static = state_bytes(LocalParameters(1000.0, 600.0), Recipe("bf16"), FOUR, copies=2)
     assert static.weights == 1600 * 2
     assert static.gradients == 1600 * 4
     assert static.optimizer == 8 * (1000 / 8 + 600 / 4)
@@ -165,21 +172,48 @@ def test_static_state_by_hand() -> None:
     ("optimizer", "gradients", "states"),
     [
         (Optimizer(moments="fp32"), 4, 12 * (1000 / 8 + 600 / 4)),  # Megatron-LM's distributed optimizer
-        (Optimizer(main_weights="none", moments="fp32", gradients="bf16", sharded=False), 2, 8 * 1600),  # torch's AdamW
+        (
+            Optimizer(main_weights="none", moments="fp32", gradients="bf16"),
+            2,
+            8 * (1000 / 8 + 600 / 4),
+        ),  # torch's AdamW
         (Optimizer(moments="none"), 4, 4 * (1000 / 8 + 600 / 4)),  # plain descent
     ],
 )
 def test_other_optimizers_hold_what_they_hold(optimizer: Optimizer, gradients: float, states: float) -> None:
     recipe = Recipe("bf16", optimizer=optimizer)
-    static = state_bytes(LocalParameters(1000.0, 600.0), recipe, data_parallel=4, expert_copies=2, copies=2)
+    static = state_bytes(LocalParameters(1000.0, 600.0), recipe, FOUR, copies=2)
     assert (static.weights, static.gradients) == (1600 * 2, 1600 * gradients)
     assert static.optimizer == pytest.approx(states)
-    reduced = reduced_gradient_bytes(LocalParameters(1000.0, 600.0), recipe, data_parallel=4, expert_copies=2)
-    assert reduced == gradients * 1600
+
+
+@pytest.mark.parametrize(
+    ("cut", "weights", "gradients", "optimizer"),
+    [  # of 1,600 parameters, 1,000 of them on four GPUs and 600 on two
+        ({"zero": 0}, 3200, 6400, 8 * 1600),
+        ({"zero": 1}, 3200, 6400, 8 * (250 + 300)),
+        ({"zero": 2}, 3200, 4 * (250 + 300), 8 * (250 + 300)),
+        ({"zero": 3}, 0, 4 * (250 + 300), 8 * (250 + 300)),  # main weights are the only ones between ops
+        ({"zero": 3, "gathers": "once"}, 3200, 6400, 8 * (250 + 300)),
+        ({"fsdp": 2}, 0, 4 * (500 + 300), 8 * (500 + 300)),
+    ],
+)
+def test_zero_and_fsdp_share_out_what_they_say(
+    cut: dict[str, Any], weights: float, gradients: float, optimizer: float
+) -> None:
+    """ZeRO's stages (https://arxiv.org/abs/1910.02054, section 5): states, gradients, weights; FSDP in groups."""
+    static = state_bytes(LocalParameters(1000.0, 600.0), Recipe("bf16"), replace(FOUR, **cut))
+    assert (static.weights, static.gradients, static.optimizer) == (weights, gradients, optimizer)
+
+
+def test_weights_without_a_main_copy_are_what_is_shared_out() -> None:
+    recipe = Recipe("bf16", optimizer=Optimizer(main_weights="none"))
+    static = state_bytes(LocalParameters(1000.0, 600.0), recipe, replace(FOUR, zero=3))
+    assert static.weights == pytest.approx(2 * (250 + 300))
 
 
 def test_fp8_halves_the_weights_of_gemms_but_not_of_the_head() -> None:
-    fp8 = state_bytes(LocalParameters(1000.0, 600.0, high_precision=200.0), Recipe(), data_parallel=1)
+    fp8 = state_bytes(LocalParameters(1000.0, 600.0, high_precision=200.0), Recipe(), Parallelism())
     assert fp8.weights == pytest.approx(1400 * (1 + 4 / 128**2) + 200 * 2)
 
 
@@ -191,10 +225,7 @@ def test_dualpipe_of_four_layers_a_stage_fits_80_gb_in_fp8_and_not_in_bf16_witho
         + local_parameters(V3.head_parameters())
         + local_parameters(V3.mtp_parameters(), 64)
     )
-    inner, outer = (
-        state_bytes(local, Recipe(), data_parallel=128, expert_copies=2, copies=2).total
-        for local in (both, both + ends)
-    )
+    inner, outer = (state_bytes(local, Recipe(), RANK, copies=2).total for local in (both, both + ends))
     assert 18e9 < inner < 23e9
     fp8 = 17 * 4 * sum(items_mb(Recipe()).values()) * 1e6
     assert fp8 == pytest.approx(42.5e9, rel=0.002)
@@ -207,15 +238,7 @@ def test_one_copy_of_the_static_state_is_about_half() -> None:
     # 61 layers over 16 ranks: about 10.5 GB by hand.
     local = local_layers([MOE] * 61, 64)
     share = LocalParameters(local.non_expert / 16, local.expert / 16, local.high_precision / 16)
-    assert state_bytes(share, Recipe(), data_parallel=128, expert_copies=2).total == pytest.approx(10.5e9, rel=0.01)
-
-
-def test_gradients_are_reduced_only_where_others_hold_the_parameter() -> None:
-    local = LocalParameters(1000.0, 600.0)
-    assert reduced_gradient_bytes(local, Recipe(), data_parallel=1) == 0
-    assert reduced_gradient_bytes(local, Recipe(), data_parallel=8, expert_copies=1) == 4 * 1000
-    assert reduced_gradient_bytes(local, Recipe(), data_parallel=16, expert_copies=2) == 4 * 1600
-    assert reduced_gradient_bytes(local, Recipe(), data_parallel=8, expert_copies=1, copies=2) == 4 * 1600
+    assert state_bytes(share, Recipe(), RANK).total == pytest.approx(10.5e9, rel=0.01)
 
 
 def test_small_items_by_hand() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.model.attention.recurrence import convolution, kept, recurrence, state_bytes
-from dualpipe_sim.model.attention.registry import Core, register
+from dualpipe_sim.model.attention.registry import Attention, Core, register
 from dualpipe_sim.model.linear import Linear, share
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -14,7 +14,7 @@ from dualpipe_sim.model.recipe import Recipe
 
 @register("gated-delta")
 @dataclass(frozen=True)
-class GatedDelta:
+class GatedDelta(Attention):
     """A gated delta net as in Qwen3-Next (https://github.com/huggingface/transformers, ``qwen3_next``).
 
     >>> net = GatedDelta(key_heads=16, value_heads=32, key_head=128, value_head=128)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.model.attention.recurrence import convolution, kept, recurrence, state_bytes
-from dualpipe_sim.model.attention.registry import Core, register
+from dualpipe_sim.model.attention.registry import Attention, Core, register
 from dualpipe_sim.model.linear import Linear, share
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -14,7 +14,7 @@ from dualpipe_sim.model.recipe import Recipe
 
 @register("kimi-delta")
 @dataclass(frozen=True)
-class KimiDelta:
+class KimiDelta(Attention):
     """Kimi delta attention, with decay and output gate from a latent as wide as a head.
 
     Attributes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.model.attention.recurrence import kept, recurrence, state_bytes
-from dualpipe_sim.model.attention.registry import Core, register
+from dualpipe_sim.model.attention.registry import Attention, Core, register
 from dualpipe_sim.model.linear import Linear, share
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -14,7 +14,7 @@ from dualpipe_sim.model.recipe import Recipe
 
 @register("lightning")
 @dataclass(frozen=True)
-class Lightning:
+class Lightning(Attention):
     """Lightning attention as in MiniMax-Text-01 (https://arxiv.org/abs/2501.08313), its output normed and gated.
 
     Attributes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.model.attention.recurrence import convolution, kept, recurrence, state_bytes
-from dualpipe_sim.model.attention.registry import Core, register
+from dualpipe_sim.model.attention.registry import Attention, Core, register
 from dualpipe_sim.model.linear import Linear, share
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -14,7 +14,7 @@ from dualpipe_sim.model.recipe import Recipe
 
 @register("mamba2")
 @dataclass(frozen=True)
-class Mamba2:
+class Mamba2(Attention):
     """A Mamba-2 layer as in Nemotron-H (https://arxiv.org/abs/2504.03624), its output normed and gated.
 
     >>> Mamba2(heads=64, head=64, state=128, groups=8).norm_parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dualpipe_sim.model.attention.registry import Core, register
+from dualpipe_sim.model.attention.registry import Attention, Core, register
 from dualpipe_sim.model.linear import Linear
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -12,7 +12,7 @@ from dualpipe_sim.model.recipe import Recipe
 
 @register("none")
 @dataclass(frozen=True)
-class NoAttention:
+class NoAttention(Attention):
     """No attention."""
 
     norm_parameters = other_parameters = 0

@@ -37,6 +37,21 @@ class Core(NamedTuple):
         return Core(self.forward + other.forward, self.backward + other.backward)
 
 
+class Exchanged(NamedTuple):
+    """Elements of a token.
+
+    Attributes:
+        queries: of its queries.
+        keys_values: of its keys and values.
+        outputs: of attention's output.
+
+    """
+
+    queries: int = 0
+    keys_values: int = 0
+    outputs: int = 0
+
+
 class Attention(Protocol):
     """What a kind of attention says of itself.
 
@@ -71,6 +86,14 @@ class Attention(Protocol):
     def core(self, sequence_length: int, *, causal: bool = True) -> Core:
         """Return the FLOPs a token of what is no linear map."""
         ...
+
+    @property
+    def exchanged(self) -> Exchanged:
+        """Elements of a token that GPUs send each other where they share its sequence out.
+
+        Kinds with a state pass that on, which is little (assumed: nothing).
+        """
+        return Exchanged()
 
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:
         """Return what its forward keeps until the backward, in bytes by item, beside the layer's norms."""

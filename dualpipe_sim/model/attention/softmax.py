@@ -8,7 +8,7 @@ from typing import Literal
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.model.attention.registry import Core, register
+from dualpipe_sim.model.attention.registry import Core, Exchanged, register
 from dualpipe_sim.model.linear import Linear, share
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -211,6 +211,11 @@ class SoftmaxAttention:
         scores = 2.0 * sequence_length * (0.5 if causal else 1.0) * self.indexer.heads * self.indexer.head
         return products + Core(scores, 2 * scores)
 
+    @property
+    def exchanged(self) -> Exchanged:
+        """Elements of a token's queries, keys and values, and output."""
+        return Exchanged(self.query_outputs, self.key_value_outputs, self.heads * self.v_head)
+
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:
         """Return latents, queries, keys and values, the output, and scores or the softmax's statistics."""
         own, tokens = batch.own_tokens, batch.tokens
@@ -220,9 +225,14 @@ class SoftmaxAttention:
             items["latent norm outputs"] = own * latent * recipe.activation_bytes
         redone = recipe.recompute.up_projections
         if not (redone and self.q_lora):
-            items["queries"] = tokens * self.query_outputs * BF16_BYTES
+            items["queries"] = tokens * self.query_outputs * recipe.attention_input_bytes
         if not (redone and self.kv_lora):
-            items["keys and values"] = tokens * self.key_value_outputs * BF16_BYTES
+            items["keys and values"] = tokens * self.key_value_outputs * recipe.attention_input_bytes
+        if recipe.stack.joint_projection and not (redone and self.kv_lora):
+            # Of one tensor with the values in it, what nothing else reads: keys without their rotary part, or queries
+            # and keys before they are rotated.
+            keys = self.heads * self.qk_head if self.kv_lora else self.query_outputs + self._kv_heads * self.qk_dims
+            items["beside values"] = tokens * keys * BF16_BYTES
         items |= self._norm_and_gate_items(recipe, tokens)
         items["attention's output"] = tokens * self.heads * self.v_head * recipe.attention_output_bytes
         if recipe.recompute.core:
@@ -238,7 +248,7 @@ class SoftmaxAttention:
     def _norm_and_gate_items(self, recipe: Recipe, tokens: int) -> dict[str, float]:
         """What norms of queries and keys read, the gate with the output before it, and the indexer's choice."""
         items: dict[str, float] = {}
-        if self.qk_norm != "none" and not recipe.recompute.norms:
+        if self.qk_norm != "none" and not recipe.recompute.norms and not recipe.stack.joint_projection:
             normed = (self.heads + self._kv_heads) * self.qk_dims
             items["inputs of query and key norms"] = tokens * normed * BF16_BYTES
         if self.gated:

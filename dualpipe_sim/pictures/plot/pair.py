@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, collectives_word
 from dualpipe_sim.base.arrays import FloatArray, IntArray
-from dualpipe_sim.base.lanes import PHASE_LANES
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.units import format_time
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
@@ -37,7 +37,7 @@ from dualpipe_sim.pictures.plot.style import BORDER_PT, style_around, theme_name
 _SIZE_IN = (14.0, 3.3)
 _BAND = Band(0.0, 0.74)
 _BARRIER_PT, _HOLDING_BARRIER_PT = 0.7, 2.0
-_TRANSFER_ROW = 2
+_ROW_OF_LANE = {Lane.COMPUTE: 0, Lane.ALLTOALL: 1, Lane.COPY: 2}
 _SAME_MOMENT = 1e-9  # of a task's length
 
 
@@ -65,6 +65,11 @@ class _Inside(NamedTuple):
     def length_s(self) -> float:
         """How long the task lasts."""
         return float(self.boxes.end_s.max())
+
+    @property
+    def copies(self) -> bool:
+        """Whether something is copied to the host's memory or back."""
+        return bool((self.boxes.row == _ROW_OF_LANE[Lane.COPY]).any())
 
     @property
     def word(self) -> str:
@@ -104,7 +109,7 @@ def pair_figure(
     """
     colours = theme_named(theme)
     inside = _inside(timeline, _find(timeline, task))
-    rows = ("compute", inside.word, "transfers")[: 3 if len(inside.transfers.row) else 2]
+    rows = ["compute", inside.word, *["copies"] * inside.copies, *["transfers"] * bool(len(inside.transfers.row))]
     end_s = max(inside.length_s, float(inside.transfers.end_s.max(initial=0.0)))
     with style_around(ax, colours):
         ax = ax or new_axes(_SIZE_IN)
@@ -151,12 +156,12 @@ def _inside(timeline: Timeline, task: int) -> _Inside:
             f"pair: {graph.schedule.task(task)} is not cut into phases; costs of the kind layers cut ops into them"
         )
     begin_s = float(timeline.task_start_s[task])
-    lane = graph.lane[node]  # compute is 0 and all-to-all 1, which are the rows too
-    boxes = Boxes(lane, timeline.start_s[node] - begin_s, timeline.end_s[node] - begin_s)
+    row = np.array([_ROW_OF_LANE[Lane(lane)] for lane in graph.lane[node].tolist()])
+    boxes = Boxes(row, timeline.start_s[node] - begin_s, timeline.end_s[node] - begin_s)
     sent = graph.first_transfer + np.flatnonzero(graph.schedule.task_of_op[graph.transfers.producer] == task)
     sent = sent[timeline.end_s[sent] > timeline.start_s[sent]]
     under_way = Boxes(
-        np.full(len(sent), _TRANSFER_ROW), timeline.start_s[sent] - begin_s, timeline.end_s[sent] - begin_s
+        np.full(len(sent), max(2, int(row.max()) + 1)), timeline.start_s[sent] - begin_s, timeline.end_s[sent] - begin_s
     )
     pieces = alltoall_pieces(timeline)
     shown = pieces.exposed & (graph.task[pieces.node] == task)
@@ -166,7 +171,7 @@ def _inside(timeline: Timeline, task: int) -> _Inside:
 
 def _title(inside: _Inside) -> str:
     graph, boxes = inside.timeline.graph, inside.boxes
-    compute_s, alltoall_s = (float(boxes.where(boxes.row == lane).width_s().sum()) for lane in PHASE_LANES)
+    compute_s, alltoall_s = (float(boxes.where(boxes.row == lane).width_s().sum()) for lane in (0, 1))
     exposed_s = float((inside.exposed[:, 1] - inside.exposed[:, 0]).sum())
     return (
         f"{graph.schedule.task(inside.task)} on rank {inside.timeline.rank[inside.task]}: "

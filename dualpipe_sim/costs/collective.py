@@ -1,0 +1,32 @@
+"""A collective inside an op, of whatever group: how long it takes alone, and what it puts on links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dualpipe_sim.costs.phases import Flow
+from dualpipe_sim.hardware.cluster import Tier
+from dualpipe_sim.hardware.collectives import RING_EFFICIENCY
+from dualpipe_sim.hardware.groups import Group
+
+
+class Collective(NamedTuple):
+    """One collective of one micro-batch, from the view of one GPU.
+
+    Attributes:
+        name: what it does.
+        duration_s: seconds on links that nobody else uses.
+        flows: what it puts on them.
+
+    """
+
+    name: str
+    duration_s: float
+    flows: tuple[Flow, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, group: Group, by_tier: Mapping[Tier, float]) -> Collective:
+        """Return the one that puts so many bytes on a GPU's links, of which NCCL achieves a share."""
+        flows = tuple(Flow(tier, size / RING_EFFICIENCY) for tier, size in by_tier.items())
+        return cls(name, group.seconds(by_tier), flows)

@@ -1,0 +1,73 @@
+"""Groups of GPUs that communicate: how they lie on nodes, and what their collectives put on the links of each.
+
+A ring passes every share of a tensor but one through each GPU. Between nodes the shares of a node's GPUs go through all
+of its members' NICs side by side, each on its own rail, so that a group with g members in each of N nodes sends
+(N - 1) / N / g of the tensor through a NIC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from dualpipe_sim.base.show import brief
+from dualpipe_sim.hardware.cluster import Cluster, Link, Tier
+from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
+
+
+@dataclass(frozen=True)
+class Group:
+    """GPUs of which each is so many behind the one before it.
+
+    >>> every_fourth = Group(Cluster(gpus_per_node=8), gpus=16, stride=4)
+    >>> every_fourth.inside, every_fourth.nodes
+    (2, 8)
+
+    Attributes:
+        cluster: the links between them.
+        gpus: how many they are.
+        stride: GPUs from one to the next; 1 for neighbours.
+
+    """
+
+    cluster: Cluster
+    gpus: int
+    stride: int = 1
+
+    __repr__ = brief
+
+    @property
+    def inside(self) -> int:
+        """Members in one node."""
+        return max(1, min(self.gpus, self.cluster.gpus_per_node // self.stride))
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that the group lies on."""
+        return ceil(self.gpus / self.inside)
+
+    def ring(self, size_bytes: float) -> dict[Tier, float]:
+        """Return the bytes that an all-gather or reduce-scatter of a tensor of that size puts on a GPU's links."""
+        within = size_bytes * (self.gpus - 1) / self.gpus if self.inside > 1 else 0.0
+        between = size_bytes * (self.nodes - 1) / self.nodes / self.inside
+        return _present(within, between)
+
+    def all_to_all(self, size_bytes: float) -> dict[Tier, float]:
+        """Return the bytes on a GPU's links where it sends each of the others an equal share of a tensor of its own."""
+        return _present(size_bytes * (self.inside - 1) / self.gpus, size_bytes * (self.gpus - self.inside) / self.gpus)
+
+    def next_one(self, size_bytes: float) -> dict[Tier, float]:
+        """Return the bytes on the links of a GPU whose next one is furthest, if each sends it a tensor."""
+        return _present(0.0, size_bytes) if self.nodes > 1 else _present(size_bytes, 0.0)
+
+    def seconds(self, by_tier: Mapping[Tier, float]) -> float:
+        """Return how long bytes take on links that nobody else uses, launch included."""
+        links: dict[Tier, Link] = {"nvlink": self.cluster.nvlink, "infiniband": self.cluster.infiniband}
+        slowest = max((size / links[tier].bytes_per_s for tier, size in by_tier.items()), default=0.0)
+        return RING_LAUNCH_S + slowest / RING_EFFICIENCY
+
+
+def _present(nvlink_bytes: float, infiniband_bytes: float) -> dict[Tier, float]:
+    by_tier: dict[Tier, float] = {"nvlink": nvlink_bytes, "infiniband": infiniband_bytes}
+    return {tier: size for tier, size in by_tier.items() if size}
