@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dualpipe_sim.analysis.step import unit_times
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import in_gb, number_of
@@ -27,7 +28,14 @@ from dualpipe_sim.costs.phases import JobStageCosts, with_job
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, offloaded, state_by_rank
+from dualpipe_sim.model.footprint import (
+    UnitBytes,
+    bytes_by_unit,
+    comes_later,
+    gradients_on_rank,
+    offloaded,
+    state_by_rank,
+)
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.ops import B, F, I, R, W
@@ -49,7 +57,9 @@ DOES_NOT_FIT = "does not fit"
 HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
 """What memory's table shows of each rank: ``COMPONENTS``, their sum, and what is left on its GPU."""
 
+_GRADIENTS = 1
 _COMMUNICATION, _DEFERRED, _ACTIVATIONS = range(3, 6)
+_BEHIND = 1 + 1e-6  # of a makespan: when the optimizer steps
 
 _TICK = 1e-9
 """Moments closer than this share of the makespan are one: what rounding parts ended and began together."""
@@ -84,6 +94,8 @@ class Memory(Tabular):
         time_s: the moments, ascending on each rank, shape ``(moments,)``; from a rank's last one on all its activations
             are gone.
         size_bytes: bytes of each of ``COMPONENTS``, shape ``(moments, components)``.
+        reserved_bytes: what contexts and communicators take of each GPU beside that.
+        fragmentation: what is lost of all but weights, gradients and optimizer states, as a share of it.
 
     """
 
@@ -92,6 +104,8 @@ class Memory(Tabular):
     rank: IntArray
     time_s: FloatArray
     size_bytes: IntArray
+    reserved_bytes: float = 0.0
+    fragmentation: float = 0.0
 
     def __repr__(self) -> str:
         return line(self, f"{number_of(self.ranks, 'rank')}, {len(self.time_s):,} moments", self.verdict())
@@ -112,6 +126,13 @@ class Memory(Tabular):
         """Most bytes of each rank, shape ``(ranks,)``."""
         return np.asarray(self.size_bytes[self.peak_by_rank].sum(axis=1))
 
+    @cached_property
+    def needed_bytes_by_rank(self) -> IntArray:
+        """Bytes that a GPU of each rank must have: its peak, and what is reserved and lost; shape ``(ranks,)``."""
+        live = self.size_bytes[self.peak_by_rank, _COMMUNICATION:].sum(axis=1)
+        overhead = np.ceil(self.reserved_bytes + self.fragmentation * live).astype(np.int64)
+        return np.asarray(self.peak_bytes_by_rank + overhead)
+
     @property
     def fullest_rank(self) -> int:
         """The rank that holds most, the first one of several."""
@@ -120,7 +141,7 @@ class Memory(Tabular):
     @property
     def over(self) -> list[Excess]:
         """The ranks that do not fit on their GPU, the fullest first."""
-        excess = (self.peak_bytes_by_rank - self.gpu_bytes).tolist()
+        excess = (self.needed_bytes_by_rank - self.gpu_bytes).tolist()
         over = [Excess(rank, more) for rank, more in enumerate(excess) if more > 0]
         return sorted(over, key=lambda one: (-one.excess_bytes, one.rank))
 
@@ -131,13 +152,16 @@ class Memory(Tabular):
 
     def verdict(self) -> str:
         """Return in words whether the step fits, and if not, on which rank and by how much."""
-        peak_gb = in_gb(self.peak_bytes_by_rank[self.fullest_rank])
+        lost = " with what is reserved and lost" if self.reserved_bytes or self.fragmentation else ""
         if self.fits:
-            return f"fits: rank {self.fullest_rank} is fullest, {peak_gb} of {in_gb(self.gpu_bytes)} GB"
+            needed_gb = f"{in_gb(self.needed_bytes_by_rank[self.fullest_rank])} of {in_gb(self.gpu_bytes)} GB"
+            return f"fits: rank {self.fullest_rank} is fullest, {needed_gb}{lost}"
         rank, excess_bytes = self.over[0]
+        peak_gb = in_gb(self.needed_bytes_by_rank[rank])
         others = len(self.over) - 1
         more = f"; {others} more rank{'s do' if others > 1 else ' does'} not fit" if others else ""
-        return f"{DOES_NOT_FIT}: rank {rank} needs {peak_gb} GB, {in_gb(excess_bytes)} GB more than its GPU has{more}"
+        too_much = f"{peak_gb} GB{lost}, {in_gb(excess_bytes)} GB more than its GPU has"
+        return f"{DOES_NOT_FIT}: rank {rank} needs {too_much}{more}"
 
     def over_time(self, rank: int) -> tuple[FloatArray, IntArray]:
         """Return one rank's ``time_s`` and ``size_bytes``.
@@ -175,8 +199,9 @@ class Memory(Tabular):
         return {
             "rank": rank,
             "peak_bytes": peak_bytes,
+            "needed_bytes": int(self.needed_bytes_by_rank[rank]),
             "peak_time_s": float(self.time_s[moment]),
-            "headroom_bytes": self.gpu_bytes - peak_bytes,
+            "headroom_bytes": self.gpu_bytes - int(self.needed_bytes_by_rank[rank]),
             "at_peak_bytes": dict(zip(names, self.size_bytes[moment].tolist(), strict=True)),
             "most_bytes": dict(zip(names, size_bytes.max(axis=0).tolist(), strict=True)),
         }
@@ -205,8 +230,13 @@ def memory_of(timeline: Timeline) -> Memory:
     # A change of nothing at time 0 gives every rank a first moment there, with its state alone.
     beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
     changes = [beginning, *_of_phases(timeline, costs), *_of_boundaries(timeline, costs.job)]
+    if comes_later(costs.job):
+        fixed[:, _GRADIENTS] = 0
+        changes += _of_gradients(timeline, costs)
     rank, time_s, live = _summed(changes, timeline.makespan_s)
-    return Memory(int(costs.gpu.memory_bytes), timeline.makespan_s, rank, time_s, live + fixed[rank])
+    stack = costs.job.recipe.stack
+    gpu_bytes, size_bytes = int(costs.gpu.memory_bytes), live + fixed[rank]
+    return Memory(gpu_bytes, timeline.makespan_s, rank, time_s, size_bytes, stack.reserved_bytes, stack.fragmentation)
 
 
 class _Changes(NamedTuple):
@@ -253,6 +283,27 @@ def _of_phases(timeline: Timeline, costs: JobStageCosts) -> Iterator[_Changes]:
         changing = np.any(change, axis=1, keepdims=True)[:, 0]
         nodes = np.flatnonzero(changing[graph.phase])
         yield _Changes(graph.rank[nodes], when_s[:phases][nodes], change[graph.phase[nodes]])
+
+
+def _of_gradients(timeline: Timeline, costs: JobStageCosts) -> list[_Changes]:
+    """Return parameters' gradients, from the end of the first backward that makes them until the optimizer has them.
+
+    It steps behind the last op, with all of them there.
+    """
+    job, placement = costs.job, timeline.graph.schedule.placement
+    first_s = unit_times(timeline, W, np.minimum, np.inf)
+    rows: list[tuple[int, float, int]] = []
+    for rank in range(timeline.ranks):
+        made_s: dict[object, float] = {}
+        for (stage, unit), when_s in first_s.items():
+            if int(placement.rank_of_stage[stage]) == rank:
+                made_s[unit] = min(when_s, made_s.get(unit, np.inf))
+        for key, size_bytes in gradients_on_rank(job, costs.stage_layers, placement, rank).items():
+            rows.append((rank, made_s.get(key[-1], 0.0), size_bytes))
+    change = np.zeros((len(rows), len(COMPONENTS)), dtype=np.int64)
+    change[:, _GRADIENTS] = [size_bytes for _, _, size_bytes in rows]
+    ranks, made = np.array([rank for rank, _, _ in rows]), np.array([when_s for _, when_s, _ in rows])
+    return [_Changes(ranks, made, change), _Changes(ranks, np.full(len(rows), timeline.makespan_s * _BEHIND), -change)]
 
 
 def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArray]:

@@ -147,7 +147,7 @@ def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     job = costs.job
     if job.step_end.reduction == "none" or (job.parallel.shards_weights and job.parallel.gathers == "each"):
         return ends_s  # (each op reduces its own)
-    ready_s = _of_units(timeline, W, np.maximum, -1.0) if job.step_end.reduction == "overlapped" else {}
+    ready_s = unit_times(timeline, W, np.maximum, -1.0) if job.step_end.reduction == "overlapped" else {}
     passes = 2 if job.parallel.zero == 0 and not job.parallel.shards_weights else 1
     for rank, pieces in enumerate(_pieces(timeline, costs, job.recipe.optimizer.gradient_bytes * passes)):
         last_op_s = float(ends_s[rank])
@@ -168,7 +168,7 @@ def gathering_s(timeline: Timeline, costs: JobStageCosts) -> float:
     whole = cut.zero == 0 and not cut.shards_weights
     if whole or job.step_end.reduction == "none" or (cut.shards_weights and cut.gathers == "each"):
         return 0.0
-    needed_s = _of_units(timeline, F, np.minimum, np.inf) if job.step_end.reduction == "overlapped" else {}
+    needed_s = unit_times(timeline, F, np.minimum, np.inf) if job.step_end.reduction == "overlapped" else {}
     late_s = 0.0
     for pieces in _pieces(timeline, costs, BF16_BYTES):
         free_s = 0.0
@@ -219,7 +219,7 @@ def _groups(ranks: int, copies: int, costs: JobStageCosts) -> tuple[Group, Group
     return first, second
 
 
-def _of_units(timeline: Timeline, kind: int, pick: np.ufunc, without: float) -> dict[tuple[int, Unit], float]:
+def unit_times(timeline: Timeline, kind: int, pick: np.ufunc, without: float) -> dict[tuple[int, Unit], float]:
     """Return when the last W of each (stage, unit) ends, or when its first F starts.
 
     A table of shape ``(stages, units)`` takes the latest end or the earliest start over all phases of a kind at once;

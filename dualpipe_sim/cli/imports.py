@@ -16,38 +16,72 @@ def import_(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", help="A model's config.json of Hugging Face's transformers, or the folder that has it."
+            metavar="PATH",
+            help="A model's config.json of Hugging Face's transformers or its folder; Megatron-LM's arguments in a "
+            "script or as MODEL_ARGS in YAML; torchtitan's TOML or JSON; SimuMax's JSON files or their folder.",
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a configuration's `model:` there.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the configuration there; of a model its `model:`."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="The GPU, where the file says none.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", metavar="N", min=1, help="All GPUs, where the file does not say it.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the model's parameters as JSON.")] = False,
 ) -> None:
-    """Take over a model: count its parameters, and write it as a configuration has it."""
+    """Take over a model or a run: count its parameters, write it as a configuration.
+
+    What changes time or memory and is not modelled is named, a line each, on stderr.
+    """
     from dualpipe_sim.base.files import output_file, written_whole
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.cli.tables import print_table, say
-    from dualpipe_sim.config.records import read
     from dualpipe_sim.config.yaml_text import as_block
-    from dualpipe_sim.importers.huggingface import read_model
-    from dualpipe_sim.model.architecture import Model
+    from dualpipe_sim.importers.reading import read
 
-    keys = read_model(path)
-    model = read(Model, keys, f"{path}: model")
+    imported = read(path, gpu=gpu, gpus=gpus)
+    model = model_of(imported.config, str(path))
     counts = parameters_of(model)
+    for line in imported.unread:
+        typer.echo(f"{path}: {line}", err=True)
     if output is not None:
         output_file(output)
         with written_whole(output) as part:
-            part.write_text(f"# From {path}, by `dualpipe-sim import`.\n{as_block({'model': keys})}", encoding="utf-8")
+            text = as_block(imported.config)
+            part.write_text(f"# From {path}, by `dualpipe-sim import`.\n{text}", encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps({"name": model.name, "parameters": counts}))
+        typer.echo(json.dumps({"name": model.name, "parameters": counts, "unread": list(imported.unread)}))
         return
     rows = [(name, f"{count:,}") for name, count in counts["parts"].items() if count]
     print_table(Table(["part", "parameters"], [*rows, ("all but mtp", f"{counts['total']:,}")]))
     say(f"{model.name}: {model.layers} layers; a token passes {counts['active']:,} of {counts['total']:,} parameters")
-    if output is not None:
+    if output is not None and "schedule" in imported.config:
+        say(f"{output} is written; `dualpipe-sim run {output}` runs it")
+    elif output is not None:
         say(f"{output} is written; `run` needs a gpu, a cluster, training and a schedule beside it")
+
+
+def model_of(config: dict[str, Any], source: str) -> Any:  # noqa: ANN401 - a Model, which is not imported here
+    """Return the model of what was imported; a whole run must make an experiment.
+
+    Raises:
+        UserError: it does not.
+
+    """
+    from dualpipe_sim.config.load import load_experiment
+    from dualpipe_sim.config.records import read
+    from dualpipe_sim.model.architecture import Model
+    from dualpipe_sim.simulation import build_choice
+
+    if "schedule" not in config:
+        return read(Model, config["model"], f"{source}: model")
+    experiment = load_experiment(config, source=source)
+    with experiment.named():
+        order = build_choice(experiment, experiment.choice)  # which refuses sizes that the schedule cannot do
+        experiment.costs.on(order.placement)
+    return None if experiment.job is None else experiment.job.model
 
 
 def parameters_of(model: Any) -> dict[str, Any]:  # noqa: ANN401 - a Model, which is not imported here

@@ -93,7 +93,6 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "gpu.attention.fp8_forward": "900 TFLOPS",
     "gpu.attention.fp8_backward": "700 TFLOPS",
     "gpu.host": "55 GB/s",
-    "gpu.reserved": "3 GB",
     "model.experts.shared_ffn": 2048,
     "model.experts.shared_gate": True,
     "model.experts.bias": True,

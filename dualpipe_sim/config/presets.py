@@ -72,7 +72,7 @@ def _with_usual(data: Data) -> Data:
 
 def _imported(path: object, source: str) -> Mapping[str, object]:
     """Return the model of a Hugging Face ``config.json``, named from where the configuration is."""
-    from dualpipe_sim.importers.huggingface import read_model
+    from dualpipe_sim.model.huggingface import read_model
 
     if not isinstance(path, str):
         raise ConfigError(f"{source}: model.hf: must be a path to a config.json, got {quoted(path)}")

@@ -116,7 +116,9 @@ class LayerCosts:
             ContextGroup(context, cut.context_exchange) if cut.context > 1 else None,
             Group(cluster, cut.expert_tensor) if cut.expert_tensor > 1 else None,
             self.job.micro_batch.arriving if cut.expert_tensor > 1 else 0.0,
-            SharedWeights(cut, cluster) if cut.shards_weights and cut.gathers == "each" else None,
+            SharedWeights(cut, cluster, self.job.recipe.optimizer.gradient_bytes)
+            if cut.shards_weights and cut.gathers == "each"
+            else None,
         )
 
     @cached_property

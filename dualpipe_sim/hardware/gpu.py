@@ -175,7 +175,6 @@ class Gpu:
         power_limited: whether it clocks down when it is busy; rates are then those of one that was busy all the time.
         host_bytes_per_s: bandwidth to the memory of its host, each way; 0 where it is not known.
         cluster: preset of the cluster that such GPUs are usually in; empty for none.
-        reserved_bytes: memory that contexts, communicators and libraries take beside what a framework allocates.
 
     """
 
@@ -191,12 +190,11 @@ class Gpu:
     power_limited: bool = False
     host_bytes_per_s: float = 0.0
     cluster: str = ""
-    reserved_bytes: float = 0.0
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        need_positive(self, "gpu", zero=("kernel_gap", "host_bytes_per_s", "reserved_bytes"))
+        need_positive(self, "gpu", zero=("kernel_gap", "host_bytes_per_s"))
 
     def gemm_rates(self, numbers: Format) -> GemmRates:
         """Return the rates of GEMMs that read such numbers.

@@ -9,6 +9,7 @@ from dualpipe_sim.model.architecture import GATED, Experts, Layer, Model
 from dualpipe_sim.model.linear import Linear
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
+from dualpipe_sim.model.stacks import Stack
 
 LAYER_INPUT = "layer input"
 """The item that is left of a layer whose forward runs again."""
@@ -40,17 +41,37 @@ def layer_activations(model: Model, layer: Layer, recipe: Recipe, batch: MicroBa
     if model.post_norms:
         items["inputs of norms behind blocks"] = layer.blocks * own * model.hidden * BF16_BYTES
     items |= layer.attention.activations(recipe, batch, dropout=model.dropout)
-    if layer.ffn in again.blocks:
-        pass  # from the norm's output on, it all runs again
-    elif layer.moe and model.experts is not None:
-        items |= _routed_items(model, model.experts, recipe, batch)
-        if not again.shared:
-            items |= _ffn_items(model, recipe, "shared", batch.tokens, model.experts.shared_width)
-    elif layer.ffn == "dense":
-        items |= _ffn_items(model, recipe, "dense", batch.tokens, model.ffn)
+    items |= _stack_items(model, layer, recipe, batch)
+    if layer.ffn not in again.blocks:  # of which, from the norm's output on, all runs again
+        items |= _feed_forward_items(model, layer, recipe, batch)
     if model.dropout:
         items["dropout masks"] = float(layer.blocks * own * model.hidden)
     return {name: size for name, size in items.items() if size}
+
+
+def _stack_items(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
+    """What the software keeps around attention and norms beyond what it must."""
+    stack, items = recipe.stack, dict[str, float]()
+    if stack.separate_gain:
+        items["norm outputs without gain"] = layer.blocks * batch.own_tokens * model.hidden * BF16_BYTES
+    if stack.copied_output:
+        items["attention's output, copied"] = batch.tokens * layer.attention.exchanged.outputs * BF16_BYTES
+    if stack.joint_projection and model.positions == "rotary":
+        items["beside values"] = batch.tokens * layer.attention.rotated(recipe) * BF16_BYTES
+    return items
+
+
+def _feed_forward_items(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
+    if layer.ffn == "dense":
+        return _ffn_items(model, recipe, "dense", batch.tokens, model.ffn)
+    if model.experts is None or layer.ffn == "none":
+        return {}
+    items = _routed_items(model, model.experts, recipe, batch)
+    if not recipe.recompute.shared:
+        items |= _ffn_items(model, recipe, "shared", batch.tokens, model.experts.shared_width)
+    if model.experts.shared_gate:
+        items["shared output and its gate"] = batch.own_tokens * (model.hidden + 1) * BF16_BYTES
+    return items
 
 
 def weight_gradient_inputs(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
@@ -78,22 +99,23 @@ def high_precision_weight_gradient_inputs(linears: Sequence[Linear], batch: Micr
     return items
 
 
-def head_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
-    """Return what the head keeps: the final norm's input, its output, and the gradient of the logits, all in BF16.
+def head_activations(model: Model, stack: Stack, batch: MicroBatch, logits: int) -> dict[str, float]:
+    """Return what the head keeps: the final norm's input, its output, and what the software keeps of the logits.
 
-    The loss is computed with the forward, so that the logits' gradient takes the place of :func:`logits_bytes`
-    (assumed).
+    Where the loss is computed with the forward, that is their gradient in BF16 (assumed of DeepSeek's).
+
+    Args:
+        model: the model, or one GPU's share of it.
+        stack: the software.
+        batch: the micro-batch.
+        logits: logits of a token on the GPU.
+
     """
     return {
         "final norm's input": batch.own_tokens * model.hidden * BF16_BYTES,
         "final norm's output": batch.own_tokens * model.hidden * BF16_BYTES,
-        "gradient of logits": batch.tokens * model.vocabulary * BF16_BYTES,
+        "logits": batch.tokens * logits * stack.logits.kept,
     }
-
-
-def logits_bytes(model: Model, tokens: int) -> float:
-    """Return the bytes of the logits while the loss is computed, in FP32 (assumed)."""
-    return tokens * model.vocabulary * FP32_BYTES
 
 
 def mtp_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
@@ -105,16 +127,20 @@ def mtp_activations(model: Model, batch: MicroBatch) -> dict[str, float]:
 
 
 def _routed_items(model: Model, experts: Experts, recipe: Recipe, batch: MicroBatch) -> dict[str, float]:
+    weights_of_others = (batch.expert_shares - 1) * batch.own_tokens * experts.active * FP32_BYTES
     return {
         "dispatched tokens": _dispatched(experts, recipe, batch) * model.hidden * recipe.activation_bytes,
         **_ffn_items(model, recipe, "routed", batch.passing(experts.active), experts.ffn),
-        "router": batch.own_tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES),
+        "router": batch.own_tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES)
+        + weights_of_others,
     }
 
 
 def _dispatched(experts: Experts, recipe: Recipe, batch: MicroBatch) -> float:
-    """Return the rows that the experts' first maps read."""
-    return batch.passing(experts.active) if recipe.stack.copy_for_each_expert else batch.arriving
+    """Return the rows that the experts' first maps read, if they are others than the norm's output."""
+    if recipe.stack.copy_for_each_expert:
+        return batch.passing(experts.active)
+    return 0.0 if batch.received_tokens is None and batch.expert_shares == 1 else batch.arriving
 
 
 def backward_workspace(model: Model, layer: Layer, recipe: Recipe, batch: MicroBatch) -> float:
@@ -126,7 +152,8 @@ def backward_workspace(model: Model, layer: Layer, recipe: Recipe, batch: MicroB
     if not recipe.stack.backward_workspace:
         return 0.0
     exchanged = layer.attention.exchanged
-    attention = batch.own_tokens * model.hidden + batch.tokens * (sum(exchanged) + exchanged.outputs)
+    around = batch.own_tokens * model.hidden + batch.tokens * (sum(exchanged) + exchanged.outputs)
+    attention = around + layer.attention.inner_gradients(batch)
     gates = 2 if GATED[model.activation] else 1
     ffn = 0.0
     if layer.moe and model.experts is not None:
@@ -140,6 +167,8 @@ def _ffn_items(model: Model, recipe: Recipe, name: str, rows: float, width: int)
     inputs = 2 * width if GATED[model.activation] else width
     items = {f"{name} {model.activation} inputs": rows * inputs * recipe.activation_bytes}
     again = recipe.recompute
+    if recipe.stack.separate_gate and GATED[model.activation]:
+        items[f"{name} activated gate"] = rows * width * BF16_BYTES
     if not (again.activation or (again.routed_activation and name == "routed")):
         items[f"{name} {model.activation} outputs"] = rows * width * recipe.activation_bytes
     return items

@@ -21,7 +21,6 @@ from dualpipe_sim.model.activations import (
     head_activations,
     high_precision_weight_gradient_inputs,
     layer_activations,
-    logits_bytes,
     mtp_activations,
     weight_gradient_inputs,
 )
@@ -99,13 +98,18 @@ def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[in
         for layer in range(model.layers, model.layers + model.mtp_depth)
     }
     deferred = high_precision_weight_gradient_inputs(model.head_linears(), batch)
-    head = _plus(UnitBytes(), head_activations(model, batch), deferred)
-    logits = ceil(logits_bytes(model, batch.tokens))  # of one pass: several follow each other
+    stack = job.recipe.stack
+    each = job.model.vocabulary if stack.whole_logits else model.vocabulary
+    logits = batch.tokens * each  # of one pass: several follow each other
+    head = _plus(UnitBytes(), head_activations(model, stack, batch, each), deferred)._replace(
+        while_forward=ceil(logits * stack.logits.while_forward),
+        while_backward=ceil(logits * stack.logits.while_backward),
+    )
     return units | {
         # The embedding keeps no more than token numbers; its deferred W needs the gradient of its output.
         "embedding": UnitBytes(weight_gradient_inputs=ceil(job.boundary_bytes)),
-        "head": head._replace(while_forward=logits),
-        **dict.fromkeys(mtp_head_names(model.mtp_depth), head._replace(while_forward=logits)),
+        "head": head,
+        **dict.fromkeys(mtp_head_names(model.mtp_depth), head),
     }
 
 
@@ -175,6 +179,25 @@ def _state(
     has_experts = any(parameters.expert for parameters in on_rank.values())
     buffers = (buffer_bytes if has_experts else 0) + _gathered_bytes(job, on_rank) + job.recipe.stack.workspace_bytes
     return [*map(ceil, sums), ceil(buffers)]
+
+
+def comes_later(job: Job) -> bool:
+    """Return whether gradients take memory only once they are made, and not for the whole step.
+
+    Plain data parallelism reduces them in buckets that are there all the time.
+    """
+    buckets = job.parallel.zero == 0 and not job.parallel.shards_weights and job.parallel.holders > 1
+    return job.recipe.stack.gradients_as_they_come and not buckets
+
+
+def gradients_on_rank(
+    job: Job, stage_layers: Sequence[StageLayers], placement: Placement, rank: int
+) -> dict[tuple[object, ...], int]:
+    """Return the bytes of gradients on a rank's GPU, by what :func:`rank_parameters` calls their parameters."""
+    return {
+        key: ceil(state_bytes(local_parameters(one, job.parallel.expert), job.recipe, job.parallel).gradients)
+        for key, one in rank_parameters(job, stage_layers, placement, rank).items()
+    }
 
 
 def _gathered_bytes(job: Job, on_rank: RankParameters) -> float:

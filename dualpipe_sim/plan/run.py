@@ -25,7 +25,8 @@ COLUMNS = (
     "data_parallel",
 )
 """Keys of a candidate that was run. ``exposed_s``: seconds of all-to-alls and transfers beside which nothing computes,
-mean over ranks. ``peak_memory_bytes``: of the fullest rank."""
+mean over ranks. ``peak_memory_bytes``: of the fullest rank, with
+what its software stack reserves and loses."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RunCandidate:
 
 def row_of(result: Result) -> dict[str, object]:
     """Return what a plan's table shows of a run with a model."""
-    peaks = result.peak_memory_bytes_by_rank or [0]
+    peaks = [0] if result.memory is None else result.memory.needed_bytes_by_rank.tolist()
     idle_s = result.idle_s_by_cause or {}
     parts_s = (
         result.exposed_alltoall_s_by_rank,

@@ -25,6 +25,7 @@ from dualpipe_sim.model.optimizer import Optimizer
 from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.model.routing import expert_group
+from dualpipe_sim.model.stacks import STACKS
 from dualpipe_sim.model.state import (
     LocalParameters,
     alltoall_buffer_bytes,
@@ -243,7 +244,7 @@ def test_one_copy_of_the_static_state_is_about_half() -> None:
 
 def test_small_items_by_hand() -> None:
     assert Job(V3, Recipe(), T).boundary_bytes == T * 7168 * 2
-    assert sum(head_activations(V3, BATCH).values()) == T * 2 * (2 * 7168 + 129280)
+    assert sum(head_activations(V3, STACKS["deepseek"], BATCH, V3.vocabulary).values()) == T * 2 * (2 * 7168 + 129280)
     assert sum(mtp_activations(V3, BATCH).values()) == 4 * T * 7168 * 2
     tokens = 10 * (8 * 288 + 2 * 8 * 128)
     assert alltoall_buffer_bytes(GROUP, 7168, channels=10) == tokens * 7168 * 2

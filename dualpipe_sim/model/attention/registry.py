@@ -95,6 +95,14 @@ class Attention(Protocol):
         """
         return Exchanged()
 
+    def inner_gradients(self, batch: MicroBatch) -> float:  # noqa: ARG002 - kinds differ
+        """Return the elements of gradients of what lies between queries, keys, values and the output."""
+        return 0.0
+
+    def rotated(self, recipe: Recipe) -> int:  # noqa: ARG002 - kinds differ
+        """Return the elements of a token that lie in one tensor with the values and are rotated into another."""
+        return 0
+
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:
         """Return what its forward keeps until the backward, in bytes by item, beside the layer's norms."""
         ...

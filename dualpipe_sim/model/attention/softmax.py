@@ -216,6 +216,16 @@ class SoftmaxAttention:
         """Elements of a token's queries, keys and values, and output."""
         return Exchanged(self.query_outputs, self.key_value_outputs, self.heads * self.v_head)
 
+    def inner_gradients(self, batch: MicroBatch) -> float:
+        """Return the elements of the gradients of scores and weights, where those are kept."""
+        return 2.0 * batch.tokens * batch.sequence_length * self.heads if self.stored_scores else 0.0
+
+    def rotated(self, recipe: Recipe) -> int:
+        """Return the elements of queries and keys before they are rotated, with MLA of keys without a rotary part."""
+        if self.kv_lora:
+            return 0 if recipe.recompute.up_projections else self.heads * self.qk_head
+        return self.query_outputs + self._kv_heads * self.qk_dims
+
     def activations(self, recipe: Recipe, batch: MicroBatch, *, dropout: bool) -> dict[str, float]:
         """Return latents, queries, keys and values, the output, and scores or the softmax's statistics."""
         own, tokens = batch.own_tokens, batch.tokens
@@ -228,11 +238,6 @@ class SoftmaxAttention:
             items["queries"] = tokens * self.query_outputs * recipe.attention_input_bytes
         if not (redone and self.kv_lora):
             items["keys and values"] = tokens * self.key_value_outputs * recipe.attention_input_bytes
-        if recipe.stack.joint_projection and not (redone and self.kv_lora):
-            # Of one tensor with the values in it, what nothing else reads: keys without their rotary part, or queries
-            # and keys before they are rotated.
-            keys = self.heads * self.qk_head if self.kv_lora else self.query_outputs + self._kv_heads * self.qk_dims
-            items["beside values"] = tokens * keys * BF16_BYTES
         items |= self._norm_and_gate_items(recipe, tokens)
         items["attention's output"] = tokens * self.heads * self.v_head * recipe.attention_output_bytes
         if recipe.recompute.core:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dualpipe_sim.config.records import read
-from dualpipe_sim.importers.huggingface import model_of
 from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.model.huggingface import model_of
 
 torch = pytest.importorskip("torch", reason="torch is not installed; make test-all runs this")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed; make test-all runs this")

@@ -17,8 +17,8 @@ from dualpipe_sim.config.presets import presets
 from dualpipe_sim.config.records import read
 from dualpipe_sim.config.yaml_text import read_yaml
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.importers.huggingface import model_of, read_model
 from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.model.huggingface import model_of, read_model
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -158,4 +158,4 @@ def test_the_command_counts_and_writes(command_line: CommandLine, tmp_path: Path
     assert "8,190,735,360" in shown
     refused = command_line("import", str(out))
     assert refused.returncode == 2
-    assert "is no JSON" in refused.stderr
+    assert "is nothing known" in refused.stderr

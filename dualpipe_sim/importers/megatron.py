@@ -1,0 +1,376 @@
+"""Runs by Megatron-LM's arguments (https://github.com/NVIDIA/Megatron-LM, ``megatron/training/arguments.py``).
+
+They stand in shell scripts as ``--flag value``, or in YAML as ``MODEL_ARGS: {--flag: value}``, as in the Megatron MoE
+Model Zoo. What an argument means where it is left out is Megatron's own default. Flags that change neither time nor
+memory are passed over; others that are not modelled, or not known, are named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.importers.arguments import Arguments, flags_of, value_of
+from dualpipe_sim.importers.imported import Imported, Keys
+from dualpipe_sim.importers.machines import machine
+from dualpipe_sim.importers.megatron_model import model_of
+from dualpipe_sim.model.pattern import unroll
+
+_BEGINNINGS = """
+adam adlr async attention-backend auto-detect barrier calculate-per check- ckpt clip-grad config cross-entropy cuda-
+graph data dataloader deterministic disable-straggler dist-ckpt distributed-backend distributed-timeout dump ema
+enable-cuda enable-experimental enable-msc end-weight eod eval exit export finetune hf- high-priority inference init
+iter log lr manual-gc master merge-file min-lr mock moe-aux moe-deepep moe-enable-deepep moe-flex moe-grouped moe-
+hybridep moe-input-jitter moe-per-layer moe-permute moe-router-bias moe-router-dtype moe-router-enable moe-router-
+force moe-router-fusion moe-router-load moe-router-padding moe-router-pre moe-router-score moe-router-topk-scaling
+moe-token-dispatcher-type moe-z-loss nccl no-bias no-check no-create no-gradient no-load no-masked no-mmap no-
+persist no-rope no-save nnodes node norm-epsilon nproc num-dataset num-workers onnx override per-split perform
+profile rampup rank rdzv reset result rope rotary save seed split start-weight straggler te-rng tensorboard test-
+tiktoken timing tokenizer train- transformer-impl use-checkpoint use-cpu-init use-dist-ckpt use-flash use-fused-
+weighted use-legacy use-mcore use-persistent use-pytorch use-rotary use-rope use-tp-pp-dp valid vocab-file wandb
+weight-decay world
+"""
+_NEITHER = tuple(_BEGINNINGS.split())
+"""How flags begin that change neither time nor memory here: what is trained on, logged, saved; numerics; launching."""
+
+_NOT_MODELLED = {
+    "tp-comm-overlap": "GEMMs are not cut into pieces that run beside their own collectives",
+    "moe-shared-expert-overlap": "shared experts do not run beside the all-to-alls of a lone op",
+    "fine-grained-activation-offloading": "activations of whole layers alone are offloaded",
+    "first-last-layers-bf16": "all layers have one precision",
+    "mtp-use-repeated-layer": "each multi-token prediction module has a layer of its own",
+    "moe-expert-capacity-factor": "no token is dropped",
+    "moe-pad-expert-input-to-capacity": "experts are not padded",
+    "hierarchical-context-parallel-sizes": "a context-parallel group is one ring",
+    "external-cuda-graph": "the host takes no time",
+    "apply-query-key-layer-scaling": "scores are not kept in FP32",
+    "attention-softmax-in-fp32": "scores are not kept in FP32",
+    "log-max-attention-logit": "it takes no time",
+    "moe-latent-size": "experts read the hidden state itself",
+}
+"""Flags that change time or memory and are not modelled, with what happens instead."""
+
+_GOES_WITH = {
+    "offload-modules",
+    "num-layers-at-start-in-bf16",
+    "num-layers-at-end-in-bf16",
+    "mtp-hybrid-override-pattern",
+}
+"""Flags that say more of one that is named already."""
+
+
+def of_text(text: str, source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
+    """Return the configuration of arguments in a text, such as a shell script.
+
+    >>> run = of_text("--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --vocab-size 1000 "
+    ...               "--max-position-embeddings 128 --micro-batch-size 1 --global-batch-size 8", "x.sh", gpus=4)
+    >>> run.config["parallel"]["data"], run.config["training"]["global_batch"]
+    (4, 8)
+
+    Args:
+        text: the text; comments, assignments of variables, arrays and other words are understood or passed over.
+        source: what to call it in errors.
+        gpu: the GPU's name.
+        gpus: all GPUs; None for what ``torchrun`` is told in the text.
+
+    Raises:
+        UserError: an argument that is missing, or that Megatron refuses.
+
+    """
+    flags = flags_of(text, source)
+    if gpus is None and "nproc-per-node" in flags:
+        gpus = int(flags["nproc-per-node"]) * int(flags.get("nnodes", 1))
+    args = Arguments({"attention-dropout": 0.1, "hidden-dropout": 0.1, **flags}, source)
+    return _imported(args, {"gpu": gpu, "gpus": gpus})
+
+
+def of_mapping(data: Mapping[str, Any], source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
+    """Return the configuration of a mapping with ``MODEL_ARGS``; arguments as for :func:`of_text`.
+
+    ``gpu``, ``gpus``, ``gpus_per_node`` and ``nvlink_domain`` beside it say the machine, ``model`` a name.
+    """
+    given = data.get("MODEL_ARGS")
+    if not isinstance(given, Mapping):
+        raise UserError(f"{source}: MODEL_ARGS: must be a mapping of flags to values, got {quoted(given)}")
+    flags = {str(flag).lstrip("-").replace("_", "-"): value_of(value) for flag, value in given.items()}
+    own = {"gpu": gpu, "gpus": gpus}
+    around = {**data, **{key: value for key, value in own.items() if value is not None}}
+    return _imported(Arguments({flag: one for flag, one in flags.items() if one is not False}, source), around)
+
+
+def _imported(args: Arguments, around: Mapping[str, Any]) -> Imported:
+    gpus = around.get("gpus")
+    if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
+        raise UserError(f"{args.source}: gpus: how many there are is not said; give --gpus")
+    parallel = _parallel(args, gpus)
+    model = {
+        "name": str(around.get("model") or "model").rpartition("/")[2].lower(),
+        **model_of(args, parallel["tensor"]),
+    }
+    pipeline, schedule = _schedule(args, parallel, model)
+    config: Keys = {
+        "pipeline": pipeline,
+        "schedule": schedule,
+        "stack": "megatron",
+        "model": model,
+        **machine(
+            str(around.get("gpu") or "h100"),
+            gpus,
+            gpus_per_node=around.get("gpus_per_node"),
+            nvlink_domain=around.get("nvlink_domain"),
+        ),
+        "parallel": parallel,
+        "training": _training(args, parallel),
+    }
+    return Imported(config, (*args.notes, *args.left(_NOT_MODELLED, _NEITHER, _GOES_WITH)))
+
+
+def _parallel(args: Arguments, gpus: int) -> Keys:
+    tensor, pipeline = args.whole("tensor-model-parallel-size", 1), args.whole("pipeline-model-parallel-size", 1)
+    context = args.whole("context-parallel-size", 1)
+    together = tensor * pipeline * context
+    if gpus % together:
+        sizes = f"tensor {tensor} x pipeline {pipeline} x context {context}"
+        raise UserError(f"{args.source}: {gpus} GPUs are no multiple of {sizes} = {together}")
+    keys: Keys = {"pipeline": pipeline, "tensor": tensor, "data": gpus // together}
+    if tensor > 1:
+        keys["sequence"] = args.given("sequence-parallel")
+    args.given("sequence-parallel")
+    if context > 1:
+        exchange = {"a2a": "all-to-all", "allgather": "gather", "all-gather": "gather"}
+        keys |= {"context": context, "context_exchange": exchange.get((args.words("cp-comm-type") or [""])[0], "ring")}
+    args.words("cp-comm-type")
+    if args.given("num-experts"):
+        keys["expert"] = args.whole("expert-model-parallel-size", 1)
+        keys["expert_tensor"] = args.whole("expert-tensor-parallel-size", tensor)
+        spread, stage = keys["expert"] * keys["expert_tensor"], gpus // pipeline
+        if stage % spread:
+            sizes = f"expert-parallel {keys['expert']} x expert-tensor-parallel {keys['expert_tensor']}"
+            raise UserError(f"{args.source}: {sizes} does not divide the {stage} GPUs of a pipeline stage")
+    return keys | _sharding(args, keys)
+
+
+def _sharding(args: Arguments, parallel: Keys) -> Keys:
+    """Return what those that hold the same parameters share out."""
+    sharded = args.given("use-distributed-optimizer")
+    instances = args.whole("num-distributed-optimizer-instances", 1)
+    if not (args.given("use-megatron-fsdp") or args.given("use-torch-fsdp2") or args.given("use-custom-fsdp")):
+        args.text("data-parallel-sharding-strategy")
+        return {"zero": int(sharded)}
+    levels = {"no_shard": 0, "optim": 1, "optim_grads": 2, "optim_grads_params": 3}
+    strategy = args.text("data-parallel-sharding-strategy", "optim_grads_params") or ""
+    if strategy not in levels:
+        raise args.wrong(
+            "data-parallel-sharding-strategy", f"must be one of {', '.join(levels)}, got {quoted(strategy)}"
+        )
+    keys: Keys = {"zero": levels[strategy]}
+    holders = parallel["data"] * parallel.get("context", 1)
+    if instances > 1 and levels[strategy] == 3:
+        keys["fsdp"] = holders // instances
+    if levels[strategy] == 3:
+        keys["gathers"] = "each"
+    return keys
+
+
+def _schedule(args: Arguments, parallel: Keys, model: Keys) -> tuple[Keys, object]:
+    ranks, combined = parallel["pipeline"], args.given("overlap-moe-expert-parallel-comm")
+    virtual = _virtual_stages(args, ranks, model["layers"])
+    pipeline: Keys = {}
+    layout = _layout(args, ranks * virtual, model)
+    if layout is not None:
+        pipeline["layout"] = layout
+    name = f"{'interleaved-1f1b' if virtual > 1 else '1f1b'}{'-overlap' if combined else ''}"
+    schedule: Keys = {"name": name}
+    if virtual > 1:
+        schedule["stages_per_rank"] = virtual
+    if ranks > 1 and name != "1f1b-overlap":
+        options = {"delay_wgrad_compute": True} if args.given("delay-wgrad-compute") else {}
+        if args.given("overlap-p2p-communication-warmup-flush"):
+            options["overlap_p2p_comm_warmup_flush"] = True
+        if args.given("no-overlap-p2p-communication"):
+            options["overlap_p2p_comm"] = False
+        pipeline["runtime"] = {"name": "megatron", **options}
+    elif args.given("delay-wgrad-compute"):
+        args.note(
+            "delay-wgrad-compute", "is not modelled outside of a pipeline; weight gradients follow input gradients"
+        )
+    if args.given("microbatch-group-size-per-virtual-pipeline-stage"):
+        schedule["group"] = args.whole("microbatch-group-size-per-virtual-pipeline-stage")
+    return pipeline, schedule
+
+
+def _virtual_stages(args: Arguments, ranks: int, layers: int) -> int:
+    if args.given("num-virtual-stages-per-pipeline-rank") and ranks > 1:
+        return args.whole("num-virtual-stages-per-pipeline-rank")
+    if args.given("num-layers-per-virtual-pipeline-stage") and ranks > 1:
+        each = args.whole("num-layers-per-virtual-pipeline-stage")
+        if not each or layers % (ranks * each):
+            raise args.wrong(
+                "num-layers-per-virtual-pipeline-stage", f"{each} x {ranks} ranks do not divide {layers} layers"
+            )
+        return layers // (ranks * each)
+    args.given("num-virtual-stages-per-pipeline-rank"), args.given("num-layers-per-virtual-pipeline-stage")
+    return 1
+
+
+def _layout(args: Arguments, stages: int, model: Keys) -> str | list[int] | None:
+    """Return the layout: Megatron's string, numbers of layers, or None for equal ones."""
+    layers = model["layers"]
+    text = args.text("pipeline-model-parallel-layout")
+    ends = [args.given(f"account-for-{end}-in-pipeline-split") for end in ("embedding", "loss")]
+    first, last = (args.text(f"decoder-{end}-pipeline-num-layers") for end in ("first", "last"))
+    if stages == 1:
+        return None
+    if text is not None:
+        text = re.sub(r"\\(.)", r"\1", text)
+        found = unroll(text, f"{args.source}: --pipeline-model-parallel-layout").count("|") + 1
+        if found != stages:
+            raise args.wrong("pipeline-model-parallel-layout", f"has {found} stages, the pipeline {stages}")
+        return text
+    if first or last:
+        return _given_ends(args, stages, layers)
+    whole = layers + sum(ends)
+    if whole % stages:
+        counted = " with embedding and loss" if any(ends) else ""
+        raise UserError(f"{args.source}: --num-layers: {layers}{counted} are not shared out evenly by {stages} stages")
+    counts = [whole // stages] * stages
+    counts[0] -= ends[0]
+    counts[-1] -= ends[1]
+    return counts if any(ends) else None
+
+
+def _given_ends(args: Arguments, stages: int, layers: int) -> list[int]:
+    """Return the layers of each stage where those of the first or last rank are said.
+
+    Megatron says them of a rank, whose virtual stages share them out.
+    """
+    ranks = args.whole("pipeline-model-parallel-size", 1)
+    virtual = stages // ranks
+    said = {
+        end: args.whole(flag)
+        for end, flag in ((0, "decoder-first-pipeline-num-layers"), (-1, "decoder-last-pipeline-num-layers"))
+        if args.given(flag)
+    }
+    others = ranks - len(said)
+    left = layers - sum(said.values())
+    if left < 0 or (others and left % (others * virtual)) or any(one % virtual for one in said.values()):
+        raise UserError(
+            f"{args.source}: {left} layers are not shared out evenly by the {others} ranks between the ends"
+        )
+    of_rank = [left // others if others else 0] * ranks
+    for end, count in said.items():
+        of_rank[end] = count
+    return [of_rank[stage % ranks] // virtual for stage in range(stages)]
+
+
+def _training(args: Arguments, parallel: Keys) -> Keys:
+    size = args.whole("micro-batch-size", 1)
+    at_once = size * parallel["data"]
+    batch = args.whole("global-batch-size", at_once)
+    if batch % at_once or not batch:
+        raise UserError(
+            f"{args.source}: global batch {batch} is no multiple of micro-batch {size} x data-parallel "
+            f"{parallel['data']}"
+        )
+    length = args.whole("seq-length", args.whole("max-position-embeddings", 0)) or args.whole("seq-length")
+    keys: Keys = {
+        "sequence_length": length,
+        "micro_batch_size": size,
+        "global_batch": batch,
+        **_precision(args),
+        "recompute": _recompute(args),
+        "optimizer": _optimizer(args),
+        "gradient_reduction": "overlapped" if args.given("overlap-grad-reduce") else "after",
+    }
+    args.given("overlap-param-gather"), args.given("attention-mask-in-dataloader")
+    offload: Keys = {}
+    if args.given("cpu-offloading-num-layers"):
+        offload["layers"] = args.whole("cpu-offloading-num-layers")
+    args.given("cpu-offloading"), args.given("fine-grained-activation-offloading")
+    if args.given("optimizer-cpu-offload"):
+        offload["optimizer"] = args.fraction("optimizer-offload-fraction", 1.0)
+    return keys | ({"offload": offload} if offload else {})
+
+
+_FP8 = {"mxfp8": "mxfp8", "blockwise": "fp8-block", "tensorwise": "fp8-tensor", "delayed": "fp8-tensor"}
+
+
+def _precision(args: Arguments) -> Keys:
+    keys: Keys = {"precision": "fp16" if args.given("fp16") else "bf16" if args.given("bf16") else "fp16"}
+    if args.given("fp4-format") or args.given("fp4-recipe"):
+        args.text("fp4-format"), args.text("fp4-recipe")
+        keys["precision"] = "nvfp4"
+    elif args.given("fp8-format") or args.given("fp8-recipe"):
+        recipe = args.text("fp8-recipe", "delayed") or ""
+        if recipe not in _FP8:
+            raise args.wrong("fp8-recipe", f"must be one of {', '.join(_FP8)}, got {quoted(recipe)}")
+        keys["precision"] = _FP8[recipe]
+    args.given("fp8-recipe"), args.given("fp4-recipe")
+    if args.given("fp8-param-gather") or args.given("fp4-param-gather"):
+        keys["low_precision_weights"] = True
+    if args.given("fp8-dot-product-attention") or args.given("fp8-multi-head-attention"):
+        keys["low_precision_attention"] = True
+    return keys
+
+
+MODULES = {
+    "core_attn": "core",
+    "moe_act": "routed_activation",
+    "layernorm": "norms",
+    "mla_up_proj": "up_projections",
+    "mlp": "mlp",
+    "moe": "moe",
+    "shared_experts": "shared",
+}
+
+
+def _recompute(args: Arguments) -> object:
+    granularity = args.text("recompute-granularity")
+    method, modules = args.text("recompute-method"), args.words("recompute-modules")
+    layers = args.whole("recompute-num-layers", 0)
+    if args.given("recompute-activations"):
+        granularity = "selective"
+    if granularity is None:
+        return "none"
+    if granularity == "selective":
+        known = [MODULES[module] for module in modules or ["core_attn"] if module in MODULES]
+        for module in modules:
+            if module not in MODULES:
+                args.note("recompute-modules", f"{module} is not known here, and not recomputed")
+        return known or "none"
+    if granularity != "full":
+        raise args.wrong("recompute-granularity", f"must be full or selective, got {quoted(granularity)}")
+    if method == "block":
+        nothing = dict.fromkeys(("norms", "up_projections", "activation"), False)
+        return {"full": True, "layers": layers, **nothing} if layers else "none"
+    if layers > 1:
+        args.note("recompute-num-layers", f"groups of {layers} layers keep an input each here, not one together")
+    return "full"
+
+
+_DTYPES = {"fp32": "fp32", "fp16": "bf16", "bf16": "bf16", "fp8": "bf16"}
+
+
+def _optimizer(args: Arguments) -> Keys:
+    kind = args.text("optimizer", "adam") or "adam"
+    aware = args.given("use-precision-aware-optimizer")
+    moments = [args.text(flag, "fp32") or "fp32" for flag in ("exp-avg-dtype", "exp-avg-sq-dtype")]
+    gradients = args.text("main-grads-dtype", "fp32") or "fp32"
+    main = args.text("main-params-dtype", "fp32") or "fp32"
+    if args.given("grad-reduce-in-bf16"):
+        gradients = "bf16"
+    args.given("accumulate-allreduce-grads-in-fp32")
+    if kind == "sgd":
+        return {"main_weights": "fp32", "moments": "none", "gradients": _DTYPES.get(gradients, "fp32")}
+    if kind != "adam":
+        args.note("optimizer", f"{kind} is taken as Adam, with two moments and its time")
+    if aware and "fp8" in moments:
+        args.note("exp-avg-dtype", "moments in FP8 are taken as BF16")
+    of_moments = max((_DTYPES.get(one, "fp32") for one in moments), default="fp32") if aware else "fp32"
+    return {
+        "main_weights": _DTYPES.get(main, "fp32"),
+        "moments": of_moments,
+        "gradients": _DTYPES.get(gradients, "fp32"),
+    }

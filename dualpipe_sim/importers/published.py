@@ -1,0 +1,297 @@
+"""Published training runs, a row each: model, cluster, parallel degrees, schedule, sizes, precision, recomputation.
+
+What a row does not state is assumed, and each assumption is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.importers.imported import Imported, Keys
+from dualpipe_sim.importers.machines import machine
+from dualpipe_sim.importers.megatron import MODULES
+
+_PRECISIONS = {
+    "fp8": "fp8-tensor",
+    "fp8-ds": "fp8-tensor",
+    "fp8-cs": "fp8-tensor",
+    "fp8-tensorwise": "fp8-tensor",
+    "fp8-rowwise": "fp8-tensor",
+    "fp8-blockwise": "fp8-block",
+    "fp8-deepseek": "fp8",
+}
+"""Precisions that have another name here."""
+
+_EAGER = ("torchtitan", "llm-foundry", "automodel", "meta, fsdp", "pytorch")
+_BEFORE_FLASH = ("megatron-lm 2021", "megatron-lm 2022", "megatron-lm + deepspeed", "megatron-deepspeed", "zero bubble")
+"""Frameworks, by words in their names, that ran before FlashAttention was in them (2022)."""
+
+
+def is_row(data: Mapping[str, Any]) -> bool:
+    """Return whether a mapping looks like a published run."""
+    return {"model", "cluster", "parallel", "seq_len"} <= set(data) and isinstance(data["model"], Mapping)
+
+
+def of_row(row: Mapping[str, Any], source: str) -> Imported:
+    """Return the configuration of a published run, and what was assumed for it.
+
+    >>> row = {"model": {"layers": 2, "hidden": 64, "heads": 4, "kv_heads": 4, "head_dim": 16, "ffn": 256,
+    ...        "activation": "gelu", "vocab": 1000, "tied_embedding": True},
+    ...        "cluster": {"gpu": "a100-80g-sxm", "gpus": 4},
+    ...        "parallel": {"tp": 1, "pp": 2, "dp": 2, "zero": 1}, "schedule": "1f1b", "seq_len": 128,
+    ...        "global_batch": 8, "micro_batch": 1, "precision": "fp16", "recompute": "full"}
+    >>> of_row(row, "runs.yaml").config["parallel"]
+    {'pipeline': 2, 'data': 2, 'zero': 1, 'sequence': False}
+
+    Raises:
+        UserError: a size that is missing, or a word that is not known.
+
+    """
+    run = _Row(row, source)
+    cluster = run.mapping("cluster")
+    gpus = run.whole(cluster, "gpus", "cluster")
+    joined = cluster.get("gpus_per_node"), cluster.get("nvlink_domain")
+    config: Keys = {
+        **_pipeline(run),
+        "stack": _stack(run),
+        "model": _model(run),
+        **machine(str(cluster.get("gpu")), gpus, gpus_per_node=joined[0], nvlink_domain=joined[1]),
+        "parallel": _parallel(run),
+        "training": _training(run),
+    }
+    bandwidth = nic_bytes_per_s(str(cluster.get("interconnect", "")), int(joined[0] or 8))
+    if bandwidth is not None:
+        config["cluster"]["infiniband"] = {"bandwidth": bandwidth}
+    return Imported(config, tuple(run.assumed))
+
+
+def nic_bytes_per_s(words: str, gpus_per_node: int) -> float | None:
+    """Return the bandwidth a GPU that words about a network say, or None where they say none.
+
+    >>> nic_bytes_per_s("8 x HDR200 InfiniBand a node", 8) / 1e9, nic_bytes_per_s("1600 Gb/s RoCE a node", 8) / 1e9
+    (25.0, 25.0)
+    >>> nic_bytes_per_s("400 Gb/s RDMA a GPU", 8) / 1e9
+    50.0
+    """
+    cards = re.search(r"(\d+) x (?:[A-Z]+)(\d{3})", words)
+    if cards:
+        return int(cards[1]) * int(cards[2]) * 1e9 / 8 / gpus_per_node
+    several = re.search(r"(\d+) x .*?(\d+) Gb/s a node", words)
+    if several:
+        return int(several[1]) * int(several[2]) * 1e9 / 8 / gpus_per_node
+    rate = re.search(r"(\d+) Gb/s", words)
+    if not rate:
+        return None
+    return int(rate[1]) * 1e9 / 8 / (gpus_per_node if "a node" in words else 1)
+
+
+class _Row:
+    """A row that is asked for values, and what was assumed where it has none."""
+
+    def __init__(self, row: Mapping[str, Any], source: str) -> None:
+        self.row, self.source = row, f"{source}: {row.get('id', 'the row')}"
+        self.assumed: list[str] = []
+        self.framework = str(row.get("framework", "")).lower()
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """Return a mapping in the row."""
+        value = self.row.get(key)
+        if not isinstance(value, Mapping):
+            raise UserError(f"{self.source}: {key}: must be a mapping, got {quoted(value)}")
+        return value
+
+    def whole(self, values: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
+        """Return a whole number of some values; floats that are whole count."""
+        value = values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+            raise UserError(f"{self.source}: {where}.{key}: must be a whole number, got {quoted(value)}")
+        return int(value)
+
+    def assume(self, key: str, value: object) -> None:
+        """Name something that the row does not state."""
+        self.assumed.append(f"{key}: {value}")
+
+    @property
+    def eager(self) -> bool:
+        """Whether PyTorch's own parallelism ran it."""
+        return any(word in self.framework for word in _EAGER)
+
+
+def _stack(run: _Row) -> str:
+    given = run.row.get("stack")
+    if given is not None:
+        return str(given)
+    if run.framework.startswith("aleph alpha scaling"):
+        return "aleph-scaling-fused" if "rms kernel" in run.framework else "aleph-scaling"
+    return "torch-eager" if run.eager else "megatron"
+
+
+def _model(run: _Row) -> Keys:
+    model = run.mapping("model")
+    learned = model.get("position") == "learned"
+    experts, window = model.get("experts"), model.get("window")
+    keys: Keys = {
+        "name": str(run.row.get("model_name", "model")),
+        "hidden": run.whole(model, "hidden", "model"),
+        "layers": run.whole(model, "layers", "model"),
+        "vocabulary": run.whole(model, "vocab", "model"),
+        "ffn": run.whole(model, "ffn", "model", 0),
+        "activation": str(model.get("activation", "swiglu")),
+        "tied_embedding": bool(model.get("tied_embedding", False)),
+        "attention": _attention(run, model, biased=learned),
+    }
+    if learned:
+        keys |= {"positions": "learned", "max_positions": run.whole(run.row, "seq_len", "row"), "norm": "layer"}
+        keys["ffn_bias"] = True
+        if any(word in run.framework for word in _BEFORE_FLASH):
+            keys["dropout"] = True
+    if isinstance(experts, Mapping):
+        keys["experts"] = _experts(run, experts)
+        keys["dense_layers"] = run.whole(model, "dense_layers", "model", 0)
+    if isinstance(window, Mapping):
+        every = run.whole(window, "every", "model.window")
+        keys |= {
+            "pattern": "s" * (every - 1) + "f",
+            "kinds": {"s": {"attention": {"window": window.get("size")}}, "f": {}},
+        }
+    if run.row.get("mtp_layers"):
+        keys["mtp_depth"] = run.whole(run.row, "mtp_layers", "row")
+    return keys
+
+
+def _attention(run: _Row, model: Mapping[str, Any], *, biased: bool) -> Keys:
+    heads, mla = run.whole(model, "heads", "model"), model.get("mla")
+    if isinstance(mla, Mapping):
+        return {
+            "heads": heads,
+            "qk_head": run.whole(mla, "qk_head", "model.mla"),
+            "rope_head": run.whole(mla, "rope_head", "model.mla"),
+            "v_head": run.whole(mla, "v_head", "model.mla"),
+            "q_lora": run.whole(mla, "q_lora", "model.mla", 0),
+            "kv_lora": run.whole(mla, "kv_lora", "model.mla"),
+        }
+    head, kv_heads = run.whole(model, "head_dim", "model"), run.whole(model, "kv_heads", "model", heads)
+    keys: Keys = {"heads": heads, "qk_head": head, "v_head": head}
+    if kv_heads != heads:
+        keys["kv_heads"] = kv_heads
+    if biased:
+        keys["bias"] = "all"
+    kernel = str(run.row.get("attention_kernel", ""))
+    if kernel in ("torch", "fused") or (not kernel and any(word in run.framework for word in _BEFORE_FLASH)):
+        keys["stored_scores"] = True
+        if not kernel:
+            run.assume("attention", "scores are stored, as before FlashAttention")
+    return keys
+
+
+def _experts(run: _Row, experts: Mapping[str, Any]) -> Keys:
+    keys = {key: run.whole(experts, key, "model.experts") for key in ("routed", "active", "ffn")}
+    shared = run.whole(experts, "shared", "model.experts", 0)
+    if shared:
+        keys |= {"shared": 1, "shared_ffn": run.whole(experts, "shared_ffn", "model.experts", shared * keys["ffn"])}
+    return keys
+
+
+def _parallel(run: _Row) -> Keys:
+    given = run.mapping("parallel")
+    degrees = {"tp": "tensor", "cp": "context", "ep": "expert", "etp": "expert_tensor"}
+    keys: Keys = {"pipeline": run.whole(given, "pp", "parallel", 1)}
+    keys |= {key: size for short, key in degrees.items() if (size := run.whole(given, short, "parallel", 1)) > 1}
+    keys |= {"data": run.whole(given, "dp", "parallel"), "zero": run.whole(given, "zero", "parallel", 1)}
+    keys["sequence"] = bool(given.get("sp", False)) or "experts" in run.mapping("model")
+    fsdp = run.whole(given, "fsdp", "parallel", 0)
+    if fsdp > 1:
+        keys |= {"fsdp": fsdp, "zero": 1}
+    if (fsdp > 1 or keys["zero"] == 3) and "no reshard" in run.framework:
+        keys["gathers"] = "once"
+    return keys
+
+
+def _pipeline(run: _Row) -> Keys:
+    """Return pipeline and schedule."""
+    given, words = run.mapping("parallel"), str(run.row.get("schedule", "none"))
+    ranks = run.whole(given, "pp", "parallel", 1)
+    chunks = given.get("vpp")
+    if chunks is None and words.startswith("interleaved"):
+        chunks = 2
+        run.assume("parallel.vpp", chunks)
+    chunks = int(chunks or 1)
+    name, _, variant = words.partition(" ")
+    schedule: Keys = {"name": {"none": "1f1b"}.get(name, name)}
+    if name == "1f1b" and chunks > 1:
+        schedule["name"] = "interleaved-1f1b"
+    if schedule["name"].startswith("interleaved"):
+        schedule["stages_per_rank"] = chunks
+    elif name == "zb-auto":
+        # The paper's memory limits: that of 1F1B (ZB-1p), and twice that (https://arxiv.org/abs/2401.10241, section 4).
+        schedule["memory_limit"] = ranks * (2 if "2p" in variant else 1)
+    stages = ranks * (chunks if "stages_per_rank" in schedule else 1)
+    layers = run.whole(run.mapping("model"), "layers", "model")
+    keys: Keys = {"schedule": schedule}
+    if layers % stages:
+        keys["pipeline"] = {"layout": _uneven(layers, stages)}
+        run.assume("pipeline.layout", keys["pipeline"]["layout"])
+    return keys
+
+
+def _uneven(layers: int, stages: int) -> object:
+    """Return a layout for layers that stages do not divide: with embedding and head as a layer each, or balanced."""
+    if (layers + 2) % stages:
+        return "balanced"
+    each = (layers + 2) // stages
+    return [each - 1, *[each] * (stages - 2), each - 1]
+
+
+def _training(run: _Row) -> Keys:
+    row, data = run.row, run.whole(run.mapping("parallel"), "dp", "parallel")
+    size = row.get("micro_batch")
+    if size is None:
+        size = 1
+        run.assume("micro_batch", size)
+    precision = str(row.get("precision", "bf16"))
+    keys: Keys = {
+        "sequence_length": run.whole(row, "seq_len", "row"),
+        "micro_batch_size": int(size),
+        "global_batch": run.whole(row, "global_batch", "row", int(size) * data),
+        "precision": _PRECISIONS.get(precision, precision),
+        "recompute": _recompute(run),
+        "optimizer": _optimizer(run),
+    }
+    return keys
+
+
+def _optimizer(run: _Row) -> Keys:
+    given = run.row.get("optimizer")
+    if isinstance(given, Mapping):
+        known = ("main_weights", "moments", "gradients")
+        return {key: "none" if value in (None, False) else value for key, value in given.items() if key in known}
+    return {"main_weights": "fp32", "moments": "fp32"} | (
+        {} if _stack(run).startswith("aleph") else {"gradients": "fp32"}
+    )
+
+
+_NAMES = {**MODULES, "norm": "norms", "act": "activation", "attn": "core"}
+
+
+def _recompute(run: _Row) -> object:
+    given = run.row.get("recompute", "none")
+    if isinstance(given, (list, tuple)):
+        unknown = next((name for name in given if name not in _NAMES), None)
+        if unknown is not None:
+            raise UserError(f"{run.source}: recompute: {quoted(unknown)} is not known; known: {', '.join(_NAMES)}")
+        return [_NAMES[name] for name in given]
+    words = str(given)
+    if words in ("none", "full", "selective"):
+        return words
+    if words.startswith("selective") and "torchtitan" in run.framework:
+        run.assume("recompute", "norms and activation, of torchtitan's selection by op")
+        return ["norms", "activation"]
+    if words.startswith("selective"):
+        return ["norms", "activation"] if run.eager else "selective"
+    recipe = words == "recipe default" and isinstance(run.mapping("model").get("mla"), Mapping)
+    taken: object = ["up_projections"] if recipe else "none"
+    run.assume("recompute", taken if isinstance(taken, str) else "MLA's up-projections")
+    return taken
