@@ -298,6 +298,8 @@ def _of_gradients(timeline: Timeline, costs: JobStageCosts) -> list[_Changes]:
         for (stage, unit), when_s in first_s.items():
             if int(placement.rank_of_stage[stage]) == rank:
                 made_s[unit] = min(when_s, made_s.get(unit, np.inf))
+        if "head" in made_s and (job.model.tied_embedding or "embedding" not in made_s):  # one matrix, or a copy
+            made_s["embedding"] = min(made_s["head"], made_s.get("embedding", np.inf))
         for key, size_bytes in gradients_on_rank(job, costs.stage_layers, placement, rank).items():
             rows.append((rank, made_s.get(key[-1], 0.0), size_bytes))
     change = np.zeros((len(rows), len(COMPONENTS)), dtype=np.int64)

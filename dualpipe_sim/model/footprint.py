@@ -62,7 +62,7 @@ class State(NamedTuple):
         weights: resident weights.
         gradients: gradients, whole.
         optimizer: the GPU's share of master weights and moments.
-        buffers: the all-to-all's buffers, and weights that are gathered for an op.
+        buffers: the all-to-all's buffers, weights that are gathered for an op, and what the software works in.
 
     """
 
@@ -146,8 +146,31 @@ def state_by_rank(job: Job, stage_layers: Sequence[StageLayers], placement: Plac
     """
     ranks = [rank_parameters(job, stage_layers, placement, rank) for rank in range(placement.ranks)]
     holders = Counter(key for parameters in ranks for key in parameters)
-    rows = [_state(job, parameters, holders, buffer_bytes) for parameters in ranks]
+    rows = [
+        _state(
+            job,
+            parameters,
+            holders,
+            _alltoall_bytes(parameters, buffer_bytes) + _placeholder_bytes(job, stage_layers, placement, rank),
+        )
+        for rank, parameters in enumerate(ranks)
+    ]
     return State(*np.array(rows, dtype=np.int64).T)
+
+
+def _alltoall_bytes(on_rank: RankParameters, buffer_bytes: int) -> int:
+    return buffer_bytes if any(parameters.expert for parameters in on_rank.values()) else 0
+
+
+def _placeholder_bytes(job: Job, stage_layers: Sequence[StageLayers], placement: Placement, rank: int) -> int:
+    """Return the bytes of tensors that stand for weights' gradients where these are summed elsewhere: one a shape."""
+    if not job.recipe.stack.placeholder_gradients:
+        return 0
+    model = job.shard
+    kinds = model.layer_kinds()
+    here = {kinds[layer] for stage in placement.stages_of_rank(rank) for layer in stage_layers[stage].layers}
+    shapes = {(linear.inputs, linear.outputs) for kind in here for linear in model.linears(kind)}
+    return ceil(sum(inputs * outputs for inputs, outputs in shapes) * BF16_BYTES)
 
 
 def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Placement, rank: int) -> RankParameters:
@@ -176,8 +199,7 @@ def _state(
         for key, parameters in on_rank.items()
     ]
     sums = (sum(getattr(state, part) for state in states) for part in ("weights", "gradients", "optimizer"))
-    has_experts = any(parameters.expert for parameters in on_rank.values())
-    buffers = (buffer_bytes if has_experts else 0) + _gathered_bytes(job, on_rank) + job.recipe.stack.workspace_bytes
+    buffers = buffer_bytes + _gathered_bytes(job, on_rank) + job.recipe.stack.workspace_bytes
     return [*map(ceil, sums), ceil(buffers)]
 
 

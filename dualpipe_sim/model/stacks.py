@@ -54,6 +54,8 @@ class Stack:
         whole_logits: whether each GPU of a tensor-parallel group has all of them.
         gradients_as_they_come: whether a parameter's gradient takes memory from its first backward on, and not for the
             whole step; buckets that plain data parallelism reduces are there all the time.
+        placeholder_gradients: whether a tensor of each shape of a weight is kept, in BF16, which stands for gradients
+            that are summed elsewhere.
         workspace_bytes: what GEMMs are given to work in.
         reserved_bytes: what contexts and communicators take beside what is allocated (assumed).
         fragmentation: what the allocator loses of what comes and goes, as a share of that (assumed).
@@ -71,6 +73,7 @@ class Stack:
     logits: Logits = field(default_factory=lambda: Logits(BF16_BYTES, FP32_BYTES, 0.0))
     whole_logits: bool = False
     gradients_as_they_come: bool = False
+    placeholder_gradients: bool = False
     workspace_bytes: float = 0.0
     reserved_bytes: float = 0.0
     fragmentation: float = 0.0
@@ -115,13 +118,15 @@ _SCALING = replace(
 STACKS: Mapping[StackName, Stack] = {
     "deepseek": Stack("deepseek"),
     # Megatron-Core (https://github.com/NVIDIA/Megatron-LM) on Transformer Engine, whose GEMMs have a workspace of
-    # 32 MiB, grouped ones one for each of four streams (``transformer_engine/pytorch/module/base.py``).
+    # 32 MiB, grouped ones one for each of four streams, and which hands autograd a tensor that it keeps for each shape
+    # of a weight whose gradient it added to the main one (``transformer_engine/pytorch/module/base.py``).
     "megatron": Stack(
         "megatron",
         Optimizer(moments="fp32"),
         joint_projection=True,
         copy_for_each_expert=True,
         backward_workspace=True,
+        placeholder_gradients=True,
         workspace_bytes=5 * 32 * _MIB,
         reserved_bytes=2048 * _MIB,
         fragmentation=0.1,
