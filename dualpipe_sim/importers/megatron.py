@@ -12,25 +12,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from dualpipe_sim.errors import UserError, quoted
-from dualpipe_sim.importers.arguments import Arguments, flags_of, value_of
+from dualpipe_sim.importers.arguments import Arguments, value_of
 from dualpipe_sim.importers.imported import Imported, Keys
 from dualpipe_sim.importers.machines import machine
-from dualpipe_sim.importers.megatron_model import model_of
+from dualpipe_sim.importers.megatron_model import hybrid_stages, model_of
+from dualpipe_sim.importers.shell import flags_of
 from dualpipe_sim.model.pattern import unroll
 
 _BEGINNINGS = """
-adam adlr async attention-backend auto-detect barrier calculate-per check- ckpt clip-grad config cross-entropy cuda-
-graph data dataloader deterministic disable-straggler dist-ckpt distributed-backend distributed-timeout dump ema
-enable-cuda enable-experimental enable-msc end-weight eod eval exit export finetune hf- high-priority inference init
-iter log lr manual-gc master merge-file min-lr mock moe-aux moe-deepep moe-enable-deepep moe-flex moe-grouped moe-
-hybridep moe-input-jitter moe-per-layer moe-permute moe-router-bias moe-router-dtype moe-router-enable moe-router-
-force moe-router-fusion moe-router-load moe-router-padding moe-router-pre moe-router-score moe-router-topk-scaling
-moe-token-dispatcher-type moe-z-loss nccl no-bias no-check no-create no-gradient no-load no-masked no-mmap no-
-persist no-rope no-save nnodes node norm-epsilon nproc num-dataset num-workers onnx override per-split perform
-profile rampup rank rdzv reset result rope rotary save seed split start-weight straggler te-rng tensorboard test-
-tiktoken timing tokenizer train- transformer-impl use-checkpoint use-cpu-init use-dist-ckpt use-flash use-fused-
-weighted use-legacy use-mcore use-persistent use-pytorch use-rotary use-rope use-tp-pp-dp valid vocab-file wandb
-weight-decay world
+adam adlr async attention-backend auto-detect barrier calculate-per check- ckpt clip-grad config cross-entropy
+cuda-graph data dataloader decoupled-lr decoupled-min-lr deterministic disable-straggler dist-ckpt distributed-backend
+distributed-timeout dump ema enable-cuda enable-experimental enable-msc end-weight eod eval exit export finetune hf-
+high-priority inference init iter load log lr manual-gc master merge-file min-lr mock moe-aux moe-deepep
+moe-enable-deepep moe-flex moe-grouped moe-hybridep moe-input-jitter moe-per-layer moe-permute moe-router-bias
+moe-router-dtype moe-router-enable moe-router-force moe-router-fusion moe-router-load moe-router-padding
+moe-router-pre moe-router-score moe-router-topk-scaling moe-token-dispatcher-type moe-z-loss mscale mtp-loss nccl
+nnodes no-bias no-check no-create no-gradient no-load no-masked no-mmap no-persist no-rope no-save node norm-epsilon
+nproc num-dataset num-workers onnx override per-split perform profile rampup rank rdzv rerun reset result rope rotary
+save seed split start-weight straggler te-rng tensorboard test- tiktoken timing tokenizer train- transformer-impl
+use-checkpoint use-cpu-init use-dist-ckpt use-flash use-fused-weighted use-legacy use-mcore use-persistent use-pytorch
+use-rope use-rotary use-tp-pp-dp valid vocab-file wandb weight-decay world
 """
 _NEITHER = tuple(_BEGINNINGS.split())
 """How flags begin that change neither time nor memory here: what is trained on, logged, saved; numerics; launching."""
@@ -79,11 +80,8 @@ def of_text(text: str, source: str, *, gpu: str | None = None, gpus: int | None 
         UserError: an argument that is missing, or that Megatron refuses.
 
     """
-    flags = flags_of(text, source)
-    if gpus is None and "nproc-per-node" in flags:
-        gpus = int(flags["nproc-per-node"]) * int(flags.get("nnodes", 1))
-    args = Arguments({"attention-dropout": 0.1, "hidden-dropout": 0.1, **flags}, source)
-    return _imported(args, {"gpu": gpu, "gpus": gpus})
+    args = Arguments({"attention-dropout": 0.1, "hidden-dropout": 0.1, **flags_of(text, source)}, source)
+    return _imported(args, {"gpu": gpu, "gpus": _launched(args) if gpus is None else gpus})
 
 
 def of_mapping(data: Mapping[str, Any], source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
@@ -100,6 +98,13 @@ def of_mapping(data: Mapping[str, Any], source: str, *, gpu: str | None = None, 
     return _imported(Arguments({flag: one for flag, one in flags.items() if one is not False}, source), around)
 
 
+def _launched(args: Arguments) -> int | None:
+    """Return the GPUs that ``torchrun`` is told of, or None where it is not told numbers."""
+    each, nodes = (str(args.flags.get(flag, default)) for flag, default in (("nproc-per-node", ""), ("nnodes", "1")))
+    numbers = all(re.fullmatch(r"\d{1,7}", one) for one in (each, nodes))
+    return int(each) * int(nodes) if numbers else None
+
+
 def _imported(args: Arguments, around: Mapping[str, Any]) -> Imported:
     gpus = around.get("gpus")
     if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
@@ -110,17 +115,16 @@ def _imported(args: Arguments, around: Mapping[str, Any]) -> Imported:
         **model_of(args, parallel["tensor"]),
     }
     pipeline, schedule = _schedule(args, parallel, model)
+    joined = {key: around.get(key) for key in ("gpus_per_node", "nvlink_domain")}
+    for key, value in joined.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"{args.source}: {key}: must be a whole number of GPUs, got {quoted(value)}")
     config: Keys = {
         "pipeline": pipeline,
         "schedule": schedule,
         "stack": "megatron",
         "model": model,
-        **machine(
-            str(around.get("gpu") or "h100"),
-            gpus,
-            gpus_per_node=around.get("gpus_per_node"),
-            nvlink_domain=around.get("nvlink_domain"),
-        ),
+        **machine(str(around.get("gpu") or "h100"), gpus, **joined),
         "parallel": parallel,
         "training": _training(args, parallel),
     }
@@ -128,8 +132,11 @@ def _imported(args: Arguments, around: Mapping[str, Any]) -> Imported:
 
 
 def _parallel(args: Arguments, gpus: int) -> Keys:
-    tensor, pipeline = args.whole("tensor-model-parallel-size", 1), args.whole("pipeline-model-parallel-size", 1)
-    context = args.whole("context-parallel-size", 1)
+    tensor, pipeline = (
+        args.whole("tensor-model-parallel-size", 1, least=1),
+        args.whole("pipeline-model-parallel-size", 1, least=1),
+    )
+    context = args.whole("context-parallel-size", 1, least=1)
     together = tensor * pipeline * context
     if gpus % together:
         sizes = f"tensor {tensor} x pipeline {pipeline} x context {context}"
@@ -143,8 +150,8 @@ def _parallel(args: Arguments, gpus: int) -> Keys:
         keys |= {"context": context, "context_exchange": exchange.get((args.words("cp-comm-type") or [""])[0], "ring")}
     args.words("cp-comm-type")
     if args.given("num-experts"):
-        keys["expert"] = args.whole("expert-model-parallel-size", 1)
-        keys["expert_tensor"] = args.whole("expert-tensor-parallel-size", tensor)
+        keys["expert"] = args.whole("expert-model-parallel-size", 1, least=1)
+        keys["expert_tensor"] = args.whole("expert-tensor-parallel-size", tensor, least=1)
         spread, stage = keys["expert"] * keys["expert_tensor"], gpus // pipeline
         if stage % spread:
             sizes = f"expert-parallel {keys['expert']} x expert-tensor-parallel {keys['expert_tensor']}"
@@ -155,7 +162,7 @@ def _parallel(args: Arguments, gpus: int) -> Keys:
 def _sharding(args: Arguments, parallel: Keys) -> Keys:
     """Return what those that hold the same parameters share out."""
     sharded = args.given("use-distributed-optimizer")
-    instances = args.whole("num-distributed-optimizer-instances", 1)
+    instances = args.whole("num-distributed-optimizer-instances", 1, least=1)
     if not (args.given("use-megatron-fsdp") or args.given("use-torch-fsdp2") or args.given("use-custom-fsdp")):
         args.text("data-parallel-sharding-strategy")
         return {"zero": int(sharded)}
@@ -167,24 +174,30 @@ def _sharding(args: Arguments, parallel: Keys) -> Keys:
         )
     keys: Keys = {"zero": levels[strategy]}
     holders = parallel["data"] * parallel.get("context", 1)
+    if holders % instances:
+        raise args.wrong("num-distributed-optimizer-instances", f"{instances} do not share {holders} GPUs out evenly")
     if instances > 1 and levels[strategy] == 3:
         keys["fsdp"] = holders // instances
     if levels[strategy] == 3:
         keys["gathers"] = "each"
+    if levels[strategy] == 3 and args.given("overlap-moe-expert-parallel-comm"):
+        keys["gathers"] = "once"
+        args.note("overlap-moe-expert-parallel-comm", "with it weights are gathered once a step here, and stay")
     return keys
 
 
 def _schedule(args: Arguments, parallel: Keys, model: Keys) -> tuple[Keys, object]:
     ranks, combined = parallel["pipeline"], args.given("overlap-moe-expert-parallel-comm")
-    virtual = _virtual_stages(args, ranks, model["layers"])
     pipeline: Keys = {}
-    layout = _layout(args, ranks * virtual, model)
+    layout, virtual = _layout(args, ranks, model["layers"])
     if layout is not None:
         pipeline["layout"] = layout
     name = f"{'interleaved-1f1b' if virtual > 1 else '1f1b'}{'-overlap' if combined else ''}"
     schedule: Keys = {"name": name}
     if virtual > 1:
         schedule["stages_per_rank"] = virtual
+    if args.given("delay-wgrad-compute") and not combined:
+        raise args.wrong("delay-wgrad-compute", "needs --overlap-moe-expert-parallel-comm")
     if ranks > 1 and name != "1f1b-overlap":
         options = {"delay_wgrad_compute": True} if args.given("delay-wgrad-compute") else {}
         if args.given("overlap-p2p-communication-warmup-flush"):
@@ -201,36 +214,26 @@ def _schedule(args: Arguments, parallel: Keys, model: Keys) -> tuple[Keys, objec
     return pipeline, schedule
 
 
-def _virtual_stages(args: Arguments, ranks: int, layers: int) -> int:
-    if args.given("num-virtual-stages-per-pipeline-rank") and ranks > 1:
-        return args.whole("num-virtual-stages-per-pipeline-rank")
-    if args.given("num-layers-per-virtual-pipeline-stage") and ranks > 1:
-        each = args.whole("num-layers-per-virtual-pipeline-stage")
-        if not each or layers % (ranks * each):
-            raise args.wrong(
-                "num-layers-per-virtual-pipeline-stage", f"{each} x {ranks} ranks do not divide {layers} layers"
-            )
-        return layers // (ranks * each)
-    args.given("num-virtual-stages-per-pipeline-rank"), args.given("num-layers-per-virtual-pipeline-stage")
-    return 1
+def _layout(args: Arguments, ranks: int, layers: int) -> tuple[str | list[int] | None, int]:
+    """Return the layout, and how many stages a rank has.
 
-
-def _layout(args: Arguments, stages: int, model: Keys) -> str | list[int] | None:
-    """Return the layout: Megatron's string, numbers of layers, or None for equal ones."""
-    layers = model["layers"]
-    text = args.text("pipeline-model-parallel-layout")
+    The layout is Megatron's string, numbers of layers, or None for equal ones.
+    """
+    text, hybrid = args.text("pipeline-model-parallel-layout"), hybrid_stages(args)
     ends = [args.given(f"account-for-{end}-in-pipeline-split") for end in ("embedding", "loss")]
+    virtual = _virtual_stages(args, ranks, layers + sum(ends))
     first, last = (args.text(f"decoder-{end}-pipeline-num-layers") for end in ("first", "last"))
-    if stages == 1:
-        return None
+    if ranks == 1:
+        return None, 1
     if text is not None:
         text = re.sub(r"\\(.)", r"\1", text)
         found = unroll(text, f"{args.source}: --pipeline-model-parallel-layout").count("|") + 1
-        if found != stages:
-            raise args.wrong("pipeline-model-parallel-layout", f"has {found} stages, the pipeline {stages}")
-        return text
+        return text, _stages_of_rank(args, "pipeline-model-parallel-layout", found, ranks, virtual)
+    if len(hybrid) > 1:
+        return hybrid, _stages_of_rank(args, "hybrid-layer-pattern", len(hybrid), ranks, virtual)
+    stages = ranks * (virtual or 1)
     if first or last:
-        return _given_ends(args, stages, layers)
+        return _given_ends(args, stages, layers), virtual or 1
     whole = layers + sum(ends)
     if whole % stages:
         counted = " with embedding and loss" if any(ends) else ""
@@ -238,7 +241,30 @@ def _layout(args: Arguments, stages: int, model: Keys) -> str | list[int] | None
     counts = [whole // stages] * stages
     counts[0] -= ends[0]
     counts[-1] -= ends[1]
-    return counts if any(ends) else None
+    return counts if any(ends) else None, virtual or 1
+
+
+def _virtual_stages(args: Arguments, ranks: int, layers: int) -> int | None:
+    """Return the stages of a rank, or None where they are not said; embedding and loss may count as layers."""
+    virtual = args.whole("num-virtual-stages-per-pipeline-rank", 0)
+    each = args.whole("num-layers-per-virtual-pipeline-stage", 0)
+    if args.given("num-virtual-stages-per-pipeline-rank") and ranks > 1:
+        return args.whole("num-virtual-stages-per-pipeline-rank", virtual, least=1)
+    if not args.given("num-layers-per-virtual-pipeline-stage") or ranks == 1:
+        return None
+    if not each or layers % (ranks * each):
+        raise args.wrong(
+            "num-layers-per-virtual-pipeline-stage", f"{each} x {ranks} ranks do not divide {layers} layers"
+        )
+    return layers // (ranks * each)
+
+
+def _stages_of_rank(args: Arguments, flag: str, found: int, ranks: int, virtual: int | None) -> int:
+    """Return the stages of a rank where a flag names all of them."""
+    if found % ranks or (virtual is not None and found != ranks * virtual):
+        of_pipeline = ranks * virtual if virtual else f"a multiple of {ranks}"
+        raise args.wrong(flag, f"has {found} stages, the pipeline {of_pipeline}")
+    return found // ranks
 
 
 def _given_ends(args: Arguments, stages: int, layers: int) -> list[int]:
@@ -246,7 +272,7 @@ def _given_ends(args: Arguments, stages: int, layers: int) -> list[int]:
 
     Megatron says them of a rank, whose virtual stages share them out.
     """
-    ranks = args.whole("pipeline-model-parallel-size", 1)
+    ranks = args.whole("pipeline-model-parallel-size", 1, least=1)
     virtual = stages // ranks
     said = {
         end: args.whole(flag)
@@ -266,7 +292,7 @@ def _given_ends(args: Arguments, stages: int, layers: int) -> list[int]:
 
 
 def _training(args: Arguments, parallel: Keys) -> Keys:
-    size = args.whole("micro-batch-size", 1)
+    size = args.whole("micro-batch-size", 1, least=1)
     at_once = size * parallel["data"]
     batch = args.whole("global-batch-size", at_once)
     if batch % at_once or not batch:
@@ -274,7 +300,10 @@ def _training(args: Arguments, parallel: Keys) -> Keys:
             f"{args.source}: global batch {batch} is no multiple of micro-batch {size} x data-parallel "
             f"{parallel['data']}"
         )
-    length = args.whole("seq-length", args.whole("max-position-embeddings", 0)) or args.whole("seq-length")
+    most = args.whole("max-position-embeddings", 0)
+    length = args.whole("seq-length", most) or args.whole("seq-length")
+    if most and length > most:
+        raise args.wrong("seq-length", f"{length} tokens are more than --max-position-embeddings {most}")
     keys: Keys = {
         "sequence_length": length,
         "micro_batch_size": size,
@@ -298,7 +327,9 @@ _FP8 = {"mxfp8": "mxfp8", "blockwise": "fp8-block", "tensorwise": "fp8-tensor", 
 
 
 def _precision(args: Arguments) -> Keys:
-    keys: Keys = {"precision": "fp16" if args.given("fp16") else "bf16" if args.given("bf16") else "fp16"}
+    if not args.given("bf16") and not args.given("fp16"):
+        args.note("bf16", "is not there, nor is --fp16; training in FP32 is not modelled and taken as BF16")
+    keys: Keys = {"precision": "fp16" if args.given("fp16") else "bf16"}
     if args.given("fp4-format") or args.given("fp4-recipe"):
         args.text("fp4-format"), args.text("fp4-recipe")
         keys["precision"] = "nvfp4"

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from math import ceil
 
 from dualpipe_sim.errors import quoted
-from dualpipe_sim.importers.arguments import Arguments, worked_out
+from dualpipe_sim.importers.arguments import Arguments
 from dualpipe_sim.importers.imported import Keys
+from dualpipe_sim.importers.shell import worked_out
 
 
 def model_of(args: Arguments, tensor: int) -> Keys:
@@ -22,15 +23,16 @@ def model_of(args: Arguments, tensor: int) -> Keys:
         UserError: an argument that is missing, or that Megatron refuses.
 
     """
-    hidden, layers = args.whole("hidden-size"), args.whole("num-layers")
+    hidden, hybrid = args.whole("hidden-size"), _hybrid_pattern(args)
+    layers = args.whole("num-layers", len(hybrid) or None)
     swiglu, relu2 = args.given("swiglu"), args.given("squared-relu")
     usual_ffn = int(4 * hidden * 2 / 3 / 64) * 64 if swiglu else 4 * hidden
     keys: Keys = {
         "hidden": hidden,
-        "layers": layers,
+        "layers": len(hybrid) or layers,
         "vocabulary": _vocabulary(args, tensor),
         "ffn": args.whole("ffn-hidden-size", usual_ffn),
-        "activation": "swiglu" if swiglu else "relu2" if relu2 else "gelu",
+        "activation": "swiglu" if swiglu else "relu2" if relu2 else "geglu" if args.given("quick-geglu") else "gelu",
         "norm": "rms" if args.text("normalization", "LayerNorm") == "RMSNorm" else "layer",
         "tied_embedding": not args.given("untie-embeddings-and-output-weights"),
         "attention": _softmax(args, hidden),
@@ -57,12 +59,14 @@ def _vocabulary(args: Arguments, tensor: int) -> int:
     usual = {"GPT2BPETokenizer": 50257, "Llama2Tokenizer": 32000}.get(args.text("tokenizer-type") or "")
     if usual is None and not args.given("vocab-size"):
         raise args.wrong("vocab-size", "is missing, and the tokenizer does not say it")
-    multiple = args.whole("make-vocab-size-divisible-by", 128) * tensor
+    multiple = args.whole("make-vocab-size-divisible-by", 128, least=1) * tensor
     return ceil(args.whole("vocab-size", usual) / multiple) * multiple
 
 
 def _softmax(args: Arguments, hidden: int) -> Keys:
-    heads = args.whole("num-attention-heads")
+    heads = args.whole("num-attention-heads", least=1)
+    if hidden % heads and not args.given("kv-channels"):
+        raise args.wrong("num-attention-heads", f"{heads} do not divide a hidden size of {hidden}; give --kv-channels")
     head = args.whole("kv-channels", hidden // heads)
     biased = not args.given("disable-bias-linear")
     of_qkv = args.given("add-qkv-bias")
@@ -106,7 +110,7 @@ def _experts(args: Arguments, *, biased: bool) -> Keys:
         keys["groups"] = args.whole("moe-router-num-groups")
         keys["group_limit"] = args.whole("moe-router-group-topk", keys["groups"])
     if biased:
-        keys["bias"] = True
+        keys |= {"bias": True, "router_bias": True}
     return keys
 
 
@@ -116,9 +120,9 @@ _HYBRID: Mapping[str, str] = {"M": "mamba2", "*": "softmax", "-": "dense", "E": 
 
 def _layers(args: Arguments, model: Keys) -> Keys:
     """Return the pattern of layers and its kinds, or how many dense ones there are before those with experts."""
-    hybrid = args.text("hybrid-layer-pattern") or args.text("hybrid-override-pattern")
+    hybrid = _hybrid_pattern(args)
     if hybrid:
-        return _hybrid(args, model, hybrid.partition("/")[0].replace("|", ""))
+        return _hybrid(args, model, hybrid)
     count = model["layers"]
     ffns = _moe_layers(args, count) if "experts" in model else ["dense"] * count
     attentions, kinds = _attentions(args, count)
@@ -133,6 +137,22 @@ def _layers(args: Arguments, model: Keys) -> Keys:
         letter = letters.setdefault((attention, ffn), "abcdefghij"[len(letters)])
         of_letter.setdefault(letter, {"ffn": ffn} | ({"attention": kinds[attention]} if kinds[attention] else {}))
     return {"pattern": "".join(letters[one] for one in zip(attentions, ffns, strict=True)), "kinds": of_letter}
+
+
+def _hybrid_pattern(args: Arguments) -> str:
+    """Return a letter a layer, or none where the model is no hybrid."""
+    return "".join(_hybrid_parts(args)[0].split("|"))
+
+
+def _hybrid_parts(args: Arguments) -> list[str]:
+    """Return the pattern of the layers, with bars between stages, and those of multi-token prediction's passes."""
+    pattern = args.text("hybrid-layer-pattern") or args.text("hybrid-override-pattern") or ""
+    return pattern.replace(" ", "").split("/")
+
+
+def hybrid_stages(args: Arguments) -> list[int]:
+    """Return how many layers of a hybrid model each stage has, where bars in its pattern say so."""
+    return [len(stage) for stage in _hybrid_parts(args)[0].split("|")]
 
 
 def _moe_layers(args: Arguments, count: int) -> list[str]:
@@ -183,6 +203,8 @@ def _attentions(args: Arguments, count: int) -> tuple[list[str], dict[str, Keys]
             "value_head": args.whole("linear-value-head-dim", 128),
             "conv": args.whole("linear-conv-kernel-dim", 4),
         }
+        if not args.given("linear-attention-freq"):
+            raise args.wrong("linear-attention-freq", "is missing, and says which layers are linear")
         is_linear = _by_layer(args, "linear-attention-freq", count, lambda every, i: (i + 1) % every != 0)
         return ["linear" if one else "full" for one in is_linear], {"linear": linear, "full": {}}
     return [""] * count, {}
@@ -191,13 +213,16 @@ def _attentions(args: Arguments, count: int) -> tuple[list[str], dict[str, Keys]
 def _hybrid(args: Arguments, model: Keys, pattern: str) -> Keys:
     """Return the pattern of a hybrid model, each of whose layers is one block."""
     unknown = next((letter for letter in pattern if letter not in _HYBRID), None)
-    if unknown or len(pattern) != model["layers"]:
-        what = f"{unknown} is no kind of layer" if unknown else f"has {len(pattern)} layers, not {model['layers']}"
-        raise args.wrong("hybrid-layer-pattern", f"{what} ({quoted(pattern)})")
+    if unknown:
+        raise args.wrong("hybrid-layer-pattern", f"{unknown} is no kind of layer ({quoted(pattern)})")
+    head = args.whole("mamba-head-dim", 64, least=1)
+    passes = _hybrid_parts(args)[1:]
+    if any(passes):
+        args.note("hybrid-layer-pattern", f"a pass of multi-token prediction has one layer, not {quoted(passes[0])}")
     mamba = {
         "kind": "mamba2",
-        "heads": args.whole("mamba-num-heads", model["hidden"] * 2 // args.whole("mamba-head-dim", 64)),
-        "head": args.whole("mamba-head-dim", 64),
+        "heads": args.whole("mamba-num-heads", model["hidden"] * 2 // head),
+        "head": head,
         "state": args.whole("mamba-state-dim", 128),
         "groups": args.whole("mamba-num-groups", 8),
         "conv": 4,
@@ -211,4 +236,5 @@ def _hybrid(args: Arguments, model: Keys, pattern: str) -> Keys:
         "E": {"attention": {"kind": "none"}, "ffn": "moe"},
     }
     letters = pattern.replace("*", "A").replace("-", "F")
-    return {"pattern": letters, "kinds": {letter: kinds[letter] for letter in dict.fromkeys(letters)}}
+    keys: Keys = {"pattern": letters, "kinds": {letter: kinds[letter] for letter in dict.fromkeys(letters)}}
+    return keys | ({"mtp_depth": len(passes)} if passes and passes[0] else {})

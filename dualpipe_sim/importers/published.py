@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from dualpipe_sim.errors import UserError, quoted
@@ -35,7 +36,7 @@ def is_row(data: Mapping[str, Any]) -> bool:
     return {"model", "cluster", "parallel", "seq_len"} <= set(data) and isinstance(data["model"], Mapping)
 
 
-def of_row(row: Mapping[str, Any], source: str) -> Imported:
+def of_row(row: Mapping[str, Any], source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
     """Return the configuration of a published run, and what was assumed for it.
 
     >>> row = {"model": {"layers": 2, "hidden": 64, "heads": 4, "kv_heads": 4, "head_dim": 16, "ffn": 256,
@@ -46,26 +47,48 @@ def of_row(row: Mapping[str, Any], source: str) -> Imported:
     >>> of_row(row, "runs.yaml").config["parallel"]
     {'pipeline': 2, 'data': 2, 'zero': 1, 'sequence': False}
 
+    Args:
+        row: what is published.
+        source: what to call it in errors.
+        gpu: the GPU, if it is to be another.
+        gpus: all GPUs, likewise: with fewer or more that hold the same weights, for the same batch.
+
     Raises:
         UserError: a size that is missing, or a word that is not known.
 
     """
     run = _Row(row, source)
+    if gpus is not None:
+        run = _Row(_on(run, gpus), source)
     cluster = run.mapping("cluster")
-    gpus = run.whole(cluster, "gpus", "cluster")
-    joined = cluster.get("gpus_per_node"), cluster.get("nvlink_domain")
+    whole = run.whole(cluster, "gpus", "cluster", least=1)
+    joined = run.maybe(cluster, "gpus_per_node", "cluster"), run.maybe(cluster, "nvlink_domain", "cluster")
+    parallel = _parallel(run, whole)
     config: Keys = {
         **_pipeline(run),
         "stack": _stack(run),
         "model": _model(run),
-        **machine(str(cluster.get("gpu")), gpus, gpus_per_node=joined[0], nvlink_domain=joined[1]),
-        "parallel": _parallel(run),
+        **machine(gpu or str(cluster.get("gpu")), whole, gpus_per_node=joined[0], nvlink_domain=joined[1]),
+        "parallel": parallel,
         "training": _training(run),
     }
-    bandwidth = nic_bytes_per_s(str(cluster.get("interconnect", "")), int(joined[0] or 8))
-    if bandwidth is not None:
+    bandwidth = nic_bytes_per_s(str(cluster.get("interconnect", "")), joined[0] or 8)
+    if bandwidth is not None and gpu is None:  # another GPU has a network of its own
         config["cluster"]["infiniband"] = {"bandwidth": bandwidth}
     return Imported(config, tuple(run.assumed))
+
+
+def _on(run: _Row, gpus: int) -> dict[str, Any]:
+    """Return a row on other GPUs, which more or fewer copies of the weights take up."""
+    given = run.mapping("parallel")
+    sizes = [run.whole(given, short, "parallel", 1, least=1) for short in ("tp", "cp", "pp")]
+    if gpus % prod(sizes):
+        product = " x ".join(map(str, sizes))
+        raise run.wrong("cluster.gpus", f"must be a multiple of tp x cp x pp = {product} = {prod(sizes)}", gpus)
+    copies = {"dp": gpus // prod(sizes)}
+    if given.get("fsdp") and given.get("fsdp") == given.get("dp"):
+        copies["fsdp"] = copies["dp"]
+    return {**run.row, "parallel": {**given, **copies}, "cluster": {**run.mapping("cluster"), "gpus": gpus}}
 
 
 def nic_bytes_per_s(words: str, gpus_per_node: int) -> float | None:
@@ -100,15 +123,34 @@ class _Row:
         """Return a mapping in the row."""
         value = self.row.get(key)
         if not isinstance(value, Mapping):
-            raise UserError(f"{self.source}: {key}: must be a mapping, got {quoted(value)}")
+            raise self.wrong(key, "must be a mapping", value)
         return value
 
-    def whole(self, values: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
+    def whole(
+        self, values: Mapping[str, Any], key: str, where: str, default: int | None = None, *, least: int = 0
+    ) -> int:
         """Return a whole number of some values; floats that are whole count."""
         value = values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-            raise UserError(f"{self.source}: {where}.{key}: must be a whole number, got {quoted(value)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
+            raise self.wrong(f"{where}.{key}", "must be a whole number", value)
+        if value < least:
+            raise self.wrong(f"{where}.{key}", f"must be {least} or more", value)
         return int(value)
+
+    def maybe(self, values: Mapping[str, Any], key: str, where: str) -> int | None:
+        """Return a whole number above zero of some values, or None where it is not stated."""
+        return None if values.get(key) is None else self.whole(values, key, where, least=1)
+
+    def part(self, values: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any] | None:
+        """Return a mapping of some values, or None where there is none."""
+        value = values.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.wrong(f"{where}.{key}", "must be a mapping", value)
+        return value
+
+    def wrong(self, where: str, what: str, value: object) -> UserError:
+        """Return the error of a value."""
+        return UserError(f"{self.source}: {where}: {what}, got {quoted(value)}")
 
     def assume(self, key: str, value: object) -> None:
         """Name something that the row does not state."""
@@ -132,7 +174,7 @@ def _stack(run: _Row) -> str:
 def _model(run: _Row) -> Keys:
     model = run.mapping("model")
     learned = model.get("position") == "learned"
-    experts, window = model.get("experts"), model.get("window")
+    experts, window = run.part(model, "experts", "model"), run.part(model, "window", "model")
     keys: Keys = {
         "name": str(run.row.get("model_name", "model")),
         "hidden": run.whole(model, "hidden", "model"),
@@ -148,10 +190,10 @@ def _model(run: _Row) -> Keys:
         keys["ffn_bias"] = True
         if any(word in run.framework for word in _BEFORE_FLASH):
             keys["dropout"] = True
-    if isinstance(experts, Mapping):
+    if experts is not None:
         keys["experts"] = _experts(run, experts)
         keys["dense_layers"] = run.whole(model, "dense_layers", "model", 0)
-    if isinstance(window, Mapping):
+    if window is not None:
         every = run.whole(window, "every", "model.window")
         keys |= {
             "pattern": "s" * (every - 1) + "f",
@@ -163,8 +205,8 @@ def _model(run: _Row) -> Keys:
 
 
 def _attention(run: _Row, model: Mapping[str, Any], *, biased: bool) -> Keys:
-    heads, mla = run.whole(model, "heads", "model"), model.get("mla")
-    if isinstance(mla, Mapping):
+    heads, mla = run.whole(model, "heads", "model"), run.part(model, "mla", "model")
+    if mla is not None:
         return {
             "heads": heads,
             "qk_head": run.whole(mla, "qk_head", "model.mla"),
@@ -195,12 +237,18 @@ def _experts(run: _Row, experts: Mapping[str, Any]) -> Keys:
     return keys
 
 
-def _parallel(run: _Row) -> Keys:
+def _parallel(run: _Row, gpus: int) -> Keys:
     given = run.mapping("parallel")
     degrees = {"tp": "tensor", "cp": "context", "ep": "expert", "etp": "expert_tensor"}
-    keys: Keys = {"pipeline": run.whole(given, "pp", "parallel", 1)}
-    keys |= {key: size for short, key in degrees.items() if (size := run.whole(given, short, "parallel", 1)) > 1}
-    keys |= {"data": run.whole(given, "dp", "parallel"), "zero": run.whole(given, "zero", "parallel", 1)}
+    keys: Keys = {"pipeline": run.whole(given, "pp", "parallel", 1, least=1)}
+    keys |= {
+        key: size for short, key in degrees.items() if (size := run.whole(given, short, "parallel", 1, least=1)) > 1
+    }
+    keys |= {"data": run.whole(given, "dp", "parallel", least=1), "zero": run.whole(given, "zero", "parallel", 1)}
+    sizes = {key: keys.get(key, 1) for key in ("tensor", "context", "pipeline", "data")}
+    if prod(sizes.values()) != gpus:
+        product = " x ".join(f"{key} {size}" for key, size in sizes.items())
+        raise run.wrong("cluster.gpus", f"must be {product} = {prod(sizes.values())}", gpus)
     keys["sequence"] = bool(given.get("sp", False)) or "experts" in run.mapping("model")
     fsdp = run.whole(given, "fsdp", "parallel", 0)
     if fsdp > 1:
@@ -213,12 +261,12 @@ def _parallel(run: _Row) -> Keys:
 def _pipeline(run: _Row) -> Keys:
     """Return pipeline and schedule."""
     given, words = run.mapping("parallel"), str(run.row.get("schedule", "none"))
-    ranks = run.whole(given, "pp", "parallel", 1)
-    chunks = given.get("vpp")
+    ranks = run.whole(given, "pp", "parallel", 1, least=1)
+    chunks = run.maybe(given, "vpp", "parallel")
     if chunks is None and words.startswith("interleaved"):
         chunks = 2
         run.assume("parallel.vpp", chunks)
-    chunks = int(chunks or 1)
+    chunks = chunks or 1
     name, _, variant = words.partition(" ")
     schedule: Keys = {"name": {"none": "1f1b"}.get(name, name)}
     if name == "1f1b" and chunks > 1:
@@ -247,15 +295,15 @@ def _uneven(layers: int, stages: int) -> object:
 
 def _training(run: _Row) -> Keys:
     row, data = run.row, run.whole(run.mapping("parallel"), "dp", "parallel")
-    size = row.get("micro_batch")
+    size = run.maybe(row, "micro_batch", "row")
     if size is None:
         size = 1
         run.assume("micro_batch", size)
     precision = str(row.get("precision", "bf16"))
     keys: Keys = {
         "sequence_length": run.whole(row, "seq_len", "row"),
-        "micro_batch_size": int(size),
-        "global_batch": run.whole(row, "global_batch", "row", int(size) * data),
+        "micro_batch_size": size,
+        "global_batch": run.whole(row, "global_batch", "row", size * data),
         "precision": _PRECISIONS.get(precision, precision),
         "recompute": _recompute(run),
         "optimizer": _optimizer(run),
@@ -279,9 +327,9 @@ _NAMES = {**MODULES, "norm": "norms", "act": "activation", "attn": "core"}
 def _recompute(run: _Row) -> object:
     given = run.row.get("recompute", "none")
     if isinstance(given, (list, tuple)):
-        unknown = next((name for name in given if name not in _NAMES), None)
-        if unknown is not None:
-            raise UserError(f"{run.source}: recompute: {quoted(unknown)} is not known; known: {', '.join(_NAMES)}")
+        for name in given:
+            if not isinstance(name, str) or name not in _NAMES:
+                raise UserError(f"{run.source}: recompute: {quoted(name)} is not known; known: {', '.join(_NAMES)}")
         return [_NAMES[name] for name in given]
     words = str(given)
     if words in ("none", "full", "selective"):

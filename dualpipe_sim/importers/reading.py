@@ -90,7 +90,8 @@ def _of_mapping(data: dict[str, Any], source: str, gpu: str | None, gpus: int | 
                 raise UserError(
                     f"{source}: {key}: has {len(many)}, and one is imported at a time; put it in a file alone"
                 )
-            return _of_mapping(dict(many[0]), source, gpu, gpus)
+            data = dict(many[0])
+            break
     if "MODEL_ARGS" in data:
         return megatron.of_mapping(data, source, gpu=gpu, gpus=gpus)
-    return published.of_row(data, source) if published.is_row(data) else None
+    return published.of_row(data, source, gpu=gpu, gpus=gpus) if published.is_row(data) else None
