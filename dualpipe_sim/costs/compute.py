@@ -13,7 +13,7 @@ from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES, Format
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.hardware.gpu import GemmClass, Gpu
 from dualpipe_sim.model.architecture import Layer, Model
-from dualpipe_sim.model.flops import core_flops, linear_flops
+from dualpipe_sim.model.flops import linear_flops
 from dualpipe_sim.model.linear import HIGH_PRECISION, Linear
 from dualpipe_sim.model.recipe import Recipe
 
@@ -77,7 +77,8 @@ class Workload:
         tensor_parallel: GPUs that share out what of the model can be cut; the model is one GPU's share of it.
         sequence_parallel: whether they share out the sequence elsewhere.
         expert_tensor: GPUs that share out each expert's width, and so pass the tokens of all of them.
-        attention_skew: attention of the GPU that has most of it over the mean, where GPUs share sequences out.
+        runs: GPUs that share each sequence out, a run each, so that the last one's queries see most; 1 where all have
+            as much to do.
 
     """
 
@@ -91,7 +92,7 @@ class Workload:
     tensor_parallel: int = 1
     sequence_parallel: bool = True
     expert_tensor: int = 1
-    attention_skew: float = 1.0
+    runs: int = 1
 
     __repr__ = brief
 
@@ -137,11 +138,25 @@ def attention_s(layer: Layer, work: Work, load: Workload) -> float:
     """
     if work == "W":
         return 0.0
-    core, rates = core_flops(layer, load.recipe, load.sequence_length, causal=load.causal), load.gpu.attention
-    fp8, tokens = load.recipe.low_precision_attention, load.tokens * load.attention_skew
+    core = layer.attention.core(load.sequence_length, causal=load.causal)
+    fp8, tokens = load.recipe.low_precision_attention, load.tokens * _skew(layer, load)
+    rates = load.gpu.attention
+    forward_s = tokens * core.forward / (rates.of("forward", fp8=fp8) * load.share_of_sms)
     if work == "F":
-        return tokens * core.forward / (rates.of("forward", fp8=fp8) * load.share_of_sms)
-    return tokens * core.backward / (rates.of("backward", fp8=fp8) * load.share_of_sms)
+        return forward_s
+    backward_s = tokens * core.backward / (rates.of("backward", fp8=fp8) * load.share_of_sms)
+    return backward_s + (forward_s if load.recipe.recompute.core else 0.0)
+
+
+def _skew(layer: Layer, load: Workload) -> float:
+    """Return what attention takes on the GPU with the last run of a sequence, which has most of it, over the mean."""
+    if load.runs == 1:
+        return 1.0
+    before = load.sequence_length * (load.runs - 1) // load.runs
+    of_all, of_others = (
+        length * layer.attention.core(length, causal=load.causal).forward for length in (load.sequence_length, before)
+    )
+    return load.runs * (1 - of_others / of_all) if of_all else 1.0
 
 
 def other_s(model: Model, layer: Layer, block: Block, work: Work, load: Workload) -> float:

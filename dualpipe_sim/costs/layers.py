@@ -136,7 +136,7 @@ class LayerCosts:
             tensor_parallel=cut.tensor,
             sequence_parallel=cut.sequence,
             expert_tensor=cut.expert_tensor,
-            attention_skew=2 - 1 / cut.context if run_of_each else 1.0,
+            runs=cut.context if run_of_each else 1,
         )
         return Parts(job.shard, load, self.alltoall, self.overlap, self.measured, self.groups, job.micro_batch)
 

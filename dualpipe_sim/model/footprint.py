@@ -239,10 +239,10 @@ def _layer(job: Job, layer: Layer, recipe: Recipe) -> UnitBytes:
     deferred = weight_gradient_inputs(model, layer, recipe, batch)
     unit = _plus(UnitBytes(), kept, deferred)
     again, workspace = recipe.recompute, backward_workspace(model, layer, recipe, batch)
-    if not again.full and layer.ffn not in again.blocks and not again.shared:
+    if not again.full and layer.ffn not in again.blocks and not again.shared and not again.core:
         return unit._replace(while_backward=ceil(workspace))
     # What runs again leaves it all, but for the small parts that run again on their own.
-    parts = Recompute.of(()) if again.full else replace(again, mlp=False, moe=False, shared=False)
+    parts = Recompute.of(()) if again.full else replace(again, mlp=False, moe=False, shared=False, core=False)
     whole = layer_activations(model, layer, replace(recipe, recompute=parts), batch)
     return unit._replace(while_backward=ceil(sum(whole.values()) - sum(kept.values()) + workspace))
 

@@ -10,8 +10,9 @@ from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.base.units import label_of
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.experiment import Choice, Experiment
-from dualpipe_sim.model.layout import LayoutChoice
+from dualpipe_sim.experiment import Choice, Experiment, Free
+from dualpipe_sim.model.architecture import Model
+from dualpipe_sim.model.layout import BALANCED, LayoutChoice
 from dualpipe_sim.model.recipe import Recompute
 
 
@@ -80,8 +81,12 @@ class Candidate:
 
 
 def candidates_of(experiment: Experiment) -> list[Candidate]:
-    """Return all combinations of what is free, in the order of the configuration; the rest is the experiment's own."""
-    free, own = experiment.free, candidate_of(experiment)
+    """Return all combinations of what is free, in the order of the configuration; the rest is the experiment's own.
+
+    Where a configuration leaves nothing free, all is that has usual values.
+    """
+    own = candidate_of(experiment)
+    free = usual(experiment) if experiment.free == Free() else experiment.free
     return [
         Candidate(name, options, *gpus, layout, size, *kept)
         for (name, options), gpus, layout, size, kept in product(
@@ -105,6 +110,49 @@ def candidates_of(experiment: Experiment) -> list[Candidate]:
             ),
         )
     ]
+
+
+def usual(experiment: Experiment) -> Free:
+    """Return what is free where nobody says it: how GPUs are shared out, the schedule, micro-batch and recomputation.
+
+    Tensor parallelism stays in a node; sequences are shared out from 8,192 tokens a GPU on; experts are spread over
+    powers of two that divide them.
+    """
+    job = layer_costs(experiment).job
+    gpus, node, experts = gpus_of(experiment), experiment.cluster.gpus_per_node, job.model.experts
+    schedules: list[tuple[str, Mapping[str, object]]] = [("1f1b", {}), ("zb-h1", {}), ("dualpipev", {})]
+    schedules += [("interleaved-1f1b", {"stages_per_rank": stages}) for stages in (2, 4)]
+    if experts is not None:
+        schedules += [("1f1b-overlap", {}), ("interleaved-1f1b-overlap", {"stages_per_rank": 2})]
+    own = experiment.choice.name, experiment.choice.options
+    return Free(
+        schedules=tuple(schedules if own in schedules else [own, *schedules]),
+        ranks=tuple(_powers(min(gpus, job.model.layers), gpus)),
+        tensor=tuple(size for size in _powers(min(gpus, node), gpus) if _divides(job.model, size)),
+        context=tuple(_powers(max(1, job.sequence_length // _LONG), gpus)),
+        expert=(1,) if experts is None else tuple(_powers(min(gpus, experts.routed), experts.routed)),
+        micro_batch_size=tuple(sorted({1, 2, 4, job.micro_batch_size})),
+        recompute=tuple(dict.fromkeys((job.recipe.recompute, Recompute.of(()), Recompute(full=True)))),
+        layouts=tuple(dict.fromkeys((job.layout, BALANCED))) if isinstance(job.layout, str) else (BALANCED,),
+    )
+
+
+_LONG = 8192
+"""Tokens of a sequence that a GPU has alone."""
+
+
+def _powers(most: int, of: int) -> list[int]:
+    """Return the powers of two up to a number that divide another."""
+    return [size for size in (1 << bit for bit in range(most.bit_length())) if size <= most and of % size == 0]
+
+
+def _divides(model: Model, gpus: int) -> bool:
+    """Say whether a tensor-parallel group of so many GPUs can share a model out."""
+    try:
+        model.over(gpus)
+    except UserError:
+        return False
+    return True
 
 
 def candidate_of(experiment: Experiment) -> Candidate:

@@ -130,7 +130,22 @@ def test_runs_are_even_where_nothing_is_masked_or_heads_are_shared_out() -> None
     for one in (unmasked, cut(4, "all-to-all", balanced=False)):
         whole = replace(ALONE.parts.load, causal=one.parts.load.causal)
         assert attention_s(layer, "F", one.parts.load) * 4 == pytest.approx(attention_s(layer, "F", whole))
-    # Of a window or a recurrence, too, runs are even: each query has as much to do. (Not asserted; see attention_skew.)
+
+
+def test_of_a_window_each_run_but_the_first_has_as_much_to_do_and_of_a_recurrence_all() -> None:
+    """A query of a window of w sees min(t, w) keys before it; a state passes each token once."""
+    window, sequence, gpus = 1024, 8192, 4
+    keys = np.minimum(np.arange(1, sequence + 1), window)
+    slowest = keys[-sequence // gpus :].sum() / keys.sum() * gpus
+    assert 1 < slowest < 1.1
+    state = {"kind": "mamba2", "heads": 64, "head": 64, "state": 128, "groups": 8}
+    windowed = {"heads": 32, "kv_heads": 8, "qk_head": 128, "v_head": 128, "window": window}
+    for kind, expected in ((windowed, slowest), (state, 1.0)):
+        model = {"name": "m", "hidden": 4096, "layers": 16, "vocabulary": 32000, "ffn": 8192, "attention": kind}
+        even, uneven = (cut(gpus, overrides={"model": model}, balanced=one).parts.load for one in (True, False))
+        (layer,) = set(cut(gpus, overrides={"model": model}).job.model.layer_kinds())
+        ratio = attention_s(layer, "F", uneven) / attention_s(layer, "F", even)
+        assert ratio == pytest.approx(expected, rel=1e-3)
 
 
 # What they send.
