@@ -29,6 +29,14 @@ def import_(
     gpus: Annotated[
         int | None, typer.Option("--gpus", metavar="N", min=1, help="All GPUs, where the file does not say it.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="What a script gets from outside: a variable in capitals (TP=8), or a flag (vocab-size=128256).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the model's parameters as JSON.")] = False,
 ) -> None:
     """Take over a model or a run: count its parameters, write it as a configuration.
@@ -41,7 +49,8 @@ def import_(
     from dualpipe_sim.config.yaml_text import as_block
     from dualpipe_sim.importers.reading import read
 
-    imported = read(path, gpu=gpu, gpus=gpus)
+    given = dict(setting_of(one) for one in settings or ())
+    imported = read(path, gpu=gpu, gpus=gpus, settings=given)
     model = model_of(imported.config, str(path))
     counts = parameters_of(model)
     for line in imported.unread:
@@ -61,6 +70,21 @@ def import_(
         say(f"{output} is written; `dualpipe-sim run {output}` runs it")
     elif output is not None:
         say(f"{output} is written; `run` needs a gpu, a cluster, training and a schedule beside it")
+
+
+def setting_of(text: str) -> tuple[str, str]:
+    """Return the name and the value of ``NAME=VALUE``.
+
+    Raises:
+        UserError: it is no such.
+
+    """
+    from dualpipe_sim.errors import UserError, quoted
+
+    name, equals, value = text.partition("=")
+    if not name.strip("-") or not equals:
+        raise UserError(f"--set: must be NAME=VALUE, got {quoted(text)}")
+    return name, value
 
 
 def model_of(config: dict[str, Any], source: str) -> Any:  # noqa: ANN401 - a Model, which is not imported here

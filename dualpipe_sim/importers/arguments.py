@@ -47,7 +47,9 @@ class Arguments:
         text = " ".join(value) if isinstance(value, list) else None if value is None else str(value)
         unsaid = _UNSAID.search(text or "")
         if unsaid:
-            raise self.wrong(flag, f"{quoted(unsaid[0])} is not said in the file; write its value there")
+            raise self.wrong(
+                flag, f"{quoted(unsaid[0])} is not said in the file; write it there, or give it with --set"
+            )
         return text
 
     def words(self, flag: str) -> list[str]:

@@ -20,18 +20,22 @@ from dualpipe_sim.importers.shell import flags_of
 from dualpipe_sim.model.pattern import unroll
 
 _BEGINNINGS = """
-adam adlr async attention-backend auto-detect barrier calculate-per check- ckpt clip-grad config cross-entropy
-cuda-graph data dataloader decoupled-lr decoupled-min-lr deterministic disable-straggler dist-ckpt distributed-backend
-distributed-timeout dump ema enable-cuda enable-experimental enable-msc end-weight eod eval exit export finetune hf-
-high-priority inference init iter load log lr manual-gc master merge-file min-lr mock moe-aux moe-deepep
-moe-enable-deepep moe-flex moe-grouped moe-hybridep moe-input-jitter moe-per-layer moe-permute moe-router-bias
-moe-router-dtype moe-router-enable moe-router-force moe-router-fusion moe-router-load moe-router-padding
-moe-router-pre moe-router-score moe-router-topk-scaling moe-token-dispatcher-type moe-z-loss mscale mtp-loss nccl
-nnodes no-bias no-check no-create no-gradient no-load no-masked no-mmap no-persist no-rope no-save node norm-epsilon
-nproc num-dataset num-workers onnx override per-split perform profile rampup rank rdzv rerun reset result rope rotary
-save seed split start-weight straggler te-rng tensorboard test- tiktoken timing tokenizer train- transformer-impl
-use-checkpoint use-cpu-init use-dist-ckpt use-flash use-fused-weighted use-legacy use-mcore use-persistent use-pytorch
-use-rope use-rotary use-tp-pp-dp valid vocab-file wandb weight-decay world
+DDP-impl activation-func-clamp adam adlr apply-layernorm-1p async attention-backend auto-detect barrier calculate-per
+check- ckpt clip-grad config cross-entropy cuda-graph data dataloader decoupled-lr decoupled-min-lr deterministic
+disable-straggler dist-ckpt distributed-backend distributed-timeout dump ema empty-unused-memory enable-cuda
+enable-experimental enable-gpt-oss enable-msc end-weight eod eval exit export finetune fp8-amax fp8-interval
+fp8-margin fsdp-double-buffer fsdp-manual genfile glu-linear-offset hf- high-priority inference init iter load log lr
+manual-gc master max-tokens-to-oom merge-file min-lr mock moe-aux moe-deepep moe-enable-deepep moe-flex moe-grouped
+moe-hybridep moe-input-jitter moe-per-layer moe-permute moe-router-bias moe-router-dtype moe-router-enable
+moe-router-force moe-router-fusion moe-router-load moe-router-padding moe-router-pre moe-router-score
+moe-router-topk-scaling moe-token-dispatcher-type moe-z-loss mscale mtp-loss nccl nnodes no-bias no-check no-create
+no-gradient no-load no-masked no-mmap no-persist no-position-embedding no-rope no-save no-use-tokenizer node
+norm-epsilon nproc num-dataset num-samples num-workers onnx out-seq-length override per-split perform
+pretrained-checkpoint profile prompt- rampup rank rdzv record- redirects rerun reset result rope rotary sample- save
+seed special-tokens split standalone start-weight straggler te-rng tee temperature tensorboard test- tiktoken timing
+tokenizer top-k top-p train- transformer-impl trust-remote-code use-checkpoint use-cpu-init use-dist-ckpt use-flash
+use-fused-weighted use-legacy use-mcore use-nccl-ub use-persistent use-pytorch use-rope use-rotary use-te use-tp-pp-dp
+valid vocab-file wandb weight-decay world
 """
 _NEITHER = tuple(_BEGINNINGS.split())
 """How flags begin that change neither time nor memory here: what is trained on, logged, saved; numerics; launching."""
@@ -58,11 +62,19 @@ _GOES_WITH = {
     "num-layers-at-start-in-bf16",
     "num-layers-at-end-in-bf16",
     "mtp-hybrid-override-pattern",
+    "moe-token-drop-policy",
 }
 """Flags that say more of one that is named already."""
 
 
-def of_text(text: str, source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
+def of_text(
+    text: str,
+    source: str,
+    *,
+    gpu: str | None = None,
+    gpus: int | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Imported:
     """Return the configuration of arguments in a text, such as a shell script.
 
     >>> run = of_text("--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --vocab-size 1000 "
@@ -75,16 +87,24 @@ def of_text(text: str, source: str, *, gpu: str | None = None, gpus: int | None 
         source: what to call it in errors.
         gpu: the GPU's name.
         gpus: all GPUs; None for what ``torchrun`` is told in the text.
+        settings: what the script gets from outside, by name: variables in capitals, flags otherwise.
 
     Raises:
         UserError: an argument that is missing, or that Megatron refuses.
 
     """
-    args = Arguments({"attention-dropout": 0.1, "hidden-dropout": 0.1, **flags_of(text, source)}, source)
+    args = Arguments({"attention-dropout": 0.1, "hidden-dropout": 0.1, **flags_of(text, source, settings)}, source)
     return _imported(args, {"gpu": gpu, "gpus": _launched(args) if gpus is None else gpus})
 
 
-def of_mapping(data: Mapping[str, Any], source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
+def of_mapping(
+    data: Mapping[str, Any],
+    source: str,
+    *,
+    gpu: str | None = None,
+    gpus: int | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Imported:
     """Return the configuration of a mapping with ``MODEL_ARGS``; arguments as for :func:`of_text`.
 
     ``gpu``, ``gpus``, ``gpus_per_node`` and ``nvlink_domain`` beside it say the machine, ``model`` a name.
@@ -92,7 +112,10 @@ def of_mapping(data: Mapping[str, Any], source: str, *, gpu: str | None = None, 
     given = data.get("MODEL_ARGS")
     if not isinstance(given, Mapping):
         raise UserError(f"{source}: MODEL_ARGS: must be a mapping of flags to values, got {quoted(given)}")
-    flags = {str(flag).lstrip("-").replace("_", "-"): value_of(value) for flag, value in given.items()}
+    flags = {
+        str(flag).lstrip("-").replace("_", "-"): value_of(value)
+        for flag, value in {**given, **(settings or {})}.items()
+    }
     own = {"gpu": gpu, "gpus": gpus}
     around = {**data, **{key: value for key, value in own.items() if value is not None}}
     return _imported(Arguments({flag: one for flag, one in flags.items() if one is not False}, source), around)
@@ -142,9 +165,10 @@ def _parallel(args: Arguments, gpus: int) -> Keys:
         sizes = f"tensor {tensor} x pipeline {pipeline} x context {context}"
         raise UserError(f"{args.source}: {gpus} GPUs are no multiple of {sizes} = {together}")
     keys: Keys = {"pipeline": pipeline, "tensor": tensor, "data": gpus // together}
-    if tensor > 1:
+    if args.given("sequence-parallel") or tensor > 1:
         keys["sequence"] = args.given("sequence-parallel")
-    args.given("sequence-parallel")
+    if tensor > 1 and args.given("num-experts") and not keys["sequence"]:
+        raise args.wrong("sequence-parallel", "is missing; experts need it beside tensor parallelism")
     if context > 1:
         exchange = {"a2a": "all-to-all", "allgather": "gather", "all-gather": "gather"}
         keys |= {"context": context, "context_exchange": exchange.get((args.words("cp-comm-type") or [""])[0], "ring")}
@@ -361,8 +385,10 @@ def _recompute(args: Arguments) -> object:
     granularity = args.text("recompute-granularity")
     method, modules = args.text("recompute-method"), args.words("recompute-modules")
     layers = args.whole("recompute-num-layers", 0)
-    if args.given("recompute-activations"):
+    if args.given("recompute-activations") or args.given("moe-layer-recompute"):
         granularity = "selective"
+    if args.given("moe-layer-recompute"):
+        modules = [*modules, "moe"]
     if granularity is None:
         return "none"
     if granularity == "selective":

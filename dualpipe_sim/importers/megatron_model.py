@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping
 from math import ceil
 
@@ -43,7 +44,8 @@ def model_of(args: Arguments, tensor: int) -> Keys:
         keys["max_positions"] = args.whole("max-position-embeddings")
     if not args.given("disable-bias-linear"):
         keys["ffn_bias"] = True
-    if args.fraction("hidden-dropout", 0.0) or args.fraction("attention-dropout", 0.0):
+    hidden_dropout, attention_dropout = (args.fraction(f"{where}-dropout", 0.0) for where in ("hidden", "attention"))
+    if hidden_dropout or attention_dropout:
         keys["dropout"] = True
     if args.given("num-experts"):
         keys["experts"] = _experts(args, biased="ffn_bias" in keys)
@@ -52,15 +54,41 @@ def model_of(args: Arguments, tensor: int) -> Keys:
     return keys | _layers(args, keys)
 
 
+_VOCABULARIES = {
+    r"llama-?2|mixtral|mistral-7b": 32000,
+    r"llama-?3": 128256,
+    r"llama-?4": 202048,
+    r"qwen-?[23]|qwen-?2\.5": 151936,
+    r"deepseek-v2": 102400,
+    r"deepseek-(v3|r1)(?!-distill)": 129280,
+    r"kimi-k2": 163840,
+    r"gpt-oss": 201088,
+    r"nemotron-(3|h|nano)": 131072,
+}
+"""Rows of the embeddings of models that tokenizers are named after (their ``config.json``)."""
+
+
 def _vocabulary(args: Arguments, tensor: int) -> int:
     """Return the vocabulary, padded as Megatron pads it so that tensor parallelism cuts it evenly."""
+    multiple = args.whole("make-vocab-size-divisible-by", 128, least=1) * tensor
     if args.given("padded-vocab-size"):
         return args.whole("padded-vocab-size")
-    usual = {"GPT2BPETokenizer": 50257, "Llama2Tokenizer": 32000}.get(args.text("tokenizer-type") or "")
-    if usual is None and not args.given("vocab-size"):
-        raise args.wrong("vocab-size", "is missing, and the tokenizer does not say it")
-    multiple = args.whole("make-vocab-size-divisible-by", 128, least=1) * tensor
-    return ceil(args.whole("vocab-size", usual) / multiple) * multiple
+    size = args.whole("vocab-size") if args.given("vocab-size") else _of_tokenizer(args)
+    return ceil(size / multiple) * multiple
+
+
+def _of_tokenizer(args: Arguments) -> int:
+    """Return the vocabulary of a tokenizer that is known."""
+    kind = "GPT2BPETokenizer" if "merge-file" in args.flags else ""
+    usual = {"GPT2BPETokenizer": 50257, "Llama2Tokenizer": 32000}.get(str(args.flags.get("tokenizer-type", kind)))
+    if usual is not None:
+        return usual
+    name = str(args.flags.get("tokenizer-model", "")).lower()
+    for pattern, size in _VOCABULARIES.items():
+        if re.search(pattern, name):
+            args.note("vocab-size", f"is not there; {size:,} is taken, by the name of the tokenizer")
+            return size
+    raise args.wrong("vocab-size", "is missing, and the tokenizer does not say it; give --set vocab-size=N")
 
 
 def _softmax(args: Arguments, hidden: int) -> Keys:

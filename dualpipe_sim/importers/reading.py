@@ -16,7 +16,9 @@ from dualpipe_sim.importers.machines import gpu_named
 from dualpipe_sim.model.huggingface import read_model
 
 
-def read(path: Path, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
+def read(
+    path: Path, *, gpu: str | None = None, gpus: int | None = None, settings: Mapping[str, str] | None = None
+) -> Imported:
     """Return what a file, or a folder of them, says as a configuration.
 
     A model's ``config.json`` of Hugging Face's transformers; Megatron-LM's arguments in a script or in YAML; a job of
@@ -26,28 +28,29 @@ def read(path: Path, *, gpu: str | None = None, gpus: int | None = None) -> Impo
         path: the file or folder.
         gpu: the GPU's name, if the file does not say it or is to be on another.
         gpus: all GPUs, likewise.
+        settings: of Megatron-LM's arguments alone: a script's variables, or flags, by name.
 
     Raises:
         UserError: it is of no format that is known, or says what its importer does not know.
 
     """
     own = None if gpu is None else gpu_named(gpu)
+    text = "" if path.is_dir() else read_text(path)
+    data = _as_yaml(path, text)
+    if isinstance(data, Mapping) and "MODEL_ARGS" in data:
+        return megatron.of_mapping(data, str(path), gpu=gpu, gpus=gpus, settings=settings)
+    if not isinstance(data, Mapping) and path.suffix != ".toml" and ("--num-layers" in text or "--hidden-size" in text):
+        return megatron.of_text(text, str(path), gpu=gpu, gpus=gpus, settings=settings)
+    if settings:
+        raise UserError(f"{path}: --set: is for Megatron-LM's arguments, and there are none")
     if path.is_dir():
-        if (path / "config.json").is_file():
-            return _model(path)
-        return simumax.read(path, gpus=gpus, gpu=own)
-    text = read_text(path)
+        return _model(path) if (path / "config.json").is_file() else simumax.read(path, gpus=gpus, gpu=own)
     if path.suffix == ".toml":
         return torchtitan.read(path, gpus=gpus, gpu=own)
     if text.lstrip().startswith("{"):
         return _of_json(path, text, own, gpus)
-    data = _as_yaml(path, text)
-    if isinstance(data, Mapping):
-        found = _of_mapping(dict(data), str(path), gpu, gpus)
-        if found is not None:
-            return found
-    if "--num-layers" in text or "--hidden-size" in text:
-        return megatron.of_text(text, str(path), gpu=gpu, gpus=gpus)
+    if isinstance(data, Mapping) and published.is_row(data):
+        return published.of_row(data, str(path), gpu=gpu, gpus=gpus)
     raise UserError(
         f"{path}: is nothing known: a config.json, Megatron-LM's arguments (as text, or MODEL_ARGS in YAML), "
         "torchtitan's TOML, SimuMax's JSON, or one published run"
@@ -73,25 +76,21 @@ def _of_json(path: Path, text: str, gpu: str | None, gpus: int | None) -> Import
 
 
 def _as_yaml(path: Path, text: str) -> object:
-    if path.suffix in (".yaml", ".yml"):
-        return parse_yaml(text, str(path))
-    try:
-        return parse_yaml(text, str(path))
-    except ConfigError:  # a script, say
+    """Return what YAML says, of a list of runs or recipes its one; None for what is none."""
+    if path.suffix == ".toml" or text.lstrip().startswith("{"):
         return None
-
-
-def _of_mapping(data: dict[str, Any], source: str, gpu: str | None, gpus: int | None) -> Imported | None:
-    """Return what YAML says, or None where it is of no format that is known."""
+    try:
+        data: object = parse_yaml(text, str(path))
+    except ConfigError:
+        if path.suffix in (".yaml", ".yml"):
+            raise
+        return None  # a script, say
     for key in ("recipes", "runs"):
-        many = data.get(key)
+        many = data.get(key) if isinstance(data, Mapping) else None
         if isinstance(many, list):
             if len(many) != 1 or not isinstance(many[0], Mapping):
                 raise UserError(
-                    f"{source}: {key}: has {len(many)}, and one is imported at a time; put it in a file alone"
+                    f"{path}: {key}: has {len(many)}, and one is imported at a time; put it in a file alone"
                 )
-            data = dict(many[0])
-            break
-    if "MODEL_ARGS" in data:
-        return megatron.of_mapping(data, source, gpu=gpu, gpus=gpus)
-    return published.of_row(data, source, gpu=gpu, gpus=gpus) if published.is_row(data) else None
+            return many[0]
+    return data

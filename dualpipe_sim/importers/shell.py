@@ -8,30 +8,39 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
 from dualpipe_sim.errors import UserError, quoted
 
+_INSIDE = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"  # parentheses, as deep as scripts have them
+_WHOLE = rf"\$\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}} | `[^`]*` | \${_INSIDE}"  # ${..}, `..`, $(..), $((..))
 _PIECE = re.compile(
-    r"""
+    rf"""
     '(?P<single>[^']*)'
-    | "(?P<double>(?:\\.|[^"\\])*)"
+    | "(?P<double>(?:\\. | {_WHOLE} | [^"\\])*)"
     | \\(?P<escaped>.)
-    | (?P<whole>\$\{[^}]*\} | `[^`]*` | \$\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))   # ${..}, `..`, $(..), $((..))
+    | (?P<whole>{_WHOLE})
     | (?P<plain>[^\s'"])
     """,
     re.VERBOSE | re.DOTALL,
 )
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::?[-=](?P<default>[^}]*))?\}|\$(?P<bare>\w+)")
 _LONE = re.compile(r"\$\{?(\w+)(\[[@*]\])?\}?")
-_MORE = re.compile(r"(?i)args|arguments|flags|opts|options|params")
+_MORE = re.compile(r"(?i)args|arguments|flags|opts|options|params|extra|more|common|additional")
 """In names of variables that hold flags, and no value of one."""
+_OTHERS = frozenset(
+    ["srun", "sbatch", "salloc", "mpirun", "docker", "podman", "enroot", "echo", "printf", "pip", "git", "rsync", "rm"]
+)
+"""Commands whose flags are none of the training's."""
 _SUM = re.compile(r"\$\(\((.*?)\)\)", re.DOTALL)
 _OPENING = re.compile(r"(\w+)\+?=\(")
 _SEMICOLON = re.compile(r";+(?=\s|$)")
 _FLAG = re.compile(r"--([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
+_SEVERAL = re.compile(r"(?s)^--[A-Za-z][\w-]*\s|\s--[A-Za-z]")
+_RUN = re.compile(r".*\.py|python3?|torchrun|-[A-Za-z]+")
+"""What a launcher runs, or an option of one letter: no value of a flag."""
 _ENDS = frozenset({"|", "||", "|&", "&&", "&"})
 _REDIRECTION = re.compile(r"\d?&?[<>].*")
 
@@ -44,7 +53,7 @@ class _Mark(Enum):
     CLOSE = "its end"
 
 
-def flags_of(text: str, source: str) -> dict[str, Any]:
+def flags_of(text: str, source: str, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the flags of a text with their values; the last one where a flag comes again.
 
     A variable of flags that the text does not say is there as ``$NAME``.
@@ -56,13 +65,21 @@ def flags_of(text: str, source: str) -> dict[str, Any]:
     ... )''', "x.sh")
     {'tensor-model-parallel-size': '2', 'recompute-modules': ['core_attn', 'moe_act'], 'bf16': True}
 
+    Args:
+        text: the script, or flags alone.
+        source: what to call it in errors.
+        settings: what it gets from outside: variables in capitals, flags otherwise.
+
     Raises:
         UserError: quotes that do not close, or a sum that is none.
 
     """
     script = _Script(source)
+    given = dict(settings or {})
+    script.variables |= {name: value for name, value in given.items() if name == name.upper()}
     script.take(text)
-    return script.flags
+    flags = {name.lstrip("-").replace("_", "-"): value for name, value in given.items() if name != name.upper()}
+    return script.flags | flags
 
 
 class _Script:
@@ -79,17 +96,18 @@ class _Script:
         self.flags: dict[str, Any] = {}
         self.variables: dict[str, str] = {}
         self._flag: str | None = None  # which the next word may be a value of
-        self._launching = False  # whether the statement has flags, or runs Python
+        self._others = False  # whether the statement's flags are those of another command
 
     def take(self, text: str) -> None:
         """Take in a text, by itself: no flag of it has a value behind it, or before."""
+        self._flag, others = None, self._others
+        self._others = False
         for word in self._words(text.replace("\r\n", "\n").replace("\\\n", " ")):
             if isinstance(word, _Mark) or word in _ENDS or _REDIRECTION.fullmatch(word):
-                self._flag = None
-                self._launching &= not isinstance(word, _Mark)
+                self._flag, self._others = None, False
             elif word.strip():
                 self._word(word)
-        self._flag = None
+        self._flag, self._others = None, others
 
     def _words(self, text: str) -> Iterator[str | _Mark]:
         """Yield words without their quotes, and what parts them."""
@@ -142,29 +160,29 @@ class _Script:
             self._assign(assigned[1], (self.variables.get(assigned[1], "") if assigned[2] else "") + assigned[3])
         elif lone and self.variables.get(lone[1]) == "":  # an array, whose flags are taken where it is, or nothing
             self._flag = None if lone[2] else self._flag
-        elif flag:
-            self._flag, self._launching = flag[1].replace("_", "-"), True
+        elif flag and not self._others:
+            self._flag = flag[1].replace("_", "-")
             self.flags[self._flag] = True if flag[2] is None else flag[2]
-        elif _FLAG.match(filled) and re.search(r"\s", filled):  # an array's element of a flag and its value
+        elif self._holds_flags(filled):  # an array's element, or a command in quotes
             self.take(filled)
-        elif self._flag is None or filled.startswith("--") or (lone and (lone[2] or _MORE.search(lone[1]))):
-            self._between(word, lone)
-        elif re.fullmatch(r".*\.py|-[A-Za-z]+", filled):  # what a launcher runs, or an option of one letter
-            self._flag, self._launching = None, True
+        elif lone and (lone[2] or _MORE.search(lone[1])):
+            self.flags[f"${lone[1]}"], self._flag = True, None
+        elif self._flag is None or filled.startswith("--") or _RUN.fullmatch(filled):
+            self._others = filled in _OTHERS or (self._others and not _RUN.fullmatch(filled))
+            self._flag = None
         elif filled not in ("$@", "$*"):
             self._value(self._flag, filled, lone=lone is not None and filled == word)
 
-    def _assign(self, name: str, value: str) -> None:
-        self.variables[name] = value
-        if re.search(r"(^|\s)--[A-Za-z]", value):
-            self.take(value)
+    def _holds_flags(self, word: str) -> bool:
+        """Return whether a word is a text of several words, with flags of the training."""
+        ours = not self._others or re.search(r"\.py\b|torchrun", word) is not None
+        return ours and _SEVERAL.search(word) is not None and next(self._words(word), None) != word
 
-    def _between(self, word: str, lone: re.Match[str] | None) -> None:
-        """Take in a word that is no flag's value."""
-        self._launching |= word.endswith(".py") or word in ("torchrun", "python", "python3")
-        if self._launching and lone:
-            self.flags[f"${lone[1]}"] = True
-        self._flag = None
+    def _assign(self, name: str, value: str) -> None:
+        value = re.sub(rf"\$\{{{name}\}}|\${name}\b", "", value)  # itself, which was not there yet
+        self.variables[name] = value
+        if _SEVERAL.search(f" {value}"):
+            self.take(value)
 
     def _value(self, flag: str, value: str, *, lone: bool) -> None:
         so_far = self.flags[flag]
@@ -181,7 +199,7 @@ class _Script:
         def of(match: re.Match[str]) -> str:
             value, default = self.variables.get(match["name"] or match["bare"]), match["default"]
             if value is None or (not value and default is not None):
-                return match[0] if default is None else self._filled(default)
+                return match[0] if default is None else self._filled(re.sub("[\"']", "", default))
             return value
 
         def total(match: re.Match[str]) -> str:

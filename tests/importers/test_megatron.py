@@ -90,6 +90,11 @@ TEXTS = {
     'A="--a 3"\nA="$A --b 4"\nA+=" --c"\nrun $A': {"a": "3", "b": "4", "c": True},
     "--train.lr=3 --a 4": {"train.lr": "3", "a": "4"},
     "torchrun --nnodes 2 -m train --a 3": {"nnodes": "2", "a": "3"},
+    'A=${1:-"x"}\nB="${A:-"y"}/$(date "+%s")"\n--a $A --b $B': {"a": "x", "b": 'x/$(date "+%s")'},
+    "srun --ntasks 8 --output=x bash -c 'cd /x && torchrun --nnodes 2 train.py --a 3'": {"nnodes": "2", "a": "3"},
+    "mpirun --hostfile x python train.py --a 3\npip install --upgrade y": {"a": "3"},
+    'A="--a 3 $A"\nB="$C --b"\nC="$B --c"\nrun $A $B $C': {"a": "3", "b": True, "c": True},
+    "ROOT=$(git rev-parse --show-toplevel)\n--a 3": {"a": "3"},
     "A=$((2+3*4)) B=$(( (2+3)*4 ))\n--a $A --b $B --c $((B%3))": {"a": "14", "b": "20", "c": "2"},
     "--layout 'Et*3|(tt|)*29m|L'": {"layout": "Et*3|(tt|)*29m|L"},
     '--layout "Et*3|(tt|)*29m|L"': {"layout": "Et*3|(tt|)*29m|L"},
@@ -122,8 +127,8 @@ def test_a_script_says_flags(text: str, flags: dict[str, Any]) -> None:
 UNREADABLE = [
     ('--a "3', "cannot be read as words: No closing quotation, in '\"3'"),
     ("--a it's", 'cannot be read as words: No closing quotation, in "it\'s"'),
-    ("--a $TP", "--a: '$TP' is not said in the file; write its value there"),
-    ("--a ${TP}", "--a: '${TP}' is not said in the file; write its value there"),
+    ("--a $TP", "--a: '$TP' is not said in the file; write it there, or give it with --set"),
+    ("--a ${TP}", "--a: '${TP}' is not said in the file; write it there, or give it with --set"),
     ("--a $1", "--a: '$1' is not said in the file"),
     ("--a $(nproc)", "--a: '$(nproc)' is not said in the file"),
     ("--a $((TP*8))", "--a: '$((TP*8))' is not said in the file"),
@@ -143,6 +148,35 @@ def test_what_a_script_gets_from_outside_counts_where_it_is_needed() -> None:
     assert small("--data-path $1 --save ${OUT}").unread == ()
     assert names(small("--bf16 $MORE_ARGS").unread) == ["$MORE_ARGS"]
     assert names(small("--swiglu $EXTRA --seed 1").unread) == ["$EXTRA"]
+
+
+VOCABULARIES = [
+    ("--tokenizer-type GPT2BPETokenizer", 50304, False),
+    ("--vocab-file v.json --merge-file $2", 50304, False),  # GPT-2's, where a tokenizer is not named
+    ("--tokenizer-type HuggingFaceTokenizer --tokenizer-model meta-llama/Llama-3.1-8B-Instruct", 128256, True),
+    ("--tokenizer-type HuggingFaceTokenizer --tokenizer-model deepseek-ai/DeepSeek-V3", 129280, True),
+    ("--tokenizer-type HuggingFaceTokenizer --tokenizer-model deepseek-ai/DeepSeek-V3 --vocab-size 1000", 1024, False),
+]
+
+
+@pytest.mark.parametrize(("flags", "rows", "named"), VOCABULARIES)
+def test_vocabularies_that_tokenizers_say(flags: str, rows: int, *, named: bool) -> None:
+    text = SMALL.replace("--vocab-size 1024", flags)
+    config, unread = megatron.of_text(text, "run.sh", gpus=8)
+    assert config["model"]["vocabulary"] == rows
+    assert names(unread) == ["--vocab-size"] * named
+
+
+def test_what_a_script_gets_from_outside_may_be_said() -> None:
+    text = SMALL.replace("--vocab-size 1024", "--tensor-model-parallel-size ${TP} --micro-batch-size ${2:-1}")
+    told = {"TP": "2", "2": "4", "vocab-size": "2048", "--bf16": "true"}
+    config, unread = megatron.of_text(text, "run.sh", gpus=8, settings=told)
+    assert config["parallel"]["tensor"] == 2
+    assert config["training"]["micro_batch_size"] == 4
+    assert (config["model"]["vocabulary"], unread) == (2048, ())
+    around = {"gpus": 8, "MODEL_ARGS": as_mapping(SMALL)}
+    config = megatron.of_mapping(around, "run.yaml", settings={"num-layers": "4"}).config
+    assert config["model"]["layers"] == 4
 
 
 def test_torchrun_says_how_many_gpus() -> None:
@@ -323,7 +357,10 @@ def preset_model(name: str) -> Model:
 @pytest.mark.parametrize("name", MODELS)
 def test_models_have_the_parameters_of_their_presets(name: str, tensor: int) -> None:
     flags, total = MODELS[name]
-    preset, model = preset_model(name), imported_model(f"{flags} --tensor-model-parallel-size {tensor}")
+    preset, model = (
+        preset_model(name),
+        imported_model(f"{flags} --tensor-model-parallel-size {tensor} --sequence-parallel"),
+    )
     # Megatron pads the vocabulary to multiples of 128 x tensor, of the embedding and of an untied head.
     multiple = 128 * tensor
     rows = -(-preset.vocabulary // multiple) * multiple - preset.vocabulary
@@ -843,6 +880,10 @@ SIZES = [
     ("--context-parallel-size 2 --seq-length 254", "254 tokens"),  # a multiple of 2 x context, in Megatron
     ("--global-batch-size 12", "global batch 12 is no multiple of micro-batch 1 x data-parallel 8"),
     ("--micro-batch-size 2 --global-batch-size 8", "global batch 8 is no multiple of micro-batch 2 x data-parallel 8"),
+    (
+        f"{EXPERTS} --tensor-model-parallel-size 2",
+        "--sequence-parallel: is missing; experts need it beside tensor parallelism",
+    ),
     (f"{FOUR} --num-layers 9", "--num-layers: 9 are not shared out evenly by 4 stages"),
     (f"{FOUR} {ENDS}", "--num-layers: 8 with embedding and loss are not shared out evenly by 4 stages"),
     (f"{FOUR} --num-virtual-stages-per-pipeline-rank 3", "--num-layers: 8 are not shared out evenly by 12 stages"),

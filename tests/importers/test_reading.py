@@ -202,6 +202,25 @@ def test_a_gpu_that_is_not_known_is_refused_before_the_file_is_read(refusal: Ref
     assert words == "gpu: there is no preset of 'h10'; did you mean 'h100'?"
 
 
+def test_a_script_is_told_what_it_gets_from_outside(command_line: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "train.sh"
+    path.write_text(SCRIPT.replace("--num-layers 4", "--num-layers ${LAYERS}"), encoding="utf-8")
+    told = command_line("import", path, "--json", "--set", "LAYERS=8", "--set", "vocab-size=2000")
+    assert json.loads(told.stdout)["parameters"]["parts"]["head"] == 2000 * 512
+    for options, message in (
+        ((), "--num-layers: '${LAYERS}' is not said in the file; write it there, or give it with --set"),
+        (("--set", "LAYERS"), "--set: must be NAME=VALUE, got 'LAYERS'"),
+    ):
+        done = command_line("import", path, *options)
+        assert done.returncode == 2
+        assert message in " ".join(done.stderr.split())
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(HUGGING_FACE), encoding="utf-8")
+    done = command_line("import", config, "--set", "num-layers=8")
+    assert done.returncode == 2
+    assert "--set: is for Megatron-LM's arguments, and there are none" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("text", [as_block(RECIPE), as_block(ROW)])
 def test_what_is_there_already_stays_where_importing_fails(
     command_line: CommandLine, tmp_path: Path, text: str
