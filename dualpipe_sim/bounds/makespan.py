@@ -8,6 +8,16 @@ counts with its least time, all inputs there; where links or SMs are shared, tas
 :func:`order_bound_s` knows the order and takes its very tasks. :func:`placement_bound_s` knows only where the stages
 are; it takes the least work over all orders, and a memory limit, if there is one, gives a third bound. Times of stages
 are arrays of shape ``(stages,)``; :class:`Least` and :class:`Reach` hold those that both need.
+
+On GPUs that clock down when they are busy (:mod:`dualpipe_sim.costs.load`) work takes longer than that. Let c be what
+compute takes on an idle GPU, u how busy it was when a phase starts, v = 1 - u and I how long it idles between the first
+phase and the last. While it computes v falls as -v / tau, so of a phase of d seconds, d v is at most exp(d / tau) times
+the integral of v over it; and that integral is at most tau + I, since v rises only while the GPU idles. So with
+``lag = exp(longest phase / tau)`` the sum of c (1 + beta u), and I, are at least::
+
+    (1 + beta) c - beta lag tau + (1 - beta lag) I
+
+and I is at least what compute waits inside each task, which is least where all compute is longest.
 """
 
 from __future__ import annotations
@@ -15,13 +25,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
-from typing import NamedTuple
+from math import exp, inf
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.asked import phases_of
+from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import Phase, StageCosts, ends_s
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.errors import UserError
@@ -58,8 +70,7 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
     >>> task_time([Phase(Lane.COMPUTE, 2.0, F), Phase(Lane.COMPUTE, 3.0, B, half=1)])
     TaskTime(whole_s=5.0, forward_s=2.0, backward_s=5.0)
     """
-    least_s = [one.duration_s if one.alone_s is None else min(one.duration_s, one.alone_s) for one in phases]
-    ends = ends_s(phases, least_s)
+    ends = ends_s(phases, _least_s(phases))
     # The end of each half's last phase, since phases of a half stand in order.
     output_s = {phase.half: end_s for phase, end_s in zip(phases, ends, strict=True)}
     # A half without phases of its own is done when the other is, as lowering has it.
@@ -67,8 +78,34 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
     return TaskTime(max(ends), forward_s, backward_s)
 
 
-def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape, TaskTime]:
-    """Return the least seconds of tasks by shape; stages that hold the same kinds of layers are asked for once.
+class Task(NamedTuple):
+    """What a task takes at least.
+
+    Attributes:
+        time: on an idle GPU.
+        busy_s: seconds that it computes on a GPU that is always busy.
+        waits_s: seconds that compute then waits in it.
+        longest_s: seconds of its longest phase of compute there.
+
+    """
+
+    time: TaskTime
+    busy_s: float
+    waits_s: float
+    longest_s: float
+
+
+Known: TypeAlias = dict[object, Task]
+"""Tasks by the kinds of their ops and what their stages hold."""
+
+
+def tasks_of(shapes: Iterable[TaskShape], costs: StageCosts, known: Known | None = None) -> dict[TaskShape, Task]:
+    """Return what tasks take by shape; stages that hold the same kinds of layers are asked for once.
+
+    Args:
+        shapes: the tasks.
+        costs: what ops take.
+        known: what is known already of the same costs, on whichever placement; it grows.
 
     Raises:
         UserError: costs that differ by micro-batch.
@@ -77,14 +114,55 @@ def task_times(shapes: Iterable[TaskShape], costs: StageCosts) -> dict[TaskShape
     if getattr(costs, "micro_batch_weights", None) is not None:
         raise UserError("bounds take micro-batches that are all alike; costs.micro_batch_weights are not")
     of_stage: list[object] | None = getattr(costs, "alike", None)
-    known: dict[object, TaskTime] = {}
-    times = {}
+    known = {} if known is None else known
+    found = {}
     for shape in shapes:
         same = shape if of_stage is None else tuple((kind, of_stage[stage]) for kind, stage in shape)
         if same not in known:
-            known[same] = task_time(phases_of(costs, [shape])[0])
-        times[shape] = known[same]
-    return times
+            known[same] = _task(phases_of(costs, [shape])[0], getattr(costs, "load", None) or Load())
+        found[shape] = known[same]
+    return found
+
+
+def _task(phases: Sequence[Phase], load: Load) -> Task:
+    computes = [one.lane == Lane.COMPUTE for one in phases]
+    busy_s = [
+        length_s * (1 + load.beta if one else 1) for length_s, one in zip(_least_s(phases), computes, strict=True)
+    ]
+    compute_s = sum(length_s for length_s, one in zip(busy_s, computes, strict=True) if one)
+    waits_s = max(0.0, max(ends_s(phases, busy_s)) - compute_s)
+    longest_s = max((one.duration_s for one in phases if one.lane == Lane.COMPUTE), default=0.0) * load.longest
+    return Task(task_time(phases), compute_s, waits_s, longest_s)
+
+
+def _least_s(phases: Sequence[Phase]) -> list[float]:
+    return [one.duration_s if one.alone_s is None else min(one.duration_s, one.alone_s) for one in phases]
+
+
+class Warm(NamedTuple):
+    """What tasks take on GPUs that their own work keeps busy.
+
+    Attributes:
+        times: of each shape, with ``whole_s`` so that sums of it, less ``once_s``, are never above what a rank takes.
+        once_s: what the first phases on an idle GPU save, seconds.
+
+    """
+
+    times: dict[TaskShape, TaskTime]
+    once_s: float
+
+
+def warm_times(tasks: Mapping[TaskShape, Task], costs: StageCosts) -> Warm | None:
+    """Return what tasks take under the load that costs have, or None where it changes nothing that is sure."""
+    load: Load | None = getattr(costs, "load", None)
+    if load is None:
+        return None
+    lag = exp(min(max((task.longest_s for task in tasks.values()), default=0.0) / load.tau_s, 50.0))
+    if load.beta * lag > 1:
+        return None
+    idle = 1 - load.beta * lag
+    times = {shape: task.time._replace(whole_s=task.busy_s + idle * task.waits_s) for shape, task in tasks.items()}
+    return Warm(times, load.beta * lag * load.tau_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,24 +235,38 @@ def hops_s(placement: Placement, costs: StageCosts, topology: Topology | None) -
     return seconds
 
 
-def order_bound_s(schedule: Schedule, costs: StageCosts, topology: Topology | None = None) -> float:
+def order_bound_s(
+    schedule: Schedule, costs: StageCosts, topology: Topology | None = None, *, known: Known | None = None
+) -> float:
     """Return seconds that the makespan of this very order is never below, whatever shares links."""
     shapes, shape_of_task = schedule.task_shapes
-    times = task_times(shapes, costs)
-    whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+    tasks = tasks_of(shapes, costs, known)
+    times = {shape: task.time for shape, task in tasks.items()}
     placement = schedule.placement
     reached = reach(placement, _least(placement, times), hops_s(placement, costs, topology))
     arrives_s = np.array([_arrives_s(shape, reached) for shape in shapes])[shape_of_task]
     leaves_s = np.array([_leaves_s(shape, times[shape], reached) for shape in shapes])[shape_of_task]
-    return max(_rank_bound_s(whole_s[tasks], arrives_s[tasks], leaves_s[tasks]) for tasks in _tasks_by_rank(schedule))
+
+    def bound_s(times: Mapping[TaskShape, TaskTime]) -> float:
+        whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+        return max(_rank_bound_s(whole_s[own], arrives_s[own], leaves_s[own]) for own in _tasks_by_rank(schedule))
+
+    warm = warm_times(tasks, costs)
+    return bound_s(times) if warm is None else max(bound_s(times), bound_s(warm.times) - warm.once_s)
 
 
-def busiest_rank_s(schedule: Schedule, costs: StageCosts) -> float:
-    """Return the seconds of work of the rank with the most."""
+def busiest_rank_s(schedule: Schedule, costs: StageCosts, *, known: Known | None = None) -> float:
+    """Return the seconds that the rank with the most work takes for it at least."""
     shapes, shape_of_task = schedule.task_shapes
-    times = task_times(shapes, costs)
-    whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
-    return float(np.bincount(schedule.rank_of_task, weights=whole_s).max())
+    tasks = tasks_of(shapes, costs, known)
+    times = {shape: task.time for shape, task in tasks.items()}
+
+    def work_s(times: Mapping[TaskShape, TaskTime]) -> float:
+        whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+        return float(np.bincount(schedule.rank_of_task, weights=whole_s).max())
+
+    warm = warm_times(tasks, costs)
+    return work_s(times) if warm is None else max(work_s(times), work_s(warm.times) - warm.once_s)
 
 
 def _tasks_by_rank(schedule: Schedule) -> Iterable[slice]:
@@ -264,6 +356,7 @@ def placement_bound_s(
     topology: Topology | None = None,
     *,
     limit: MemoryLimit | None = None,
+    known: Known | None = None,
 ) -> float:
     """Return seconds that no order's makespan is below, whatever its kinds of ops and pairs; infinite where none fits.
 
@@ -277,10 +370,14 @@ def placement_bound_s(
         topology: routes of transfers that are given as bytes.
         limit: most that ranks may hold; what a micro-batch keeps, for as long as it is on its way from a stage to the
             pipe's end and back, fills the limit times the makespan at most (Little's law).
+        known: what is known already of the same costs, as for :func:`tasks_of`.
 
     """
-    work = _Work(placement, np.array(micro_batches_of_pipe)[placement.pipe_of_stage], costs)
-    least = _least(placement, work.times)
+    micro_batches = np.array(micro_batches_of_pipe)[placement.pipe_of_stage]
+    tasks = tasks_of(_shapes_on(placement), costs, known)
+    times = {shape: task.time for shape, task in tasks.items()}
+    work, warm = _Work(micro_batches, times), warm_times(tasks, costs)
+    least = _least(placement, times)
     reached = reach(placement, least, hops_s(placement, costs, topology))
     # A pipe's first stage runs the last backward of a micro-batch; when that and its W are through, the way back ends.
     through_s = reached.backward_s + least.backward_s + least.weight_s
@@ -289,9 +386,11 @@ def placement_bound_s(
         stages = placement.stages_of_rank(rank)
         head_s, tail_s = (float(of_stage[stages].min()) for of_stage in (reached.forward_s, reached.onward_s))
         bound_s = max(bound_s, head_s + work.all_s(stages), head_s + work.until_last_backward_s(stages) + tail_s)
+        if warm is not None:
+            bound_s = max(bound_s, head_s + _Work(micro_batches, warm.times).all_s(stages) - warm.once_s)
         if limit is not None:
             bound_s = max(
-                bound_s, head_s + _memory_bound_s(limit, rank, stages, work.micro_batches, reached, least) + tail_s
+                bound_s, head_s + _memory_bound_s(limit, rank, stages, micro_batches, reached, least) + tail_s
             )
     return bound_s
 
@@ -314,17 +413,21 @@ def _memory_bound_s(
     return filled / most if filled else 0.0
 
 
+def _shapes_on(placement: Placement) -> list[TaskShape]:
+    """Return all tasks that an order on a placement could be made of."""
+    shapes: list[TaskShape] = []
+    for rank in range(placement.ranks):
+        stages = placement.stages_of_rank(rank)
+        shapes += [((kind, stage),) for stage in stages for kind in (F, B, I, W)]
+        shapes += [((F, a), (B, b)) for a in stages for b in stages]
+    return shapes
+
+
 class _Work:
     """The least work of ranks, over all ways to run their stages' ops alone or in pairs."""
 
-    def __init__(self, placement: Placement, micro_batches: IntArray, costs: StageCosts) -> None:
-        self.micro_batches = micro_batches
-        shapes: list[TaskShape] = []  # all that an order on this placement could be made of
-        for rank in range(placement.ranks):
-            stages = placement.stages_of_rank(rank)
-            shapes += [((kind, stage),) for stage in stages for kind in (F, B, I, W)]
-            shapes += [((F, a), (B, b)) for a in stages for b in stages]
-        self.times = task_times(shapes, costs)
+    def __init__(self, micro_batches: IntArray, times: Mapping[TaskShape, TaskTime]) -> None:
+        self.micro_batches, self.times = micro_batches, times
 
     def all_s(self, stages: list[int]) -> float:
         """Seconds of all ops of a rank."""

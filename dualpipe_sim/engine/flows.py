@@ -19,9 +19,14 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import TIERS, Place, Topology
 
 Hop: TypeAlias = tuple[Place, Place]
+
+_TICK = 1e-11
+"""Moments closer than this share of the makespan are one."""
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +97,32 @@ def flows_of(graph: TaskGraph, topology: Topology) -> Flows:
         links=links,
         capacity_bytes_per_s=np.array(capacity),
     )
+
+
+def crowded(timeline: Timeline, topology: Topology) -> bool:
+    """Return whether flows that are under way together ask more of a link than it has, as the timeline plays them.
+
+    Where they never do, each has what it has alone, and to share links changes nothing.
+    """
+    flows = flows_of(timeline.graph, topology)
+    node = np.repeat(np.arange(timeline.graph.nodes), np.diff(flows.first))
+    widest = np.array([flows.capacity_bytes_per_s[list(route)].min(initial=np.inf) for route in flows.routes])
+    rate = np.minimum(flows.cap_bytes_per_s, widest[flows.route])
+    begins_s = timeline.start_s[node] + flows.latency_s[node]
+    ends_s = begins_s + flows.size_bytes / rate
+    # A row for each link that a flow passes, once when it begins and once when it ends.
+    passed = np.array([len(route) for route in flows.routes])[flows.route]
+    flow = np.repeat(np.arange(len(node)), passed)
+    link = np.array([link for route in flows.routes for link in route], dtype=np.int64)
+    before = np.cumsum([0, *map(len, flows.routes)])[:-1]
+    link = link[before[flows.route[flow]] + np.arange(len(flow)) - np.repeat(np.cumsum(passed) - passed, passed)]
+    moment_s = np.concatenate([ends_s[flow], begins_s[flow]])  # at one moment, what ends leaves room for what begins
+    more = np.concatenate([-rate[flow], rate[flow]])
+    tick = np.rint(moment_s / (timeline.makespan_s * _TICK or 1.0))
+    link = np.concatenate([link, link])
+    order = np.lexsort((tick, link))  # which keeps the order of rows of one moment
+    asked = np.cumsum(more[order])  # every flow ends, so what one link adds is nothing to the next
+    return bool((asked > flows.capacity_bytes_per_s[link[order]] * (1 + _ROUNDING)).any())
 
 
 def _of_phases(graph: TaskGraph) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:

@@ -1,8 +1,9 @@
 """Lengths that depend on load: how busy each GPU was before an op, and what messages stand beside it.
 
-A length follows from the timeline and the timeline from the lengths. What counts lies mostly before an op, so both are
-found by turns: play with the lengths of the last turn, see what each op finds before and beside it, take its length
-from that, until no length changes any more. The engine that plays does not matter.
+A length follows from the timeline and the timeline from the lengths. What counts lies mostly before an op: one pass of
+the longest path finds that. What stands beside an op, and links that are shared, are found by turns: play with the
+lengths of the last turn, see what each op finds before and beside it, take its length from that, until no length
+changes any more. The engine that plays does not matter.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.load import Load
+from dualpipe_sim.engine.longest_path import warm_durations_s
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 
@@ -35,7 +37,7 @@ def settled(graph: TaskGraph, play: Callable[[TaskGraph], Timeline]) -> TaskGrap
         return graph
     cold, load = replace(graph, load=None), graph.load
     computing = compute_phases(cold)
-    now = cold
+    now = replace(cold, duration_s=warm_durations_s(cold, load))
     for _ in range(_TURNS):
         factor = factor_of(play(now), load)
         duration_s = cold.duration_s.copy()

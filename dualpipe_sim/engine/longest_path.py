@@ -28,8 +28,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.costs.load import Load
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.task_graph import Issue, TaskGraph
@@ -57,6 +58,22 @@ def play(graph: TaskGraph) -> Timeline:
     _check_all_ended(graph, end_s)
     _TURNS[graph.wiring] = None
     return Timeline(graph, *_with_transfers(graph, start_s, end_s, graph.duration_s), NAME)
+
+
+def warm_durations_s(graph: TaskGraph, load: Load) -> FloatArray:
+    """Return how long each node takes on GPUs that were busy before it, shape ``(nodes,)``, in one pass.
+
+    How busy a GPU was is known when a phase starts. What stands beside it (``load.gamma``) is not, and not counted.
+
+    Raises:
+        DeadlockError: an order in which ranks wait for each other in a circle.
+
+    """
+    lanes = _lanes(graph)
+    warm = _Warm(lanes, lanes.place[np.flatnonzero(graph.on(Lane.COMPUTE))], load)
+    _, end_s = _walk(lanes, graph.duration_s, graph.issue, warm)
+    _check_all_ended(graph, end_s)
+    return np.concatenate([warm.took_s[lanes.place], graph.duration_s[len(lanes.place) :]])
 
 
 def play_many(graph: TaskGraph, durations_s: Iterable[FloatArray]) -> Iterator[Timeline]:
@@ -167,7 +184,38 @@ def _channels(graph: TaskGraph) -> IntArray:
     return np.asarray(schedule.ranks + 2 * pair + (schedule.kind[transfers.consumer] == F))
 
 
-def _walk(lanes: _Lanes, duration_s: FloatArray, issue: Issue | None = None) -> tuple[FloatArray, FloatArray]:
+class _Warm:
+    """How busy each lane's GPU was so far, as :mod:`dualpipe_sim.engine.load` has it.
+
+    Attributes:
+        took_s: how long each place took, shape ``(places,)``.
+
+    """
+
+    def __init__(self, lanes: _Lanes, computing: IntArray, load: Load) -> None:
+        places, count = lanes.before.shape[1], len(lanes.first)
+        self.took_s = np.zeros(places)
+        self._beta = np.zeros(places)
+        self._beta[computing] = load.beta
+        self._tau_s = load.tau_s
+        self._end_s, self._busy, self._now = np.zeros((3, count))
+
+    def lasts_s(self, here: IntArray, ready_s: FloatArray, cold_s: FloatArray) -> FloatArray:
+        """Return how long each lane's next place takes if it starts when it is ready."""
+        self._now = self._busy * np.exp((self._end_s - np.maximum(ready_s, self._end_s)) / self._tau_s)
+        self.took_s[here] = lasts_s = cold_s * (1 + self._beta.take(here) * self._now)
+        return lasts_s
+
+    def passed(self, moves: BoolArray, ready_s: FloatArray, end_s: FloatArray) -> None:
+        """Take in which lanes moved on, and how long they were busy."""
+        kept = np.exp((ready_s[moves] - end_s[moves]) / self._tau_s)
+        self._busy[moves] = 1 - (1 - self._now[moves]) * kept
+        self._end_s[moves] = end_s[moves]
+
+
+def _walk(
+    lanes: _Lanes, duration_s: FloatArray, issue: Issue | None = None, warm: _Warm | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Return start and end of each phase, shape ``(phases,)`` each; infinite where a circle is in the way.
 
     In the example of :class:`_Lanes`, with F = 1 and B = 2 and transfers that take no time, ``end_s`` of the places 0
@@ -200,11 +248,16 @@ def _walk(lanes: _Lanes, duration_s: FloatArray, issue: Issue | None = None) -> 
         ends_s = np.maximum.reduce(arrival_s)
         if issue is not None:
             np.maximum(ends_s, issue.begin_s.take(here[0]), out=ends_s)
-        ends_s += phase_s.take(here[0])
+        ready_s, lasts_s = ends_s, phase_s.take(here[0])
+        if warm is not None:
+            lasts_s = warm.lasts_s(here[0], ready_s, lasts_s)
+        ends_s = ready_s + lasts_s
         if issue is not None:
             np.maximum(ends_s, issue.end_s.take(here[0]), out=ends_s)
         end_s[here[0]] = ends_s  # slot 0 has no offset, so here[0] is the lanes' places
         moves = np.isfinite(ends_s)
+        if warm is not None:
+            warm.passed(moves, ready_s, ends_s)
         here += moves
     # Starts once, at the end: cheaper than to write them down in every turn.
     start_s = (end_s[lanes.before] + delay_s).max(axis=0)

@@ -11,20 +11,22 @@ import numpy as np
 from dualpipe_sim.analysis.step import optimizer_s
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.base.units import in_gb
-from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
+from dualpipe_sim.bounds.makespan import Known, MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.model.footprint import State, state_by_rank
+from dualpipe_sim.model.layout import LayoutChoice
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
 from dualpipe_sim.schedules.registry import spec
 
-SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
+SIZES, SAME, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
     "sizes",
+    "same",
     "state",
     "activations",
     "work",
@@ -32,9 +34,9 @@ SIZES, STATIC, ACTIVATIONS, WORK, BOUND, MEMORY, FAILED = (
     "memory",
     "failed",
 )
-"""Why a candidate is ruled out: it cannot be at these sizes; its state alone does not fit, or with the activations that
-its order surely holds; its busiest rank's work alone, or the bound on its step, is above the best found; it was run and
-does not fit; it was run and failed."""
+"""Why a candidate is ruled out: it cannot be at these sizes; it is another one by another name; its state alone does
+not fit, or with the activations that its order surely holds; its busiest rank's work alone, or the bound on its step,
+is above the best found; it was run and does not fit; it was run and failed."""
 
 
 _ROUNDING = 1 - 1e-9  # sums of the same seconds in another order
@@ -72,6 +74,7 @@ class _Placed:
         topology: the links between its ranks.
         sizes: bytes on its GPUs.
         end_s: seconds of the optimizer, which every step ends with.
+        known: what is known of its tasks, on other placements too.
 
     """
 
@@ -80,6 +83,7 @@ class _Placed:
     topology: Topology
     sizes: StageBytes
     end_s: float
+    known: Known
 
     @cached_property
     def any_order_s(self) -> dict[tuple[int, ...], float]:
@@ -91,7 +95,9 @@ class _Placed:
         if of_pipe not in self.any_order_s:
             room = np.maximum(self.costs.gpu.memory_bytes - self.sizes.state, 0).astype(np.float64)
             limit = MemoryLimit(self.sizes.activations.astype(np.float64), room, from_start=False)
-            bound_s = placement_bound_s(self.placement, of_pipe, self.costs, self.topology, limit=limit)
+            bound_s = placement_bound_s(
+                self.placement, of_pipe, self.costs, self.topology, limit=limit, known=self.known
+            )
             self.any_order_s[of_pipe] = (bound_s + self.end_s) * _ROUNDING
         return self.any_order_s[of_pipe]
 
@@ -115,6 +121,8 @@ class Judge:
         self._placed: dict[tuple[object, ...], _Placed] = {}
         self._states: dict[tuple[object, ...], State] = {}
         self._orders: dict[tuple[object, ...], Schedule] = {}
+        self._layouts: dict[tuple[object, ...], LayoutChoice] = {}
+        self._known: dict[tuple[object, ...], Known] = {}
 
     def __call__(self, candidate: Candidate) -> Verdict:
         """Return what is known of a candidate without running it."""
@@ -128,7 +136,12 @@ class Judge:
                 placement = chosen.placement(candidate.ranks, candidate.options)
                 return self._of_placement(self._on(placement, candidate), (micro_batches,))
             order = self._order(candidate, micro_batches)
-            return self._of_order(self._on(order.placement, candidate), order)
+            placed = self._on(order.placement, candidate)
+            setting = (candidate.label, micro_batches, placed.costs.stage_layers, candidate.setting_of("any layout"))
+            other = self._layouts.setdefault(setting, candidate.layout)
+            if other != candidate.layout:
+                return Verdict(SAME, f"the same layers are on each stage with layout {other}")
+            return self._of_order(placed, order)
         except UserError as error:
             return Verdict(SIZES, str(error))
 
@@ -147,7 +160,8 @@ class Judge:
             end_s = float(optimizer_s(state.optimizer, costs.gpu).max()) if ends else 0.0
             topology = self._experiment.cluster.topology(placement.ranks, costs.job.parallel.gpus)
             sizes = stage_bytes(costs, np.sum(state, axis=0))
-            self._placed[key] = _Placed(costs, placement, topology, sizes, end_s)
+            known = self._known.setdefault(candidate.setting_of("any layout"), {})
+            self._placed[key] = _Placed(costs, placement, topology, sizes, end_s, known)
         return self._placed[key]
 
     def _state(self, placement: Placement, costs: LayerStageCosts) -> State:
@@ -163,8 +177,8 @@ class Judge:
         if too_much is not None:
             return too_much
         return Verdict(
-            step_s=(order_bound_s(order, placed.costs, placed.topology) + placed.end_s) * _ROUNDING,
-            work_s=(busiest_rank_s(order, placed.costs) + placed.end_s) * _ROUNDING,
+            step_s=(order_bound_s(order, placed.costs, placed.topology, known=placed.known) + placed.end_s) * _ROUNDING,
+            work_s=(busiest_rank_s(order, placed.costs, known=placed.known) + placed.end_s) * _ROUNDING,
             any_order_s=placed.any_order_bound_s(order.micro_batches_of_pipe),
             memory_bytes=int(least.max()),
         )

@@ -161,6 +161,7 @@ ratio; seconds of exposed communication, mean over ranks; the fullest rank's pea
 
 REASONS = {
     "sizes": "cannot be at these sizes",
+    "same": "the same layers on each stage as with another layout",
     "state": "weights, gradients and optimizer states alone do not fit",
     "activations": "does not fit with what its order surely holds",
     "work": "its busiest rank's work alone takes longer than those ranked",

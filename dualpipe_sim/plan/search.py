@@ -21,7 +21,7 @@ from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.batch.study import Study
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
-from dualpipe_sim.plan.judge import FAILED, MEMORY, SIZES, Judge, Verdict, ruled_out
+from dualpipe_sim.plan.judge import FAILED, MEMORY, SAME, SIZES, Judge, Verdict, ruled_out
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
 from dualpipe_sim.plan.space import Candidate, candidates_of, gpus_of, layer_costs
@@ -170,7 +170,7 @@ class _Search:
 
     def run_leanest(self) -> None:
         """Run candidates, the one with the least memory first, until no other can need less: none fits."""
-        todo = [place for place, verdict in enumerate(self._verdicts) if verdict.reason != SIZES]
+        todo = [place for place, verdict in enumerate(self._verdicts) if verdict.reason not in (SIZES, SAME)]
         todo.sort(key=lambda place: (self._verdicts[place].memory_bytes, place))
         self._run_while(todo, lambda place: self._verdicts[place].memory_bytes < self._leanest_bytes())
 

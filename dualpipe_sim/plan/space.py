@@ -55,12 +55,16 @@ class Candidate:
     @property
     def setting(self) -> tuple[object, ...]:
         """All that the costs depend on."""
+        return self.setting_of(self.layout)
+
+    def setting_of(self, layout: LayoutChoice) -> tuple[object, ...]:
+        """Return all that the costs depend on with another layout."""
         return (
             self.ranks,
             self.tensor,
             self.context,
             self.expert,
-            self.layout,
+            layout,
             self.micro_batch_size,
             self.precision,
             self.recompute,
@@ -132,7 +136,7 @@ def usual(experiment: Experiment) -> Free:
         context=tuple(_powers(max(1, job.sequence_length // _LONG), gpus)),
         expert=(1,) if experts is None else tuple(_powers(min(gpus, experts.routed), experts.routed)),
         micro_batch_size=tuple(sorted({1, 2, 4, job.micro_batch_size})),
-        recompute=tuple(dict.fromkeys((job.recipe.recompute, Recompute.of(()), Recompute(full=True)))),
+        recompute=tuple(dict.fromkeys((job.recipe.recompute, Recompute(full=True)))),
         layouts=tuple(dict.fromkeys((job.layout, BALANCED))) if isinstance(job.layout, str) else (BALANCED,),
     )
 

@@ -1,7 +1,7 @@
 """Bounds: never above what runs, exact where a paper's formula is, and worked out by hand."""
 
 from dataclasses import replace
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -15,15 +15,17 @@ from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_boun
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
 from dualpipe_sim.model.footprint import state_by_rank
 from dualpipe_sim.order.ops import B, F, I, W
-from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.placement import Placement, linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import build, schedules, spec
 from dualpipe_sim.simulation import run
@@ -75,6 +77,45 @@ def test_no_bound_is_above_the_makespan(case: tuple[Schedule, UniformCosts | Ran
     assert order_bound_s(order, stage_costs, topology) <= makespan_s
     assert busiest_rank_s(order, stage_costs) <= makespan_s
     assert placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology) <= makespan_s
+
+
+class UnderLoad:
+    """Costs of a test whose compute takes longer on GPUs that were busy."""
+
+    def __init__(self, costs: UniformCosts | RandomPhases, load: Load) -> None:
+        self._costs, self.load = costs, load
+
+    def on(self, placement: Placement) -> "UnderLoad":
+        return UnderLoad(self._costs.on(placement), self.load)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._costs, name)
+
+
+@given(cases(), st.floats(0, 0.5), st.floats(0.1, 3000), st.sampled_from([0.0, 0.2]))
+@settings(max_examples=80)
+def test_nor_is_one_above_the_makespan_under_load(
+    case: tuple[Schedule, UniformCosts | RandomPhases, Topology], beta: float, tau_s: float, gamma: float
+) -> None:
+    order, cold, topology = case
+    costs: Any = UnderLoad(cold, Load(beta, tau_s, gamma))
+    graph = lower(order, costs, topology)
+    assert graph.load == costs.load
+    makespan_s = play(graph).makespan_s * ROUNDING
+    stage_costs = costs.on(order.placement)
+    assert order_bound_s(order, stage_costs, topology) <= makespan_s
+    assert busiest_rank_s(order, stage_costs) <= makespan_s
+    assert placement_bound_s(order.placement, order.micro_batches_of_pipe, stage_costs, topology) <= makespan_s
+
+
+def test_a_rank_that_never_rests_is_bounded_by_what_it_takes() -> None:
+    """64 x 3 s at 1.2, less 0.2 x 10 s x e^(2.4 / 10) that it is cold in the beginning."""
+    order = build("gpipe", 1, 64)
+    costs: Any = UnderLoad(UniformCosts(1.0, 1.0, 1.0), Load(0.2, 10.0))
+    makespan_s = play(lower(order, costs)).makespan_s
+    bound_s = order_bound_s(order, costs.on(order.placement))
+    assert bound_s == pytest.approx(64 * 3 * 1.2 - 0.2 * 10 * np.exp(2 * 1.2 / 10))
+    assert 0.98 * makespan_s < bound_s <= makespan_s
 
 
 def test_an_output_that_is_ready_before_its_task_ends_is_not_waited_for_longer() -> None:

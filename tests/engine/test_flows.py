@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.phases import Flow, Phase
-from dualpipe_sim.engine import discrete_event
-from dualpipe_sim.engine.flows import flows_of
+from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine.flows import crowded, flows_of
+from dualpipe_sim.engine.play import play as play_on_either
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -176,6 +177,33 @@ def test_sharing_never_helps_and_links_bound_the_makespan(run: tuple[str, int, E
     for size_bytes, route in zip(flows.size_bytes, flows.route, strict=True):
         carried[list(flows.routes[route])] += size_bytes
     assert (carried / flows.capacity_bytes_per_s <= fair.makespan_s * (1 + 1e-9)).all()
+
+
+@given(runs())
+@pytest.mark.slow
+def test_where_no_link_is_crowded_the_longest_path_is_the_run_that_shares(
+    run: tuple[str, int, Exchanging, Topology],
+) -> None:
+    """Crowded: something takes longer than alone. Then, and only then, the engine that takes turns is asked."""
+    name, micro_batches, costs, topology = run
+    graph = lower(build(name, 4, micro_batches), costs, topology, contention=True)
+    fair = discrete_event.play(graph)
+    timeline = play_on_either(graph)
+    np.testing.assert_allclose(timeline.end_s, fair.end_s, rtol=1e-6, atol=1e-6)
+    slowed = (fair.end_s - fair.start_s > graph.duration_s * (1 + 1e-3) + 1e-6).any()
+    alone = longest_path.play(replace(graph, shared=None))
+    assert crowded(alone, topology) is (timeline.engine == discrete_event.NAME)
+    assert not slowed or crowded(alone, topology)
+
+
+def test_flows_that_touch_crowd_nothing() -> None:
+    """Each all-to-all takes a second of NVLink's whole bandwidth, right behind the one before it."""
+    costs = Exchanging((Flow("nvlink", 100),), alltoall_s=1.0)
+    topology = cluster(8).topology(2)
+    alone = longest_path.play(lower(build("gpipe", 2, 8), costs, topology, contention=True))
+    assert not crowded(alone, topology)
+    beside = Exchanging((Flow("nvlink", 100),), alltoall_s=1.0, transfer_bytes=10)
+    assert crowded(longest_path.play(lower(build("gpipe", 2, 8), beside, topology, contention=True)), topology)
 
 
 @given(
