@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -126,7 +127,7 @@ class Plan(Tabular):
         rows = [
             [", ".join(one[key] for key in rest), *_numbers(row)] for one, row in zip(said, self.ranked, strict=True)
         ]
-        return ", ".join(said[0][key] for key in shared), rows
+        return _joined(said[0][key] for key in shared), rows
 
     def to_dict(self) -> dict[str, object]:
         """Return the ranking, the reasons and, where none fits, the closest, ready for JSON."""
@@ -172,8 +173,13 @@ REASONS = {
 
 
 def describe(candidate: Candidate) -> str:
-    """Return a candidate in a line: schedule, ranks, expert parallelism, layout, micro-batch and recipe."""
-    return ", ".join(text for _, text in _words(candidate))
+    """Return a candidate in a line: schedule, ranks, what is shared out, layout, micro-batch and recipe."""
+    return _joined(text for _, text in _words(candidate))
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Return words without those that say that nothing is shared out."""
+    return ", ".join(word for word in words if word not in ("TP 1", "CP 1", "EP 1"))
 
 
 def gap(row: Row) -> float:
@@ -186,8 +192,8 @@ def _words(candidate: Candidate) -> list[tuple[str, str]]:
     return [
         ("schedule", candidate.label),
         ("ranks", number_of(candidate.ranks, "rank")),
-        *((("tensor", f"TP {candidate.tensor}"),) if candidate.tensor > 1 else ()),
-        *((("context", f"CP {candidate.context}"),) if candidate.context > 1 else ()),
+        ("tensor", f"TP {candidate.tensor}"),
+        ("context", f"CP {candidate.context}"),
         ("expert", f"EP {candidate.expert}"),
         ("layout", layout if isinstance(layout, str) else "-".join(map(str, layout))),
         ("size", f"micro-batch {candidate.micro_batch_size}"),

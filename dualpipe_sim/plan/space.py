@@ -90,7 +90,13 @@ def candidates_of(experiment: Experiment) -> list[Candidate]:
     Where a configuration leaves nothing free, all is that has usual values.
     """
     own = candidate_of(experiment)
-    free = usual(experiment) if experiment.free == Free() else experiment.free
+    if experiment.free == Free():
+        candidates = _combined(usual(experiment), own)
+        return [one for one in candidates if one.ranks > 1 or one.schedule == "1f1b"]  # alone, all schedules are one
+    return _combined(experiment.free, own)
+
+
+def _combined(free: Free, own: Candidate) -> list[Candidate]:
     return [
         Candidate(name, options, *gpus, layout, size, *kept)
         for (name, options), gpus, layout, size, kept in product(
@@ -120,14 +126,13 @@ def usual(experiment: Experiment) -> Free:
     """Return what is free where nobody says it: how GPUs are shared out, the schedule, micro-batch and recomputation.
 
     Tensor parallelism stays in a node; sequences are shared out from 8,192 tokens a GPU on; experts are spread over
-    powers of two that divide them.
+    powers of two that divide them. Schedules are those that the software runs.
     """
     job = layer_costs(experiment).job
     gpus, node, experts = gpus_of(experiment), experiment.cluster.gpus_per_node, job.model.experts
-    schedules: list[tuple[str, Mapping[str, object]]] = [("1f1b", {}), ("zb-h1", {}), ("dualpipev", {})]
-    schedules += [("interleaved-1f1b", {"stages_per_rank": stages}) for stages in (2, 4)]
+    schedules = list(_OF_SOFTWARE.get(job.recipe.stack.name.partition("-")[0], _OF_ANY))
     if experts is not None:
-        schedules += [("1f1b-overlap", {}), ("interleaved-1f1b-overlap", {"stages_per_rank": 2})]
+        schedules += [("interleaved-1f1b-overlap", _TWO)]
     own = experiment.choice.name, experiment.choice.options
     return Free(
         schedules=tuple(schedules if own in schedules else [own, *schedules]),
@@ -140,6 +145,28 @@ def usual(experiment: Experiment) -> Free:
         layouts=tuple(dict.fromkeys((job.layout, BALANCED))) if isinstance(job.layout, str) else (BALANCED,),
     )
 
+
+_TWO, _FOUR = {"stages_per_rank": 2}, {"stages_per_rank": 4}
+_OF_ANY: tuple[tuple[str, Mapping[str, object]], ...] = (
+    ("1f1b", {}),
+    ("zb-h1", {}),
+    ("interleaved-1f1b", _TWO),
+    ("interleaved-1f1b", _FOUR),
+    ("dualpipe", {}),
+    ("dualpipev", {}),
+)
+_OF_SOFTWARE: Mapping[str, tuple[tuple[str, Mapping[str, object]], ...]] = {
+    "megatron": (("1f1b", {}), ("interleaved-1f1b", _TWO), ("interleaved-1f1b", _FOUR)),
+    "torch": (
+        ("1f1b", {}),
+        ("interleaved-1f1b", _TWO),
+        ("interleaved-1f1b", _FOUR),
+        ("interleaved-zb", _TWO),
+        ("zb-v", {}),
+        ("dualpipev", {}),
+    ),
+}
+"""Schedules by the first word of a stack's name."""
 
 _LONG = 8192
 """Tokens of a sequence that a GPU has alone."""

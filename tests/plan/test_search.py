@@ -120,6 +120,51 @@ def test_pruning_changes_no_answer_and_no_bound_is_above_a_step() -> None:
             assert row["bound_s"] <= row["step_time_s"] * (1 + 1e-9)  # type: ignore[operator]
 
 
+AUTOMATIC: dict[str, Any] = {
+    "schedule": "1f1b",
+    "model": {"preset": "llama3-8b", "layers": 8},
+    "gpu": "h100",
+    "stack": "megatron",
+    "parallel": {"tensor": 2, "pipeline": 2, "gpus": 16},
+    "training": {"sequence_length": 8192, "global_batch": 32},
+}
+
+
+def test_without_a_section_all_is_free_that_has_usual_values() -> None:
+    candidates = candidates_of(load_experiment(AUTOMATIC))
+    found = {key: {str(getattr(one, key)) for one in candidates} for key in ("ranks", "tensor", "context", "expert")}
+    assert found == {"ranks": {"1", "2", "4", "8"}, "tensor": {"1", "2", "4", "8"}, "context": {"1"}, "expert": {"1"}}
+    assert {one.micro_batch_size for one in candidates} == {1, 2, 4}
+    assert {one.recompute for one in candidates} == {("norms", "up_projections", "activation"), ("full",)}
+    # Those that Megatron-Core runs; on one rank they are all one.
+    assert {one.schedule for one in candidates} == {"1f1b", "interleaved-1f1b"}
+    assert {one.schedule for one in candidates if one.ranks == 1} == {"1f1b"}
+    longer = load_experiment(AUTOMATIC, {"training.sequence_length": 32768, "training.global_batch": 16})
+    assert {one.context for one in candidates_of(longer)} == {1, 2, 4}
+    experts = load_experiment(AUTOMATIC, {"model": {"preset": "qwen3-30b-a3b", "layers": 8}})
+    assert {one.expert for one in candidates_of(experts)} == {1, 2, 4, 8, 16}
+    assert "interleaved-1f1b-overlap" in {one.schedule for one in candidates_of(experts)}
+    torch = load_experiment(AUTOMATIC, {"stack": "torch-eager"})
+    assert {one.schedule for one in candidates_of(torch)} >= {"zb-v", "interleaved-zb", "dualpipev"}
+
+
+def test_a_plan_of_all_that_is_usual_is_what_brute_force_finds() -> None:
+    """On GPUs that clock down when busy, whose bounds know that: few of hundreds are run."""
+    small_gpu = {**AUTOMATIC, "gpu": {"preset": "h100", "memory": "40 GB"}}
+    found = plan(small_gpu, top=2, confirm=0)
+    run = RunCandidate(load_experiment(small_gpu))
+    steps_s = [run(one)["step_time_s"] for one in by_brute_force(small_gpu, 6)]  # some are the same by another name
+    assert [row["step_time_s"] for row in found.ranked] == list(dict.fromkeys(steps_s))[:2]
+    assert found.runs < len(found.candidates) / 10
+
+
+def test_layouts_that_put_the_same_layers_on_each_stage_are_run_once() -> None:
+    found = plan({**AUTOMATIC, "plan": {"layouts": ["even", [4, 4], [5, 3]]}}, confirm=0)
+    assert (found.runs, found.reasons) == (2, {"same": 1})
+    (same,) = (row for row in found.rows if row["reason"] == "same")
+    assert same["detail"] == "the same layers are on each stage with layout even"
+
+
 def test_every_candidate_that_is_ruled_out_has_its_reason_in_a_word_and_in_a_sentence() -> None:
     found = plan(small({**WIDE, "ranks": [2, 3, 4], "precision": ["bf16", "fp8"]}, 14), top=1, confirm=0)
     assert set(found.reasons) <= {"sizes", "state", "activations", "work", "bound", "memory"}
