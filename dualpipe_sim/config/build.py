@@ -101,7 +101,14 @@ def _micro_batches(training: Training, replicas: int) -> int | None:
 def _cluster(section: ClusterSection | Cluster) -> Cluster:
     if isinstance(section, Cluster):
         return section
-    return Cluster(section.gpus_per_node, _link(section.nvlink), _link(section.infiniband), section.mapping)
+    return Cluster(
+        section.gpus_per_node,
+        _link(section.nvlink),
+        _link(section.infiniband),
+        section.mapping,
+        section.gpus_per_pod,
+        section.oversubscription,
+    )
 
 
 def _link(section: Tier) -> Link:

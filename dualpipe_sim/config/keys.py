@@ -53,6 +53,8 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "pipeline.runtime": "megatron",
     "gpu.power_limited": True,
     "overlap.alltoall_beside": 2,
+    "cluster.gpus_per_pod": 3072,
+    "cluster.oversubscription": 1.0,
     "costs[measured].load.beta": 0.2,
     "costs[measured].load.tau": "30 ms",
     "costs[measured].load.gamma": 0.2,

@@ -296,7 +296,7 @@ class Tier(Section):
 
 
 class ClusterSection(Section):
-    """Nodes of GPUs behind NVLink, a NIC for each GPU on one InfiniBand fabric."""
+    """Nodes of GPUs behind NVLink, a NIC for each GPU on an InfiniBand fabric."""
 
     name: str = Field("cluster", description="what to call it")
     gpus_per_node: Count = Field(8, description="GPUs behind one NVLink switch")
@@ -305,6 +305,8 @@ class ClusterSection(Section):
     mapping: tuple[Index, ...] | None = Field(
         None, description="GPU of each rank; default: rank r on GPU r x the GPUs of a rank"
     )
+    gpus_per_pod: Index = Field(0, description="GPUs whose NICs reach each other at full bandwidth; 0: all")
+    oversubscription: Factor = Field(1.0, description="bandwidth of a pod's NICs over that of its links to other pods")
     alltoall: AllToAllRecord | None = Field(
         None, description="what the all-to-all's kernels achieve; default: as in the preset h800-ib"
     )

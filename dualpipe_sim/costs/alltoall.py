@@ -117,7 +117,7 @@ class AllToAll:
         alone = Exchange(
             infiniband_bytes=crossing * token_bytes,
             nvlink_bytes=forwarded * token_bytes,
-            infiniband_bytes_per_s=self.cluster.infiniband.bytes_per_s * kernel.infiniband_efficiency * share,
+            infiniband_bytes_per_s=self._between_nodes_bytes_per_s() * kernel.infiniband_efficiency * share,
             nvlink_bytes_per_s=self.cluster.nvlink.bytes_per_s * kernel.nvlink_efficiency * share,
             latency_s=kernel.launch_s if group.gpus > 1 else 0.0,
         )
@@ -125,6 +125,13 @@ class AllToAll:
             return alone  # one tier alone has nothing to be pipelined with
         chunk, excess_s = _chunking(alone, kernel.chunk_s, crossing / kernel.channels(sms), chunk_tokens)
         return replace(alone, latency_s=alone.latency_s + excess_s, chunk_tokens=chunk)
+
+    def _between_nodes_bytes_per_s(self) -> float:
+        """Return the bandwidth of a NIC, less if more leaves a pod than its links to others take."""
+        cluster, nodes = self.cluster, self.group.nodes
+        pod = cluster.gpus_per_pod // cluster.gpus_per_node or nodes
+        others = max(0, nodes - pod) * cluster.oversubscription
+        return cluster.infiniband.bytes_per_s * min(1.0, (nodes - 1) / others if others else 1.0)
 
     def overlapped(self, alone: Exchange, step: AllToAllStep, tokens: int, hidden: int) -> Exchange:
         """Return an exchange as it runs beside compute kernels: slower links, and waiting for peers and casts.

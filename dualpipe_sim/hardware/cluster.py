@@ -1,7 +1,8 @@
-"""The cluster: nodes of GPUs behind NVLink switches, and NICs on one InfiniBand fabric, as a networkx graph."""
+"""The cluster: nodes of GPUs behind NVLink switches, and NICs on an InfiniBand fabric of pods, as a networkx graph."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     import networkx as nx
 
 FABRIC = ("fabric",)
-"""The InfiniBand fabric's place in the topology; others are ``("gpu", g)``, ``("nic", g)``, ``("nvswitch", node)``."""
+"""The InfiniBand fabric's place in the topology; others are ``("gpu", g)``, ``("nic", g)``, ``("nvswitch", node)``, and
+``("pod", p)`` where the fabric has pods."""
 
 Place = tuple[str] | tuple[str, int]
 
@@ -76,6 +78,9 @@ class Cluster:
         nvlink: what a GPU achieves inside its node.
         infiniband: what a GPU achieves between nodes.
         mapping: GPU of each pipeline rank; None for neighbouring groups of GPUs, see :meth:`topology`.
+        gpus_per_pod: GPUs whose NICs meet below the fabric's upper layer, each at its full bandwidth; 0 for all.
+        oversubscription: bandwidth of a pod's NICs over that of its links to other pods (7 in Llama 3's cluster, with
+            pods of 3,072 GPUs, https://arxiv.org/abs/2407.21783, section 3.3.1).
 
     """
 
@@ -83,8 +88,19 @@ class Cluster:
     nvlink: Link = Link(160e9, 3e-6)
     infiniband: Link = Link(50e9, 5e-6)
     mapping: tuple[int, ...] | None = None
+    gpus_per_pod: int = 0
+    oversubscription: float = 1.0
 
     __repr__ = brief
+
+    def __post_init__(self) -> None:
+        if self.oversubscription < 1:
+            raise UserError(f"cluster.oversubscription: must be 1 or more, not {self.oversubscription:g}")
+        if self.gpus_per_pod % self.gpus_per_node:
+            nodes = number_of(self.gpus_per_node, "GPU")
+            raise UserError(f"cluster.gpus_per_pod: {self.gpus_per_pod} are no whole nodes of {nodes}")
+        if self.oversubscription > 1 and not self.gpus_per_pod:
+            raise UserError("cluster.gpus_per_pod: is missing; oversubscription is that of a pod's links to others")
 
     def node_of_gpu(self, gpu: int) -> int:
         """Return the node that a GPU is in."""
@@ -137,8 +153,18 @@ class Topology:
         for gpu in sorted(set(self.gpu_of_rank)):
             _connect(network, ("gpu", gpu), ("nvswitch", self.cluster.node_of_gpu(gpu)), self.cluster.nvlink)
             _connect(network, ("gpu", gpu), ("nic", gpu), Link(float("inf")))
-            _connect(network, ("nic", gpu), FABRIC, self.cluster.infiniband)
+            _connect(network, ("nic", gpu), self._above(gpu), self.cluster.infiniband)
+        if self.cluster.gpus_per_pod:
+            # Ranks stand for all GPUs: a pod's ranks have its links to others, of which each has as many as its GPUs.
+            for pod, ranks in Counter(self._above(gpu) for gpu in self.gpu_of_rank).items():
+                up = ranks * self.cluster.infiniband.bytes_per_s / self.cluster.oversubscription
+                _connect(network, pod, FABRIC, Link(up))
         return network
+
+    def _above(self, gpu: int) -> Place:
+        """Return where a GPU's NIC leads to."""
+        pod = self.cluster.gpus_per_pod
+        return ("pod", gpu // pod) if pod else FABRIC
 
     def bytes_per_s(self, link: tuple[Place, Place]) -> float:
         """Return the bandwidth of a directed link."""
@@ -148,7 +174,7 @@ class Topology:
         """Return the links of a tier that only a rank's GPU uses, out and in."""
         gpu = self.gpu_of_rank[rank]
         inner: Place = ("gpu", gpu) if tier == "nvlink" else ("nic", gpu)
-        outer: Place = ("nvswitch", self.cluster.node_of_gpu(gpu)) if tier == "nvlink" else FABRIC
+        outer: Place = ("nvswitch", self.cluster.node_of_gpu(gpu)) if tier == "nvlink" else self._above(gpu)
         return (inner, outer), (outer, inner)
 
     def route(self, source: int, target: int) -> Route:

@@ -3,6 +3,9 @@
 A ring passes every share of a tensor but one through each GPU. Between nodes the shares of a node's GPUs go through all
 of its members' NICs side by side, each on its own rail, so that a group with g members in each of N nodes sends
 (N - 1) / N / g of the tensor through a NIC.
+
+Where pods of nodes have fewer links between them than NICs (``oversubscription``), what leaves a pod counts as the
+bytes that a NIC would send in the same time, if that is longer: all members of a pod share its links.
 """
 
 from __future__ import annotations
@@ -47,19 +50,36 @@ class Group:
         """Nodes that the group lies on."""
         return ceil(self.gpus / self.inside)
 
+    @property
+    def in_pod(self) -> int:
+        """Members in one pod."""
+        pod = self.cluster.gpus_per_pod
+        return max(self.inside, min(self.gpus, pod // self.stride)) if pod else self.gpus
+
+    def _through(self, nic_bytes: float, leaving_bytes: float) -> float:
+        """Return the bytes of a NIC, or what leaves the pod of each member, whichever takes longer."""
+        return max(nic_bytes, leaving_bytes * self.cluster.oversubscription if self.in_pod < self.gpus else 0.0)
+
     def ring(self, size_bytes: float) -> dict[Tier, float]:
         """Return the bytes that an all-gather or reduce-scatter of a tensor of that size puts on a GPU's links."""
         within = size_bytes * (self.gpus - 1) / self.gpus if self.inside > 1 else 0.0
         between = size_bytes * (self.nodes - 1) / self.nodes / self.inside
-        return _present(within, between)
+        # One ring on each rail, which leaves a pod once.
+        return _present(within, self._through(between, between * self.inside / self.in_pod))
 
     def all_to_all(self, size_bytes: float) -> dict[Tier, float]:
         """Return the bytes on a GPU's links where it sends each of the others an equal share of a tensor of its own."""
-        return _present(size_bytes * (self.inside - 1) / self.gpus, size_bytes * (self.gpus - self.inside) / self.gpus)
+        within, between, leaving = (
+            size_bytes * others / self.gpus
+            for others in (self.inside - 1, self.gpus - self.inside, self.gpus - self.in_pod)
+        )
+        return _present(within, self._through(between, leaving))
 
     def next_one(self, size_bytes: float) -> dict[Tier, float]:
         """Return the bytes on the links of a GPU whose next one is furthest, if each sends it a tensor."""
-        return _present(0.0, size_bytes) if self.nodes > 1 else _present(size_bytes, 0.0)
+        if self.nodes == 1:
+            return _present(size_bytes, 0.0)
+        return _present(0.0, self._through(size_bytes, size_bytes / self.in_pod))
 
     def seconds(self, by_tier: Mapping[Tier, float]) -> float:
         """Return how long bytes take on links that nobody else uses, launch included."""

@@ -56,6 +56,18 @@ def mean_distinct(experts: Experts, units: int, orders: np.ndarray[Any, np.dtype
     return float(counts.mean()), float(counts.std() / rows**0.5)
 
 
+@pytest.mark.parametrize("times", [1.0, 1.5, 4.0])
+def test_experts_in_another_pod_are_behind_fewer_links(times: float) -> None:
+    """Of 8 nodes 4 are in another pod: of the copies that leave a node 4 of 7, which take ``times`` as long."""
+    pods = replace(H800, gpus_per_pod=32, oversubscription=times)
+    flat, found = (replace(V3_ALLTOALL, cluster=one).exchange(4096, 7168.0) for one in (H800, pods))
+    slower = max(1.0, times * 4 / 7)
+    assert found.infiniband_bytes_per_s == pytest.approx(flat.infiniband_bytes_per_s / slower)
+    assert found.infiniband_bytes == flat.infiniband_bytes
+    same = replace(H800, gpus_per_pod=64, oversubscription=times)
+    assert replace(V3_ALLTOALL, cluster=same).exchange(4096, 7168.0) == flat
+
+
 def test_v3_reaches_3_98_nodes_and_7_47_gpus() -> None:
     assert V3_GROUP.distinct_nodes == pytest.approx(3.9831, abs=5e-5)
     # 7.48 within what the group's score leaves open: 7.471 by its best expert, 7.490 by its two best

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster, Link, Tier
 from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
 from dualpipe_sim.hardware.groups import Group
@@ -185,3 +186,105 @@ def test_more_bandwidth_is_never_slower(laid: Laid, factor: float) -> None:
     faster = Group(Cluster(one.cluster.gpus_per_node, nvlink, infiniband), one.gpus, one.stride)
     for by_tier in (one.ring(SIZE), one.all_to_all(SIZE), one.next_one(SIZE)):
         assert RING_LAUNCH_S <= faster.seconds(by_tier) <= one.seconds(by_tier)
+
+
+# Pods.
+
+
+@dataclass(frozen=True)
+class Podded(Laid):
+    """Members of a group whose nodes stand in pods."""
+
+    def pod(self, member: int) -> int:
+        """The pod of a member's GPU."""
+        return member * self.group.stride // self.group.cluster.gpus_per_pod
+
+
+@st.composite
+def podded_groups(draw: st.DrawFn) -> Podded:
+    """Draw groups that fill nodes and pods of two to four nodes, with fewer links between pods."""
+    laid = draw(groups())
+    cluster = laid.group.cluster
+    nodes = draw(st.sampled_from([2, 3, 4]))
+    pod = nodes * max(cluster.gpus_per_node, laid.group.stride)
+    pod += -pod % cluster.gpus_per_node
+    fabric = Cluster(
+        cluster.gpus_per_node, cluster.nvlink, cluster.infiniband, None, pod, draw(st.sampled_from([1.0, 2.0, 7.0]))
+    )
+    whole = pod // laid.group.stride
+    gpus = laid.group.gpus if laid.group.gpus < whole else whole * draw(st.integers(1, 3))
+    return Podded(Group(fabric, gpus, laid.group.stride))
+
+
+def leaving(laid: Podded, sends: list[tuple[int, int, float]]) -> float:
+    """Return the most bytes that leave a pod, over its members."""
+    out: defaultdict[int, float] = defaultdict(float)
+    for sender, receiver, size in sends:
+        if laid.pod(sender) != laid.pod(receiver):
+            out[laid.pod(sender)] += size
+    members: defaultdict[int, int] = defaultdict(int)
+    for member in laid.members:
+        members[laid.pod(member)] += 1
+    return max((size / members[pod] for pod, size in out.items()), default=0.0)
+
+
+@given(podded_groups())
+def test_what_leaves_a_pod_goes_through_its_links_to_others(laid: Podded) -> None:
+    """Each send counted: of rings on rails, of an all-to-all."""
+    group, times = laid.group, laid.group.cluster.oversubscription
+    flat = Group(
+        Cluster(group.cluster.gpus_per_node, group.cluster.nvlink, group.cluster.infiniband), group.gpus, group.stride
+    )
+    on_rails = [
+        (rail[place], rail[(place + 1) % len(rail)], SIZE / group.gpus * (len(rail) - 1))
+        for rail in map(list, zip(*laid.of_nodes, strict=True))
+        for place in range(len(rail))
+        if len(rail) > 1
+    ]
+    each = SIZE / group.gpus
+    to_all = [(one, other, each) for one in laid.members for other in laid.members if one != other]
+    for found, free, sends in (
+        (group.ring(SIZE), flat.ring(SIZE), on_rails),
+        (group.all_to_all(SIZE), flat.all_to_all(SIZE), to_all),
+    ):
+        nic = free.get("infiniband", 0.0)
+        assert isclose(found.get("infiniband", 0.0), max(nic, leaving(laid, sends) * times), rel_tol=1e-9)
+        assert found.get("nvlink") == free.get("nvlink")
+
+
+def test_rings_hardly_leave_a_pod_but_all_to_alls_do() -> None:
+    """Llama 3's cluster: pods of 3,072 GPUs, a seventh of their bandwidth between them.
+
+    https://arxiv.org/abs/2407.21783, section 3.3.1. Of 6,144 GPUs, a ring of all leaves each pod once on each of eight
+    rails, which share what 3,072 have; of an all-to-all half of all bytes leave.
+    """
+    llama = Cluster(8, Link(360e9), Link(50e9), None, 3072, 7.0)
+    flat = Cluster(8, Link(360e9), Link(50e9))
+    assert Group(llama, 6144).ring(SIZE) == Group(flat, 6144).ring(SIZE)
+    assert Group(llama, 6144).all_to_all(SIZE)["infiniband"] == pytest.approx(SIZE * 7 / 2)
+    assert Group(llama, 3072).all_to_all(SIZE) == Group(flat, 3072).all_to_all(SIZE)
+    # Two GPUs, each in another pod, have a seventh of a NIC.
+    assert Group(llama, 2, 3072).ring(SIZE)["infiniband"] == pytest.approx(SIZE / 2 * 7)
+
+
+def test_messages_of_a_pipeline_share_a_pods_links() -> None:
+    cluster = Cluster(8, Link(360e9), Link(50e9, 5e-6), None, 16, 4.0)
+    topology = cluster.topology(4, 8)  # two ranks in each pod
+    inside, across = topology.route(0, 1), topology.route(1, 2)
+    assert (inside.bytes_per_s, across.bytes_per_s) == (50e9, 25e9)
+    assert inside.latency_s == across.latency_s == pytest.approx(5e-6)
+    assert topology.own_links(0, "infiniband")[0] == (("nic", 0), ("pod", 0))
+
+
+@pytest.mark.parametrize(
+    ("pod", "times", "message"),
+    [
+        (12, 2.0, "cluster.gpus_per_pod: 12 are no whole nodes of 8 GPUs"),
+        (0, 2.0, "cluster.gpus_per_pod: is missing; oversubscription is that of a pod's links to others"),
+        (16, 0.5, "cluster.oversubscription: must be 1 or more, not 0.5"),
+    ],
+)
+def test_pods_that_cannot_be_are_refused(pod: int, times: float, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Cluster(gpus_per_pod=pod, oversubscription=times)
+    assert str(error.value) == message
