@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dualpipe_sim.errors import UserError, quoted
@@ -94,7 +95,7 @@ def of_text(
 
     """
     args = Arguments({"attention-dropout": 0.1, "hidden-dropout": 0.1, **flags_of(text, source, settings)}, source)
-    return _imported(args, {"gpu": gpu, "gpus": _launched(args) if gpus is None else gpus})
+    return _imported(args, {"gpu": gpu, "gpus": _launched(args) if gpus is None else gpus, "model": Path(source).stem})
 
 
 def of_mapping(

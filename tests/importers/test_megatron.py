@@ -212,7 +212,7 @@ def as_mapping(flags: str) -> dict[str, Any]:
 
 def test_yaml_says_what_a_script_says() -> None:
     flags = f"{SMALL} {EXPERTS} --moe-layer-freq ([0]*2+[1]*6) --recompute-activations --use-distributed-optimizer"
-    around = {"gpus": 8, "MODEL_ARGS": as_mapping(flags)}
+    around = {"gpus": 8, "model": "run", "MODEL_ARGS": as_mapping(flags)}
     assert megatron.of_mapping(around, "run.yaml") == megatron.of_text(flags, "run.sh", gpus=8)
 
 
@@ -1017,7 +1017,7 @@ def test_the_command_writes_a_run(command_line: CommandLine, tmp_path: Path) -> 
     done = command_line("import", script, "-o", out, "--json")
     assert done.returncode == 0
     told = json.loads(done.stdout)
-    assert told["name"] == "model"
+    assert told["name"] == "run"
     assert told["parameters"]["total"] == sum(told["parameters"]["parts"].values())
     assert names(tuple(told["unread"])) == ["--tp-comm-overlap"]
     assert "--tp-comm-overlap: is not modelled; " in " ".join(done.stderr.split())

@@ -1,7 +1,7 @@
 """What the pages show can be done: their blocks run, page by page, from an empty folder.
 
-A page's blocks run in their order: Python as it stands, YAML that begins with the name of a file is written there, and
-each line that begins with ``dualpipe-sim`` is run.
+A page's blocks run in their order: Python as it stands, YAML or a script that begins with the name of a file is written
+there, and each line that begins with ``dualpipe-sim`` is run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_what_a_page_shows_runs(
     for language, text in BLOCKS[page]:
         if language == "python" and can_run(text):
             exec(compile(text, page, "exec"), {})  # noqa: S102
-        elif language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", text)):
+        elif language in ("yaml", "bash") and (name := re.match(r"# (\S+\.(?:yaml|sh))\n", text)):
             Path(name[1]).write_text(text)
         elif language == "":
             for command in filter(can_run, commands(text)):
