@@ -54,6 +54,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "gpu.power_limited": True,
     "overlap.alltoall_beside": 2,
     "cluster.gpus_per_pod": 3072,
+    "parallel.tensor_overlap": True,
     "cluster.oversubscription": 1.0,
     "costs[measured].load.beta": 0.2,
     "costs[measured].load.tau": "30 ms",

@@ -30,3 +30,12 @@ class Collective(NamedTuple):
         """Return the one that puts so many bytes on a GPU's links, of which NCCL achieves a share."""
         flows = tuple(Flow(tier, size / RING_EFFICIENCY) for tier, size in by_tier.items())
         return cls(name, group.seconds(by_tier), flows)
+
+    def beside(self, seconds: float) -> Collective | None:
+        """Return what is left of it where so much is hidden beside compute, None for nothing."""
+        left_s = self.duration_s - seconds
+        if left_s <= 0:
+            return None
+        share = left_s / self.duration_s
+        flows = tuple(flow._replace(size_bytes=flow.size_bytes * share) for flow in self.flows)
+        return self._replace(duration_s=left_s, flows=flows)

@@ -61,10 +61,8 @@ class ContextGroup:
         """
         steps = self.group.gpus - 1
         passed = self.group.next_one(keys_values * (2 if work == "I" else 1))
-        step = Collective.of(CONTEXT, self.group, passed)
-        exposed_s = step.duration_s - attention_s(layer, work, load) / self.group.gpus
-        if exposed_s <= 0:
+        step = Collective.of(CONTEXT, self.group, passed).beside(attention_s(layer, work, load) / self.group.gpus)
+        if step is None:
             return None
-        share = steps * exposed_s / step.duration_s
-        flows = tuple(flow._replace(size_bytes=flow.size_bytes * share) for flow in step.flows)
-        return Collective(CONTEXT, steps * exposed_s, flows)
+        flows = tuple(flow._replace(size_bytes=flow.size_bytes * steps) for flow in step.flows)
+        return Collective(CONTEXT, step.duration_s * steps, flows)

@@ -112,7 +112,7 @@ class LayerCosts:
         cut, cluster = self.job.parallel, self.links
         context = Group(cluster, cut.context, cut.tensor)
         return Groups(
-            TensorGroup(cut.tensor, cluster, cut.sequence) if cut.tensor > 1 else None,
+            TensorGroup(cut.tensor, cluster, cut.sequence, cut.tensor_overlap) if cut.tensor > 1 else None,
             ContextGroup(context, cut.context_exchange) if cut.context > 1 else None,
             Group(cluster, cut.expert_tensor) if cut.expert_tensor > 1 else None,
             self.job.micro_batch.arriving if cut.expert_tensor > 1 else 0.0,

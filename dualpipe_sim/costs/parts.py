@@ -38,6 +38,7 @@ from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.activations import layer_activations
 from dualpipe_sim.model.architecture import FeedForward, Layer, Model
+from dualpipe_sim.model.linear import Linear
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.order.ops import Kind
@@ -312,29 +313,39 @@ class Parts:
         parts |= {
             (block, work): part
             for block in (("attn",) if whole else _BLOCKS)
-            for work, part in self._in_group("layer", {work: parts[block, work] for work in _WORKS}).items()
+            for work, part in self._in_group(
+                "layer", {work: parts[block, work] for work in _WORKS}, self._beside(kind, block)
+            ).items()
         }
         return self._with_experts_cut(kind, self._with_context(kind, parts))
 
-    def _in_group(self, block: CutBlock, parts: dict[Work, Part]) -> dict[Work, Part]:
-        """Return the parts of a block with the collectives of the tensor-parallel group around them."""
-        if self.groups.tensor is None:
-            return parts
-        return {
-            work: part._replace(
-                before=self._of_hidden_state(before, part.kind), after=self._of_hidden_state(after, part.kind)
-            )
-            for work, part in parts.items()
-            for before, after in (self.groups.tensor.around(block, work),)
-        }
+    def _beside(self, kind: Layer, block: Block) -> tuple[Linear, ...]:
+        """Return the maps of a block beside which a tensor-parallel group may send; none of routed experts' layers."""
+        if kind.moe and block == "mlp":
+            return ()
+        return tuple(one for one in self.model.linears(kind) if (one.part == "attention") == (block == "attn"))
 
-    def _of_hidden_state(self, name: str | None, kind: int) -> tuple[Part, ...]:
+    def _in_group(self, block: CutBlock, parts: dict[Work, Part], beside: tuple[Linear, ...] = ()) -> dict[Work, Part]:
+        """Return the parts of a block with the collectives of the tensor-parallel group around them."""
+        group = self.groups.tensor
+        if group is None:
+            return parts
+        found = {}
+        for work, part in parts.items():
+            hidden_s = group.beside(beside, work, self.load)
+            before, after = (
+                self._of_hidden_state(name, part.kind, seconds)
+                for name, seconds in zip(group.around(block, work), hidden_s, strict=True)
+            )
+            found[work] = part._replace(before=before, after=after)
+        return found
+
+    def _of_hidden_state(self, name: str | None, kind: int, hidden_s: float) -> tuple[Part, ...]:
         """Return the part of a collective of a whole micro-batch's hidden state, in BF16 in any recipe (assumed)."""
         if name is None or self.groups.tensor is None:
             return ()
-        return _collective(
-            ring(self.groups.tensor.group, name, self.load.tokens * self.model.hidden * BF16_BYTES), kind
-        )
+        whole = ring(self.groups.tensor.group, name, self.load.tokens * self.model.hidden * BF16_BYTES)
+        return _collective(whole.beside(hidden_s), kind)
 
     def _with_context(self, kind: Layer, parts: _OfLayer) -> _OfLayer:
         """Return the parts of a layer with what a context-parallel group sends, next to attention."""

@@ -6,20 +6,28 @@ summed over the group, and in I the gradient of its input. Under sequence parall
 (https://arxiv.org/abs/2205.05198, section 4.2.2) each GPU has its share of the sequence outside of blocks: the input is
 gathered before, the sums are scattered after. W needs the input once more, gathered again. The embedding's rows and the
 head's columns are cut too, and have the one half of it each.
+
+With ``overlap`` a block's collectives go a piece at a time beside the GEMMs next to them (Transformer Engine's, with
+``--tp-comm-overlap`` in Megatron-LM; PyTorch's asynchronous tensor parallelism): the maps that read the input, and the
+one that writes the output. While a GPU's own piece of n is multiplied nothing has come yet, or nothing is left to send,
+so that (n - 1) / n of such a GEMM hides. What W gathers again, and what I scatters, goes beside the other of the two
+GEMMs, which are as long; that compute is no slower meanwhile is assumed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.collective import Collective
-from dualpipe_sim.costs.compute import Work
+from dualpipe_sim.costs.compute import Work, Workload, linear_s
 from dualpipe_sim.costs.phases import ALL_REDUCE, GATHER, SCATTER
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.groups import Group
+from dualpipe_sim.model.linear import Linear
 
 CutBlock: TypeAlias = Literal["layer", "embedding", "head"]
 Around: TypeAlias = tuple[str | None, str | None]
@@ -46,6 +54,7 @@ class TensorGroup:
         gpus: GPUs of the group.
         cluster: the links between them.
         sequence: whether they share out the sequence outside of blocks.
+        overlap: whether collectives around a layer's blocks go beside GEMMs.
 
     Raises:
         UserError: the group neither divides a node nor fills whole ones.
@@ -55,6 +64,7 @@ class TensorGroup:
     gpus: int
     cluster: Cluster
     sequence: bool = True
+    overlap: bool = False
 
     __repr__ = brief
 
@@ -77,6 +87,23 @@ class TensorGroup:
         if self.sequence:
             return before, after
         return None, None if after is None else ALL_REDUCE
+
+    def beside(self, linears: Sequence[Linear], work: Work, load: Workload) -> tuple[float, float]:
+        """Return what of the collectives before and after a block hides beside its GEMMs, in seconds.
+
+        Args:
+            linears: the block's maps.
+            work: what is done.
+            load: one micro-batch on one GPU.
+
+        """
+        if not self.overlap:
+            return 0.0, 0.0
+        reading_s, writing_s = (
+            sum(linear_s(one, work, load) for one in linears if one.cut == cut) * (self.gpus - 1) / self.gpus
+            for cut in ("columns", "rows")
+        )
+        return (writing_s, reading_s) if work == "I" else (reading_s, writing_s)
 
 
 def ring(group: Group, name: str, size_bytes: float) -> Collective:

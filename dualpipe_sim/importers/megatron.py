@@ -34,15 +34,14 @@ no-gradient no-load no-masked no-mmap no-persist no-position-embedding no-rope n
 norm-epsilon nproc num-dataset num-samples num-workers onnx out-seq-length override per-split perform
 pretrained-checkpoint profile prompt- rampup rank rdzv record- redirects rerun reset result rope rotary sample- save
 seed special-tokens split standalone start-weight straggler te-rng tee temperature tensorboard test- tiktoken timing
-tokenizer top-k top-p train- transformer-impl trust-remote-code use-checkpoint use-cpu-init use-dist-ckpt use-flash
-use-fused-weighted use-legacy use-mcore use-nccl-ub use-persistent use-pytorch use-rope use-rotary use-te use-tp-pp-dp
-valid vocab-file wandb weight-decay world
+tokenizer top-k top-p tp-comm-bootstrap train- transformer-impl trust-remote-code use-checkpoint use-cpu-init
+use-dist-ckpt use-flash use-fused-weighted use-legacy use-mcore use-nccl-ub use-persistent use-pytorch use-rope
+use-rotary use-te use-tp-pp-dp valid vocab-file wandb weight-decay world
 """
 _NEITHER = tuple(_BEGINNINGS.split())
 """How flags begin that change neither time nor memory here: what is trained on, logged, saved; numerics; launching."""
 
 _NOT_MODELLED = {
-    "tp-comm-overlap": "GEMMs are not cut into pieces that run beside their own collectives",
     "moe-shared-expert-overlap": "shared experts do not run beside the all-to-alls of a lone op",
     "fine-grained-activation-offloading": "activations of whole layers alone are offloaded",
     "first-last-layers-bf16": "all layers have one precision",
@@ -168,6 +167,8 @@ def _parallel(args: Arguments, gpus: int) -> Keys:
     keys: Keys = {"pipeline": pipeline, "tensor": tensor, "data": gpus // together}
     if args.given("sequence-parallel") or tensor > 1:
         keys["sequence"] = args.given("sequence-parallel")
+    if args.given("tp-comm-overlap") and tensor > 1:
+        keys["tensor_overlap"] = True
     if tensor > 1 and args.given("num-experts") and not keys["sequence"]:
         raise args.wrong("sequence-parallel", "is missing; experts need it beside tensor parallelism")
     if context > 1:

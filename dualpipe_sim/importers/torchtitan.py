@@ -50,7 +50,7 @@ def read(path: Path, *, gpus: int | None = None, gpu: str | None = None) -> Impo
     if job.get("fault_tolerance.enable", default=False):
         job.note("fault_tolerance.enable", "a step is one without TorchFT here")
     job.ignore("fault_tolerance.")
-    flavor = _flavor(job)
+    flavor, compiled = _flavor(job), _compiled(job)
     degrees = _degrees(job, gpus, moe=flavor.moe)
     stages = _stages(job, flavor.layers, degrees.pipeline)
     batch = _batch(job, degrees)
@@ -59,8 +59,8 @@ def read(path: Path, *, gpus: int | None = None, gpu: str | None = None) -> Impo
         "schedule": stages.schedule,
         "model": flavor.named,
         "gpu": gpu or "h100",
-        "stack": "torch-eager",
-        "parallel": _parallel(job, degrees),
+        "stack": "torch-compile" if compiled else "torch-eager",
+        "parallel": _parallel(job, degrees, compiled=compiled),
         "training": {
             "sequence_length": job.count("training.seq_len", 2048),
             "micro_batch_size": batch.micro,
@@ -154,7 +154,6 @@ _NEUTRAL: Keys = {
 """What settings say that change nothing."""
 
 _WHY = {
-    "parallelism.enable_async_tensor_parallel": "tensor parallelism's communication does not run beside its GEMMs here",
     "parallelism.disable_loss_parallel": "the loss is computed with the vocabulary shared out here",
     "parallelism.expert_parallel_comm_backend": "the all-to-alls are NCCL's here",
     "parallelism.context_parallel_load_balancer": "each GPU has a share of a sequence's start and end here",
@@ -272,7 +271,7 @@ def _left(job: _Job, shard: int, gpus: int | None, others: int) -> int:
     return gpus // others
 
 
-def _parallel(job: _Job, degrees: _Degrees) -> Keys:
+def _parallel(job: _Job, degrees: _Degrees, *, compiled: bool) -> Keys:
     keys: Keys = {"gpus": degrees.gpus, "pipeline": degrees.pipeline, "data": degrees.data}
     sizes = {
         "tensor": degrees.tensor,
@@ -281,6 +280,8 @@ def _parallel(job: _Job, degrees: _Degrees) -> Keys:
         "expert_tensor": degrees.expert_tensor,
     }
     keys |= {key: size for key, size in sizes.items() if size > 1}
+    if job.get("parallelism.enable_async_tensor_parallel", default=False) and compiled and degrees.tensor > 1:
+        keys["tensor_overlap"] = True  # which takes a compiled model
     keys["zero"] = 0
     rotated = job.word("parallelism.context_parallel_rotate_method", "allgather", ("allgather", "alltoall"))
     if degrees.context > 1:
@@ -564,7 +565,6 @@ def _selective(job: _Job, option: str, layers: int, stages: int) -> object:
 
 
 def _precision(job: _Job, *, moe: bool) -> str:
-    _compiled(job)
     key = "training.mixed_precision_param"
     if job.word(key, "bfloat16", ("bfloat16", "float32")) == "float32":
         job.note(key, "float32: GEMMs are in BF16 here")
@@ -615,12 +615,12 @@ _CAST = ("float8.precompute", "quantize.linear.float8.precompute", "quantize.lin
 """How values are cast, which is part of what is measured."""
 
 
-def _compiled(job: _Job) -> None:
-    enabled = job.get("compile.enable", "training.compile", default=False)
+def _compiled(job: _Job) -> bool:
+    """Return whether the model is compiled."""
     components = job.get("compile.components", default=["model", "loss"])
     compiled = components if isinstance(components, list) else [components]
-    if enabled:
-        job.note("compile.enable", f"{' and '.join(map(str, compiled))}: as PyTorch runs them without here, op by op")
-    if not enabled or "model" not in compiled:
-        job.ignore("parallelism.enable_async_tensor_parallel")  # which takes a compiled model
+    enabled = bool(job.get("compile.enable", "training.compile", default=False))
+    if enabled and "model" not in compiled:
+        job.note("compile.components", f"{' and '.join(map(str, compiled))}: as PyTorch runs it without here")
     job.ignore("compile.backend")
+    return enabled and "model" in compiled

@@ -198,6 +198,40 @@ def test_embedding_and_head_have_one_half_each() -> None:
     assert names(op_phases(PLAIN.parts, last, I)) == ["head I", "all-reduce I"]
 
 
+def test_collectives_beside_gemms_expose_what_a_ring_takes_longer_than_their_pieces() -> None:
+    """Of eight pieces a GPU's own has nothing beside it: max(0, ring - 7/8 GEMM), by hand for Llama 3 70B at 4096."""
+    beside = costs_of(**{"parallel.tensor_overlap": True})
+    whole = RING_LAUNCH_S + 4096 * 8192 * 2 * 7 / 8 / (360e9 * RING_EFFICIENCY)
+    rates = beside.gpu.gemm_rates("bf16")
+    maps = {  # FLOPs of a GPU's share of what reads a block's input, and of what writes its output
+        "attn": (2 * 4096 * 8192 * (8192 + 2 * 1024) / 8, 2 * 4096 * 8192 * 8192 / 8),
+        "mlp": (2 * 4096 * 8192 * 2 * 28672 / 8, 2 * 4096 * 8192 * 28672 / 8),
+    }
+    for block, (reading, writing) in maps.items():
+        for work, order in {"F": (reading, writing), "I": (writing, reading)}.items():
+            part, plain = (one.parts.layer(0)[block, work] for one in (beside, EIGHT))  # type: ignore[index]
+            assert part.alone_s == plain.alone_s
+            for around, flops in zip((part.before, part.after), order, strict=True):
+                left = whole - 7 / 8 * flops / rates.dense_flops_per_s
+                assert sum(one.alone_s for one in around) == pytest.approx(max(0.0, left), rel=1e-9, abs=1e-12)
+    assert beside.parts.head == EIGHT.parts.head
+    assert beside.parts.embedding == EIGHT.parts.embedding
+    assert length_s(op_phases(beside.parts, TWO, F)) < length_s(op_phases(EIGHT.parts, TWO, F))
+
+
+@given(st.floats(1e9, 1e12), st.booleans(), st.sampled_from(["llama3-70b", "deepseek-v2-lite"]))
+def test_beside_gemms_nothing_takes_longer_and_no_less_than_compute(
+    bandwidth: float, sequence: bool, model: str
+) -> None:
+    cluster = {"preset": "h100-ib", "nvlink": {"bandwidth": bandwidth}}
+    cut = {"parallel.sequence": sequence or model != "llama3-70b", "cluster": cluster, "model": model}
+    beside, plain = (costs_of(**cut, **{"parallel.tensor_overlap": flag}) for flag in (True, False))
+    for kind in (F, I, W, B):
+        one, other = (op_phases(costs.parts, StageLayers((0, 1)), kind) for costs in (beside, plain))
+        computed = sum(phase.duration_s for phase in one if phase.lane == Lane.COMPUTE)
+        assert computed * (1 - 1e-12) <= length_s(one) <= length_s(other) * (1 + 1e-12)
+
+
 def test_routed_experts_have_no_collective_but_shared_ones_do() -> None:
     forward = ["gather F", "attn F", "scatter F", "dispatch F", "gather F", "mlp F", "scatter F", "combine F"]
     assert names(op_phases(V3.parts, StageLayers((30,)), F)) == forward

@@ -528,6 +528,8 @@ DEGREES: list[tuple[str, int, dict[str, Any]]] = [
     ("", 8, {"pipeline": 1, "tensor": 1, "data": 8, "zero": 0}),
     ("--tensor-model-parallel-size 2", 8, {"tensor": 2, "data": 4, "sequence": False}),
     ("--tensor-model-parallel-size 2 --sequence-parallel", 8, {"tensor": 2, "data": 4, "sequence": True}),
+    ("--tensor-model-parallel-size 2 --sequence-parallel --tp-comm-overlap", 8, {"tensor": 2, "tensor_overlap": True}),
+    ("--tp-comm-overlap", 8, {"tensor": 1}),
     ("--pipeline-model-parallel-size 4 --tensor-model-parallel-size 2", 16, {"pipeline": 4, "tensor": 2, "data": 2}),
     ("--context-parallel-size 2", 8, {"context": 2, "data": 4, "context_exchange": "ring"}),
     ("--context-parallel-size 2 --cp-comm-type p2p", 8, {"context_exchange": "ring"}),
@@ -829,7 +831,6 @@ def test_offloading(runs: Runs, flags: str, means: object) -> None:
 # What is not modelled
 
 NAMED = [
-    "--tp-comm-overlap",
     "--moe-shared-expert-overlap",
     "--fine-grained-activation-offloading --offload-modules core_attn attn_proj",
     "--first-last-layers-bf16 --num-layers-at-start-in-bf16 1 --num-layers-at-end-in-bf16 1",
@@ -1013,14 +1014,16 @@ def test_the_command_refuses_with_2_and_writes_nothing(
 
 def test_the_command_writes_a_run(command_line: CommandLine, tmp_path: Path) -> None:
     script, out = tmp_path / "run.sh", tmp_path / "run.yaml"
-    script.write_text(f"torchrun --nproc_per_node 8 \\\n {SMALL} {TWO} --tp-comm-overlap --lr 1e-3", encoding="utf-8")
+    script.write_text(
+        f"torchrun --nproc_per_node 8 \\\n {SMALL} {TWO} --first-last-layers-bf16 --lr 1e-3", encoding="utf-8"
+    )
     done = command_line("import", script, "-o", out, "--json")
     assert done.returncode == 0
     told = json.loads(done.stdout)
     assert told["name"] == "run"
     assert told["parameters"]["total"] == sum(told["parameters"]["parts"].values())
-    assert names(tuple(told["unread"])) == ["--tp-comm-overlap"]
-    assert "--tp-comm-overlap: is not modelled; " in " ".join(done.stderr.split())
+    assert names(tuple(told["unread"])) == ["--first-last-layers-bf16"]
+    assert "--first-last-layers-bf16: is not modelled; " in " ".join(done.stderr.split())
     ran = command_line("run", out, "--json")
     assert ran.returncode == 0
     assert json.loads(ran.stdout)["step_time_s"] == simulate(small(TWO).config).step_time_s

@@ -358,6 +358,16 @@ def test_training_all_in_bf16_has_no_main_weights(job: Job) -> None:
     assert config["training"]["optimizer"] == {"main_weights": "none", "moments": "bf16", "gradients": "bf16"}
 
 
+def test_a_compiled_model_is_another_stack_and_may_send_beside_its_gemms(job: Job) -> None:
+    parallel = ("[parallelism]", "tensor_parallel_degree = 2", "enable_async_tensor_parallel = true")
+    config, unread = job(*parallel, "[compile]", "enable = true")
+    assert (config["stack"], config["parallel"]["tensor_overlap"], unread) == ("torch-compile", True, [])
+    config, unread = job(*parallel)
+    assert config["stack"] == "torch-eager"
+    assert "tensor_overlap" not in config["parallel"]
+    assert unread == []
+
+
 def test_what_is_not_modelled_is_said_and_what_changes_nothing_is_not(job: Job) -> None:
     _, unread = job(
         "[job]", 'description = "x"', "[profiling]", "enable_profiling = true",
@@ -365,19 +375,18 @@ def test_what_is_not_modelled_is_said_and_what_changes_nothing_is_not(job: Job) 
         "[training]", "enable_cpu_offload = true", 'mixed_precision_param = "float32"', 'dataset = "c4"',
         "[parallelism]", "enable_async_tensor_parallel = true", "disable_loss_parallel = true",
         "invented_here = 3",
-        "[compile]", "enable = true",
+        "[compile]", "enable = true", 'components = ["loss"]',
         "[fault_tolerance]", "enable = true", "group_size = 2",
         "[debug]", "deterministic = true",
     )  # fmt: skip
     assert sorted(line.partition(":")[0] for line in unread) == [
-        "compile.enable",
+        "compile.components",
         "debug.deterministic",
         "fault_tolerance.enable",
         "optimizer.early_step_in_backward",
         "optimizer.implementation",
         "optimizer.name",
         "parallelism.disable_loss_parallel",
-        "parallelism.enable_async_tensor_parallel",
         "parallelism.invented_here",
         "training.enable_cpu_offload",
         "training.mixed_precision_param",
