@@ -313,8 +313,9 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
 
     A unit (a layer, the embedding, the head) has several phases in an op; what it keeps comes with the first of them
     and goes with the last. F brings activations, and for its own length what ``while_forward`` says (the head's
-    logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length, or
-    from the R on where that is an op of its own. An I leaves the inputs of the weight gradients, and the W frees them.
+    logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length,
+    or from the R on where that is an op of its own, or from the backward of the last layer that runs again with it.
+    An I leaves the inputs of the weight gradients, and the W frees them.
     """
     units = bytes_by_unit(costs.job, costs.stage_layers)
     away = offloaded(costs.job, costs.stage_layers)
@@ -330,7 +331,7 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
             at_end[last, _ACTIVATIONS] -= stored.activations * (kind == F)
             at_start[first, _ACTIVATIONS] += stored.activations * (kind != F)
         if kind == R or (kind in (B, I) and not again):
-            at_start[first, _ACTIVATIONS] += stored.while_backward
+            at_start[first, _ACTIVATIONS] += stored.while_backward - stored.earlier
         if kind in (B, I):
             at_end[last, _ACTIVATIONS] -= stored.activations + stored.while_backward
         if kind in (I, W):

@@ -163,6 +163,9 @@ class RecomputeSection(Section):
     layers: Index = Field(
         0, description="with full, how many layers of a stage, from its first on, are recomputed whole; 0 for all"
     )
+    together: Count = Field(
+        1, description="with full, how many layers in a row run again together, of which one input is kept"
+    )
 
 
 _NOTHING = {"norms": False, "up_projections": False, "activation": False}

@@ -404,9 +404,7 @@ def _recompute(args: Arguments) -> object:
     if method == "block":
         nothing = dict.fromkeys(("norms", "up_projections", "activation"), False)
         return {"full": True, "layers": layers, **nothing} if layers else "none"
-    if layers > 1:
-        args.note("recompute-num-layers", f"groups of {layers} layers keep an input each here, not one together")
-    return "full"
+    return {"full": True, "together": layers} if layers > 1 else "full"
 
 
 _DTYPES = {"fp32": "fp32", "fp16": "bf16", "bf16": "bf16", "fp8": "bf16"}

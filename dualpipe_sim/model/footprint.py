@@ -46,6 +46,8 @@ class UnitBytes(NamedTuple):
         while_forward: only while its F runs.
         while_backward: only while its I or B runs: what the layer's second forward leaves, where it is recomputed, and
             gradients of activations, where the software stack has them counted.
+        earlier: what of that comes with the backward of a later layer, the last of those that run again together;
+            there less than nothing, as it comes for the others too.
 
     """
 
@@ -53,6 +55,7 @@ class UnitBytes(NamedTuple):
     weight_gradient_inputs: int = 0
     while_forward: int = 0
     while_backward: int = 0
+    earlier: int = 0
 
 
 class State(NamedTuple):
@@ -92,6 +95,7 @@ def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[in
         return of_kind[kind, recipe]
 
     units: dict[int | str, UnitBytes] = {layer: of_layer(layer) for layer in range(model.layers)}
+    units |= _together(job, stage_layers, units)
     projection = high_precision_weight_gradient_inputs(model.mtp_linears(), batch)
     units |= {
         layer: _plus(of_layer(layer), mtp_activations(model, batch), projection)
@@ -111,6 +115,35 @@ def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[in
         "head": head,
         **dict.fromkeys(mtp_head_names(model.mtp_depth), head),
     }
+
+
+def _together(
+    job: Job, stage_layers: Sequence[StageLayers], units: Mapping[int | str, UnitBytes]
+) -> dict[int | str, UnitBytes]:
+    """Return what layers keep that run again together: all of them is there from the backward of the last one on."""
+    again, found = job.recipe.recompute, dict[int | str, UnitBytes]()
+    if again.together == 1:
+        return found
+    for stage in stage_layers:
+        whole = [layer for place, layer in enumerate(stage.layers) if again.whole(place)]
+        for begin in range(0, len(whole), again.together):
+            first, *others = whole[begin : begin + again.together]
+            group = {first: units[first]}
+            for layer in others:  # whose inputs come again, too
+                kept = units[layer].activations
+                group[layer] = units[layer]._replace(activations=0, while_backward=units[layer].while_backward + kept)
+            sizes = {layer: one.while_backward - _workspace(job, layer) for layer, one in group.items()}
+            last = whole[begin : begin + again.together][-1]
+            found |= {
+                layer: one._replace(earlier=sizes[layer] - sum(sizes.values()) * (layer == last))
+                for layer, one in group.items()
+            }
+    return found
+
+
+def _workspace(job: Job, layer: int) -> int:
+    """Return the bytes of gradients that are there while one layer's backward runs."""
+    return ceil(backward_workspace(job.shard, job.shard.layer_kinds()[layer], job.recipe, job.micro_batch))
 
 
 def _recipes(recipe: Recipe, stage_layers: Sequence[StageLayers]) -> dict[int, Recipe]:

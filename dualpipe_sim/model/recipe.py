@@ -34,6 +34,8 @@ class Recompute:
         full: whole layers, of which only the input is cached (https://arxiv.org/abs/1604.06174); nothing else is then
             left to be recomputed.
         layers: with ``full``, how many layers of a stage, from its first on; 0 for all.
+        together: with ``full``, how many layers in a row run again together, of which only the first one's input is
+            cached (Megatron-LM's method ``uniform``).
 
     """
 
@@ -47,10 +49,15 @@ class Recompute:
     moe: bool = False
     full: bool = False
     layers: int = 0
+    together: int = 1
 
     def __post_init__(self) -> None:
         if self.layers and not self.full:
             raise UserError("training.recompute.layers: says how many layers are recomputed whole; give full: true too")
+        if self.together != 1 and not self.full:
+            raise UserError("training.recompute.together: is of layers that are recomputed whole; give full: true too")
+        if self.together < 1:
+            raise UserError(f"training.recompute.together: must be 1 or more, not {self.together}")
         if self.full and not self.layers:
             for name in _PARTS:
                 object.__setattr__(self, name, False)  # a layer's second forward has all of them
@@ -59,7 +66,8 @@ class Recompute:
     def names(self) -> tuple[str, ...]:
         """The names of all that is recomputed, with the number of layers where not all are."""
         named = tuple(name for name in (*_PARTS, "full") if getattr(self, name))
-        return (*named, f"layers {self.layers}") if self.layers else named
+        numbers = (("layers", self.layers, 0), ("together", self.together, 1))
+        return (*named, *(f"{name} {number}" for name, number, usual in numbers if number != usual))
 
     @property
     def blocks(self) -> frozenset[str]:
@@ -73,13 +81,14 @@ class Recompute:
     @property
     def of_others(self) -> Recompute:
         """What is recomputed of layers that are not recomputed whole."""
-        return replace(self, full=False, layers=0)
+        return replace(self, full=False, layers=0, together=1)
 
     @classmethod
     def of(cls, names: Collection[str]) -> Recompute:
         """Return the one that recomputes just what is named."""
-        layers = next((int(name.removeprefix("layers ")) for name in names if name.startswith("layers ")), 0)
-        return cls(**{name: name in names for name in (*_PARTS, "full")}, layers=layers)
+        numbers = {name: int(number) for name, _, number in (one.partition(" ") for one in names) if number}
+        kept = {name: name in names for name in (*_PARTS, "full")}
+        return cls(**kept, layers=numbers.get("layers", 0), together=numbers.get("together", 1))
 
 
 _PARTS = ("norms", "up_projections", "activation", "routed_activation", "core", "shared", "mlp", "moe")

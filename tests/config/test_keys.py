@@ -65,7 +65,9 @@ def test_every_key_is_explained_with_an_example_that_works(
         overrides["pipeline.ranks"] = overrides[path]
     elif key.path == "training.global_batch":
         overrides["pipeline.micro_batches"] = 120
-    if key.path == "training.recompute.layers":
+    if key.path == "cluster.oversubscription":
+        overrides |= {"cluster.gpus_per_pod": 64}
+    if key.path in ("training.recompute.layers", "training.recompute.together"):
         overrides |= {"training.recompute.full": True}
     if key.path.startswith("gpu.gemm.fp4"):
         overrides = {"gpu": {"preset": "b200"}, "cluster": {"preset": "b200-ib"}, **overrides}

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim import simulate
+from dualpipe_sim.analysis.memory import COMPONENTS
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
@@ -131,6 +132,8 @@ def test_names_words_and_keys_say_the_same() -> None:
         (["moes"], r"training\.recompute"),
         ("selectiv", r"training\.recompute: must be 'full', 'selective', 'none', a list of names"),
         ({"full": True, "layers": -1}, r"training\.recompute\.layers"),
+        ({"full": True, "together": 0}, r"training\.recompute\.together"),
+        ({"together": 2}, r"training\.recompute\.together: is of layers that are recomputed whole; give full: true"),
     ],
 )
 def test_what_is_no_way_to_recompute_is_refused(recompute: object, message: str) -> None:
@@ -281,6 +284,43 @@ def test_some_layers_of_each_stage_keep_their_input_alone() -> None:
     units = bytes_by_unit(costs.job, costs.stage_layers(4))
     whole, others = unit("full", 0, LLAMA), unit("none", 0, LLAMA)
     assert [units[layer] for layer in range(16)] == [others if layer % 4 else whole for layer in range(16)]
+
+
+def test_layers_that_run_again_together_keep_one_input_and_are_all_there_while_they_do() -> None:
+    """Of four layers of a stage in twos: two inputs; at a backward both of a pair are there, then one.
+
+    Megatron-LM's ``uniform`` (``--recompute-num-layers``); it takes as long as layers on their own.
+    """
+    kept, layer_input = unit("none", 0, LLAMA).activations, T * 4096 * 2
+    settings: dict[str, Any] = {"pipeline": {"ranks": 4, "micro_batches": 1, "layout": "tttt|tttt|tttt|tttt"}}
+    alone, twos, all_four = (
+        simulate(LLAMA, **settings, **{"training.recompute": {"full": True, "together": together}})
+        for together in (1, 2, 4)
+    )
+    assert alone.makespan_s == twos.makespan_s == all_four.makespan_s
+    most = {}
+    for together, result in ((1, alone), (2, twos), (4, all_four)):
+        assert result.memory is not None
+        column = result.memory.over_time(0)[1][:, COMPONENTS.index("activations")]
+        assert column[-1] == 0
+        most[together] = int(column.max())
+    assert most == {1: 3 * layer_input + kept, 2: layer_input + 2 * kept, 4: 4 * kept}
+    assert Recompute.of(["full", "together 2"]) == Recompute(full=True, together=2)
+    assert Recompute(full=True, together=2).names == ("full", "together 2")
+
+
+def test_gradients_on_their_way_count_once_for_layers_that_run_again_together() -> None:
+    settings: dict[str, Any] = {"pipeline": {"ranks": 4, "micro_batches": 1}, "stack": "megatron"}
+    alone, four = (
+        simulate(LLAMA, **settings, **{"training.recompute": {"full": True, "together": together}})
+        for together in (1, 4)
+    )
+    assert alone.peak_memory_bytes_by_rank is not None
+    assert four.peak_memory_bytes_by_rank is not None
+    megatron = {**LLAMA, "stack": "megatron"}
+    kept, layer_input = unit("none", 0, megatron).activations, T * 4096 * 2
+    more = four.peak_memory_bytes_by_rank[1] - alone.peak_memory_bytes_by_rank[1]
+    assert more == 3 * (kept - layer_input)
 
 
 def test_a_deferred_w_waits_with_all_that_it_reads_whatever_runs_again() -> None:

@@ -758,8 +758,8 @@ RECOMPUTED: list[tuple[str, object, list[str]]] = [
     ("--recompute-granularity full --recompute-method uniform --recompute-num-layers 1", "full", []),
     (
         "--recompute-granularity full --recompute-method uniform --recompute-num-layers 2",
-        "full",
-        ["--recompute-num-layers"],
+        {"full": True, "together": 2},
+        [],
     ),
     (
         "--recompute-granularity full --recompute-method block --recompute-num-layers 3",
