@@ -29,6 +29,7 @@ from dualpipe_sim.pictures.report import Run
 from dualpipe_sim.plan import Plan
 from dualpipe_sim.plan.space import candidates_of
 from dualpipe_sim.schedules import spec
+from dualpipe_sim.scoring import Board, Errors, Prediction
 
 TRACES = sorted((Path(__file__).parents[2] / "examples" / "data").glob("*.json.gz"))
 EVIL = "<script>alert(1)</script>"
@@ -83,6 +84,11 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
         recording,
         calibrate(TRACES),
         MeasuredCosts("costs.yaml", 64, 1, ops),
+        Board(
+            (Prediction("a run", "dense", parts_s=dict.fromkeys(map(str, range(64)), 1.0), assumed=("x" * 99,) * 9),)
+            * 99
+        ),
+        Errors.of([0.1] * 99),
         Noise(slow_ranks=dict.fromkeys(range(64), 1.1)),
         Spread(100, 1.0, 0.9, 1.1),
         Flow("nvlink", 1e9),

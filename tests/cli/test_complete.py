@@ -28,6 +28,7 @@ COMMANDS = {
     "memory": "",
     "sweep": "",
     "plan": "needs minutes",
+    "score": "needs measured runs",
     "trace": "",
     "calibrate": "needs a trace",
     "compare-run": "needs a trace",
