@@ -19,7 +19,8 @@ def settled(graph: TaskGraph, engine: Engine = "auto") -> TaskGraph:
         return graph
     from dualpipe_sim.engine import load, longest_path
 
-    if engine != "simpy" and not graph.shares_sms and graph.sides is None:  # nothing stands beside anything
+    beside = graph.load.gamma and graph.sides is not None  # what stands beside an op counts
+    if engine != "simpy" and not graph.shares_sms and not beside:
         warm = replace(graph, load=None, duration_s=longest_path.warm_durations_s(graph, graph.load))
         if not graph.shares_links or _uncrowded(warm) is not None:
             return warm

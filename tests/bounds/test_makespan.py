@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.base.lanes import Lane
-from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s, task_time
+from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
+from dualpipe_sim.bounds.tasks import task_time
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.load import Load

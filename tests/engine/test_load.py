@@ -14,9 +14,10 @@ from dualpipe_sim import build
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.engine import longest_path
+from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.engine.load import beside_messages, busy_before, factor_of, settled
 from dualpipe_sim.engine.play import play
+from dualpipe_sim.engine.play import settled as settled_by_walk
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import Issue, TaskGraph
 from dualpipe_sim.runtimes.registry import RUNTIMES, RuntimeInUse
@@ -96,6 +97,19 @@ def test_lengths_and_timeline_agree_on_both_engines(
     phases = cold.first_transfer
     expected = cold.duration_s[:phases] * factor_of(fast, load)
     assert fast.end_s[:phases] - fast.start_s[:phases] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["1f1b", "interleaved-zb", "zb-v", "dualpipev"])
+@pytest.mark.parametrize("version", ["2.11", "2.13"])
+def test_where_messages_slow_nothing_one_walk_of_a_program_finds_what_playing_it_again_and_again_does(
+    name: str, version: str
+) -> None:
+    cold, load = graph_of(name, 2, 8, version), Load(0.25, 3.0)
+    found = settled_by_walk(replace(cold, load=load))
+    assert found.load is None
+    assert found.duration_s == pytest.approx(
+        settled(replace(cold, load=load), discrete_event.play).duration_s, rel=1e-9
+    )
 
 
 def test_a_gpu_that_never_rests_is_slower_by_beta_in_the_end() -> None:
