@@ -14,6 +14,7 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import Link
+from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.plan.outcome import Plan, describe
 from dualpipe_sim.plan.run import row_of
 from dualpipe_sim.plan.space import experiment_at, layer_costs
@@ -116,7 +117,7 @@ def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
     busy_s, exposed_s = metrics.busy_s(timeline), float(alltoall_time(timeline).exposed_s.mean())
     summed_s = float(tensor_parallel_time(timeline).exposed_s.mean())
     mean_s, busiest_s = float(busy_s.mean()), float(busy_s.max())
-    redone_s = _recompute_s(experiment)
+    redone_s = _recompute_s(result, experiment)
     return {
         "compute": mean_s - exposed_s - summed_s - redone_s,
         "recompute": redone_s,
@@ -214,17 +215,16 @@ def _more(link: Link) -> Link:
     return replace(link, bytes_per_s=MORE * link.bytes_per_s)
 
 
-def _recompute_s(experiment: Experiment) -> float:
-    """Seconds of recomputed maps, mean over ranks, in the phases as they were lowered."""
-    costs = layer_costs(experiment)
+def _recompute_s(result: Result, experiment: Experiment) -> float:
+    """Seconds of what the backward computes once more, mean over ranks, in the phases as they were lowered."""
+    costs, nothing = layer_costs(experiment), Recompute.of(())
     recipe = costs.job.recipe
-    stored = replace(recipe, recompute=replace(recipe.recompute, up_projections=False, core=False, full=False))
-    storing = replace(costs, job=replace(costs.job, recipe=stored))
-    with_s, without_s = (_compute_s(replace(experiment, cost_model=one)) for one in (costs, storing))
-    return (with_s - without_s) / experiment.choice.ranks
+    if recipe.recompute == nothing:
+        return 0.0
+    storing = replace(costs, job=replace(costs.job, recipe=replace(recipe, recompute=nothing)))
+    stored = lower_choice(replace(experiment, cost_model=storing), experiment.choice)
+    return (_compute_s(result.played.graph) - _compute_s(stored)) / experiment.choice.ranks
 
 
-def _compute_s(experiment: Experiment) -> float:
-    graph = lower_choice(experiment, experiment.choice)
-    on_compute = graph.on(Lane.COMPUTE)
-    return float(graph.duration_s[: graph.first_transfer][on_compute].sum())
+def _compute_s(graph: TaskGraph) -> float:
+    return float(graph.duration_s[: graph.first_transfer][graph.on(Lane.COMPUTE)].sum())

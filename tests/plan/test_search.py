@@ -252,6 +252,28 @@ def test_causes_sum_to_the_step_and_changes_name_what_they_would_buy() -> None:
     assert any(what.startswith("one layer from stage") for what in gains)
 
 
+@pytest.mark.parametrize(
+    ("recompute", "forwards"),
+    [
+        ("none", 0.0),
+        (["mlp"], 0.5),
+        ("full", 1.0),
+        ({"full": True, "layers": 2, "norms": False, "activation": False}, 0.5),
+        ({"full": True, "together": 2}, 1.0),
+    ],
+    ids=str,
+)
+def test_whatever_runs_again_is_a_cause_of_its_own(recompute: object, forwards: float) -> None:
+    """Of eight layers on two ranks; ``mlp`` is more than a third of a layer's forward, two layers of four are half."""
+    settings = {**AUTOMATIC, "training": {**AUTOMATIC["training"], "recompute": recompute}}
+    settings["parallel"] = {"pipeline": 2, "gpus": 16}
+    (redone_s,) = why(plan({**settings, "plan": {"schedules": ["1f1b"]}}, top=1, confirm=0)).causes_s["recompute"]
+    whole = {**settings, "training": {**settings["training"], "recompute": "full"}}
+    (of_all_s,) = why(plan({**whole, "plan": {"schedules": ["1f1b"]}}, top=1, confirm=0)).causes_s["recompute"]
+    assert redone_s == pytest.approx(forwards * of_all_s, rel=0.4 if recompute == ["mlp"] else 0.02)
+    assert of_all_s > 0
+
+
 def test_the_longest_chain_of_waits_is_the_pipeline() -> None:
     found = plan(small({"schedules": ["zb-h1"]}), confirm=0)
     assert sum(why(found).critical_s.values()) <= found.ranked[0]["step_time_s"]  # type: ignore[operator]
