@@ -37,6 +37,10 @@ class Arguments:
         self._asked.add(flag)
         return self.flags.get(flag) not in (None, False, "False", "false")
 
+    def pass_over(self, *flags: str) -> None:
+        """Take flags as read that say nothing beyond others."""
+        self._asked.update(flags)
+
     def text(self, flag: str, default: str | None = None) -> str | None:
         """Return a value as text."""
         self._asked.add(flag)

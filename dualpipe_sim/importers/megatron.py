@@ -171,10 +171,10 @@ def _parallel(args: Arguments, gpus: int) -> Keys:
         keys["tensor_overlap"] = True
     if tensor > 1 and args.given("num-experts") and not keys["sequence"]:
         raise args.wrong("sequence-parallel", "is missing; experts need it beside tensor parallelism")
+    exchanges = args.words("cp-comm-type") or [""]
     if context > 1:
-        exchange = {"a2a": "all-to-all", "allgather": "gather", "all-gather": "gather"}
-        keys |= {"context": context, "context_exchange": exchange.get((args.words("cp-comm-type") or [""])[0], "ring")}
-    args.words("cp-comm-type")
+        named = {"a2a": "all-to-all", "allgather": "gather", "all-gather": "gather"}
+        keys |= {"context": context, "context_exchange": named.get(exchanges[0], "ring")}
     if args.given("num-experts"):
         keys["expert"] = args.whole("expert-model-parallel-size", 1, least=1)
         keys["expert_tensor"] = args.whole("expert-tensor-parallel-size", tensor, least=1)
@@ -339,11 +339,10 @@ def _training(args: Arguments, parallel: Keys) -> Keys:
         "optimizer": _optimizer(args),
         "gradient_reduction": "overlapped" if args.given("overlap-grad-reduce") else "after",
     }
-    args.given("overlap-param-gather"), args.given("attention-mask-in-dataloader")
+    args.pass_over("overlap-param-gather", "attention-mask-in-dataloader", "cpu-offloading")
     offload: Keys = {}
     if args.given("cpu-offloading-num-layers"):
         offload["layers"] = args.whole("cpu-offloading-num-layers")
-    args.given("cpu-offloading"), args.given("fine-grained-activation-offloading")
     if args.given("optimizer-cpu-offload"):
         offload["optimizer"] = args.fraction("optimizer-offload-fraction", 1.0)
     return keys | ({"offload": offload} if offload else {})
@@ -364,7 +363,7 @@ def _precision(args: Arguments) -> Keys:
         if recipe not in _FP8:
             raise args.wrong("fp8-recipe", f"must be one of {', '.join(_FP8)}, got {quoted(recipe)}")
         keys["precision"] = _FP8[recipe]
-    args.given("fp8-recipe"), args.given("fp4-recipe")
+    args.pass_over("fp8-recipe", "fp4-recipe")
     if args.given("fp8-param-gather") or args.given("fp4-param-gather"):
         keys["low_precision_weights"] = True
     if args.given("fp8-dot-product-attention") or args.given("fp8-multi-head-attention"):
@@ -418,7 +417,7 @@ def _optimizer(args: Arguments) -> Keys:
     main = args.text("main-params-dtype", "fp32") or "fp32"
     if args.given("grad-reduce-in-bf16"):
         gradients = "bf16"
-    args.given("accumulate-allreduce-grads-in-fp32")
+    args.pass_over("accumulate-allreduce-grads-in-fp32")
     if kind == "sgd":
         return {"main_weights": "fp32", "moments": "none", "gradients": _DTYPES.get(gradients, "fp32")}
     if kind != "adam":

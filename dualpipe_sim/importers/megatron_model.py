@@ -108,7 +108,7 @@ def _softmax(args: Arguments, hidden: int) -> Keys:
             "q_lora": args.whole("q-lora-rank", 0) if args.given("q-lora-rank") else 0,
             "kv_lora": args.whole("kv-lora-rank", 32),
         }
-        args.given("qk-layernorm"), args.given("kv-channels")
+        args.pass_over("qk-layernorm", "kv-channels")
     else:
         keys |= {"qk_head": head, "v_head": head}
         groups = args.whole("num-query-groups", 1)

@@ -14,6 +14,7 @@ from typing import Any
 from dualpipe_sim.base.files import read_text
 from dualpipe_sim.errors import UserError, either, plain, quoted
 from dualpipe_sim.importers.imported import Imported, Keys
+from dualpipe_sim.importers.settings import Settings
 
 
 def read(path: Path, *, gpus: int | None = None, gpu: str | None = None) -> Imported:
@@ -74,43 +75,23 @@ _TELLING = {
 """Files by their kind, and keys of which each has one that no other has."""
 
 
-class _File:
+class _File(Settings):
     """A file's settings by key; what nobody asks for is not modelled."""
 
     def __init__(self, values: Keys, source: Path, kind: str) -> None:
-        self.values, self.source, self.kind = values, source, kind
-        self.unread: list[str] = []
+        super().__init__(values, source)
+        self.kind = kind
         self.asked: set[str] = set()
 
-    def get(self, key: str, *, default: Any = None) -> Any:  # noqa: ANN401 - whatever is there
+    def get(self, *keys: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever is there
         """Return a setting; null is as good as nothing."""
-        self.asked.add(key)
-        value = self.values.get(key)
-        return default if value is None else value
-
-    def count(self, key: str, default: int | None = None, *, least: int = 1) -> int:
-        """Return a whole number, which must be there where there is no default."""
-        value = self.get(key, default=default)
-        if value is None:
-            raise self.wrong(key, f"is missing, which a {self.kind} needs")
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.wrong(key, f"must be a whole number from {least} up, got {quoted(value)}")
-        return value
-
-    def word(self, key: str, default: str, known: tuple[str, ...]) -> str:
-        """Return one of a few words."""
-        value = self.get(key, default=default)
-        if value not in known:
-            raise self.wrong(key, f"must be {either(known)}, got {quoted(value)}")
-        return str(value)
+        self.asked.update(keys)
+        found = (self.values.get(key) for key in keys)
+        return next((value for value in found if value is not None), default)
 
     def note(self, key: str, text: str) -> None:
         """Say what of a setting is not modelled."""
-        self.unread.append(f"{self.kind}: {key}: {text}")
-
-    def wrong(self, key: str, text: str) -> UserError:
-        """Return what is wrong with a setting."""
-        return UserError(f"{self.source}: {key}: {text}")
+        super().note(f"{self.kind}: {key}", text)
 
     def rest(self) -> Iterator[str]:
         """Yield a line for each setting that is not modelled, and changes something."""

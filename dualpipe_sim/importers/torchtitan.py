@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualpipe_sim.base.files import read_text
-from dualpipe_sim.errors import UserError, did_you_mean, either, plain, quoted
+from dualpipe_sim.errors import UserError, did_you_mean, plain, quoted
 from dualpipe_sim.importers.imported import Imported, Keys
+from dualpipe_sim.importers.settings import Settings
 from dualpipe_sim.importers.torchtitan_models import FLAVORS, Flavor
 
 if sys.version_info >= (3, 11):
@@ -46,7 +47,7 @@ def read(path: Path, *, gpus: int | None = None, gpu: str | None = None) -> Impo
         UserError: it cannot be read, or torchtitan or this importer does not know what it says.
 
     """
-    job = _Job(_settings(path), str(path))
+    job = _Job(_settings(path), path)
     if job.get("fault_tolerance.enable", default=False):
         job.note("fault_tolerance.enable", "a step is one without TorchFT here")
     job.ignore("fault_tolerance.")
@@ -83,12 +84,8 @@ _OLD_PLACES = ("experimental", "training")
 """Where parallelism's degrees were before 0.1.0."""
 
 
-class _Job:
+class _Job(Settings):
     """A job's settings by dotted key; what nobody asks for is not modelled."""
-
-    def __init__(self, values: Keys, source: str) -> None:
-        self.values, self.source = values, source
-        self.unread: list[str] = []
 
     def get(self, *keys: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever is there
         """Return and take out a setting by any of its names; null is as good as nothing."""
@@ -102,31 +99,9 @@ class _Job:
             yield key
             yield from (f"{place}.{name}" for place in _OLD_PLACES if section == "parallelism")
 
-    def count(self, key: str, default: int, *, least: int = 1) -> int:
-        """Return a whole number."""
-        value = self.get(key, default=default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.wrong(key, f"must be a whole number from {least} up, got {quoted(value)}")
-        return value
-
-    def word(self, key: str, default: str, known: tuple[str, ...]) -> str:
-        """Return one of a few words."""
-        value = self.get(key, default=default)
-        if value not in known:
-            raise self.wrong(key, f"must be {either(known)}, got {quoted(value)}")
-        return str(value)
-
     def ignore(self, *beginnings: str) -> None:
         """Leave out settings that mean nothing here."""
         self.values = {key: value for key, value in self.values.items() if not key.startswith(beginnings)}
-
-    def note(self, key: str, text: str) -> None:
-        """Say what of a setting is not modelled."""
-        self.unread.append(f"{key}: {text}")
-
-    def wrong(self, key: str, text: str) -> UserError:
-        """Return what is wrong with a setting."""
-        return UserError(f"{self.source}: {key}: {text}")
 
     def rest(self) -> Iterator[str]:
         """Yield a line for each setting left that may matter and is not off."""
@@ -389,7 +364,7 @@ def _schedule(job: _Job, name: str, each: int) -> object:
 
 def _of_file(job: _Job, name: object) -> Keys:
     """Return a schedule from a file that is named from where torchtitan runs, or lies beside the job."""
-    places = [Path(job.source).parent / str(name), Path(str(name))]
+    places = [job.source.parent / str(name), Path(str(name))]
     found = next((place.resolve() for place in places if place.is_file()), None)
     if found is None:
         raise job.wrong("parallelism.pipeline_parallel_schedule_csv", f"there is no file {quoted(name)}")

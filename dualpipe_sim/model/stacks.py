@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.base.show import brief
@@ -13,7 +13,6 @@ from dualpipe_sim.model.optimizer import Optimizer
 StackName: TypeAlias = Literal[
     "deepseek", "megatron", "torch-eager", "torch-compile", "aleph-scaling", "aleph-scaling-fused"
 ]
-STACK_NAMES: tuple[StackName, ...] = get_args(StackName)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,11 @@ def _stated(row: MeasuredRow, source: str, place: int) -> tuple[Prediction, dict
         imported = of_row(row, source)
     except UserError as error:
         return Prediction(name, kind, str(row.get("source", "")), unsupported=str(error)), None
-    config: dict[str, Any] = json.loads(json.dumps(imported.config))
-    return Prediction(name, kind, **known, stack=str(config["stack"]), assumed=imported.unread), config
+    stack = str(imported.config["stack"])
+    return Prediction(name, kind, **known, stack=stack, assumed=imported.unread), imported.config
 
 
-def _with(known: Prediction, row: Mapping[str, object], source: str) -> Prediction:
+def _with(known: Prediction, row: Mapping[str, Any], source: str) -> Prediction:
     """Return a prediction with what a run of it found, or why there was none."""
-    values: dict[str, Any] = dict(row)
-    error = values.pop("error", None)
-    fields = {name: getattr(known, name) for name in known.__dataclass_fields__}
-    return Prediction(**fields | (values if error is None else {"unsupported": f"{source}: {known.id}: {error}"}))
+    error = row.get("error")
+    return replace(known, **row) if error is None else replace(known, unsupported=f"{source}: {known.id}: {error}")

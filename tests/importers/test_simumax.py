@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from dualpipe_sim import Result, simulate
 from dualpipe_sim.config.records import read as read_record
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.importers import simumax
 from dualpipe_sim.model.architecture import Model
+
+if TYPE_CHECKING:
+    from tests.importers.conftest import Runs
 
 Keys: TypeAlias = dict[str, Any]
 Folder: TypeAlias = Callable[..., tuple[Keys, list[str]]]
@@ -51,14 +53,6 @@ SYSTEM: Keys = {
 def _read(path: Path) -> tuple[Keys, list[str]]:
     config, unread = simumax.read(path)
     return config, list(unread)
-
-
-def runs(config: dict[str, Any]) -> Result:
-    """Return the result of a configuration, which takes some time."""
-    result = simulate(config)
-    assert result.step_time_s is not None
-    assert result.step_time_s > 0
-    return result
 
 
 @pytest.fixture
@@ -103,7 +97,7 @@ def test_a_model_says_what_of_it_is_not_modelled(tmp_path: Path) -> None:
     assert [line.rpartition(": ")[0] for line in unread] == ["model: capacity: 2", "model: gadget: 1"]
 
 
-def test_a_folder_is_a_configuration_that_runs(folder: Folder) -> None:
+def test_a_folder_is_a_configuration_that_runs(runs: Runs, folder: Folder) -> None:
     config, unread = folder(tp_size=2, pp_size=2, world_size=16)
     assert (config["gpu"], config["stack"]) == ("b200", "megatron")
     sizes = {"gpus": 16, "data": 4, "pipeline": 2, "tensor": 2, "context": 1, "expert": 1, "expert_tensor": 1}
@@ -122,7 +116,7 @@ def test_the_vocabulary_is_padded_as_megatron_pads_it(folder: Folder) -> None:
     assert folder(LLAMA | {"vocab_size": 128_257, "padded_vocab_size": False})[0]["model"]["vocabulary"] == 128_257
 
 
-def test_experts_context_and_other_gpus(folder: Folder) -> None:
+def test_experts_context_and_other_gpus(runs: Runs, folder: Folder) -> None:
     config, unread = folder(LITE, ep_size=4, cp_size=2, grad_reduce_in_bf16=True, overlap_grad_reduce=False)
     parallel = config["parallel"]
     assert (parallel["expert"], parallel["context"], parallel["data"]) == (4, 2, 4)
@@ -148,7 +142,7 @@ def test_experts_context_and_other_gpus(folder: Folder) -> None:
         ({"pp_size": 8, "interleaving_size": 2, "num_layers_in_last_pipeline_stage": 4}, [2] * 16),
     ],
 )  # fmt: skip
-def test_layers_of_stages(folder: Folder, strategy: Keys, layout: list[int]) -> None:
+def test_layers_of_stages(runs: Runs, folder: Folder, strategy: Keys, layout: list[int]) -> None:
     config, unread = folder(**strategy)
     assert config["pipeline"]["layout"] == layout
     assert unread == []
@@ -161,7 +155,7 @@ def test_embedding_and_loss_may_count_as_layers(folder: Folder) -> None:
     assert config["pipeline"]["layout"] == [3, 4, 4, 4, 4, 4, 4, 3]
 
 
-def test_interleaving_goes_in_groups_of_ranks(folder: Folder) -> None:
+def test_interleaving_goes_in_groups_of_ranks(runs: Runs, folder: Folder) -> None:
     config, _ = folder(pp_size=4, interleaving_size=2, pp_comm_async=False)
     assert config["schedule"] == {"name": "interleaved-1f1b", "stages_per_rank": 2, "group": 4}
     assert config["pipeline"]["runtime"] == {"name": "megatron", "overlap_p2p_comm": False}
@@ -187,7 +181,7 @@ RECOMPUTED: list[tuple[Keys, object, int]] = [
 
 
 @pytest.mark.parametrize(("strategy", "recompute", "lines"), RECOMPUTED)
-def test_recomputation(folder: Folder, strategy: Keys, recompute: object, lines: int) -> None:
+def test_recomputation(runs: Runs, folder: Folder, strategy: Keys, recompute: object, lines: int) -> None:
     config, unread = folder(**{"enable_recompute": True, **strategy})
     assert config["training"]["recompute"] == recompute
     assert len(unread) == lines
@@ -205,13 +199,13 @@ def test_recomputation(folder: Folder, strategy: Keys, recompute: object, lines:
         ("h200_sxm", 141, "h200"),
     ],
 )
-def test_gpus_by_name(folder: Folder, name: str, memory: int, gpu: str) -> None:
+def test_gpus_by_name(runs: Runs, folder: Folder, name: str, memory: int, gpu: str) -> None:
     config, _ = folder(system=SYSTEM | {"sys_name": name, "accelerator": {"mem_gbs": memory}})
     assert config["gpu"] == gpu
     runs(config)
 
 
-def test_nodes_of_other_sizes_and_pcie(folder: Folder) -> None:
+def test_nodes_of_other_sizes_and_pcie(runs: Runs, folder: Folder) -> None:
     system = SYSTEM | {"sys_name": "h200", "num_per_node": 4, "networks": {"intra_with_pcie": True}}
     config, unread = folder(system=system)
     assert config["cluster"] == {"preset": "h100-ib", "gpus_per_node": 4}

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from dualpipe_sim import Result, build, simulate
+from dualpipe_sim import build
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.importers import torchtitan
 from dualpipe_sim.importers.torchtitan_models import FLAVORS
 from dualpipe_sim.model.architecture import Model
 from dualpipe_sim.order import format_order
+
+if TYPE_CHECKING:
+    from tests.importers.conftest import Runs
 
 Job: TypeAlias = Callable[..., tuple[dict[str, Any], list[str]]]
 
@@ -28,14 +31,6 @@ def model_of(config: dict[str, Any]) -> Model:
     job = load_experiment(config).job
     assert job is not None
     return job.model
-
-
-def runs(config: dict[str, Any]) -> Result:
-    """Return the result of a configuration, which takes some time."""
-    result = simulate(config)
-    assert result.step_time_s is not None
-    assert result.step_time_s > 0
-    return result
 
 
 @pytest.fixture
@@ -96,7 +91,7 @@ def test_a_small_model_by_hand(job: Job) -> None:
     assert model_of(config).parameters().total == (2 * 2048 * 256 + 6 * (4 * 256 * 256 + 3 * 256 * 768 + 2 * 256) + 256)
 
 
-def test_a_job_alone_is_fsdp_over_all_gpus_with_weights_in_fp32(job: Job) -> None:
+def test_a_job_alone_is_fsdp_over_all_gpus_with_weights_in_fp32(runs: Runs, job: Job) -> None:
     config, unread = job("[training]", "seq_len = 8192", "local_batch_size = 1", "steps = 3000", "max_norm = 1.0")
     assert config["model"] == "llama3-8b"
     assert config["gpu"] == "h100"
@@ -118,7 +113,7 @@ def test_json_says_the_same_as_toml(job: Job, tmp_path: Path) -> None:
     assert torchtitan.read(path, gpus=8, gpu="h200") == (config | {"gpu": "h200"}, ())
 
 
-def test_degrees_are_those_of_the_meshes(job: Job) -> None:
+def test_degrees_are_those_of_the_meshes(runs: Runs, job: Job) -> None:
     config, _ = job(
         "[parallelism]",
         "data_parallel_replicate_degree = 2",
@@ -164,7 +159,7 @@ MOE = 'name = "qwen3"\nflavor = "30B-A3B"'
     [(8, 1, 1, (8, 1)), (4, 2, 2, (4, 2)), (8, 1, 2, (8, 1)), (1, 1, 2, (1, 2))],
 )
 def test_experts_are_spread_as_there(
-    job: Job, expert: int, expert_tensor: int, tensor: int, spread: tuple[int, int]
+    runs: Runs, job: Job, expert: int, expert_tensor: int, tensor: int, spread: tuple[int, int]
 ) -> None:
     config, unread = job(
         "[parallelism]",
@@ -199,7 +194,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize(("name", "means"), SCHEDULES.items())
-def test_schedules_and_their_stages(job: Job, name: str, means: tuple[str, list[int]]) -> None:
+def test_schedules_and_their_stages(runs: Runs, job: Job, name: str, means: tuple[str, list[int]]) -> None:
     config, unread = job(
         "[parallelism]", "pipeline_parallel_degree = 4", f'pipeline_parallel_schedule = "{name}"', gpus=4
     )
@@ -210,7 +205,7 @@ def test_schedules_and_their_stages(job: Job, name: str, means: tuple[str, list[
     assert unread == []
 
 
-def test_layers_a_stage_say_how_many_stages(job: Job) -> None:
+def test_layers_a_stage_say_how_many_stages(runs: Runs, job: Job) -> None:
     config, _ = job(
         "[parallelism]",
         "pipeline_parallel_degree = 4",
@@ -235,7 +230,7 @@ def modules(*ends: int) -> str:
     return f"module_fqns_per_model_part = {json.dumps(parts)}"
 
 
-def test_modules_by_stage(job: Job) -> None:
+def test_modules_by_stage(runs: Runs, job: Job) -> None:
     config, _ = job("[parallelism]", "pipeline_parallel_degree = 4", modules(6, 16, 26, 32))
     assert config["pipeline"]["layout"] == [6, 10, 10, 6]
     runs(config)
@@ -268,7 +263,7 @@ def test_degrees_where_the_oldest_releases_had_them(job: Job) -> None:
     assert unread == []
 
 
-def test_an_order_from_a_file(job: Job, tmp_path: Path) -> None:
+def test_an_order_from_a_file(runs: Runs, job: Job, tmp_path: Path) -> None:
     order = build("interleaved-1f1b", ranks=2, micro_batches=8, stages_per_rank=2)
     (tmp_path / "order.csv").write_text(format_order(order), encoding="utf-8")
     lines = (
@@ -286,7 +281,7 @@ def test_an_order_from_a_file(job: Job, tmp_path: Path) -> None:
     assert list(unread) == ["training.global_batch_size: the order in the file is played once here, not 2 times"]
 
 
-def test_a_larger_global_batch_is_several_local_ones(job: Job) -> None:
+def test_a_larger_global_batch_is_several_local_ones(runs: Runs, job: Job) -> None:
     config, unread = job("[training]", "local_batch_size = 2", "global_batch_size = 64")
     assert (config["training"]["micro_batch_size"], config["training"]["global_batch"]) == (2, 64)
     assert runs(config).micro_batches == 4
@@ -295,7 +290,7 @@ def test_a_larger_global_batch_is_several_local_ones(job: Job) -> None:
     assert [line.partition(":")[0] for line in unread] == ["training.global_batch_size"]
 
 
-def test_fewer_micro_batches_than_torch_takes_are_played_and_said(job: Job) -> None:
+def test_fewer_micro_batches_than_torch_takes_are_played_and_said(runs: Runs, job: Job) -> None:
     config, unread = job("[training]", "local_batch_size = 1", "[parallelism]", "pipeline_parallel_degree = 4")
     assert runs(config).micro_batches == 1
     assert len(unread) == 1
@@ -311,7 +306,7 @@ RECOMPUTED: list[tuple[str, object, bool]] = [
 
 
 @pytest.mark.parametrize(("lines", "recompute", "said"), RECOMPUTED)
-def test_activation_checkpointing(job: Job, lines: str, recompute: object, said: bool) -> None:
+def test_activation_checkpointing(runs: Runs, job: Job, lines: str, recompute: object, said: bool) -> None:
     config, unread = job("[activation_checkpoint]", lines)
     assert config["training"]["recompute"] == recompute
     assert bool(unread) == said
@@ -329,7 +324,7 @@ def test_every_second_layer_is_half_of_each_stage(job: Job) -> None:
     ]
 
 
-def test_float8_and_mx(job: Job) -> None:
+def test_float8_and_mx(runs: Runs, job: Job) -> None:
     float8 = 'name = "llama3"\nflavor = "8B"\nconverters = ["quantize.linear.float8"]'
     config, unread = job("[quantize.linear.float8]", 'filter_fqns = ["output"]', model=float8)
     assert (config["training"]["precision"], unread) == ("fp8-tensor", [])
