@@ -8,7 +8,6 @@ What is kept is what is alive between forward and backward, whoever holds it. On
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -35,18 +34,11 @@ from tests.model.test_tensor_parallel_saved import (  # noqa: E402 - which needs
 checkpoint = pytest.importorskip("torch.utils.checkpoint")
 TorchDispatchMode = pytest.importorskip("torch.utils._python_dispatch").TorchDispatchMode
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PARTS = ("norms", "up_projections", "activation", "routed_activation", "core", "shared", "mlp", "moe")
 CHOICES = [("full",), ("norms", "up_projections", "activation"), *((one,) for one in PARTS), *combinations(PARTS, 2)]
 """What runs again: all, what usually does, every part and every two."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors take longer on several threads, many times so where others use them too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Made(TorchDispatchMode):  # type: ignore[misc, valid-type]

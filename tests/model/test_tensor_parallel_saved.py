@@ -11,7 +11,7 @@ environment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -28,6 +28,7 @@ from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.model.stacks import STACKS
 
 torch = pytest.importorskip("torch", reason="torch is not installed; make test-all runs this")
+pytestmark = pytest.mark.usefixtures("one_thread")
 checkpoint = pytest.importorskip("torch.utils.checkpoint").checkpoint
 flop_counter = pytest.importorskip("torch.utils.flop_counter")
 StorageWeakRef = pytest.importorskip("torch.multiprocessing.reductions").StorageWeakRef
@@ -651,15 +652,6 @@ MODELS = {
     "experts": MOE,
     "latent and experts": replace(MOE, attention=LATENT, experts=replace(EXPERTS, shared_ffn=48)),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors take longer on several threads, many times so where others use them too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 CASES = [
