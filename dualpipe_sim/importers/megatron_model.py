@@ -58,7 +58,7 @@ _VOCABULARIES = {
     r"llama-?2|mixtral|mistral-7b": 32000,
     r"llama-?3": 128256,
     r"llama-?4": 202048,
-    r"qwen-?[23]|qwen-?2\.5": 151936,
+    r"qwen-?[23]": 151936,
     r"deepseek-v2": 102400,
     r"deepseek-(v3|r1)(?!-distill)": 129280,
     r"kimi-k2": 163840,
