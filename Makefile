@@ -17,7 +17,7 @@ TORCH_BUILD ?= torch~=2.13.0
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint lint-js format notebooks update-notebooks docs benchmark update-constraints clean .venv
+.PHONY: help demo test test-all lint lint-js format notebooks update-notebooks board docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -57,6 +57,9 @@ notebooks: $(DEV)  ## run every example notebook as a check, storing nothing
 
 update-notebooks: $(DEV)  ## run every example notebook and store its outputs
 	$(BIN)/jupyter-execute --inplace $(NOTEBOOKS)
+
+board: $(DEV)  ## predict the published runs, write docs/accuracy.md with its pictures
+	$(BIN)/python docs/make_accuracy.py
 
 docs: $(DOCS)  ## build the site into build/site, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -8,12 +8,12 @@ for, makes the step longer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.costs.asked import op_seconds
 from dualpipe_sim.costs.phases import JobStageCosts
@@ -23,9 +23,9 @@ from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.architecture import Parameters
 from dualpipe_sim.model.flops import model_flops_per_token
-from dualpipe_sim.model.footprint import state_by_rank
+from dualpipe_sim.model.footprint import State, state_by_rank
 from dualpipe_sim.model.job import Job, Unit
-from dualpipe_sim.model.recipe import Offload
+from dualpipe_sim.model.recipe import Offload, Recipe
 from dualpipe_sim.model.state import local_parameters
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.placement import Placement
@@ -109,28 +109,33 @@ def slowest_stage(costs: JobStageCosts) -> tuple[int, float]:
 
 def optimizer_s_by_rank(placement: Placement, costs: JobStageCosts) -> FloatArray:
     """Seconds of each rank's optimizer step, shape ``(ranks,)``: its share of states, as memory counts it."""
-    state = state_by_rank(costs.job, costs.stage_layers, placement)
-    away = costs.job.recipe.offload.optimizer
-    if not away:
-        return optimizer_s(state.optimizer, costs.gpu)
+    recipe = costs.job.recipe
+    if not recipe.offload.optimizer:
+        return optimizer_s(state_by_rank(costs.job, costs.stage_layers, placement), recipe, costs.gpu)
     if not costs.gpu.host_bytes_per_s:
         raise UserError("gpu.host: is missing; the optimizer's states are updated in the host's memory")
     # Gradients go there and new weights come back, each on a way of its own; the host keeps up with them (assumed).
-    recipe = costs.job.recipe
-    each = max(recipe.optimizer.gradient_bytes, BF16_BYTES) / recipe.optimizer.state_bytes
-    moved_s = _states(costs, placement) * away * each / costs.gpu.host_bytes_per_s
-    return np.asarray(moved_s) + optimizer_s(state.optimizer, costs.gpu)
+    here = replace(costs.job, recipe=replace(recipe, offload=Offload()))
+    state = state_by_rank(here, costs.stage_layers, placement)
+    moved = state.optimizer * max(recipe.optimizer.gradient_bytes, BF16_BYTES) / recipe.optimizer.state_bytes
+    away = recipe.offload.optimizer
+    on_gpu_s = optimizer_s(state, recipe, costs.gpu)
+    return np.asarray(moved * away / costs.gpu.host_bytes_per_s + on_gpu_s * (1 - away))
 
 
-def _states(costs: JobStageCosts, placement: Placement) -> IntArray:
-    """Return the bytes of the optimizer's states of each rank if none lay elsewhere, shape ``(ranks,)``."""
-    recipe = replace(costs.job.recipe, offload=Offload())
-    return state_by_rank(replace(costs.job, recipe=recipe), costs.stage_layers, placement).optimizer
+def optimizer_s(state: State, recipe: Recipe, gpu: Gpu) -> FloatArray:
+    """Seconds that the optimizer's step takes on GPUs with so much state, shape of the state's arrays.
 
-
-def optimizer_s(state_bytes: IntArray, gpu: Gpu) -> FloatArray:
-    """Seconds that passing over optimizer states of so many bytes takes on GPUs, same shape."""
-    return np.asarray(state_bytes / gpu.hbm_bytes_per_s)
+    It reads and writes main weights (or weights) and moments, reads gradients and writes weights, and passes over
+    gradients as the software does; of DeepSeek's stack it passes over the states once.
+    """
+    traffic, optimizer = recipe.stack.traffic, recipe.optimizer
+    if traffic is None or not optimizer.state_bytes:
+        return np.asarray(state.optimizer / gpu.hbm_bytes_per_s)
+    parameters = state.optimizer / optimizer.state_bytes
+    update = optimizer.gradient_bytes + 2 * optimizer.state_bytes + BF16_BYTES * (2 if optimizer.in_place else 1)
+    own = update * traffic.update + optimizer.gradient_bytes * traffic.own_gradients
+    return np.asarray((parameters * own + state.gradients * traffic.gradients) / gpu.hbm_bytes_per_s)
 
 
 def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
@@ -151,10 +156,13 @@ def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     passes = 2 if job.parallel.zero == 0 and not job.parallel.shards_weights else 1
     for rank, pieces in enumerate(_pieces(timeline, costs, job.recipe.optimizer.gradient_bytes * passes)):
         last_op_s = float(ends_s[rank])
-        free_s = 0.0
-        for there_s, seconds in sorted((ready_s.get(unit, last_op_s), seconds) for unit, seconds in pieces.items()):
+        free_s, toll_s = 0.0, 0.0
+        queue = sorted((ready_s.get(unit, last_op_s), *piece) for unit, piece in pieces.items())
+        for there_s, seconds, toll in queue:
+            hidden = min(1.0, max(0.0, last_op_s - max(free_s, there_s)) / seconds) if seconds else 0.0
             free_s = max(free_s, there_s) + seconds
-        ends_s[rank] = max(last_op_s, free_s)
+            toll_s += hidden * toll
+        ends_s[rank] = max(last_op_s, free_s) + toll_s
     return ends_s
 
 
@@ -172,7 +180,7 @@ def gathering_s(timeline: Timeline, costs: JobStageCosts) -> float:
     late_s = 0.0
     for pieces in _pieces(timeline, costs, BF16_BYTES):
         free_s = 0.0
-        for first_s, seconds in sorted((needed_s.get(unit, 0.0), seconds) for unit, seconds in pieces.items()):
+        for first_s, seconds, _ in sorted((needed_s.get(unit, 0.0), *piece) for unit, piece in pieces.items()):
             free_s += seconds
             late_s = max(late_s, free_s - first_s)
     return late_s
@@ -180,21 +188,36 @@ def gathering_s(timeline: Timeline, costs: JobStageCosts) -> float:
 
 def _pieces(
     timeline: Timeline, costs: JobStageCosts, bytes_of_parameter: float
-) -> Iterator[dict[tuple[int, Unit], float]]:
-    """Yield, for each rank, how long a collective of each unit's parameters over those that hold them takes."""
+) -> Iterator[dict[tuple[int, Unit], tuple[float, float]]]:
+    """Yield, for each rank, how long a collective of each unit's parameters over those that hold them takes.
+
+    With it comes what it and compute beside it lose to each other.
+    """
     placement, job = timeline.graph.schedule.placement, costs.job
     copies = len(placement.pipes)
     groups = _groups(timeline.ranks, copies, costs)
     for rank in range(timeline.ranks):
         yield {
-            (stage, unit): sum(
-                group.seconds(group.ring(parameters * bytes_of_parameter))
-                for group, parameters in zip(groups, _held(unit_parameters, job), strict=True)
-                if group.gpus > 1 and parameters
+            (stage, unit): _moved_s(
+                ((group, parameters * bytes_of_parameter) for group, parameters in zip(groups, held, strict=True)), job
             )
             for stage in placement.stages_of_rank(rank)
             for unit, unit_parameters in job.parameters(costs.stage_layers[stage]).items()
+            for held in (_held(unit_parameters, job),)
         }
+
+
+def _moved_s(moved: Iterable[tuple[Group, float]], job: Job) -> tuple[float, float]:
+    """Return the seconds of collectives of tensors of some bytes, and what they and compute beside them lose."""
+    stack, seconds, toll_s = job.recipe.stack, 0.0, 0.0
+    for group, size_bytes in moved:
+        if group.gpus > 1 and size_bytes:
+            bucket = stack.bucket_bytes if stack.bucket_bytes and job.parallel.zero == 0 else size_bytes
+            by_tier = group.ring(min(bucket, size_bytes))
+            taken_s = group.seconds(by_tier) * max(1.0, size_bytes / bucket)
+            seconds += taken_s
+            toll_s += taken_s * group.toll(by_tier) if stack.by_shape else 0.0
+    return seconds, toll_s
 
 
 def _held(parameters: Parameters, job: Job) -> tuple[float, float]:

@@ -29,12 +29,19 @@ def score(
     ] = None,
     worst: Annotated[int, typer.Option("--worst", metavar="N", min=0, help="How many of the worst to show.")] = 10,
     workers: Workers = 1,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Write one page for a browser, too: scatter, tables, all runs."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict measured runs, and say how far off that is, by class and source, and where the worst lie."""
+    """Predict measured runs, and say how far off that is, by class, source, GPU and precision, and which are worst."""
+    from dualpipe_sim.pictures.report import check_suffix
     from dualpipe_sim.scoring import score as predict
     from dualpipe_sim.scoring.rows import read_rows
 
+    if html is not None:
+        check_suffix(html)
     rows = read_rows(runs)
     if name is not None:
         names = [str(row.get("id", f"run {place}")) for place, row in enumerate(rows)]
@@ -43,12 +50,21 @@ def score(
         rows = [{**rows[names.index(name)], "id": name}]
     with progress_bar() as progress:
         board = predict(rows, source=str(runs), workers=workers, progress=progress)
+    if html is not None:
+        _write(board, html, runs.stem, worst)
     if as_json:
         typer.echo(json.dumps(board.to_dict(), indent=2))
     elif name is not None:
         _print_one(board.predictions[0])
     else:
         _print(board, worst)
+
+
+def _write(board: Board, html: str, title: str, worst: int) -> None:
+    from dualpipe_sim.scoring.page import page
+
+    page(board, title, worst=worst).save(html)
+    typer.echo(f"{html}: {Path(html).stat().st_size / 1e3:,.0f} kB", err=True)
 
 
 def _print(board: Board, worst: int) -> None:

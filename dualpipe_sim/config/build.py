@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dualpipe_sim.config.choices import compared, each_option, own_choice
 from dualpipe_sim.config.costs import costs_of
-from dualpipe_sim.config.job import parallelism_of, recompute_of
-from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier, Training
+from dualpipe_sim.config.job import agreed, micro_batches_of, parallelism_of, recompute_of
+from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.experiment import Experiment, Free, Measured
@@ -28,13 +28,8 @@ def build_experiment(root: Root, source: str) -> Experiment:
 
 
 def _experiment(root: Root, source: str) -> Experiment:
-    ranks = _agree("pipeline.ranks", root.pipeline.ranks, "parallel.pipeline", root.parallel.pipeline)
-    micro_batches = _agree(
-        "pipeline.micro_batches",
-        root.pipeline.micro_batches,
-        "training.global_batch",
-        None if root.training is None else _micro_batches(root.training, root.parallel.replicas(ranks)),
-    )
+    ranks = agreed("pipeline.ranks", root.pipeline.ranks, "parallel.pipeline", root.parallel.pipeline)
+    micro_batches = micro_batches_of(root, ranks)
     folder = Path(source).parent  # files are named from where the configuration is
     own = own_choice(root, ranks, micro_batches, folder)
     return Experiment(
@@ -79,25 +74,6 @@ def _free(section: PlanSection) -> Free:
     )
 
 
-def _agree(key: str, value: int | None, other_key: str, other: int | None) -> int | None:
-    """Return a number that may be given by either of two keys, or by none."""
-    if value is not None and other is not None and value != other:
-        raise UserError(f"{key} is {value}, but {other_key} makes it {other}; give one of them, or make them agree")
-    return other if value is None else value
-
-
-def _micro_batches(training: Training, replicas: int) -> int | None:
-    if training.global_batch is None:
-        return None
-    sequences = training.micro_batch_size * replicas
-    if training.global_batch % sequences:
-        raise UserError(
-            f"training.global_batch: {training.global_batch} sequences are no whole micro-batches of "
-            f"{training.micro_batch_size} on each of {replicas} (parallel.data); take a multiple of {sequences}"
-        )
-    return training.global_batch // sequences
-
-
 def _cluster(section: ClusterSection | Cluster) -> Cluster:
     if isinstance(section, Cluster):
         return section
@@ -108,6 +84,7 @@ def _cluster(section: ClusterSection | Cluster) -> Cluster:
         section.mapping,
         section.gpus_per_pod,
         section.oversubscription,
+        section.collectives,
     )
 
 

@@ -13,12 +13,12 @@ from dualpipe_sim.config.presets import read_preset
 from dualpipe_sim.config.records import read
 from dualpipe_sim.config.registered import registered_costs
 from dualpipe_sim.config.schema import Root
-from dualpipe_sim.costs.compute import Block, Work
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.parts import Measured, Overlap
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.costs.workload import Block, Work
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 

@@ -42,7 +42,20 @@ def job_of(root: Root) -> Job:
         routing_skew=training.routing_skew,
         causal=training.causal,
         step_end=StepEnd(training.gradient_reduction, training.optimizer.step),
+        micro_batches=micro_batches_of(root, root.ranks),
     )
+
+
+def micro_batches_of(root: Root, ranks: int | None) -> int | None:
+    """Return the micro-batches of a step; None where they are not said.
+
+    Raises:
+        UserError: two keys disagree, or the global batch is no whole micro-batches.
+
+    """
+    training = root.training
+    of_batch = None if training is None else _micro_batches(training, root.parallel.replicas(ranks))
+    return agreed("pipeline.micro_batches", root.pipeline.micro_batches, "training.global_batch", of_batch)
 
 
 def parallelism_of(section: Parallel, ranks: int | None) -> Parallelism:
@@ -107,8 +120,28 @@ def _recipe(training: Training, stack: Stack) -> Recipe:
         accumulation_interval=training.accumulation_interval,
         low_precision_weights=training.low_precision_weights,
         low_precision_attention=training.low_precision_attention,
+        attention_kernel=training.attention_kernel,
         recompute=recompute_of(training.recompute),
         offload=Offload(**training.offload.model_dump()),
         optimizer=replace(stack.optimizer, **own),
         stack=stack,
     )
+
+
+def agreed(key: str, value: int | None, other_key: str, other: int | None) -> int | None:
+    """Return a number that may be given by either of two keys, or by none."""
+    if value is not None and other is not None and value != other:
+        raise UserError(f"{key} is {value}, but {other_key} makes it {other}; give one of them, or make them agree")
+    return other if value is None else value
+
+
+def _micro_batches(training: Training, replicas: int) -> int | None:
+    if training.global_batch is None:
+        return None
+    sequences = training.micro_batch_size * replicas
+    if training.global_batch % sequences:
+        raise UserError(
+            f"training.global_batch: {training.global_batch} sequences are no whole micro-batches of "
+            f"{training.micro_batch_size} on each of {replicas} (parallel.data); take a multiple of {sequences}"
+        )
+    return training.global_batch // sequences

@@ -32,7 +32,8 @@ from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
-from dualpipe_sim.model.parallelism import ContextExchange, Zero, least_data
+from dualpipe_sim.model.parallelism import ContextExchange, Dispatcher, Zero, least_data
+from dualpipe_sim.model.recipe import AttentionKernel
 from dualpipe_sim.model.stacks import StackName
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ class Parallel(Section):
     )
     expert: Count = Field(1, description="GPUs that the routed experts are spread over, 'tensor' ones among them")
     expert_tensor: Count = Field(1, description="GPUs that share out the width of each routed expert")
+    dispatcher: Dispatcher | None = Field(
+        None,
+        description="how tokens go to experts on other GPUs: once to each GPU (deepep), or a copy for each expert by "
+        "all-to-all (nccl); default: as the stack does, deepseek's deepep",
+    )
     data: Count | None = Field(
         None,
         description="parts of a pipeline rank, each of 'tensor' x 'context' GPUs, that run micro-batches of their own; "
@@ -159,6 +165,7 @@ class RecomputeSection(Section):
     shared: Flag = Field(False, description="shared experts")
     mlp: Flag = Field(False, description="dense FFNs")
     moe: Flag = Field(False, description="FFNs of experts, with their all-to-alls")
+    alternate: Flag = Field(False, description="every second linear map of a layer, as torchtitan's selection by op")
     full: Flag = Field(False, description="whole layers, of which only the input is kept")
     layers: Index = Field(
         0, description="with full, how many layers of a stage, from its first on, are recomputed whole; 0 for all"
@@ -257,6 +264,9 @@ class Training(Section):
         "recipes keep them in BF16 too",
     )
     low_precision_attention: Flag = Field(False, description="whether attention's core computes in FP8")
+    attention_kernel: AttentionKernel = Field(
+        "fastest", description="whose kernel attention's core is: the fastest that was timed, or one of these"
+    )
     recompute: RecomputeChoice = Field(
         RecomputeSection.model_validate({}),
         description="what the backward pass computes again, by key or as a list of keys; or 'full' for whole layers, "
@@ -313,6 +323,9 @@ class ClusterSection(Section):
     )
     gpus_per_pod: Index = Field(0, description="GPUs whose NICs reach each other at full bandwidth; 0: all")
     oversubscription: Factor = Field(1.0, description="bandwidth of a pod's NICs over that of its links to other pods")
+    collectives: str = Field(
+        "", description="table of what NCCL's collectives take inside a node, by size: a packaged one or a .csv file"
+    )
     alltoall: AllToAllRecord | None = Field(
         None, description="what the all-to-all's kernels achieve; default: as in the preset h800-ib"
     )

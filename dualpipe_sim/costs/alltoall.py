@@ -17,8 +17,9 @@ from math import ceil, sqrt
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.hardware.cluster import Cluster
-from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
+from dualpipe_sim.hardware.cluster import Cluster, Tier
+from dualpipe_sim.hardware.collectives import RING_LAUNCH_S, AllToAllKernel, AllToAllStep
+from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.model.routing import ExpertGroup
 
@@ -77,12 +78,15 @@ class AllToAll:
         kernel: what the kernels achieve.
         cluster: bandwidths of the tiers.
         group: the expert-parallel group.
+        copies: experts of a token, to each of which a copy of it goes, as NCCL's all-to-all of permuted tokens sends
+            them; 0 where a token goes once to each GPU, as DeepEP's kernels send it.
 
     """
 
     kernel: AllToAllKernel
     cluster: Cluster
     group: ExpertGroup
+    copies: int = 0
 
     __repr__ = brief
 
@@ -108,6 +112,8 @@ class AllToAll:
             UserError: fewer SMs than a channel takes, or a chunk without tokens.
 
         """
+        if self.copies:
+            return self._by_nccl(tokens * self.copies * token_bytes * skew)
         kernel, group = self.kernel, self.group
         sms = kernel.saturating_sms if sms is None else sms
         share = kernel.link_share(sms)
@@ -125,6 +131,21 @@ class AllToAll:
             return alone  # one tier alone has nothing to be pipelined with
         chunk, excess_s = _chunking(alone, kernel.chunk_s, crossing / kernel.channels(sms), chunk_tokens)
         return replace(alone, latency_s=alone.latency_s + excess_s, chunk_tokens=chunk)
+
+    def _by_nccl(self, size_bytes: float) -> Exchange:
+        """Return NCCL's all-to-all of so many bytes of each GPU, an equal share for each of the others and itself."""
+        stride = self.cluster.gpus_per_node // self.group.gpus_per_node if self.group.nodes > 1 else 1
+        group = Group(self.cluster, self.group.gpus, stride)
+        if group.gpus == 1:
+            return Exchange(0.0, 0.0, self.cluster.infiniband.bytes_per_s, self.cluster.nvlink.bytes_per_s, 0.0)
+        by_tier = group.all_to_all(size_bytes)
+        taken_s = group.taken_s(by_tier)
+        rates: dict[Tier, float] = {
+            "infiniband": self.cluster.infiniband.bytes_per_s, "nvlink": self.cluster.nvlink.bytes_per_s
+        }  # fmt: skip
+        rates |= {tier: by_tier[tier] / seconds for tier, seconds in taken_s.items() if seconds}
+        sizes = (by_tier.get("infiniband", 0.0), by_tier.get("nvlink", 0.0))
+        return Exchange(*sizes, rates["infiniband"], rates["nvlink"], RING_LAUNCH_S)
 
     def _between_nodes_bytes_per_s(self) -> float:
         """Return the bandwidth of a NIC, less if more leaves a pod than its links to others take."""

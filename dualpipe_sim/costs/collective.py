@@ -18,18 +18,21 @@ class Collective(NamedTuple):
         name: what it does.
         duration_s: seconds on links that nobody else uses.
         flows: what it puts on them.
+        toll_s: seconds that it and compute beside it lose to each other, where all of it is beside compute.
 
     """
 
     name: str
     duration_s: float
     flows: tuple[Flow, ...] = ()
+    toll_s: float = 0.0
 
     @classmethod
     def of(cls, name: str, group: Group, by_tier: Mapping[Tier, float]) -> Collective:
         """Return the one that puts so many bytes on a GPU's links, of which NCCL achieves a share."""
         flows = tuple(Flow(tier, size / RING_EFFICIENCY) for tier, size in by_tier.items())
-        return cls(name, group.seconds(by_tier), flows)
+        seconds = group.seconds(by_tier)
+        return cls(name, seconds, flows, seconds * group.toll(by_tier))
 
     def beside(self, seconds: float) -> Collective | None:
         """Return what is left of it where so much is hidden beside compute, None for nothing."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.collective import Collective
-from dualpipe_sim.costs.compute import Work, Workload, attention_s
 from dualpipe_sim.costs.phases import CONTEXT
+from dualpipe_sim.costs.rates import attention_s
+from dualpipe_sim.costs.workload import Work, Workload
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.architecture import Layer
 from dualpipe_sim.model.parallelism import ContextExchange

@@ -9,7 +9,6 @@ from math import ceil
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll
-from dualpipe_sim.costs.compute import Workload
 from dualpipe_sim.costs.context_parallel import ContextGroup
 from dualpipe_sim.costs.load import USUAL, Load
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
@@ -18,6 +17,7 @@ from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.costs.shared_weights import SharedWeights
 from dualpipe_sim.costs.tensor_parallel import TensorGroup
+from dualpipe_sim.costs.workload import Workload
 from dualpipe_sim.errors import UnfitCostsError, UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
@@ -66,7 +66,8 @@ class LayerCosts:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        self.gpu.other_costs(self.job.recipe.numbers.gemm)
+        if self.job.recipe.stack.traffic is None:
+            self.gpu.other_costs(self.job.recipe.numbers.gemm)
         if self.cluster is None:
             return
         _ = self.groups  # which says where GPUs do not fit the nodes
@@ -104,7 +105,10 @@ class LayerCosts:
             return None
         if self.kernel is None:
             raise UserError("cluster.alltoall: is missing, so the time of the all-to-all is not known")
-        return AllToAll(self.kernel, cluster, group)
+        experts, stack = self.job.model.experts, self.job.recipe.stack
+        usual = "nccl" if stack.copy_for_each_expert else "deepep"
+        copies = experts.active if experts and (self.job.parallel.dispatcher or usual) == "nccl" else 0
+        return AllToAll(self.kernel, cluster, group, copies)
 
     @cached_property
     def groups(self) -> Groups:
@@ -112,7 +116,9 @@ class LayerCosts:
         cut, cluster = self.job.parallel, self.links
         context = Group(cluster, cut.context, cut.tensor)
         return Groups(
-            TensorGroup(cut.tensor, cluster, cut.sequence, cut.tensor_overlap) if cut.tensor > 1 else None,
+            TensorGroup(cut.tensor, cluster, cut.sequence, cut.tensor_overlap, self.job.recipe.stack.keeps_gathered)
+            if cut.tensor > 1
+            else None,
             ContextGroup(context, cut.context_exchange) if cut.context > 1 else None,
             Group(cluster, cut.expert_tensor) if cut.expert_tensor > 1 else None,
             self.job.micro_batch.arriving if cut.expert_tensor > 1 else 0.0,
@@ -131,12 +137,15 @@ class LayerCosts:
             job.recipe,
             job.micro_batch.tokens,
             job.sequence_length,
+            sequences=job.micro_batch_size,
             causal=job.causal,
             routing_skew=job.routing_skew,
             tensor_parallel=cut.tensor,
             sequence_parallel=cut.sequence,
+            expert_parallel=cut.expert,
             expert_tensor=cut.expert_tensor,
             runs=cut.context if run_of_each else 1,
+            added=1.0 if job.micro_batches is None else 1 - 1 / job.micro_batches,
         )
         return Parts(job.shard, load, self.alltoall, self.overlap, self.measured, self.groups, job.micro_batch)
 

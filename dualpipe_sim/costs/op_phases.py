@@ -27,9 +27,9 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.base.lanes import Lane
-from dualpipe_sim.costs.compute import Work
-from dualpipe_sim.costs.parts import Part, Parts
+from dualpipe_sim.costs.parts import Part, Parts, Shared
 from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.workload import Work
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, R, W
@@ -98,6 +98,7 @@ class LayerBackward(NamedTuple):
 def layer_again(parts: Parts, stage: StageLayers, layer: int) -> LayerAgain:
     """Return what runs again before a layer's backward: all of it, its FFN, or nothing."""
     recompute, forward = parts.load.recipe.recompute, layer_forward(parts, layer)
+    forward = forward._replace(mlp=parts.mlp_again(layer))
     if _whole(parts, stage, layer):
         return LayerAgain(*forward)
     if parts.ffn(layer) in recompute.blocks:
@@ -218,6 +219,8 @@ def _with_moves(parts: Parts, stage: StageLayers, steps: Iterable[Placed], works
         layer, last = placed[place].layer, (*begins, len(placed))[number + 1] - 1
         brought, taken = [], []
         shared = parts.shared(layer, placed[place].parts[0].name)
+        if shared is not None:
+            shared = _paying_toll(shared, placed, range(place, last + 1), works)
         if shared is not None and works != WORKS[W]:
             brought.append((shared.gather._replace(kind=Kind[works[0]]), NO_LAYER))
         if shared is not None and "W" in works:
@@ -233,6 +236,28 @@ def _with_moves(parts: Parts, stage: StageLayers, steps: Iterable[Placed], works
             placed[beside] = placed[beside]._replace(brought=placed[beside].brought + more)
         placed[last] = placed[last]._replace(taken=tuple(taken))
     return placed
+
+
+def _paying_toll(shared: Shared, placed: list[Placed], places: range, works: Works) -> Shared:
+    """Return what is gathered and scattered beside a unit's compute, both as much longer as they lose to each other.
+
+    What stands beside a unit is another one's; units in a row are mostly alike, so that it pays for its own.
+    """
+    moved = [(shared.gather, shared.gather_toll_s)] if works != WORKS[W] else []
+    moved += [(shared.scatter, shared.scatter_toll_s)] if "W" in works else []
+    sent_s, toll_s = sum(part.alone_s for part, _ in moved), sum(toll for _, toll in moved)
+    computed_s = sum(part.alone_s for place in places for part in placed[place].parts)
+    if not toll_s or not computed_s:
+        return shared
+    toll_s *= min(1.0, computed_s / sent_s)
+    *others, last = placed[places[-1]].parts
+    placed[places[-1]] = placed[places[-1]]._replace(parts=(*others, _longer(last, toll_s)))
+    gather, scatter = (_longer(one, toll_s * one.alone_s / sent_s) for one in (shared.gather, shared.scatter))
+    return shared._replace(gather=gather, scatter=scatter)
+
+
+def _longer(part: Part, seconds: float) -> Part:
+    return part._replace(alone_s=part.alone_s + seconds, beside_s=part.beside_s + seconds)
 
 
 def _unit(one: Placed) -> tuple[int, bool | str]:

@@ -18,20 +18,13 @@ from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll, Exchange, payload_bytes
 from dualpipe_sim.costs.collective import Collective
-from dualpipe_sim.costs.compute import (
-    Block,
-    Compute,
-    Work,
-    Workload,
-    embedding_compute,
-    head_compute,
-    layer_compute,
-    mtp_compute,
-)
+from dualpipe_sim.costs.compute import Compute, embedding_compute, head_compute, layer_compute, mtp_compute
 from dualpipe_sim.costs.context_parallel import ContextGroup
 from dualpipe_sim.costs.phases import GATHER, SCATTER, Flow
+from dualpipe_sim.costs.rates import linear_s
 from dualpipe_sim.costs.shared_weights import SharedWeights
 from dualpipe_sim.costs.tensor_parallel import CutBlock, TensorGroup, ring
+from dualpipe_sim.costs.workload import Block, Work, Workload
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
@@ -127,10 +120,20 @@ class Part(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What a unit whose weights are shared out takes beside its own parts."""
+    """What a unit whose weights are shared out takes beside its own parts.
+
+    Attributes:
+        gather: of its weights.
+        scatter: of its gradients.
+        gather_toll_s: seconds that the gathering and compute beside it lose to each other.
+        scatter_toll_s: the same of the other.
+
+    """
 
     gather: Part
     scatter: Part
+    gather_toll_s: float = 0.0
+    scatter_toll_s: float = 0.0
 
 
 _OfLayer: TypeAlias = dict[tuple[Block, Work], Part]
@@ -222,6 +225,15 @@ class Parts:
         """Return the compute parts of a layer; those of multi-token prediction follow the model's in number."""
         return self._layers[self._kind(layer)]
 
+    def mlp_again(self, layer: int) -> Part:
+        """Return the FFN of a layer whose forward runs again, as far as the software does."""
+        part, kind = self.layer(layer)["mlp", "F"], self._kind(layer)
+        if not self.load.recipe.stack.stops_early or kind.moe:
+            return part
+        last = [linear for linear in self.model.linears(kind) if linear.part == "dense"][-1:]
+        less_s = sum(linear_s(linear, "F", self.load) for linear in last)
+        return part._replace(alone_s=part.alone_s - less_s, beside_s=part.beside_s - less_s)
+
     def exchanges(self, layer: int) -> dict[AllToAllStep, Part]:
         """Return the all-to-alls of a layer; none where it is dense or its experts are not spread."""
         return self._exchanges if self._kind(layer).moe else {}
@@ -267,11 +279,11 @@ class Parts:
             parameters = self.model.layer_parameters(unit)
         else:
             parameters = self.model.head_parameters() if unit == "head" else self.model.embedding_parameters()
-        (gather,), (scatter,) = (
-            _collective(one, kind)
-            for one, kind in ((weights.gather(parameters), Kind.F), (weights.scatter(parameters), Kind.W))
-        )
-        return Shared(gather, scatter)
+        gathered, scattered = weights.gather(parameters), weights.scatter(parameters)
+        (gather,), (scatter,) = _collective(gathered, Kind.F), _collective(scattered, Kind.W)
+        if not self.load.recipe.stack.by_shape:
+            return Shared(gather, scatter)
+        return Shared(gather, scatter, gathered.toll_s, scattered.toll_s)
 
     def _kind(self, layer: int) -> Layer:
         """Return a layer's kind; one of multi-token prediction, numbered on, is as the model's last."""
@@ -317,7 +329,25 @@ class Parts:
                 "layer", {work: parts[block, work] for work in _WORKS}, self._beside(kind, block)
             ).items()
         }
-        return self._with_experts_cut(kind, self._with_context(kind, parts))
+        return self._issued(kind, self._with_experts_cut(kind, self._with_context(kind, parts)))
+
+    def _issued(self, kind: Layer, parts: _OfLayer) -> _OfLayer:
+        """Return the parts of a layer, its last ones as much longer as the host takes to issue them all."""
+        issue, found = self.load.recipe.stack.issue, dict(parts)
+        both: tuple[tuple[tuple[Work, ...], float, float], ...] = (
+            (("F",), issue.forward_s, 1.0),
+            (("I", "W"), issue.backward_s, 1.5),
+        )
+        for works, own_s, share in both:
+            of_works = [part for (_, work), part in parts.items() if work in works]
+            around = [one for part in of_works for one in (*part.before, *part.after)]
+            taken_s = sum(part.alone_s for part in (*of_works, *around))
+            least_s = own_s + issue.collective_s * len(around) + issue.routed_s * share * kind.moe
+            for work in works:
+                late_s = max(0.0, least_s - taken_s) / len(works)
+                part = found["mlp", work]
+                found["mlp", work] = part._replace(alone_s=part.alone_s + late_s, beside_s=part.beside_s + late_s)
+        return found
 
     def _beside(self, kind: Layer, block: Block) -> tuple[Linear, ...]:
         """Return the maps of a block beside which a tensor-parallel group may send; none of routed experts' layers."""

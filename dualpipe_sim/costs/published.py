@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dualpipe_sim.costs.alltoall import AllToAll, payload_bytes
-from dualpipe_sim.costs.compute import Block, Compute, Work, Workload, layer_compute
+from dualpipe_sim.costs.compute import Compute, layer_compute
+from dualpipe_sim.costs.workload import Block, Work, Workload
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.hardware.gpu import Gpu

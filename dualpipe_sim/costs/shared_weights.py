@@ -82,4 +82,5 @@ def _joined(name: str, moved: list[tuple[Group, dict[Tier, float]]]) -> Collecti
     flows: dict[Tier, float] = {}
     for flow in (flow for part in parts for flow in part.flows):
         flows[flow.tier] = flows.get(flow.tier, 0.0) + flow.size_bytes
-    return Collective(name, sum(part.duration_s for part in parts), tuple(Flow(*one) for one in flows.items()))
+    seconds, toll_s = (sum(times) for times in ((part.duration_s for part in parts), (part.toll_s for part in parts)))
+    return Collective(name, seconds, tuple(Flow(*one) for one in flows.items()), toll_s)

@@ -22,8 +22,9 @@ from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.collective import Collective
-from dualpipe_sim.costs.compute import Work, Workload, linear_s
 from dualpipe_sim.costs.phases import ALL_REDUCE, GATHER, SCATTER
+from dualpipe_sim.costs.rates import linear_s
+from dualpipe_sim.costs.workload import Work, Workload
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.groups import Group
@@ -55,6 +56,7 @@ class TensorGroup:
         cluster: the links between them.
         sequence: whether they share out the sequence outside of blocks.
         overlap: whether collectives around a layer's blocks go beside GEMMs.
+        keeps_gathered: whether what was gathered for F is still there for W.
 
     Raises:
         UserError: the group neither divides a node nor fills whole ones.
@@ -65,6 +67,7 @@ class TensorGroup:
     cluster: Cluster
     sequence: bool = True
     overlap: bool = False
+    keeps_gathered: bool = False
 
     __repr__ = brief
 
@@ -85,7 +88,7 @@ class TensorGroup:
         """Return the collectives before and after a block's work."""
         before, after = _SEQUENCE_PARALLEL[block][work]
         if self.sequence:
-            return before, after
+            return (None if work == "W" and self.keeps_gathered else before), after
         return None, None if after is None else ALL_REDUCE
 
     def beside(self, linears: Sequence[Linear], work: Work, load: Workload) -> tuple[float, float]:

@@ -79,6 +79,8 @@ class Cluster:
         infiniband: what a GPU achieves between nodes.
         mapping: GPU of each pipeline rank; None for neighbouring groups of GPUs, see :meth:`topology`.
         gpus_per_pod: GPUs whose NICs meet below the fabric's upper layer, each at its full bandwidth; 0 for all.
+        collectives: table of what NCCL's collectives take inside a node, by their size; a packaged one or a CSV file,
+            empty for their bytes at a share of the links' bandwidth.
         oversubscription: bandwidth of a pod's NICs over that of its links to other pods (7 in Llama 3's cluster, with
             pods of 3,072 GPUs, https://arxiv.org/abs/2407.21783, section 3.3.1).
 
@@ -90,6 +92,7 @@ class Cluster:
     mapping: tuple[int, ...] | None = None
     gpus_per_pod: int = 0
     oversubscription: float = 1.0
+    collectives: str = ""
 
     __repr__ = brief
 

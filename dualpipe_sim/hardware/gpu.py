@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.precision import Format
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.kernels import Kernels
 
 GemmClass: TypeAlias = Literal["dense", "grouped", "weight_gradient", "grouped_weight_gradient"]
 
@@ -171,6 +172,7 @@ class Gpu:
         gemm: achieved GEMM rates.
         attention: achieved attention rates.
         other: time of everything else.
+        kernels: tables of rates by shape, which stacks but DeepSeek's take first.
         kernel_gap: share by which gaps between kernels lengthen a compute phase.
         power_limited: whether it clocks down when it is busy; rates are then those of one that was busy all the time.
         host_bytes_per_s: bandwidth to the memory of its host, each way; 0 where it is not known.
@@ -186,6 +188,7 @@ class Gpu:
     gemm: Gemm
     attention: AttentionRates
     other: Other
+    kernels: Kernels = field(default_factory=Kernels)
     kernel_gap: float = 0.0
     power_limited: bool = False
     host_bytes_per_s: float = 0.0

@@ -16,7 +16,8 @@ from math import ceil
 
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.hardware.cluster import Cluster, Link, Tier
-from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
+from dualpipe_sim.hardware.collectives import NIC_TOLL, NVLINK_TOLL, RING_EFFICIENCY, RING_LAUNCH_S
+from dualpipe_sim.hardware.kernels import read_collectives
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,30 @@ class Group:
 
     def seconds(self, by_tier: Mapping[Tier, float]) -> float:
         """Return how long bytes take on links that nobody else uses, launch included."""
+        return RING_LAUNCH_S + max(self.taken_s(by_tier).values(), default=0.0)
+
+    def taken_s(self, by_tier: Mapping[Tier, float]) -> dict[Tier, float]:
+        """Return how long bytes take on the links of each tier."""
         links: dict[Tier, Link] = {"nvlink": self.cluster.nvlink, "infiniband": self.cluster.infiniband}
-        slowest = max((size / links[tier].bytes_per_s for tier, size in by_tier.items()), default=0.0)
-        return RING_LAUNCH_S + slowest / RING_EFFICIENCY
+        taken = {tier: size / links[tier].bytes_per_s / RING_EFFICIENCY for tier, size in by_tier.items()}
+        if self.cluster.collectives and "nvlink" in taken:
+            taken["nvlink"] = self._timed_s(by_tier["nvlink"])
+        return taken
+
+    def toll(self, by_tier: Mapping[Tier, float]) -> float:
+        """Return the share of their time that they and compute beside them lose to each other."""
+        taken = self.taken_s(by_tier)
+        slowest = max(taken, key=taken.__getitem__, default=None)
+        if slowest is None:
+            return 0.0
+        return NVLINK_TOLL if slowest == "nvlink" else NIC_TOLL
+
+    def _timed_s(self, link_bytes: float) -> float:
+        """Return what NCCL takes inside a node for so many bytes on each GPU's links."""
+        timed = read_collectives(self.cluster.collectives)
+        gpus, most = self.inside, timed.axes[1][-1]
+        size_bytes = link_bytes * gpus / (gpus - 1)
+        return timed.at((gpus, size_bytes)) * 1e-6 * max(1.0, size_bytes / most)
 
 
 def _present(nvlink_bytes: float, infiniband_bytes: float) -> dict[Tier, float]:

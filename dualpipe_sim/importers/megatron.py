@@ -29,7 +29,7 @@ fp8-margin fsdp-double-buffer fsdp-manual genfile glu-linear-offset hf- high-pri
 manual-gc master max-tokens-to-oom merge-file min-lr mock moe-aux moe-deepep moe-enable-deepep moe-flex moe-grouped
 moe-hybridep moe-input-jitter moe-per-layer moe-permute moe-router-bias moe-router-dtype moe-router-enable
 moe-router-force moe-router-fusion moe-router-load moe-router-padding moe-router-pre moe-router-score
-moe-router-topk-scaling moe-token-dispatcher-type moe-z-loss mscale mtp-loss nccl nnodes no-bias no-check no-create
+moe-router-topk-scaling moe-z-loss mscale mtp-loss nccl nnodes no-bias no-check no-create
 no-gradient no-load no-masked no-mmap no-persist no-position-embedding no-rope no-save no-use-tokenizer node
 norm-epsilon nproc num-dataset num-samples num-workers onnx out-seq-length override per-split perform
 pretrained-checkpoint profile prompt- rampup rank rdzv record- redirects rerun reset result rope rotary sample- save
@@ -175,9 +175,12 @@ def _parallel(args: Arguments, gpus: int) -> Keys:
     if context > 1:
         named = {"a2a": "all-to-all", "allgather": "gather", "all-gather": "gather"}
         keys |= {"context": context, "context_exchange": named.get(exchanges[0], "ring")}
+    kind = args.text("moe-token-dispatcher-type", "allgather") or ""
     if args.given("num-experts"):
         keys["expert"] = args.whole("expert-model-parallel-size", 1, least=1)
         keys["expert_tensor"] = args.whole("expert-tensor-parallel-size", tensor, least=1)
+        if kind in ("flex", "alltoall") and keys["expert"] > 1:
+            keys["dispatcher"] = "deepep" if kind == "flex" else "nccl"
         spread, stage = keys["expert"] * keys["expert_tensor"], gpus // pipeline
         if stage % spread:
             sizes = f"expert-parallel {keys['expert']} x expert-tensor-parallel {keys['expert_tensor']}"

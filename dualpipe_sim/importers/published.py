@@ -31,9 +31,24 @@ _BEFORE_FLASH = ("megatron-lm 2021", "megatron-lm 2022", "megatron-lm + deepspee
 """Frameworks, by words in their names, that ran before FlashAttention was in them (2022)."""
 
 
+_KERNELS = {"torchtitan": "flash-2", "megascale": "flash-2", "llm-foundry": "flash-1"}
+"""Kernels of attention that frameworks, by words in their names, ran with; llm-foundry's was FlashAttention's first
+version in Triton (its ``attn_impl: triton`` of 2023)."""
+
+
 def is_row(data: Mapping[str, Any]) -> bool:
     """Return whether a mapping looks like a published run."""
     return {"model", "cluster", "parallel", "seq_len"} <= set(data) and isinstance(data["model"], Mapping)
+
+
+def is_megatron(framework: str) -> bool:
+    """Return whether Megatron-LM, or what is built on it, ran something.
+
+    >>> is_megatron("NeMo 24.07"), is_megatron("NeMo AutoModel"), is_megatron("torchtitan")
+    (True, False, False)
+    """
+    name = framework.lower()
+    return name.startswith(("megatron", "megascale", "nemo")) and "automodel" not in name
 
 
 def of_row(row: Mapping[str, Any], source: str, *, gpu: str | None = None, gpus: int | None = None) -> Imported:
@@ -168,7 +183,11 @@ def _stack(run: _Row) -> str:
         return str(given)
     if run.framework.startswith("aleph alpha scaling"):
         return "aleph-scaling-fused" if "rms kernel" in run.framework else "aleph-scaling"
-    return "torch-eager" if run.eager else "megatron"
+    if "automodel" in run.framework:
+        return "transformer-engine"
+    if run.eager:
+        return "torch-compile" if (run.part(run.row, "overlap", "row") or {}).get("compiled") else "torch-eager"
+    return "megatron-2021" if any(word in run.framework for word in _BEFORE_FLASH) else "megatron"
 
 
 def _model(run: _Row) -> Keys:
@@ -249,6 +268,7 @@ def _parallel(run: _Row, gpus: int) -> Keys:
     if prod(sizes.values()) != gpus:
         product = " x ".join(f"{key} {size}" for key, size in sizes.items())
         raise run.wrong("cluster.gpus", f"must be {product} = {prod(sizes.values())}", gpus)
+    keys |= _dispatcher(run) if keys.get("expert", 1) > 1 else {}
     keys["sequence"] = bool(given.get("sp", False)) or "experts" in run.mapping("model")
     fsdp = run.whole(given, "fsdp", "parallel", 0)
     if fsdp > 1:
@@ -256,6 +276,17 @@ def _parallel(run: _Row, gpus: int) -> Keys:
     if (fsdp > 1 or keys["zero"] == 3) and "no reshard" in run.framework:
         keys["gathers"] = "once"
     return keys
+
+
+def _dispatcher(run: _Row) -> Keys:
+    """Return how tokens go to experts; the recipes of Megatron Bridge take DeepEP's kernels or those like them."""
+    said = str((run.part(run.row, "overlap", "row") or {}).get("dispatcher", "")).lower()
+    if said:
+        return {"dispatcher": "nccl" if "alltoall" in said else "deepep"}
+    if "bridge" in run.framework:
+        run.assume("parallel.dispatcher", "deepep")
+        return {"dispatcher": "deepep"}
+    return {}
 
 
 def _pipeline(run: _Row) -> Keys:
@@ -278,11 +309,14 @@ def _pipeline(run: _Row) -> Keys:
         schedule["memory_limit"] = ranks * (2 if "2p" in variant else 1)
     stages = ranks * (chunks if "stages_per_rank" in schedule else 1)
     layers = run.whole(run.mapping("model"), "layers", "model")
-    keys: Keys = {"schedule": schedule}
+    pipeline: Keys = {}
+    if ranks > 1 and schedule["name"] in ("1f1b", "interleaved-1f1b") and is_megatron(run.framework):
+        early = schedule["name"] != "1f1b" and any(word in run.framework for word in _BEFORE_FLASH)
+        pipeline["runtime"] = {"name": "megatron", "overlap_p2p_comm": False} if early else "megatron"
     if layers % stages:
-        keys["pipeline"] = {"layout": _uneven(layers, stages)}
-        run.assume("pipeline.layout", keys["pipeline"]["layout"])
-    return keys
+        pipeline["layout"] = _uneven(layers, stages)
+        run.assume("pipeline.layout", pipeline["layout"])
+    return {"schedule": schedule} | ({"pipeline": pipeline} if pipeline else {})
 
 
 def _uneven(layers: int, stages: int) -> object:
@@ -306,9 +340,24 @@ def _training(run: _Row) -> Keys:
         "global_batch": run.whole(row, "global_batch", "row", size * data),
         "precision": _PRECISIONS.get(precision, precision),
         "recompute": _recompute(run),
+        **_attention_kernel(run),
         "optimizer": _optimizer(run),
     }
     return keys
+
+
+def _attention_kernel(run: _Row) -> Keys:
+    """Return whose kernel attention's core is, where that is said, or software's usual one is not the fastest."""
+    said = str(run.row.get("attention_kernel", "")).lower().replace("_", "").replace(" ", "")
+    if "attentionv1" in said:
+        return {"attention_kernel": "flash-1"}
+    if "attention2" in said:
+        return {"attention_kernel": "flash-2"}
+    usual = next((kernel for word, kernel in _KERNELS.items() if word in run.framework), None)
+    if usual is None:
+        return {}
+    run.assume("attention_kernel", usual)
+    return {"attention_kernel": usual}
 
 
 def _optimizer(run: _Row) -> Keys:
@@ -335,8 +384,8 @@ def _recompute(run: _Row) -> object:
     if words in ("none", "full", "selective"):
         return words
     if words.startswith("selective") and "torchtitan" in run.framework:
-        run.assume("recompute", "norms and activation, of torchtitan's selection by op")
-        return ["norms", "activation"]
+        run.assume("recompute", "norms, activation and every second linear map, torchtitan's selection by op")
+        return ["norms", "activation", "alternate"]
     if words.startswith("selective"):
         return ["norms", "activation"] if run.eager else "selective"
     recipe = words == "recipe default" and isinstance(run.mapping("model").get("mla"), Mapping)

@@ -525,8 +525,7 @@ def _selective(job: _Job, option: str, layers: int, stages: int) -> object:
     key = "activation_checkpoint.selective_ac_option"
     job.ignore("activation_checkpoint.per_op_sac")
     if option == "op":
-        job.note(key, "op: norms and activations are computed again here, but not every second GEMM")
-        return ["norms", "activation"]
+        return ["norms", "activation", "alternate"]
     if not option.isdecimal():
         raise job.wrong(key, f"must be 'op' or a number, got {quoted(option)}")
     every = int(option)

@@ -37,7 +37,8 @@ def layer_activations(model: Model, layer: Layer, recipe: Recipe, batch: MicroBa
         return {LAYER_INPUT: own * model.hidden * BF16_BYTES}
     items = {"norm inputs": layer.blocks * own * model.hidden * BF16_BYTES}
     if not recipe.recompute.norms:
-        items["norm outputs"] = layer.blocks * own * model.hidden * recipe.activation_bytes
+        read = batch.tokens if recipe.stack.keeps_gathered else own
+        items["norm outputs"] = layer.blocks * read * model.hidden * recipe.activation_bytes
     if model.post_norms:
         items["inputs of norms behind blocks"] = layer.blocks * own * model.hidden * BF16_BYTES
     items |= layer.attention.activations(recipe, batch, dropout=model.dropout)

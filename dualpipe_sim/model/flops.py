@@ -32,7 +32,13 @@ def linear_flops(linear: Linear, recipe: Recipe | None = None) -> Flops:
     redone = again is not None and (
         (again.up_projections and linear.from_latent) or (again.shared and linear.part == "shared" and not again.moe)
     )
-    return Flops(once, once * (2 if redone else 1), once)
+    share = 1.0 if redone else _ALTERNATE.get(linear.name, 0.0) if again is not None and again.alternate else 0.0
+    return Flops(once, once * (1 + share), once)
+
+
+_ALTERNATE = {"queries, keys, values": 1 / 12, "attention output": 1.0, "dense up": 0.5, "shared up": 0.5}
+"""Shares of maps that are every second one where queries, keys and values are maps of their own, and so are gate and
+up: keys (about a twelfth of the three, with four to eight queries each), output, up."""
 
 
 def core_flops(layer: Layer, recipe: Recipe, sequence_length: int, *, causal: bool = True) -> Core:

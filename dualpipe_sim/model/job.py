@@ -56,6 +56,7 @@ class Job:
         routing_skew: tokens that the busiest expert rank receives over the mean; it sets the pace.
         causal: whether attention skips the masked half.
         step_end: gradient reduction and the optimizer's step.
+        micro_batches: of a step; None for many.
 
     Raises:
         UserError: settings that do not fit each other.
@@ -71,6 +72,7 @@ class Job:
     routing_skew: float = 1.0
     causal: bool = True
     step_end: StepEnd = StepEnd()
+    micro_batches: int | None = None
 
     __repr__ = brief
 

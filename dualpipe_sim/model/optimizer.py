@@ -43,3 +43,8 @@ class Optimizer:
     def gradient_bytes(self) -> float:
         """Bytes a parameter of its gradient."""
         return _BYTES[self.gradients]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it updates the weights themselves."""
+        return self.main_weights == "none"

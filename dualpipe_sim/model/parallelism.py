@@ -20,6 +20,10 @@ ContextExchange: TypeAlias = Literal["ring", "gather", "all-to-all"]
 (https://arxiv.org/abs/2310.01889), all gathered before it (https://arxiv.org/abs/2407.21783, section 3.3.2), or sent so
 that each has all of the sequence and a share of the heads (https://arxiv.org/abs/2309.14509)."""
 
+Dispatcher: TypeAlias = Literal["deepep", "nccl"]
+"""How tokens go to experts on other GPUs: once to each GPU, by DeepEP's kernels (https://github.com/deepseek-ai/DeepEP)
+or those like them, or a copy for each expert by NCCL's all-to-all."""
+
 Zero: TypeAlias = Literal[0, 1, 2, 3]
 """What is shared out over all that hold the same parameter (ZeRO, https://arxiv.org/abs/1910.02054): nothing, the
 optimizer's states, gradients too, weights too."""
@@ -48,6 +52,7 @@ class Parallelism:
         fsdp: GPUs that share out weights, gradients and states (FSDP, https://arxiv.org/abs/2304.11277), of which there
             may be several groups; 0 for none, or with ZeRO-3 for all that hold the same parameter.
         gathers: whether shared weights are gathered for each op, layer by layer, or once a step.
+        dispatcher: how tokens go to experts on other GPUs; None for as the software usually does.
 
     Raises:
         UserError: sizes that do not fit each other.
@@ -66,6 +71,7 @@ class Parallelism:
     fsdp: int = 0
     gathers: Literal["each", "once"] = "each"
     tensor_overlap: bool = False
+    dispatcher: Dispatcher | None = None
 
     __repr__ = brief
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from dualpipe_sim.base.precision import BF16_BYTES, FP8_BYTES, PRECISIONS, Precision
 from dualpipe_sim.base.records import need_positive
@@ -12,6 +13,10 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.model.optimizer import Optimizer
 from dualpipe_sim.model.precision import NUMBERS, Numbers
 from dualpipe_sim.model.stacks import STACKS, Stack
+
+AttentionKernel: TypeAlias = Literal["fastest", "cudnn", "flash-2", "flash-1"]
+"""Kernels of attention's core: NVIDIA's cuDNN, FlashAttention-2 (https://arxiv.org/abs/2307.08691) and its first
+version (https://arxiv.org/abs/2205.14135)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Recompute:
         shared: shared experts.
         mlp: dense FFNs.
         moe: FFNs of experts, their all-to-alls among it.
+        alternate: every second linear map of a layer (torchtitan's selection by op): keys, the output map and the map
+            up beside the gate.
         full: whole layers, of which only the input is cached (https://arxiv.org/abs/1604.06174); nothing else is then
             left to be recomputed.
         layers: with ``full``, how many layers of a stage, from its first on; 0 for all.
@@ -47,6 +54,7 @@ class Recompute:
     shared: bool = False
     mlp: bool = False
     moe: bool = False
+    alternate: bool = False
     full: bool = False
     layers: int = 0
     together: int = 1
@@ -91,7 +99,7 @@ class Recompute:
         return cls(**kept, layers=numbers.get("layers", 0), together=numbers.get("together", 1))
 
 
-_PARTS = ("norms", "up_projections", "activation", "routed_activation", "core", "shared", "mlp", "moe")
+_PARTS = ("norms", "up_projections", "activation", "routed_activation", "core", "shared", "mlp", "moe", "alternate")
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,7 @@ class Recipe:
         optimizer: what is there of each parameter beside its weight.
         offload: what lies in the host's memory for a while.
         stack: the software that trains.
+        attention_kernel: whose kernel attention's core is; ``fastest`` for that of those that were timed.
 
     """
 
@@ -148,6 +157,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     offload: Offload = Offload()
     stack: Stack = STACKS["deepseek"]
+    attention_kernel: AttentionKernel = "fastest"
 
     __repr__ = brief
 

@@ -9,9 +9,27 @@ from typing import Literal, TypeAlias
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.model.optimizer import Optimizer
+from dualpipe_sim.model.traffic import (
+    COMPILED,
+    EAGER,
+    ELEMENTARY_NORMS,
+    FUSED,
+    IDEAL,
+    MEGATRON,
+    MEGATRON_2021,
+    Traffic,
+)
 
 StackName: TypeAlias = Literal[
-    "deepseek", "megatron", "torch-eager", "torch-compile", "aleph-scaling", "aleph-scaling-fused"
+    "deepseek",
+    "megatron",
+    "megatron-2021",
+    "transformer-engine",
+    "torch-eager",
+    "torch-compile",
+    "aleph-scaling",
+    "aleph-scaling-fused",
+    "ideal",
 ]
 
 
@@ -29,6 +47,24 @@ class Logits:
     kept: float
     while_forward: float
     while_backward: float
+
+
+@dataclass(frozen=True)
+class Issue:
+    """Seconds that the host takes to issue the work of a layer, below which no layer can be.
+
+    Attributes:
+        forward_s: its F.
+        backward_s: its backward, I and W together.
+        collective_s: each collective of a group around its blocks.
+        routed_s: experts in its F, and half as much again in its backward.
+
+    """
+
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    collective_s: float = 0.0
+    routed_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +86,18 @@ class Stack:
         copied_output: whether attention's output is kept in another order of dimensions, too.
         backward_workspace: whether gradients of activations on their way through a layer count.
         logits: bytes of each logit while the loss is computed.
+        keeps_gathered: whether what a block of a sequence-parallel group reads is kept as it was gathered, and not
+            gathered again for W.
         whole_logits: whether each GPU of a tensor-parallel group has all of them.
+        stops_early: whether a layer that runs again stops before its last map, whose output nothing needs
+            (``torch.utils.checkpoint`` without reentrance).
         gradients_as_they_come: whether a parameter's gradient takes memory from its first backward on, and not for the
             whole step; buckets that plain data parallelism reduces are there all the time.
+        bucket_bytes: bytes of gradients that plain data parallelism reduces at once; 0 for those of a layer.
         placeholder_gradients: whether a tensor of each shape of a weight is kept, in BF16, which stands for gradients
             that are summed elsewhere.
+        traffic: how often it passes over what in memory; None for times a token as in DeepSeek's trace.
+        issue: what the host takes to issue a layer.
         workspace_bytes: what GEMMs are given to work in.
         reserved_bytes: what contexts and communicators take beside what is allocated (assumed).
         fragmentation: what the allocator loses of what comes and goes, as a share of that (assumed).
@@ -70,17 +113,31 @@ class Stack:
     copied_output: bool = False
     backward_workspace: bool = False
     logits: Logits = field(default_factory=lambda: Logits(BF16_BYTES, FP32_BYTES, 0.0))
+    keeps_gathered: bool = False
     whole_logits: bool = False
+    stops_early: bool = False
     gradients_as_they_come: bool = False
+    bucket_bytes: float = 0.0
     placeholder_gradients: bool = False
+    traffic: Traffic | None = None
+    issue: Issue = Issue()
     workspace_bytes: float = 0.0
     reserved_bytes: float = 0.0
     fragmentation: float = 0.0
 
     __repr__ = brief
 
+    @property
+    def by_shape(self) -> bool:
+        """Whether kernels take as long as others of their shape, and not as those of DeepSeek's trace."""
+        return self.traffic is not None
+
 
 _MIB = 2.0**20
+
+# Python's modules issue a kernel of F in some 55 us, autograd one of a backward in half of that, of which there are
+# twice as many (a layer of 14 kernels that an H100 runs in 0.6 ms took 0.8 ms; one with experts 2.2 ms).
+_ISSUE = Issue(forward_s=0.8e-3, backward_s=1.2e-3, collective_s=0.5e-3, routed_s=1.4e-3)
 
 # AdamW on BF16 weights as PyTorch has it; cuBLAS is given 32 MiB on Hopper (``CUBLAS_WORKSPACE_CONFIG``). The loss is
 # computed in FP32: its log-softmax is kept; the forward also has the logits in BF16 and FP32, the backward the
@@ -93,7 +150,12 @@ _EAGER = Stack(
     separate_gate=True,
     backward_workspace=True,
     logits=Logits(FP32_BYTES, BF16_BYTES + FP32_BYTES, 2 * FP32_BYTES),
+    keeps_gathered=True,
+    stops_early=True,
     gradients_as_they_come=True,
+    bucket_bytes=25 * _MIB,
+    traffic=EAGER,
+    issue=_ISSUE,
     workspace_bytes=32 * _MIB,
     reserved_bytes=1024 * _MIB,
     fragmentation=0.1,
@@ -111,28 +173,46 @@ _SCALING = replace(
     logits=Logits(BF16_BYTES + FP32_BYTES, FP32_BYTES, 2 * FP32_BYTES),
     whole_logits=True,
     gradients_as_they_come=False,
+    traffic=ELEMENTARY_NORMS,
     fragmentation=0.25,
+)
+
+# Megatron-Core (https://github.com/NVIDIA/Megatron-LM) on Transformer Engine, whose GEMMs have a workspace of 32 MiB,
+# grouped ones one for each of four streams, and which hands autograd a tensor that it keeps for each shape of a weight
+# whose gradient it added to the main one (``transformer_engine/pytorch/module/base.py``).
+_MEGATRON = Stack(
+    "megatron",
+    Optimizer(moments="fp32"),
+    joint_projection=True,
+    copy_for_each_expert=True,
+    backward_workspace=True,
+    placeholder_gradients=True,
+    traffic=MEGATRON,
+    issue=Issue(forward_s=0.6e-3, backward_s=0.9e-3, routed_s=0.6e-3),
+    workspace_bytes=5 * 32 * _MIB,
+    reserved_bytes=2048 * _MIB,
+    fragmentation=0.1,
 )
 
 STACKS: Mapping[StackName, Stack] = {
     "deepseek": Stack("deepseek"),
-    # Megatron-Core (https://github.com/NVIDIA/Megatron-LM) on Transformer Engine, whose GEMMs have a workspace of
-    # 32 MiB, grouped ones one for each of four streams, and which hands autograd a tensor that it keeps for each shape
-    # of a weight whose gradient it added to the main one (``transformer_engine/pytorch/module/base.py``).
-    "megatron": Stack(
-        "megatron",
-        Optimizer(moments="fp32"),
-        joint_projection=True,
-        copy_for_each_expert=True,
-        backward_workspace=True,
-        placeholder_gradients=True,
-        workspace_bytes=5 * 32 * _MIB,
-        reserved_bytes=2048 * _MIB,
-        fragmentation=0.1,
+    "megatron": _MEGATRON,
+    # Before FlashAttention and Transformer Engine: a layer is 18 kernels of Apex, cuBLAS and its own.
+    "megatron-2021": replace(
+        _MEGATRON, name="megatron-2021", traffic=MEGATRON_2021, issue=Issue(forward_s=1.0e-3, backward_s=1.5e-3)
     ),
+    "transformer-engine": replace(_EAGER, name="transformer-engine", separate_gate=False, traffic=FUSED),
     "torch-eager": _EAGER,
-    "torch-compile": replace(_EAGER, name="torch-compile", separate_gate=False),
+    "torch-compile": replace(
+        _EAGER,
+        name="torch-compile",
+        separate_gate=False,
+        stops_early=False,
+        traffic=COMPILED,
+        issue=Issue(forward_s=0.5e-3, backward_s=0.7e-3),
+    ),
     "aleph-scaling": _SCALING,
-    "aleph-scaling-fused": replace(_SCALING, name="aleph-scaling-fused", separate_gain=False),
+    "aleph-scaling-fused": replace(_SCALING, name="aleph-scaling-fused", separate_gain=False, traffic=EAGER),
+    "ideal": Stack("ideal", Optimizer(moments="fp32"), joint_projection=True, traffic=IDEAL),
 }
 """The stacks by name; DeepSeek's is the usual one, whose published trace the times are fitted to."""

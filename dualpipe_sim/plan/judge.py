@@ -158,7 +158,7 @@ class Judge:
             costs = self._costs[candidate.setting].on(placement)
             state = self._state(placement, costs)
             ends = costs.job.step_end.optimizer
-            end_s = float(optimizer_s(state.optimizer, costs.gpu).max()) if ends else 0.0
+            end_s = float(optimizer_s(state, costs.job.recipe, costs.gpu).max()) if ends else 0.0
             topology = self._experiment.cluster.topology(placement.ranks, costs.job.parallel.gpus)
             sizes = stage_bytes(costs, np.sum(state, axis=0))
             known = self._known.setdefault(candidate.setting_of("any layout"), {})

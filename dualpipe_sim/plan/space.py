@@ -251,6 +251,7 @@ def costs_at(experiment: Experiment, candidate: Candidate) -> LayerCosts:
             costs.job.parallel, tensor=candidate.tensor, context=candidate.context, expert=candidate.expert, data=data
         ),
         layout=candidate.layout,
+        micro_batches=choice_at(experiment, candidate).micro_batches,
     )
     return replace(costs, job=job, overlap=replace(costs.overlap, communication_sms=candidate.communication_sms))
 

@@ -1,8 +1,8 @@
-"""The board: errors by class and source, the worst runs with their parts, and what a systematic error points to."""
+"""The board: errors by class, source, GPU and precision, the worst runs with their parts, and what they point to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, log
 from statistics import median
@@ -112,9 +112,22 @@ class Board:
     @property
     def sources(self) -> dict[str, list[Prediction]]:
         """The runs of each source."""
+        return self._by(lambda one: one.source)
+
+    @property
+    def gpus(self) -> dict[str, list[Prediction]]:
+        """The runs on each GPU."""
+        return self._by(lambda one: one.gpu)
+
+    @property
+    def precisions(self) -> dict[str, list[Prediction]]:
+        """The runs in each precision."""
+        return self._by(lambda one: one.precision)
+
+    def _by(self, label: Callable[[Prediction], str]) -> dict[str, list[Prediction]]:
         found: dict[str, list[Prediction]] = {}
         for one in self.predictions:
-            found.setdefault(one.source, []).append(one)
+            found.setdefault(label(one), []).append(one)
         return found
 
     @property
@@ -140,35 +153,45 @@ class Board:
             "predictions": [one.to_dict() for one in self.predictions],
             "classes": {name: _summed_up(rows) for name, rows in self.classes.items()},
             "sources": {name: _summed_up(rows) for name, rows in self.sources.items() if name},
+            "gpus": {name: _summed_up(rows) for name, rows in self.gpus.items() if name},
+            "precisions": {name: _summed_up(rows) for name, rows in self.precisions.items() if name},
             "memory": self.memory._asdict(),
             "points_to": [one._asdict() for one in self.pointers()],
         }
 
-    def to_tables(self, worst: int = 10) -> list[Table]:
-        """Return the tables of classes, of sources and of the worst runs."""
+    def group_tables(self) -> list[Table]:
+        """Return the tables of errors by class and source, and where they differ by GPU and precision."""
         headings = ("rows", "stated", "median", "p90", "bias")
-        tables = [
-            Table((what, *headings), [(name, *_cells(rows)) for name, rows in by.items() if rows], [what])
-            for what, by in (("class", self.classes), ("source", self.sources))
+        several = {"GPU": self.gpus, "precision": self.precisions}
+        groups = {"class": self.classes, "source": self.sources}
+        groups |= {what: dict(sorted(by.items())) for what, by in several.items() if len(by) > 1}
+        return [
+            Table((what, *headings), [(name or "–", *_cells(rows)) for name, rows in by.items() if rows], [what])
+            for what, by in groups.items()
             if any(by)
         ]
+
+    def to_tables(self, worst: int = 10) -> list[Table]:
+        """Return the tables of groups and of the worst runs."""
+        tables = self.group_tables()
         furthest = [
             (
                 one.id,
                 format_seconds(one.measured_step_time_s),
                 format_seconds(one.step_time_s),
-                _signed(one.error),
+                signed(one.error),
                 _parts(one),
             )
             for one in self.worst(worst)
         ]
         if furthest:
-            notes = [self._memory_in_words(), *(_in_words(one) for one in self.pointers())]
             head = ("furthest off", "measured", "predicted", "error", "predicted parts")
-            tables.append(
-                Table(head, furthest, ["furthest off", "predicted parts"], notes=[one for one in notes if one])
-            )
+            tables.append(Table(head, furthest, ["furthest off", "predicted parts"], notes=self.remarks()))
         return tables
+
+    def remarks(self) -> list[str]:
+        """Return in words how far off peak memory is, and what a systematic error of steps points to."""
+        return [one for one in (self._memory_in_words(), *map(_in_words, self.pointers())) if one]
 
     def _memory_in_words(self) -> str:
         found = self.memory
@@ -189,23 +212,25 @@ def _size(one: Prediction) -> float:
     return abs(log(1 + (one.error or 0.0)))
 
 
-def _errors(rows: Sequence[Prediction]) -> Errors:
+def errors_of(rows: Iterable[Prediction]) -> Errors:
+    """Return the errors of some runs: of those that were measured, are predicted and count."""
     return Errors.of(one.error for one in rows if one.error is not None and one.counts)
 
 
 def _summed_up(rows: Sequence[Prediction]) -> dict[str, object]:
     return {"rows": len(rows), "stated": len(_stated(rows))} | {
-        key: value for key, value in _errors(rows)._asdict().items() if key != "rows"
+        key: value for key, value in errors_of(rows)._asdict().items() if key != "rows"
     }
 
 
 def _cells(rows: Sequence[Prediction]) -> tuple[str, ...]:
-    found = _errors(rows)
+    found = errors_of(rows)
     sizes = ("–" if one is None else format_percent(one) for one in (found.median, found.p90))
-    return f"{len(rows)}", f"{len(_stated(rows))}", *sizes, _signed(found.bias)
+    return f"{len(rows)}", f"{len(_stated(rows))}", *sizes, signed(found.bias)
 
 
-def _signed(error: float | None) -> str:
+def signed(error: float | None) -> str:
+    """Return an error as tables write it, or a dash for None: ``+8.3%``."""
     return "–" if error is None else f"{error:+.1%}"
 
 

@@ -26,6 +26,8 @@ class Prediction:
         id: the run's name.
         kind: its class.
         source: where it was published, if that is said.
+        gpu: the GPU that it ran on: a preset's name, or the row's own word where there is no such preset.
+        precision: what its GEMMs multiply, in the row's word.
         step_time_s: predicted seconds of a step, with gradient reduction and optimizer.
         memory_bytes: predicted peak of allocated bytes of the fullest GPU.
         fits: whether that, with what the software reserves and loses, is no more than the GPU has.
@@ -42,6 +44,8 @@ class Prediction:
     id: str
     kind: Class
     source: str = ""
+    gpu: str = ""
+    precision: str = ""
     step_time_s: float | None = None
     memory_bytes: int | None = None
     fits: bool | None = None

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from dualpipe_sim.base.files import read_text
 from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.importers.machines import gpu_named
 
 Class: TypeAlias = Literal["megatron-dense", "dense", "moe"]
 CLASSES: tuple[Class, ...] = ("megatron-dense", "dense", "moe")
@@ -58,6 +59,20 @@ def class_of(row: MeasuredRow) -> Class:
 
 def _above(value: object, least: int) -> bool:
     return isinstance(value, (int, float)) and value > least
+
+
+def gpu_of(row: MeasuredRow) -> str:
+    """Return the GPU of a run: a preset's name, else the row's own word, empty where it says none.
+
+    >>> gpu_of({"cluster": {"gpu": "h100-80g-sxm"}}), gpu_of({"cluster": {"gpu": "abacus"}}), gpu_of({})
+    ('h100', 'abacus', '')
+    """
+    cluster = row.get("cluster")
+    name = cluster.get("gpu") if isinstance(cluster, Mapping) else None
+    try:
+        return gpu_named(str(name or ""))
+    except UserError:
+        return str(name or "")
 
 
 def counts(row: MeasuredRow) -> bool:

@@ -15,7 +15,7 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.importers.published import of_row
 from dualpipe_sim.scoring.board import Board
 from dualpipe_sim.scoring.predict import Prediction, predicted
-from dualpipe_sim.scoring.rows import MeasuredRow, class_of, counts, measured_bytes, measured_step_s, read_rows
+from dualpipe_sim.scoring.rows import MeasuredRow, class_of, counts, gpu_of, measured_bytes, measured_step_s, read_rows
 
 
 def score(
@@ -64,18 +64,18 @@ def score(
 def _stated(row: MeasuredRow, source: str, place: int) -> tuple[Prediction, dict[str, Any] | None]:
     """Return what is known of a run without running it, and its configuration, or None where it cannot be stated."""
     name, kind = str(row.get("id", f"run {place}")), class_of(row)
+    labels: dict[str, Any] = {key: str(row.get(key, "")) for key in ("source", "precision")} | {"gpu": gpu_of(row)}
     try:
         known: dict[str, Any] = {
-            "source": str(row.get("source", "")),
             "measured_step_time_s": measured_step_s(row),
             "measured_memory_bytes": measured_bytes(row),
             "counts": counts(row),
         }
         imported = of_row(row, source)
     except UserError as error:
-        return Prediction(name, kind, str(row.get("source", "")), unsupported=str(error)), None
+        return Prediction(name, kind, **labels, unsupported=str(error)), None
     stack = str(imported.config["stack"])
-    return Prediction(name, kind, **known, stack=stack, assumed=imported.unread), imported.config
+    return Prediction(name, kind, **labels, **known, stack=stack, assumed=imported.unread), imported.config
 
 
 def _with(known: Prediction, row: Mapping[str, Any], source: str) -> Prediction:

@@ -28,7 +28,7 @@ GPT: dict[str, Any] = {
     "costs": {"kind": "layers", "transfer": "0 s"},
     "model": {"preset": "gpt-6.2b", "layers": 4},
     "gpu": "a100",
-    "cluster": "a100-ib",
+    "cluster": {"preset": "a100-ib", "collectives": ""},
     "training": {"sequence_length": 1024, "precision": "bf16"},
 }
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from dualpipe_sim import simulate
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.costs.compute import Work, attention_s
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Part
 from dualpipe_sim.costs.phases import Phase
+from dualpipe_sim.costs.rates import attention_s
+from dualpipe_sim.costs.workload import Work
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.hardware.collectives import RING_EFFICIENCY, RING_LAUNCH_S
 from dualpipe_sim.model.architecture import Model
@@ -36,6 +37,7 @@ LLAMA: dict[str, Any] = {
     "schedule": "1f1b",
     "model": {"preset": "llama3-8b", "layers": 16},
     "gpu": "h100",
+    "cluster": {"preset": "h100-ib", "collectives": ""},
     "training": {"sequence_length": 8192},
 }
 MOE: dict[str, Any] = {**LLAMA, "model": {"preset": "deepseek-v2-lite", "layers": 9}}
@@ -161,7 +163,7 @@ def test_a_ring_exposes_what_its_steps_take_longer_than_attention(
 
     A token has 2 x 8 heads x 128 elements of keys and values in BF16, 4 KB; in I as much of their gradients.
     """
-    cluster = {"preset": "h100-ib", "nvlink": {"bandwidth": gigabytes * 1e9}}
+    cluster = {"preset": "h100-ib", "nvlink": {"bandwidth": gigabytes * 1e9}, "collectives": ""}
     costs = cut(4, overrides={"cluster": cluster}, balanced=balanced)
     (layer,) = set(costs.job.model.layer_kinds())
     passed = 2048 * 4096 * (2 if work == "I" else 1)
@@ -258,7 +260,7 @@ def test_recomputed_attention_sees_the_others_again() -> None:
 def test_kinds_without_keys_exchange_nothing(exchange: str) -> None:
     kind = {"kind": "mamba2", "heads": 64, "head": 64, "state": 128, "groups": 8}
     model = {"name": "states", "hidden": 4096, "layers": 16, "vocabulary": 32000, "ffn": 8192, "attention": kind}
-    slow = {"preset": "h100-ib", "nvlink": {"bandwidth": 1e6}}
+    slow = {"preset": "h100-ib", "nvlink": {"bandwidth": 1e6}, "collectives": ""}
     costs = cut(4, exchange, {"model": model, "cluster": slow})
     for work in WORKS:
         assert attention(costs, work).before == attention(costs, work).after == ()
@@ -272,7 +274,7 @@ def test_more_bandwidth_is_never_slower(
 ) -> None:
     def lengths(bytes_per_s: float) -> list[float]:
         tier = {"bandwidth": bytes_per_s}
-        cluster = {"preset": "h100-ib", "nvlink": tier, "infiniband": tier}
+        cluster = {"preset": "h100-ib", "nvlink": tier, "infiniband": tier, "collectives": ""}
         costs = cut(gpus, exchange, {"cluster": cluster}, balanced=balanced)
         return [sum(phase.duration_s for phase in op_phases(costs.parts, ONE, kind)) for kind in (F, I, W)]
 
@@ -358,7 +360,7 @@ CUTS = [
 @pytest.mark.parametrize("parallel", CUTS, ids=str)
 @pytest.mark.parametrize("schedule", sorted(schedules()))
 def test_every_schedule_runs_and_both_engines_agree(schedule: str, parallel: dict[str, Any]) -> None:
-    slow = {"preset": "h100-ib", "nvlink": {"bandwidth": 2e9}}
+    slow = {"preset": "h100-ib", "nvlink": {"bandwidth": 2e9}, "collectives": ""}
     config = {**LLAMA, "schedule": schedule, "parallel": parallel, "cluster": slow}
     fast, slow_engine = (simulate(config, engine=engine) for engine in ("longest-path", "simpy"))
     assert fast.makespan_s == pytest.approx(slow_engine.makespan_s, rel=1e-9)

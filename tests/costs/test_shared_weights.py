@@ -29,6 +29,7 @@ LLAMA: dict[str, Any] = {
     "schedule": "1f1b",
     "model": {"preset": "llama3-8b", "layers": 4},
     "gpu": "h100",
+    "cluster": {"preset": "h100-ib", "collectives": ""},
     "parallel": {"data": 8, "fsdp": 8},
     "training": {"sequence_length": 4096},
 }
@@ -130,7 +131,7 @@ def test_compute_is_the_same(kind: int) -> None:
 @pytest.mark.parametrize("kind", [F, I, W, B])
 def test_on_boundless_links_an_op_takes_what_it_takes_without(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "RING_LAUNCH_S", 0.0)
-    boundless = {"preset": "h100-ib", "nvlink": {"bandwidth": 1e30}}
+    boundless = {"preset": "h100-ib", "nvlink": {"bandwidth": 1e30}, "collectives": ""}
     found = length_s(op_phases(costs_of(cluster=boundless).parts, ALL, kind))
     assert found == pytest.approx(length_s(op_phases(WHOLE.parts, ALL, kind)), rel=1e-12)
 
@@ -140,7 +141,7 @@ def test_an_op_takes_no_less_than_compute_or_links_and_faster_links_never_longer
     bandwidth: float, more: float, kind: int
 ) -> None:
     def phases(bytes_per_s: float) -> tuple[Phase, ...]:
-        return op_phases(costs_of(cluster={"preset": "h100-ib", "nvlink": {"bandwidth": bytes_per_s}}).parts, ALL, kind)
+        return op_phases(costs_of(cluster=LLAMA["cluster"] | {"nvlink": {"bandwidth": bytes_per_s}}).parts, ALL, kind)
 
     slow = phases(bandwidth)
     for lane in (Lane.COMPUTE, Lane.ALLTOALL):

@@ -38,7 +38,7 @@ LLAMA: dict[str, Any] = {
     "costs": {"kind": "layers"},
     "model": "llama3-70b",
     "gpu": "h100",
-    "cluster": "h100-ib",
+    "cluster": {"preset": "h100-ib", "collectives": ""},
     "parallel": {"tensor": 8},
     "training": {"sequence_length": 4096, "precision": "bf16"},
 }
@@ -283,9 +283,10 @@ def test_a_ring_passes_every_share_but_one_and_nodes_use_all_their_nics() -> Non
 def test_rings_take_what_was_measured_within_an_eighth(
     gpu: str, bandwidth: float, gpus: int, collective: str, megabytes: int, measured_us: float
 ) -> None:
-    group = TensorGroup(gpus, load_experiment(LLAMA, {"gpu": gpu}).cluster)
+    group = TensorGroup(gpus, load_experiment(LLAMA, {"gpu": gpu, "cluster.collectives": "h100"}).cluster)
     assert group.cluster.nvlink.bytes_per_s == bandwidth
-    assert ring(group.group, collective, megabytes * 2**20).duration_s * 1e6 == pytest.approx(measured_us, rel=0.125)
+    taken_s = ring(group.group, collective, megabytes * 2**20).duration_s - RING_LAUNCH_S
+    assert taken_s * 1e6 == pytest.approx(measured_us, rel=0.125)
 
 
 # Whole runs.

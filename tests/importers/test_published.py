@@ -139,12 +139,13 @@ ROWS: dict[str, Row] = {
 
 SAID: dict[str, dict[str, Any]] = {
     "gpt-3.6b": {
-        "stack": "megatron", "parallel.tensor": 2, "parallel.data": 32, "parallel.zero": 0, "parallel.sequence": False,
-        "training.precision": "fp16", "training.recompute": "full", "training.micro_batch_size": 16,
+        "stack": "megatron-2021", "parallel.tensor": 2, "parallel.data": 32, "parallel.zero": 0,
+        "parallel.sequence": False, "training.precision": "fp16",
+        "training.recompute": "full", "training.micro_batch_size": 16,
         "model.positions": "learned", "model.max_positions": 2048, "model.norm": "layer", "model.ffn_bias": True,
         "model.dropout": True, "cluster.infiniband": {"bandwidth": 25e9}, "schedule.name": "1f1b",
     },
-    "gpt-174.6b": {"parallel.fsdp": 384, "stack": "megatron"},
+    "gpt-174.6b": {"parallel.fsdp": 384, "stack": "megatron-2021"},
     "llama3-8b": {
         "parallel.context": 2, "parallel.data": 4, "training.precision": "fp8-tensor", "training.recompute": "none",
         "cluster.infiniband": {"bandwidth": 50e9}, "gpu": "h100",
@@ -156,7 +157,7 @@ SAID: dict[str, dict[str, Any]] = {
     "deepseek-v3": {
         "gpu": "gb300", "cluster": {"preset": "gb300-nvl72", "gpus_per_node": 64}, "parallel.expert": 32,
         "schedule.stages_per_rank": 8, "training.precision": "mxfp8", "training.recompute": ["up_projections"],
-        "model.mtp_depth": 1, "model.dense_layers": 3,
+        "model.mtp_depth": 1, "model.dense_layers": 3, "parallel.dispatcher": "deepep",
     },
     "gpt-oss-120b": {"training.recompute": "none", "training.precision": "mxfp8", "model.pattern": "sf"},
     "qwen3-235b-a22b": {
@@ -169,10 +170,11 @@ SAID: dict[str, dict[str, Any]] = {
     },
     "titan-8b": {
         "stack": "torch-eager", "gpu": "h100-hbm2e", "parallel.fsdp": 8,
-        "training.recompute": ["norms", "activation"],
+        "training.recompute": ["norms", "activation", "alternate"],
+        "training.attention_kernel": "flash-2",
     },
     "mpt-3b": {"stack": "torch-eager", "gpu": "a100-40g", "cluster.infiniband": {"bandwidth": 25e9}},
-    "llama1-65b": {"stack": "aleph-scaling-fused"},
+    "llama1-65b": {"stack": "aleph-scaling-fused", "training.attention_kernel": "flash-2"},
     "nemotron4-340b": {
         "schedule": {"name": "interleaved-1f1b", "stages_per_rank": 2}, "training.micro_batch_size": 1,
         "model.activation": "relu2",
@@ -185,11 +187,12 @@ ASSUMED: dict[str, list[str]] = {
     "gpt-174.6b": [SCORES],
     "llama3-8b": ["recompute: none"],
     "llama3.1-405b": ["parallel.vpp: 2", "pipeline.layout", "recompute: none"],
-    "deepseek-v3": ["pipeline.layout: balanced", "recompute: MLA's up-projections"],
-    "gpt-oss-120b": ["recompute: none"],
+    "deepseek-v3": ["parallel.dispatcher", "pipeline.layout: balanced", "recompute: MLA's up-projections"],
+    "gpt-oss-120b": ["parallel.dispatcher: deepep", "recompute: none"],
     "qwen3-235b-a22b": ["pipeline.layout"],
     "gpt-1.5b": ["pipeline.layout", SCORES],
-    "titan-8b": ["recompute: norms and activation, of torchtitan's selection by op"],
+    "titan-8b": ["recompute: norms, activation and every second linear map", "attention_kernel: flash-2"],
+    "mpt-3b": ["attention_kernel: flash-1"],
     "nemotron4-340b": ["parallel.vpp: 2", "micro_batch: 1", "recompute: none"],
 }
 """Of rows: how the lines of what is assumed begin; none for the others."""
@@ -285,7 +288,7 @@ RECOMPUTED: list[tuple[object, str, object, list[str]]] = [
     ("full", "Megatron-LM", "full", []),
     ("selective", "Megatron-LM", "selective", []),
     ("selective (per op)", "Megatron-LM", "selective", []),
-    ("selective (per op)", "torchtitan", ["norms", "activation"], ["recompute"]),
+    ("selective (per op)", "torchtitan", ["norms", "activation", "alternate"], ["recompute", "attention_kernel"]),
     ("selective (per op)", "PyTorch FSDP", ["norms", "activation"], []),
     ("not stated", "Megatron-LM", "none", ["recompute"]),
     ("recipe default", "Megatron-Bridge", "none", ["recompute"]),

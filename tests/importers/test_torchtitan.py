@@ -299,7 +299,7 @@ def test_fewer_micro_batches_than_torch_takes_are_played_and_said(runs: Runs, jo
 RECOMPUTED: list[tuple[str, object, bool]] = [
     ('mode = "none"', "none", False),
     ('mode = "full"', "full", False),
-    ('mode = "selective"\nselective_ac_option = "op"', ["norms", "activation"], True),
+    ('mode = "selective"\nselective_ac_option = "op"', ["norms", "activation", "alternate"], False),
     ('mode = "selective"\nselective_ac_option = "1"', "full", False),
     ('mode = "memory_budget"\nmemory_budget = 0.3', ["norms", "activation"], True),
 ]

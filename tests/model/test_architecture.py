@@ -10,17 +10,10 @@ import pytest
 import yaml
 
 from dualpipe_sim.config.records import read
-from dualpipe_sim.costs.compute import (
-    Block,
-    Work,
-    Workload,
-    embedding_compute,
-    head_compute,
-    layer_compute,
-    mtp_compute,
-    promotion_factor,
-)
+from dualpipe_sim.costs.compute import embedding_compute, head_compute, layer_compute, mtp_compute
 from dualpipe_sim.costs.published import TRACE_COMPUTE_US, compute_deviations, measured_compute, trace_compute
+from dualpipe_sim.costs.rates import promotion_factor
+from dualpipe_sim.costs.workload import Block, Work, Workload
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Experts, Layer, Model

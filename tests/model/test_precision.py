@@ -12,8 +12,8 @@ from dualpipe_sim import simulate
 from dualpipe_sim.base.precision import PRECISIONS, Precision
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.alltoall import payload_bytes
-from dualpipe_sim.costs.compute import attention_s, linear_s, promotion_factor
 from dualpipe_sim.costs.layers import LayerCosts
+from dualpipe_sim.costs.rates import attention_s, linear_s, promotion_factor
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS
 from dualpipe_sim.model.activations import layer_activations, weight_gradient_inputs

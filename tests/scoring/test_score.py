@@ -150,6 +150,30 @@ def test_classes_and_sources_are_summed_up_apart() -> None:
     ]  # fmt: skip
 
 
+def test_gpus_and_precisions_are_summed_up_apart_where_there_are_several() -> None:
+    other = {"gpu": "h200-141g-sxm", "gpus": 8}
+    rows = [
+        row("a", STEP_S / 1.1),
+        row("b", STEP_S),
+        row("c", 1.0, cluster=other, precision="fp8"),
+        row("d", cluster={}),
+    ]
+    board = score(rows)
+    assert {gpu: [one.id for one in found] for gpu, found in board.gpus.items()} == {
+        "h100": ["a", "b"],
+        "h200": ["c"],
+        "": ["d"],
+    }
+    found: Any = board.to_dict()
+    assert found["gpus"]["h100"]["median"] == pytest.approx(0.05)
+    assert list(found["gpus"]) == ["h100", "h200"]
+    assert {name: one["rows"] for name, one in found["precisions"].items()} == {"bf16": 3, "fp8": 1}
+    assert [table.headings[0] for table in board.group_tables()] == ["class", "source", "GPU", "precision"]
+    alike = score(rows[:2])
+    assert [table.headings[0] for table in alike.group_tables()] == ["class", "source"]
+    assert Board((Prediction("x", "moe", gpu="abacus"),)).gpus["abacus"][0].id == "x"
+
+
 def test_runs_that_differ_in_what_was_measured_alone_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

@@ -37,6 +37,23 @@ class Core(NamedTuple):
         return Core(self.forward + other.forward, self.backward + other.backward)
 
 
+class CoreShape(NamedTuple):
+    """What the rate of attention's core depends on.
+
+    Attributes:
+        head: dimensions of a head, of query and value on average.
+        heads: heads of a sequence.
+        length: tokens of a sequence that is seen whole, in which a query sees as many keys.
+        products: whether its two products are GEMMs of their own, with scores in memory between them.
+
+    """
+
+    head: float
+    heads: float
+    length: float
+    products: bool = False
+
+
 class Exchanged(NamedTuple):
     """Elements of a token.
 
@@ -86,6 +103,15 @@ class Attention(Protocol):
     def core(self, sequence_length: int, *, causal: bool = True) -> Core:
         """Return the FLOPs a token of what is no linear map."""
         ...
+
+    def core_shape(self, sequence_length: int, *, causal: bool = True) -> CoreShape | None:  # noqa: ARG002 - kinds differ
+        """Return the shape of attention's core; None for recurrences."""
+        return None
+
+    @property
+    def normed(self) -> int:
+        """Elements of a token that norms inside read."""
+        return 0
 
     @property
     def exchanged(self) -> Exchanged:

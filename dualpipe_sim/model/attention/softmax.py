@@ -8,7 +8,7 @@ from typing import Literal
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.model.attention.registry import Core, Exchanged, register
+from dualpipe_sim.model.attention.registry import Core, CoreShape, Exchanged, register
 from dualpipe_sim.model.linear import Linear, share
 from dualpipe_sim.model.micro_batch import MicroBatch
 from dualpipe_sim.model.recipe import Recipe
@@ -210,6 +210,18 @@ class SoftmaxAttention:
             return products
         scores = 2.0 * sequence_length * (0.5 if causal else 1.0) * self.indexer.heads * self.indexer.head
         return products + Core(scores, 2 * scores)
+
+    def core_shape(self, sequence_length: int, *, causal: bool = True) -> CoreShape:
+        """Return the shape of the core; one that sees fewer keys is as fast as of a shorter sequence (assumed)."""
+        length = self.keys_seen(sequence_length, causal=causal) * (2 if causal else 1)
+        return CoreShape((self.qk_dims + self.v_head) / 2, self.heads, length, self.stored_scores)
+
+    @property
+    def normed(self) -> int:
+        """Elements of queries and keys that have norms, or of MLA's latents."""
+        if self.kv_lora:
+            return self.q_lora + self.kv_lora
+        return 0 if self.qk_norm == "none" else (self.heads + self._kv_heads) * self.qk_dims
 
     @property
     def exchanged(self) -> Exchanged:

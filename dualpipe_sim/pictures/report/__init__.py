@@ -5,6 +5,6 @@ boxes.
 """
 
 from dualpipe_sim.pictures.report.data import Run
-from dualpipe_sim.pictures.report.page import Page, check_suffix, page
+from dualpipe_sim.pictures.report.page import Page, check_suffix, page, page_style
 
-__all__ = ["Page", "Run", "check_suffix", "page"]
+__all__ = ["Page", "Run", "check_suffix", "page", "page_style"]

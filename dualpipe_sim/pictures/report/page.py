@@ -106,8 +106,7 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
     }
     html = Template(_text("page.html")).substitute(
         title=escape(title),
-        colours=_colours(),
-        style=_text("style.css"),
+        style=page_style(),
         table=table,
         config=f"<section><h2>Configuration</h2><pre>{escape(config)}</pre></section>" if config else "",
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
@@ -128,6 +127,15 @@ def _causes(runs: Sequence[Json]) -> dict[str, dict[str, str]]:
         for place, cause in enumerate(causes)
     )
     return {cause: one._asdict() for cause, one in zip(causes, styles, strict=True)}
+
+
+def page_style() -> str:
+    """Return the styles of a page: the colours of both themes, and how text, tables and buttons look in them.
+
+    >>> "prefers-color-scheme: dark" in page_style()
+    True
+    """
+    return f"{_colours()}\n{_text('style.css')}"
 
 
 def _colours() -> str:

@@ -1,0 +1,74 @@
+"""Tables of kernels that others measured, as tables of rates by shape that a GPU's ``kernels`` takes.
+
+NVIDIA's aiconfigurator (https://github.com/ai-dynamo/aiconfigurator) keeps CSV files of latencies in milliseconds:
+``gemm_perf.txt`` with ``gemm_dtype,m,n,k,latency``, ``nccl_perf.txt`` with ``op_name,num_gpus,message_size,latency``.
+They are bursts, which a GPU at its power limit does not sustain, so a pace goes with them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Mapping
+from io import StringIO
+from pathlib import Path
+
+from dualpipe_sim.base.files import read_text
+from dualpipe_sim.errors import UserError, quoted
+
+TERA = 1e12
+_GEMM, _NCCL = {"gemm_dtype", "m", "n", "k", "latency"}, {"op_name", "num_gpus", "message_size", "latency"}
+_NUMBERS = {"bfloat16": "bf16", "float16": "bf16", "fp8": "fp8", "fp8_block": "fp8-block", "nvfp4": "fp4"}
+"""Formats that training uses, by aiconfigurator's names; its others are of inference alone."""
+
+
+def is_kernel_table(text: str) -> bool:
+    """Return whether a file begins with the columns of such a table."""
+    columns = set(text.partition("\n")[0].strip().split(","))
+    return columns >= _GEMM or columns >= _NCCL
+
+
+def read_kernel_table(path: Path, *, sizes: Mapping[str, Collection[int]] | None = None, pace: float = 1.0) -> str:
+    """Return a table of rates, or of collectives' times, as CSV text.
+
+    Args:
+        path: the file.
+        sizes: which ``tokens``, ``outputs`` and ``inputs`` to keep, for a smaller table; None for all.
+        pace: rates over those of the file.
+
+    Raises:
+        UserError: it is no such file, or a row of it has no numbers.
+
+    """
+    text = read_text(path)
+    columns = set(text.partition("\n")[0].strip().split(","))
+    rows = list(csv.DictReader(StringIO(text)))
+    try:
+        if columns >= _GEMM:
+            return _gemms(rows, sizes or {}, pace, path)
+        if columns >= _NCCL:
+            return _collectives(rows, path)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: a row has no numbers: {error}") from error
+    raise UserError(f"{path}: must have the columns {', '.join(sorted(_GEMM))} (or of NCCL), got {quoted(text[:60])}")
+
+
+def _gemms(rows: list[dict[str, str]], sizes: Mapping[str, Collection[int]], pace: float, path: Path) -> str:
+    lines = [f"# Rates of {path.name} x {pace:g}. TFLOP/s.", "kernel,numbers,tokens,outputs,inputs,forward"]
+    for row in rows:
+        numbers = _NUMBERS.get(row["gemm_dtype"])
+        shape = {"tokens": int(row["m"]), "outputs": int(row["n"]), "inputs": int(row["k"])}
+        if numbers is None or any(size not in sizes.get(axis, {size}) for axis, size in shape.items()):
+            continue
+        tokens, outputs, inputs = shape.values()
+        rate = 2.0 * tokens * outputs * inputs / (float(row["latency"]) * 1e-3) / TERA * pace
+        lines.append(f"gemm,{numbers},{tokens},{outputs},{inputs},{rate:.3g}")
+    return "\n".join(lines) + "\n"
+
+
+def _collectives(rows: list[dict[str, str]], path: Path) -> str:
+    lines = [f"# Times of {path.name}. Microseconds.", "kernel,gpus,bytes,microseconds"]
+    for row in rows:
+        if row.get("nccl_dtype", "half") == "half":
+            size = int(row["message_size"]) * 2  # (in elements)
+            lines.append(f"{row['op_name']},{row['num_gpus']},{size},{float(row['latency']) * 1e3:.4g}")
+    return "\n".join(lines) + "\n"
