@@ -1,17 +1,25 @@
 """Write docs/accuracy.md, its pictures and the package's accuracy.yaml: ``make board``.
 
-All runs of validation/published are predicted. Those that a constant was set from are shown and do not count.
+All runs of validation/published are predicted. Those that a constant was set from are shown and do not count. How far
+one schedule is off against another is read from what validation/torch_runs holds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "validation"))
+
+import fit
+import predict_torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
@@ -59,6 +67,48 @@ PEERS = (
     ("one fitted efficiency a kind of hardware × bubble formula", "16.4 %"),
     ("kernel tables and collectives by size, unfitted", "13.4 %"),
 )
+
+BARS = """\
+## Error bars
+
+Every step that is predicted from a model's shapes and a GPU is shown with the p90 of its class above. A p90 of 25 % is
+`step 10 s, 8 to 13.3 s`: a prediction of a measured step M lies between 0.75 M and 1.25 M nine times in ten, so that M
+is between 10 s / 1.25 and 10 s / 0.75. Costs that are given, or calibrated from a run, have no bar. No run here is of
+DeepSeek's own software (`stack: deepseek`, the usual one), whose times are fitted to one trace of one layer. Its steps
+are taken to be no further off than those of their class; DeepSeek-V3's own step, which was measured, is not.
+
+Settings that `plan` ranks differ in how a model is cut and in what is recomputed, not in the order of ops alone. What
+is wrong with their costs is in part the same for two of them, and nothing measured says in how large a part: all of it
+would tell any two apart, none of it hardly any. Those that are slower than the first by no more than the class's
+median error are said to be too close to call.
+"""
+
+SCHEDULES = """\
+## Schedules against each other
+
+Schedules of one comparison share model, GPUs and costs. What is wrong with those is wrong for all of them; only what
+they do not share can turn their order. How far one schedule is off against another on the same costs was measured with
+torch's own runtime on two H100: each run was calibrated alone, and its costs predict all runs of other schedules of
+its model ([every one of them](validation_torch.md)).
+"""
+
+SCHEDULES_IN_WORDS = """\
+A host is the limit of a run if, by the run's own costs, one that issues ops in no time would make its step over 1 %
+shorter. Such a run is as far from itself, made again, as from its prediction, which is no error of a schedule; and
+costs of kind `layers` are of GPUs that large layers keep busy, with a host that is as fast in one schedule as in the
+other. So `compare` takes the p90 of the first row, {p90}: schedules that are slower than the fastest by no more are
+said to be too close to call. What these runs cannot say: all are on two GPUs, and those of the first row have no
+collectives inside their ops. Where one schedule hides all-to-alls, or collectives of tensor parallelism, and another
+does not, what these are off by comes on top. The runs of a [plain runtime](validation_runs.md) were each predicted
+from the same schedule.
+"""
+
+FIT = """\
+No constant was fitted to a published step. `python validation/fit.py` says what that would gain: a factor on each of
+these parts of every step, such that the mean error (of logarithms) is least: {values}. `fitted` is on the very runs
+that they were fitted to, `left out` predicts each of {sources} sources with factors fitted to all others; median / p90
+in percent (runs):
+"""
 
 INTRODUCTION = """\
 # How far from published runs
@@ -127,13 +177,26 @@ def set_constants() -> set[str]:
     return {name for one in constants() for name in one["runs"]}
 
 
-def page(board: Board) -> str:
+def schedules() -> dict[str, Errors]:
+    """Return how far off steps are that another schedule's run predicts, by what limits the two; ``all`` last."""
+    runs = {run.name: run for run in predict_torch.read_runs()}
+    limited = predict_torch.limited_by_hosts(list(runs.values()))
+    stored = json.loads((predict_torch.FOLDER / "predicted.json").read_text(encoding="utf-8"))
+    others = [row for row in stored if predict_torch.kind_of(row, runs) == "other schedules"]
+    by_gpus = [row for row in others if not {row["run"], row["from"]} & limited]
+    by_hosts = [row for row in others if {row["run"], row["from"]} & limited]
+    groups = {"GPUs are the limit of both": by_gpus, "a host is the limit of one of the two": by_hosts, "all": others}
+    return {name: Errors.of(map(predict_torch.error_of, rows)) for name, rows in groups.items()}
+
+
+def page(board: Board, of_schedules: Mapping[str, Errors]) -> str:
     """Return the whole page."""
     sources = published()
     predictions = {one.id: one for one in board.predictions}
     aside = sum(not one.counts for one in board.predictions)
     introduction = INTRODUCTION.format(runs=len(predictions), sources=len(sources), aside=aside)
-    parts = [introduction, *_errors(board), *_beside_others(board), *_constants()]
+    parts = [introduction, *_errors(board), BARS, *_schedules(of_schedules)]
+    parts += [*_beside_others(board), *_fit(board), *_constants()]
     parts += ["## Every run", "In brackets: does not count."]
     parts += [_source(name, source, predictions) for name, source in sorted(sources.items())]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -184,6 +247,24 @@ def _both(errors: Errors) -> str:
     if errors.median is None or errors.p90 is None:
         return "–"
     return f"{errors.median * 100:.1f} / {errors.p90 * 100:.0f} ({errors.rows})"
+
+
+def _schedules(found: Mapping[str, Errors]) -> Iterator[str]:
+    yield SCHEDULES
+    rows = ((name, f"{one.rows}", *map(_percent, (one.median, one.p90))) for name, one in found.items())
+    yield _table(("predicted from another schedule's run", "steps", "median", "p90"), rows, numbers=3)
+    yield SCHEDULES_IN_WORDS.format(p90=_percent(next(iter(found.values())).p90))
+
+
+def _fit(board: Board) -> Iterator[str]:
+    found = fit.what_a_fit_gains(board)
+    values = "; ".join(f"{name}: {factor:.2f}" for name, factor in found.factors.items())
+    yield "## What a fit would gain"
+    yield _filled(FIT.format(values=values, sources=found.sources))
+    every = (found.before, found.fitted, found.left_out)
+    rows = ((name if name == "all" else f"`{name}`", *(_both(one[name]) for one in every)) for name in found.before)
+    yield _table(("class", "unfitted", "fitted", "left out"), rows, numbers=3)
+    yield _filled(f"{found.verdict} {fit.NOTHING}")
 
 
 def _constants() -> Iterator[str]:
@@ -256,6 +337,10 @@ def _table(headings: Sequence[str], lines: Iterable[Sequence[str]], *, numbers: 
     """Return a table whose last so many columns are numbers."""
     sides = ["---"] * (len(headings) - numbers) + ["--:"] * numbers
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, sides, *lines))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _percent(share: float | None) -> str:
@@ -333,17 +418,21 @@ def _nearly_all(board: Board) -> float:
     return max(0.2, sizes[int(0.95 * len(sizes))] if sizes else 0.0)
 
 
-def preset(board: Board) -> str:
-    """Return the text of the package's own file of errors by class."""
+def preset(board: Board, of_schedules: Mapping[str, Errors]) -> str:
+    """Return the text of the package's own file of errors."""
     lines = [
         "# How far predicted steps are from published ones, by class; written by docs/make_accuracy.py, with its page.",
         "# Errors are predicted over measured, less one: median and p90 of those without signs, bias with them.",
+        *(f"{kind}: {_rounded(errors_of(board.classes[kind])._asdict())}" for kind in CLASSES),
+        "# Steps of torch's runtime, predicted from another schedule's run, where GPUs are the limit of both.",
     ]
-    for kind in CLASSES:
-        found = errors_of(board.classes[kind])._asdict()
-        numbers = {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
-        lines.append(f"{kind}: {as_yaml(numbers)}")
+    by_gpus = next(iter(of_schedules.values()))._asdict()
+    lines.append(f"schedules: {_rounded({key: by_gpus[key] for key in ('rows', 'median', 'p90')})}")
     return "\n".join(lines) + "\n"
+
+
+def _rounded(errors: Mapping[str, Any]) -> str:
+    return as_yaml({key: round(value, 4) if isinstance(value, float) else value for key, value in errors.items()})
 
 
 def main() -> None:
@@ -354,8 +443,9 @@ def main() -> None:
     lost = [one.unsupported for one in board.predictions if one.unsupported is not None]
     if lost:
         raise SystemExit("\n".join([f"{number_of(len(lost), 'run')} cannot be predicted:", *lost]))
-    PAGE.write_text(page(board), encoding="utf-8")
-    PRESET.write_text(preset(board), encoding="utf-8")
+    of_schedules = schedules()
+    PAGE.write_text(page(board, of_schedules), encoding="utf-8")
+    PRESET.write_text(preset(board, of_schedules), encoding="utf-8")
     for path, axes in ((SCATTER, scatter(board)), (CUMULATIVE, cumulative(board))):
         save(axes.figure, path)
 

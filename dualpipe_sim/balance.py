@@ -3,13 +3,16 @@
 Where the slowest stage is as fast as can be, it is often free which stages hold a layer more; yet an order waits longer
 for some than for others. So numbers of layers are exchanged between two stages at a time, as long as a step gets
 shorter, with each op as one phase: the same graph under many durations, which takes milliseconds.
+
+Where ops overlap in pairs, how long a stage takes alone is not what counts: the split also begins from what layers take
+in pairs, and stages give each other single layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -21,12 +24,13 @@ from dualpipe_sim.costs.phases import ByBoundary, Costs, Phase, StageCosts, ends
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.model.layout import BALANCED, with_ends
+from dualpipe_sim.model.layout import BALANCED, balanced, with_ends
 from dualpipe_sim.order.ops import B, F, TaskShape
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
 _MOST_TRIED = 256  # in a round; of more, some that lie evenly
+_MOST_MOVED = 64  # likewise
 _MOST_ROUNDS = 4
 _ROUNDING = 1e-9
 
@@ -40,9 +44,14 @@ def balanced_for(schedule: Schedule, costs: Costs, topology: Topology) -> Costs:
         return costs
     counts = tuple(len(stage.layers) for stage in costs.stage_layers(len(schedule.placement.pipes[0])))
     tried = _Tried(costs, schedule, topology, counts)
-    best, best_s = counts, tried.makespans_s([counts])[0]
+    begun, overlapped = [counts], bool((schedule.partner >= 0).any())
+    if overlapped:  # what counts there is how long pairs are, not the slowest stage alone
+        begun.append(balanced(costs.depth_times_in_pairs, len(counts)))
+    begun_s = tried.makespans_s(begun)
+    place = int(begun_s.argmin())
+    best, best_s = begun[place], begun_s[place]
     for _ in range(_MOST_ROUNDS):
-        others = list(_exchanged(best, tried))
+        others = list(_moved(best) if overlapped else _exchanged(best, tried))
         if not others:
             break
         seconds = tried.makespans_s(others)
@@ -69,6 +78,16 @@ def _exchanged(counts: tuple[int, ...], tried: _Tried) -> Iterator[tuple[int, ..
         exchanged[one], exchanged[other] = counts[other], counts[one]
         if tried.slowest_s(tuple(exchanged)) <= tried.least_s:
             yield tuple(exchanged)
+
+
+def _moved(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield splits in which a stage has given another one layer."""
+    moves = [(one, other) for one, other in permutations(range(len(counts)), 2) if counts[one] > counts[other]]
+    for one, other in moves[:: -(-len(moves) // _MOST_MOVED) or 1]:
+        moved = list(counts)
+        moved[one] -= 1
+        moved[other] += 1
+        yield tuple(moved)
 
 
 class _Tried:

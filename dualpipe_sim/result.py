@@ -216,9 +216,15 @@ class Comparison(Tabular, Sequence[Result]):
     dualpipe 66.0
     1f1b 81.0
     gpipe 81.0
+
+    Attributes:
+        runs: in that order.
+        remarks: sentences that tables show below, beside those of the runs.
+
     """
 
     runs: tuple[Result, ...]
+    remarks: tuple[str, ...] = ()
 
     def __getitem__(self, index: int) -> Result:  # type: ignore[override]
         """Return one run by its place."""
@@ -263,9 +269,8 @@ class Comparison(Tabular, Sequence[Result]):
             [run.caption, run.size, *([run.error] if run.error is not None else summary)]
             for run, summary in zip(self.runs, summaries, strict=True)
         ]
-        return Table(
-            ("schedule", "size", *headings), rows, ("schedule", "size"), notes=notes_of(self.runs), of=len(self)
-        )
+        notes = [*self.remarks, *notes_of(self.runs)]
+        return Table(("schedule", "size", *headings), rows, ("schedule", "size"), notes=notes, of=len(self))
 
     def __repr__(self) -> str:
         return line(self, f"of {len(self)}: {', '.join(run.label for run in self.runs)}")

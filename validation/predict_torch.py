@@ -3,7 +3,8 @@
     python validation/predict_torch.py
 
 A run is calibrated alone (``calibrate --runtime torch``), and its costs predict all runs of its model whose ops it
-holds: itself, the same schedule at the other size, and other schedules. Nothing else is fitted. Writes
+holds: itself, the same schedule at the other size, and other schedules. Nothing else is fitted. The same runs are
+predicted once more with no recording at all, from the model's shapes and the GPU. Writes
 ``validation/torch_runs/predicted.json`` and the tables of ``docs/validation_torch.md``.
 """
 
@@ -31,7 +32,7 @@ FOLDER = Path(__file__).resolve().parent / "torch_runs"
 PAGE = FOLDER.parent.parent / "docs" / "validation_torch.md"
 TORCH = {"name": "torch", "version": "2.11"}
 CLOSE = 0.01
-"""Runs whose times differ by less than this are not put in an order."""
+"""Times that differ by less than this are as good as the same: such runs are not put in an order."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,40 @@ class Run:
             "schedule": {"name": self.about["schedule"], **self.about.get("options", {})},
         }
 
+    @property
+    def from_shapes(self) -> dict[str, Any]:
+        """Return the configuration of the same run that knows only the model, the GPU and the software."""
+        sizes = self.about["sizes"]
+        head = sizes["hidden"] // sizes["heads"]
+        return {
+            "model": {
+                "name": self.model,
+                "layers": sizes["layers"],
+                "hidden": sizes["hidden"],
+                "vocabulary": sizes["vocabulary"],
+                "activation": "swiglu",
+                "ffn": sizes["ffn"],
+                "attention": {
+                    "heads": sizes["heads"],
+                    "kv_heads": sizes["kv_heads"],
+                    "qk_head": head,
+                    "v_head": head,
+                },
+            },
+            "gpu": "h100",
+            "stack": "torch-eager",
+            "parallel": {"pipeline": 2, "data": 1},
+            "training": {
+                "sequence_length": sizes["tokens"],
+                "micro_batch_size": 1,
+                "global_batch": self.about["micro_batches"],
+                "precision": "bf16",
+                "recompute": "none",
+            },
+            "pipeline": {"runtime": TORCH, "layout": "even"},
+            "schedule": self.setting["schedule"],
+        }
+
 
 def read_runs(model: str | None = None) -> list[Run]:
     """Return the recorded runs, or those of one model."""
@@ -75,16 +110,13 @@ def read_runs(model: str | None = None) -> list[Run]:
 def predictions(runs: list[Run], sources: list[Run] | None = None) -> Iterator[dict[str, Any]]:
     """Yield what each source's costs say of each run of its model that has no other ops than they."""
     with tempfile.TemporaryDirectory() as folder:
-        costs = Path(folder) / "costs.yaml"
         for source in runs if sources is None else sources:
-            files = [FOLDER / f"{source.name}.csv", FOLDER / f"{source.name}.memory.csv"]
-            measured = calibrate(files, warm_up=0, runtime="torch", runtime_options={"version": TORCH["version"]})
-            write_costs(measured, costs)
+            costs = costs_of(source, Path(folder) / "costs.yaml")
             for run in runs:
                 if run.model != source.model:
                     continue
                 try:
-                    result = simulate(run.setting | {"costs": {"kind": "measured", "file": str(costs)}})
+                    result = simulate(run.setting | {"costs": costs})
                 except ScheduleError:  # it has no split backward
                     continue
                 yield {
@@ -95,6 +127,26 @@ def predictions(runs: list[Run], sources: list[Run] | None = None) -> Iterator[d
                     "peak_bytes": run.peak_bytes,
                     "predicted_peak_bytes": result.peak_memory_bytes_by_rank,
                 }
+
+
+def costs_of(run: Run, file: Path) -> dict[str, Any]:
+    """Return the section ``costs:`` of a run calibrated alone, which is written to a file."""
+    files = [FOLDER / f"{run.name}.csv", FOLDER / f"{run.name}.memory.csv"]
+    measured = calibrate(files, warm_up=0, runtime="torch", runtime_options={"version": TORCH["version"]})
+    write_costs(measured, file)
+    return {"kind": "measured", "file": str(file)}
+
+
+def limited_by_hosts(runs: list[Run]) -> set[str]:
+    """Return the names of runs of which, by their own costs, hosts that issue ops in no time would save over 1 %."""
+    found = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for run in runs:
+            costs = costs_of(run, Path(folder) / "costs.yaml")
+            with_host, without = (simulate(run.setting | {"costs": costs | {"host": on}}) for on in (True, False))
+            if (without.makespan_s or 0.0) < (1 - CLOSE) * (with_host.makespan_s or 0.0):
+                found.add(run.name)
+    return found
 
 
 def error_of(row: dict[str, Any]) -> float:
@@ -143,6 +195,37 @@ def summary_table(rows: list[dict[str, Any]], runs: dict[str, Run]) -> str:
             numbers = f"{len(errors)} | {median(errors):.1%} | {max(errors):.1%} | {beyond:.1%}"
             lines.append(f"| {model} | {kind} | {numbers} |")
     return "\n".join(lines).replace("%", " %")
+
+
+def from_shapes(runs: dict[str, Run]) -> list[dict[str, Any]]:
+    """Return what shapes alone say of each run; not of experts in a loop of Python, which no stack has."""
+    return [
+        {
+            "from": "shapes",
+            "run": run.name,
+            "measured_s": run.measured_s,
+            "predicted_s": simulate(run.from_shapes).makespan_s,
+        }
+        for run in runs.values()
+        if not run.about["sizes"].get("experts")
+    ]
+
+
+def shapes_table(runs: dict[str, Run]) -> str:
+    """Return how far off steps predicted from shapes are, by model, and then each."""
+    head = ("model", "runs", "median", "worst", "pairs that differ by over 1 %", "in the wrong order")
+    summary = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines = ["| run | step, ms | from shapes | error |", "| --- | --- | --- | --- |"]
+    rows = from_shapes(runs)
+    for model in dict.fromkeys(runs[row["run"]].model for row in rows):
+        own = [row for row in rows if runs[row["run"]].model == model]
+        errors = [abs(error_of(row)) for row in own]
+        pairs, wrong = wrong_orders(own, runs)
+        summary.append(f"| {model} | {len(own)} | {median(errors):.1%} | {max(errors):.1%} | {pairs} | {wrong} |")
+    for row in rows:
+        seconds = f"{1e3 * row['measured_s']:.0f} | {1e3 * row['predicted_s']:.0f}"
+        lines.append(f"| {row['run']} | {seconds} | {error_of(row):+.1%} |")
+    return "\n".join((*summary, "", *lines)).replace("%", " %").replace("over 1  %", "over 1 %")
 
 
 def beyond_hosts(rows: list[dict[str, Any]]) -> list[float]:
@@ -215,6 +298,7 @@ def filled(page: str, rows: list[dict[str, Any]], runs: dict[str, Run]) -> str:
     tables = {
         "summary": summary_table(rows, runs),
         "again": again_table(json.loads((FOLDER / "again.json").read_text(encoding="utf-8"))),
+        "shapes": shapes_table(runs),
         "order": order_table(rows, runs),
         "memory": memory_table(rows, runs),
         **{model: error_table(rows, runs, model) for model in dict.fromkeys(run.model for run in runs.values())},

@@ -176,7 +176,7 @@ def gathering_s(timeline: Timeline, costs: JobStageCosts) -> float:
     whole = cut.zero == 0 and not cut.shards_weights
     if whole or job.step_end.reduction == "none" or (cut.shards_weights and cut.gathers == "each"):
         return 0.0
-    needed_s = unit_times(timeline, F, np.minimum, np.inf) if job.step_end.reduction == "overlapped" else {}
+    needed_s = unit_times(timeline, F, np.minimum, np.inf) if job.step_end.gathering == "overlapped" else {}
     late_s = 0.0
     for pieces in _pieces(timeline, costs, BF16_BYTES):
         free_s = 0.0

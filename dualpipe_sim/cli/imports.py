@@ -18,7 +18,8 @@ def import_(
         typer.Argument(
             metavar="PATH",
             help="A model's config.json of Hugging Face's transformers or its folder; Megatron-LM's arguments in a "
-            "script or as MODEL_ARGS in YAML; torchtitan's TOML or JSON; SimuMax's JSON files or their folder.",
+            "script or as MODEL_ARGS in YAML; torchtitan's TOML or JSON; SimuMax's JSON files or their folder; "
+            "aiconfigurator's gemm_perf.txt or nccl_perf.txt.",
         ),
     ],
     output: Annotated[
@@ -49,6 +50,8 @@ def import_(
     from dualpipe_sim.config.yaml_text import as_block
     from dualpipe_sim.importers.reading import read
 
+    if path.is_file() and path.suffix in (".txt", ".csv") and _took_kernels(path, output):
+        return
     given = dict(setting_of(one) for one in settings or ())
     imported = read(path, gpu=gpu, gpus=gpus, settings=given)
     model = model_of(imported.config, str(path))
@@ -70,6 +73,28 @@ def import_(
         say(f"{output} is written; `dualpipe-sim run {output}` runs it")
     elif output is not None:
         say(f"{output} is written; `run` needs a gpu, a cluster, training and a schedule beside it")
+
+
+def _took_kernels(path: Path, output: Path | None) -> bool:
+    """Return whether a file is a table of kernels, which is written and told of."""
+    from dualpipe_sim.base.files import output_file, read_text, written_whole
+    from dualpipe_sim.cli.tables import say
+    from dualpipe_sim.importers.kernel_tables import is_kernel_table, read_kernel_table
+
+    if not is_kernel_table(read_text(path)):
+        return False
+    text = read_kernel_table(path)
+    rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
+    links = "gpus" in rows[0]
+    what = "collectives" if links else f"shapes of GEMMs in {', '.join(sorted({row[1] for row in rows[1:]}))}"
+    say(f"{len(rows) - 1} {what}")
+    if output is not None:
+        output_file(output)
+        with written_whole(output) as part:
+            part.write_text(text, encoding="utf-8")
+        key = "cluster: {collectives: " if links else "gpu: {kernels: {gemm: "
+        say(f"{output} is written; {key}{output.name}{'}' if links else '}}'} takes it")
+    return True
 
 
 def setting_of(text: str) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -45,6 +47,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     """Find the fastest way to cut and schedule a model on its GPUs, of those that the `plan:` section leaves open."""
     from dualpipe_sim.plan import plan as search
     from dualpipe_sim.plan.why import why
+    from dualpipe_sim.scoring.accuracy import error_bar, plan_errors, plan_remarks
 
     given = [*map(_setting, free or ()), *(settings or ())]
     with interruptible(output), progress_bar() as progress:
@@ -65,10 +68,12 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
         from dualpipe_sim.pictures.plot import plan_chart, save
 
         save(plan_chart(found).figure, chart)
+    bar = error_bar(found.experiment)
     if as_json:
-        typer.echo(json.dumps(found.to_dict() | ({} if reason is None else {"why": reason.to_dict()}), indent=2))
+        told = found.to_dict() | plan_errors(found, bar) | ({} if reason is None else {"why": reason.to_dict()})
+        typer.echo(json.dumps(told, indent=2))
         return
-    _print(found)
+    _print(found, plan_remarks(found, bar))
     if reason is not None:
         _print_why(reason)
 
@@ -81,11 +86,12 @@ def _setting(text: str) -> str:
     return f"plan.{key}=[{values}]"
 
 
-def _print(found: Plan) -> None:
-    """Print the ranking, and below it how many are ruled out for which reason."""
+def _print(found: Plan, remarks: Sequence[str]) -> None:
+    """Print the ranking, and below it how far off it may be, and how many are ruled out for which reason."""
     from dualpipe_sim.cli.tables import print_table
 
-    print_table(found.to_table())
+    table = found.to_table()
+    print_table(replace(table, notes=[*table.notes[:1], *remarks, *table.notes[1:]]))
 
 
 def _print_why(reason: Why) -> None:

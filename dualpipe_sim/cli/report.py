@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -19,12 +20,14 @@ def report(config: Config, output: Output, settings: Settings = None) -> None:
     from dualpipe_sim.base.files import read_text
     from dualpipe_sim.config import load_experiment
     from dualpipe_sim.pictures.report import check_suffix
+    from dualpipe_sim.scoring.accuracy import error_bar, remarks
     from dualpipe_sim.simulation import run_all
 
     check_suffix(output)
     experiment = load_experiment(config, settings=settings or ())
     changes = "".join(f"\n# --set {setting}" for setting in settings or ())
     text = read_text(experiment.source).rstrip("\n") + changes
-    page = run_all(experiment).report(Path(experiment.source).stem, text, str(experiment.choice))
-    page.save(output)
+    runs = run_all(experiment)
+    runs = replace(runs, remarks=remarks(runs, error_bar(experiment)))
+    runs.report(Path(experiment.source).stem, text, str(experiment.choice)).save(output)
     typer.echo(f"{output}: {Path(output).stat().st_size / 1e3:,.0f} kB")

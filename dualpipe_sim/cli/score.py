@@ -83,6 +83,7 @@ def _print_one(one: Prediction) -> None:
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_percent, format_seconds, in_gb
     from dualpipe_sim.cli.tables import print_table, say
+    from dualpipe_sim.scoring.accuracy import class_bar
 
     if one.unsupported is not None:
         raise UserError(one.unsupported)
@@ -96,6 +97,8 @@ def _print_one(one: Prediction) -> None:
     print_table(Table((one.id, "seconds", "share"), [*rows, ("step", format_seconds(step_s), ""), *measured], [one.id]))
     if one.error is not None:
         say(f"{one.error:+.1%} off")
+    else:
+        say(class_bar(one.kind, of_trace=one.stack == "deepseek").in_words(step_s))
     say(
         f"peak {in_gb(one.memory_bytes or 0)}"
         + ("" if one.fits else ", which does not fit with what is reserved and lost")

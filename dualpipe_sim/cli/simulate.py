@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 @app.command(epilog=example("run figure5 --set schedule=zb-h1"))
 def run(config: Config, settings: Settings = None, as_json: Json = False) -> None:
     """Run one schedule: makespan, bubbles and their causes, what is in flight, rank by rank."""
+    from dualpipe_sim.scoring import error_bar
     from dualpipe_sim.simulation import run as run_choice
 
     experiment = _load(config, settings)
-    result = run_choice(experiment, experiment.choice)
+    result, bar = run_choice(experiment, experiment.choice), error_bar(experiment)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), indent=2))
+        # (a run's own key `error` says why it was refused)
+        error = {"step_time_error": None if bar is None else bar.to_dict()}
+        typer.echo(json.dumps(result.to_dict() | error, indent=2))
         return
     from dualpipe_sim.cli import tables
 
     others = {words: run_choice(other, experiment.choice) for words, other in _freed(experiment, result)}
-    tables.print_run(result, others)
+    tables.print_run(result, others, bar)
 
 
 def _freed(experiment: Experiment, result: Result) -> Iterator[tuple[str, Experiment]]:
@@ -96,9 +99,13 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     as_json: Json = False,
 ) -> None:
     """Run the schedules that the configuration compares, fastest a micro-batch first."""
+    from dualpipe_sim.scoring.accuracy import comparison_errors, error_bar, remarks
+
     _check_formats(plot, chart)
     look = drawn(size, font_size, font, legend, numbers, title, palette, dark)
-    comparison = _compare(_load(config, settings), by, limit)
+    experiment = _load(config, settings)
+    comparison, bar = _compare(experiment, by, limit), error_bar(experiment)
+    comparison = replace(comparison, remarks=remarks(comparison, bar))
     if plot or chart:
         from dualpipe_sim.pictures.plot import bubble_against_activations, save
 
@@ -107,7 +114,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
         if chart:
             save(bubble_against_activations(comparison, theme="dark" if dark else "light").figure, chart)
     if as_json or table is TableFormat.json:
-        typer.echo(json.dumps(comparison.to_dict(), indent=2))
+        typer.echo(json.dumps(comparison.to_dict() | comparison_errors(comparison, bar), indent=2))
         return
     from dualpipe_sim.cli import tables
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,7 +12,9 @@ from dualpipe_sim.cli.arguments import Config, Dask, Resume, Rows, Settings, Wor
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 
 if TYPE_CHECKING:
+    from dualpipe_sim.batch.study import Study
     from dualpipe_sim.sweeps import SweepTable
+    from dualpipe_sim.sweeps.runs import RunAt
 
 
 @app.command(epilog=example("sweep figure5 --over pipeline.micro_batches=16,32,64"))
@@ -38,13 +41,26 @@ def sweep(
         rows = collect(study, workers=workers, dask=dask, output=output, resume=resume, progress=progress)
     table = SweepTable(tuple(rows))
     if output is None:
-        _print(table)
+        _print(table, _provenance(study, table))
     else:
         _print_place(table, output)
 
 
-def _print(table: SweepTable) -> None:
-    """Print a table: a row a point, and below it why others failed."""
+def _provenance(study: Study, table: SweepTable) -> list[str]:
+    """Return in words how far off the steps of a sweep's points may be, once for each kind of point."""
+    from dualpipe_sim.config import load_experiment
+    from dualpipe_sim.scoring import error_bar
+
+    runs, said = cast("RunAt", study.evaluate), []
+    for point, row in zip(study.points, table, strict=True):
+        if row["step_time_s"] is not None:
+            bar = error_bar(load_experiment(runs.base, point, source=runs.source))
+            said += [] if bar is None else [f"steps: {bar.provenance}"]
+    return list(dict.fromkeys(said))
+
+
+def _print(table: SweepTable, remarks: Sequence[str]) -> None:
+    """Print a table: a row a point, and below it how far off steps may be, and why other points failed."""
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.cli.tables import print_table, say
 
@@ -54,6 +70,8 @@ def _print(table: SweepTable) -> None:
     done = (text for text, row in zip(texts, table, strict=True) if row["error"] is None)
     rows = [[text[place] for place in shown] for text in done]
     print_table(Table([headings[place] for place in shown], rows, words))
+    for remark in remarks:
+        say(remark)
     for text, row in zip(texts, table, strict=True):
         if row["error"] is not None:
             say(f"{', '.join(text)}: {row['error']}")

@@ -21,6 +21,7 @@ from dualpipe_sim.schedules.registry import ScheduleSpec
 
 if TYPE_CHECKING:
     from dualpipe_sim.config.keys import Key
+    from dualpipe_sim.scoring.accuracy import ErrorBar
 
 _HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
 
@@ -35,15 +36,18 @@ def say(text: str) -> None:
     typer.echo("\n".join(wrapped(text, shutil.get_terminal_size().columns)))
 
 
-def print_run(result: Result, others: Mapping[str, Result]) -> None:
+def print_run(result: Result, others: Mapping[str, Result], bar: ErrorBar | None) -> None:
     """Print one run: its main numbers, then a row a rank.
 
     Args:
         result: the run.
         others: the same without what may hold it up, by words that say so.
+        bar: how far off its step may be.
 
     """
     _print_runs([result])
+    if bar is not None and result.step_time_s is not None:
+        say(bar.in_words(result.step_time_s))
     if result.theory and result.step_time_s is None:
         reason = result.theory["reason"]
         say(f"formula: {result.theory['source']}" + (f"; not shown, since {reason}" if reason else ""))
@@ -71,7 +75,7 @@ def print_comparison(comparison: Comparison) -> None:
     done = [run for run in comparison if run.error is None]
     if done:
         _print_runs(done)
-    for note in notes_of(comparison):
+    for note in (*comparison.remarks, *notes_of(comparison)):
         say(note)
     for run in comparison:
         if run.error is not None:

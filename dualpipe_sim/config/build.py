@@ -7,6 +7,7 @@ from pathlib import Path
 from dualpipe_sim.config.choices import compared, each_option, own_choice
 from dualpipe_sim.config.costs import costs_of
 from dualpipe_sim.config.job import agreed, micro_batches_of, parallelism_of, recompute_of
+from dualpipe_sim.config.overlap import runtime_of
 from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.errors import ConfigError, UserError
@@ -43,7 +44,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         noise=None if root.noise is None else Noise(**root.noise.model_dump()),
         free=_free(root.plan),
         transfers=root.pipeline.transfers,
-        runtime=root.pipeline.runtime,
+        runtime=runtime_of(root),
         measured=None if root.measured is None else _measured(root.measured),
         gpus_per_rank=parallelism_of(root.parallel, own.ranks).gpus,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dualpipe_sim.base.files import read_text
 from dualpipe_sim.base.units import number_of
+from dualpipe_sim.config.overlap import schedule_of
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.values import ScheduleSection
 from dualpipe_sim.errors import ScheduleError, UserError
@@ -32,7 +33,7 @@ def own_choice(root: Root, ranks: int | None, micro_batches: int | None, folder:
     if root.schedule is None and not root.compare:
         raise UserError("schedule: is missing")
     section, where = (root.compare[0], "compare[0]") if root.schedule is None else (root.schedule, "schedule")
-    choice = _choice(section, ranks, micro_batches, folder, where)
+    choice = _choice(_overlapped(root, section, where), ranks, micro_batches, folder, where)
     if choice.order is not None and micro_batches not in (None, choice.micro_batches):
         raise UserError(
             f"{where}: {choice.name} has {number_of(choice.micro_batches, 'micro-batch')}, "
@@ -44,7 +45,13 @@ def own_choice(root: Root, ranks: int | None, micro_batches: int | None, folder:
 def compared(root: Root, own: Choice, folder: Path) -> tuple[Choice, ...]:
     """Return the schedules that ``compare`` plays; those with sizes of their own keep them."""
     return tuple(
-        _choice(section, own.ranks, own.micro_batches, folder, f"compare[{position}]")
+        _choice(
+            _overlapped(root, section),
+            own.ranks,
+            own.micro_batches,
+            folder,
+            f"compare[{position}]",
+        )
         for position, section in enumerate(root.compare)
     )
 
@@ -58,6 +65,13 @@ def each_option(section: ScheduleSection) -> Iterator[tuple[str, dict[str, objec
         options = dict(zip(section.options, chosen, strict=True))
         _check_options(section.name, options, "plan.schedules")
         yield section.name, options
+
+
+def _overlapped(root: Root, section: ScheduleSection, where: str = "") -> ScheduleSection:
+    """Return a schedule in the form that ``overlap.ep_comm`` asks for; an order of one's own stays as it is."""
+    if section.rows or section.order:
+        return section
+    return section.model_copy(update={"name": schedule_of(root, section.name, where)})
 
 
 def _choice(section: ScheduleSection, ranks: int | None, micro_batches: int | None, folder: Path, where: str) -> Choice:

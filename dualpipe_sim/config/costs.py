@@ -9,6 +9,7 @@ from pathlib import Path
 from dualpipe_sim.config.cost_section import FromRun, Layers, LayerTimes, Registered, Uniform
 from dualpipe_sim.config.job import gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.measured import read_measured
+from dualpipe_sim.config.overlap import FLAGS
 from dualpipe_sim.config.presets import read_preset
 from dualpipe_sim.config.records import read
 from dualpipe_sim.config.registered import registered_costs
@@ -92,7 +93,7 @@ def _layer_costs(root: Root, section: Layers) -> LayerCosts:
     transfer = section.transfer
     if transfer is not None and transfer.seconds is None:
         raise UserError("costs.transfer: costs of kind 'layers' know the bytes; give times, or leave it out")
-    overlap = {} if root.overlap is None else root.overlap.model_dump()
+    overlap = {} if root.overlap is None else root.overlap.model_dump(exclude=set(FLAGS))
     return LayerCosts(
         job=job_of(root),
         gpu=gpu_of(root),

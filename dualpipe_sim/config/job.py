@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TypeVar
 
+from dualpipe_sim.config.overlap import step_end_of, tensor_overlap_of
 from dualpipe_sim.config.schema import Parallel, RecomputeSection, Root, Training
 from dualpipe_sim.costs.parts import Overlap
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.model.architecture import Model
-from dualpipe_sim.model.job import Job, StepEnd
+from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Offload, Recipe, Recompute
 from dualpipe_sim.model.stacks import STACKS, Stack
@@ -37,11 +38,11 @@ def job_of(root: Root) -> Job:
         recipe=_recipe(training, STACKS[root.stack]),
         sequence_length=training.sequence_length,
         micro_batch_size=training.micro_batch_size,
-        parallel=parallelism_of(root.parallel, root.ranks),
+        parallel=replace(parallelism_of(root.parallel, root.ranks), tensor_overlap=tensor_overlap_of(root)),
         layout=root.pipeline.layout,
         routing_skew=training.routing_skew,
         causal=training.causal,
-        step_end=StepEnd(training.gradient_reduction, training.optimizer.step),
+        step_end=step_end_of(root, training),
         micro_batches=micro_batches_of(root, root.ranks),
     )
 

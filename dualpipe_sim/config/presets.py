@@ -49,12 +49,41 @@ def with_presets(data: Data, source: str) -> Data:
             raise ConfigError(f"{source}: model: a preset and hf are both something to begin with; take one")
         own = {key: value for key, value in model.items() if key != "hf"}
         whole["model"] = _merge(_imported(model["hf"], source), own)
+    for section, keys in _TABLES.items():
+        if section in whole:
+            whole[section] = _named_from(whole[section], keys, source)
     for section in FOLDERS:
         given = whole.get(section)
         if isinstance(given, Mapping) and "preset" in given:
             own = {key: value for key, value in given.items() if key != "preset"}
-            whole[section] = _merge(read_preset(section, given["preset"], source), own)
+            whole[section] = _merge(_below(section, given, source), own)
     return whole
+
+
+def _below(section: str, given: Mapping[str, object], source: str) -> Mapping[str, object]:
+    """Return the preset of a section, a GPU's without the tables in whose place rates are stated beside it."""
+    preset = read_preset(section, given["preset"], source)
+    stated = {name for name in ("gemm", "attention") if name in given}
+    kernels = preset.get("kernels")
+    if section != "gpu" or not stated or not isinstance(kernels, Mapping):
+        return preset
+    left = {key: value for key, value in kernels.items() if key.partition("_")[0] not in stated}
+    return {**preset, "kernels": left}
+
+
+_TABLES = {"gpu": ("kernels", "gemm", "attention"), "cluster": ("", "collectives")}
+"""Keys of sections that may name a CSV file: the section inside, then its keys."""
+
+
+def _named_from(given: object, keys: tuple[str, ...], source: str) -> object:
+    """Return a section in which tables that are files are named from where the configuration is."""
+    inside, *names = keys
+    holder = given.get(inside) if inside and isinstance(given, Mapping) else given
+    if not isinstance(given, Mapping) or not isinstance(holder, Mapping):
+        return given
+    files = {name: holder[name] for name in names if str(holder.get(name, "")).endswith(".csv")}
+    found = {name: str(Path(source).parent / str(path)) for name, path in files.items()}
+    return {**given, inside: {**holder, **found}} if inside else {**given, **found}
 
 
 def _with_usual(data: Data) -> Data:

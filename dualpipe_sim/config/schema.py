@@ -289,8 +289,25 @@ class Training(Section):
 
 
 class OverlapSection(Section):
-    """How compute and communication share a GPU in overlapped pairs."""
+    """How compute and communication share a GPU in overlapped pairs, and which communication goes beside compute."""
 
+    grad_reduce: Flag | None = Field(
+        None, description="whether gradients are reduced beside the last backwards; default: gradient_reduction"
+    )
+    param_gather: Flag | None = Field(
+        None, description="whether updated weights are gathered beside the first forwards; default: as grad_reduce"
+    )
+    tp_comm: Flag | None = Field(
+        None, description="whether tensor-parallel collectives go beside GEMMs; default: parallel.tensor_overlap"
+    )
+    ep_comm: Flag | None = Field(
+        None,
+        description="whether all-to-alls of experts go beside compute of another micro-batch, 1f1b and "
+        "interleaved-1f1b in their overlapped forms; default: as the schedule has it",
+    )
+    p2p: Flag | None = Field(
+        None, description="whether messages between ranks go beside compute; default: as the runtime has it"
+    )
     communication_sms: Count = Field(20, description="SMs of the all-to-all")
     sharing: Literal["reserved", "on-demand", "none"] = Field(
         "reserved",

@@ -69,7 +69,10 @@ class Piece(NamedTuple):
     source: Source
 
 
-_PARTS: dict[Part, str] = {"attention": "attention", "gate": "router", "routed": "experts", "shared": "shared"}
+_PARTS: dict[Part, str] = {
+    "attention": "attention", "gate": "router", "routed": "experts", "shared": "shared", "dense": "mlp", "head": "head",
+    "mtp": "mtp",
+}  # fmt: skip
 
 
 def block_pieces(model: Model, layer: Layer, block: Block, work: Work, load: Workload) -> list[Piece]:
@@ -89,7 +92,7 @@ def block_pieces(model: Model, layer: Layer, block: Block, work: Work, load: Wor
 def _gemms(linears: Iterable[Linear], work: Work, load: Workload) -> Iterator[Piece]:
     for linear in linears:
         timed = timed_linear(linear, work, load)
-        yield Piece(_PARTS.get(linear.part, "mlp"), linear.name, "gemm", timed.seconds, timed.source)
+        yield Piece(_PARTS[linear.part], linear.name, "gemm", timed.seconds, timed.source)
 
 
 def layer_compute(model: Model, layer: Layer, load: Workload) -> dict[tuple[Block, Work], Compute]:

@@ -13,7 +13,7 @@ from dualpipe_sim.costs.context_parallel import ContextGroup
 from dualpipe_sim.costs.load import USUAL, Load
 from dualpipe_sim.costs.op_phases import op_phases, pair_phases
 from dualpipe_sim.costs.parts import Groups, Measured, Overlap, Parts
-from dualpipe_sim.costs.phases import ByBoundary, Phase
+from dualpipe_sim.costs.phases import ByBoundary, Phase, ends_s
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.costs.shared_weights import SharedWeights
 from dualpipe_sim.costs.tensor_parallel import TensorGroup
@@ -23,10 +23,12 @@ from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
+from dualpipe_sim.model.architecture import Layer
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
+from dualpipe_sim.model.stacks import Issue
 from dualpipe_sim.model.state import alltoall_buffer_bytes
-from dualpipe_sim.order.ops import B, F, TaskShape
+from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -171,6 +173,14 @@ class LayerCosts:
         after = replace(whole, layers=(), embedding=False)
         return DepthTimes(layers_s, self._alone_s(before), self._alone_s(after))
 
+    @cached_property
+    def depth_times_in_pairs(self) -> DepthTimes:
+        """Seconds of a layer's F beside another's B, where pairs overlap; what else there is runs alone."""
+        layers = [StageLayers((layer,)) for layer in range(len(self.depth_times.layers_s))]
+        pairs = [pair_phases(self.parts, one, one) for one in layers]
+        pairs_s = tuple(max(ends_s(pair, [phase.duration_s for phase in pair])) for pair in pairs)
+        return replace(self.depth_times, layers_s=pairs_s)
+
     def on(self, placement: Placement) -> LayerStageCosts:
         """Return the costs of each stage of a placement.
 
@@ -280,22 +290,47 @@ class LayerStageCosts:
 
     @property
     def load(self) -> Load | None:
-        """How much longer compute takes on busy GPUs; None where their clocks do not depend on that."""
-        return Load(USUAL.beta, USUAL.tau_s) if self.gpu.power_limited else None
+        """How much longer compute takes on busy GPUs and beside messages; None where clocks do not depend on that."""
+        return USUAL if self.gpu.power_limited else None
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        """Return the task's phases, compute as it is on an idle GPU where that is faster."""
+        """Return the task's phases, compute as it is on an idle GPU where that is faster.
+
+        Times by shape are those of a GPU that was busy all the time, with no message beside.
+        """
         (kind, stage), *backward = task
         if backward:
             phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
         else:
             phases = op_phases(self.parts, self.stage_layers[stage], kind)
-        return phases if self.load is None else tuple(_cold(phase, self.load) for phase in phases)
+            phases = self._issued(phases, kind, self.stage_layers[stage])
+        return phases if self.load is None else tuple(_times(phase, 1 / (1 + self.load.beta)) for phase in phases)
+
+    def _issued(self, phases: tuple[Phase, ...], kind: int, layers: StageLayers) -> tuple[Phase, ...]:
+        """Return an op's phases, no shorter than the host takes to issue them; I and W apart take longer than in B."""
+        stack, kinds = self.job.recipe.stack, self.job.model.layer_kinds()
+        apart = stack.split_backward if kind in (I, W) else 1.0
+        phases = tuple(_times(phase, apart) for phase in phases)
+        taken_s = sum(phase.duration_s for phase in phases)
+        least_s = sum(_least_s(stack.issue, kind, kinds[layer]) for layer in layers.layers)
+        least_s += stack.issue.op_s * (len(self.stage_layers) > 1)
+        return tuple(_times(phase, least_s / taken_s) for phase in phases) if 0 < taken_s < least_s else phases
 
 
-def _cold(phase: Phase, load: Load) -> Phase:
-    """Return a phase of a GPU that was busy all the time as it is on one that was idle."""
+def _least_s(issue: Issue, kind: int, layer: Layer) -> float:
+    """Return what the host takes to issue a layer's part of an op of some kind."""
+    of_kind: dict[int, tuple[float, float]] = {
+        B: (issue.backward_s, 1.5),
+        I: (issue.input_s, 0.75),
+        W: (issue.weight_s, 0.75),
+    }
+    own_s, routed = of_kind.get(kind, (issue.forward_s, 1.0))
+    return own_s * layer.blocks / 2 + issue.routed_s * routed * layer.moe
+
+
+def _times(phase: Phase, factor: float) -> Phase:
+    """Return a phase, compute so many times as long."""
     if phase.lane != Lane.COMPUTE:
         return phase
-    alone_s = None if phase.alone_s is None else phase.alone_s / load.longest
-    return phase._replace(duration_s=phase.duration_s / load.longest, alone_s=alone_s)
+    alone_s = None if phase.alone_s is None else phase.alone_s * factor
+    return phase._replace(duration_s=phase.duration_s * factor, alone_s=alone_s)

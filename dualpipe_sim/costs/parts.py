@@ -227,12 +227,14 @@ class Parts:
 
     def mlp_again(self, layer: int) -> Part:
         """Return the FFN of a layer whose forward runs again, as far as the software does."""
-        part, kind = self.layer(layer)["mlp", "F"], self._kind(layer)
+        kind = self._kind(layer)
+        whole = self.load.recipe.recompute.full
+        part = (self._layers if whole else self._unissued)[kind]["mlp", "F"]
         if not self.load.recipe.stack.stops_early or kind.moe:
             return part
         last = [linear for linear in self.model.linears(kind) if linear.part == "dense"][-1:]
         less_s = sum(linear_s(linear, "F", self.load) for linear in last)
-        return part._replace(alone_s=part.alone_s - less_s, beside_s=part.beside_s - less_s)
+        return part._replace(alone_s=part.alone_s - less_s, beside_s=part.beside_s - less_s, after=())
 
     def exchanges(self, layer: int) -> dict[AllToAllStep, Part]:
         """Return the all-to-alls of a layer; none where it is dense or its experts are not spread."""
@@ -297,6 +299,11 @@ class Parts:
 
     @cached_property
     def _layers(self) -> dict[Layer, _OfLayer]:
+        return {kind: self._issued(kind, parts) for kind, parts in self._unissued.items()}
+
+    @cached_property
+    def _unissued(self) -> dict[Layer, _OfLayer]:
+        """Parts of layers whose host issues them in no time."""
         return {kind: self._layer(kind) for kind in set(self.model.layer_kinds())}
 
     def _layer(self, kind: Layer) -> _OfLayer:
@@ -322,14 +329,16 @@ class Parts:
         }
         # Routed experts are not cut by this group and see the GPU's own tokens; shared ones are cut like a dense FFN.
         whole = kind.moe and self.model.experts is not None and not self.model.experts.shared
+        blocks = [block for block in _BLOCKS if any(parts[block, work].alone_s for work in _WORKS)]
         parts |= {
             (block, work): part
-            for block in (("attn",) if whole else _BLOCKS)
+            for block in blocks
+            if block == "attn" or not whole
             for work, part in self._in_group(
                 "layer", {work: parts[block, work] for work in _WORKS}, self._beside(kind, block)
             ).items()
         }
-        return self._issued(kind, self._with_experts_cut(kind, self._with_context(kind, parts)))
+        return self._with_experts_cut(kind, self._with_context(kind, parts))
 
     def _issued(self, kind: Layer, parts: _OfLayer) -> _OfLayer:
         """Return the parts of a layer, its last ones as much longer as the host takes to issue them all."""
@@ -342,7 +351,7 @@ class Parts:
             of_works = [part for (_, work), part in parts.items() if work in works]
             around = [one for part in of_works for one in (*part.before, *part.after)]
             taken_s = sum(part.alone_s for part in (*of_works, *around))
-            least_s = own_s + issue.collective_s * len(around) + issue.routed_s * share * kind.moe
+            least_s = own_s * kind.blocks / 2 + issue.collective_s * len(around) + issue.routed_s * share * kind.moe
             for work in works:
                 late_s = max(0.0, least_s - taken_s) / len(works)
                 part = found["mlp", work]

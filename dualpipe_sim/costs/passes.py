@@ -59,7 +59,8 @@ def passes(model: Model, layer: Layer, block: Block, work: Work, load: Workload)
         part = "attention" if block == "attn" else "experts" if layer.moe else "mlp"
         return [Passed(part, "everything else", _trace_s(model, layer, block, work, load))]
     element_s = BF16_BYTES / load.gpu.hbm_bytes_per_s
-    steps = (*_around(model, traffic, load), *_inside(model, layer, block, traffic, load))
+    own = block == "mlp" or bool(layer.attention.linears(model.hidden))  # else it is the router's map alone
+    steps = (*(_around(model, traffic, load) if own else ()), *_inside(model, layer, block, traffic, load))
     steps = (*steps, *_casts(model, layer, block, traffic, load))
     again = _again(load)
     found = [
@@ -110,9 +111,8 @@ def _activation(model: Model, traffic: Traffic) -> Passes:
 def _beside_core(model: Model, layer: Layer, traffic: Traffic, load: Workload) -> Iterator[_Step]:
     """Yield what is done to queries, keys, values and scores."""
     queries, keys_values, outputs = layer.attention.exchanged
-    rotated = layer.attention.rotated(load.recipe)
     if model.positions == "rotary":
-        yield "attention", "rotation", load.tokens * rotated, traffic.rotation
+        yield "attention", "rotation", load.tokens * layer.attention.rotary, traffic.rotation
     yield "attention", "joint", load.tokens * (queries + keys_values), traffic.joint
     yield "attention", "inner norms", load.tokens * layer.attention.normed, traffic.norm
     shape = layer.attention.core_shape(load.sequence_length, causal=load.causal)

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import exp, log
+from math import exp, inf, log
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeAlias
@@ -213,9 +213,14 @@ def read_collectives(name: str) -> Grid:
     try:
         for row in rows:
             if row.get("kernel", "all_gather") in ("all_gather", "reduce_scatter"):
-                found.setdefault((int(row["gpus"]), int(row["bytes"])), []).append(float(row["microseconds"]))
+                time_us = float(row["microseconds"])
+                if not 0 < time_us < inf:
+                    raise ValueError(f"microseconds must be above zero, got {row['microseconds']}")
+                found.setdefault((int(row["gpus"]), int(row["bytes"])), []).append(time_us)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: no table of collectives: {error}; see docs/costs.md") from error
+        raise UserError(f"{path}: no table of collectives: {_said(error)}; see docs/costs.md") from error
+    if not found:
+        raise UserError(f"{path}: no table of collectives: it has no all_gather and no reduce_scatter")
     return Grid({point: fmean(times) for point, times in found.items()})
 
 
@@ -238,7 +243,11 @@ def read_table(name: str) -> Table:
     try:
         return Table(name, about, _grids(rows))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: no table of kernels: {error}; see docs/costs.md") from error
+        raise UserError(f"{path}: no table of kernels: {_said(error)}; see docs/costs.md") from error
+
+
+def _said(error: Exception) -> str:
+    return f"there is no column {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _read(name: str, key: str) -> tuple[Path, str, list[dict[str, str]]]:
@@ -260,7 +269,10 @@ def _grids(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str, Work], Gri
         point = tuple(int(row[axis]) for axis in axes)
         for work, column in _WORKS.items():
             if row.get(column):
-                values.setdefault((row["kernel"], row["numbers"], work), {})[point] = float(row[column])
+                rate = float(row[column])
+                if not 0 < rate < inf:
+                    raise ValueError(f"{column} must be a rate above zero, got {row[column]}")
+                values.setdefault((row["kernel"], row["numbers"], work), {})[point] = rate
     if not values:
         raise ValueError("it has no rows")
     return {key: Grid(points) for key, points in values.items()}

@@ -341,9 +341,17 @@ def _training(run: _Row) -> Keys:
         "precision": _PRECISIONS.get(precision, precision),
         "recompute": _recompute(run),
         **_attention_kernel(run),
+        **_gradient_reduction(run),
         "optimizer": _optimizer(run),
     }
     return keys
+
+
+def _gradient_reduction(run: _Row) -> Keys:
+    """Return when gradients are reduced: by early Megatron-LM and Aleph Alpha's Scaling after the last backward."""
+    said = (run.part(run.row, "overlap", "row") or {}).get("dp")
+    early = _stack(run) == "megatron-2021" or _stack(run).startswith("aleph")
+    return {"gradient_reduction": "after"} if said is False or (said is None and early) else {}
 
 
 def _attention_kernel(run: _Row) -> Keys:

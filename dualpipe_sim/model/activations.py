@@ -132,6 +132,7 @@ def _routed_items(model: Model, experts: Experts, recipe: Recipe, batch: MicroBa
     return {
         "dispatched tokens": _dispatched(experts, recipe, batch) * model.hidden * recipe.activation_bytes,
         **_ffn_items(model, recipe, "routed", batch.passing(experts.active), experts.ffn),
+        "returned rows": batch.passing(experts.active) * model.hidden * BF16_BYTES * recipe.stack.weighs_returned,
         "router": batch.own_tokens * (experts.routed * FP32_BYTES + experts.active * ROUTED_INDEX_BYTES)
         + weights_of_others,
     }

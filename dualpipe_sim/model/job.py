@@ -30,11 +30,14 @@ class StepEnd:
         reduction: when gradients are reduced: ``overlapped``: each layer's when its last one is there; ``after``: all
             after a rank's last op; ``none``: not at all.
         optimizer: whether the optimizer's step counts.
+        gathering: when weights that others updated are gathered: ``overlapped``: each layer's before its first F;
+            ``after``: all before a rank's first op.
 
     """
 
     reduction: Reduction = "overlapped"
     optimizer: bool = True
+    gathering: Literal["overlapped", "after"] = "overlapped"
 
 
 @dataclass(frozen=True)

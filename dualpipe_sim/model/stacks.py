@@ -58,6 +58,9 @@ class Issue:
         backward_s: its backward, I and W together.
         collective_s: each collective of a group around its blocks.
         routed_s: experts in its F, and half as much again in its backward.
+        input_s: its I, where that is an op of its own.
+        weight_s: its W, likewise.
+        op_s: beside its layers, an op of a pipeline.
 
     """
 
@@ -65,6 +68,9 @@ class Issue:
     backward_s: float = 0.0
     collective_s: float = 0.0
     routed_s: float = 0.0
+    input_s: float = 0.0
+    weight_s: float = 0.0
+    op_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Stack:
             sake, beside rotated queries and keys; with MLA keys without their rotary part, and values.
         copy_for_each_expert: whether a token is dispatched, and kept, once for each of its experts, and not once for
             each GPU.
+        weighs_returned: whether what experts return is kept until it is weighed and summed up, for the weights' sake.
         separate_gate: whether the activated gate of a gated FFN is kept beside its product with what it gates.
         separate_gain: whether a norm keeps its input without the gain, too.
         copied_output: whether attention's output is kept in another order of dimensions, too.
@@ -98,6 +105,7 @@ class Stack:
             that are summed elsewhere.
         traffic: how often it passes over what in memory; None for times a token as in DeepSeek's trace.
         issue: what the host takes to issue a layer.
+        split_backward: what I and W take as ops of their own, over a full backward.
         workspace_bytes: what GEMMs are given to work in.
         reserved_bytes: what contexts and communicators take beside what is allocated (assumed).
         fragmentation: what the allocator loses of what comes and goes, as a share of that (assumed).
@@ -108,6 +116,7 @@ class Stack:
     optimizer: Optimizer = field(default_factory=Optimizer)
     joint_projection: bool = False
     copy_for_each_expert: bool = False
+    weighs_returned: bool = False
     separate_gate: bool = False
     separate_gain: bool = False
     copied_output: bool = False
@@ -121,6 +130,7 @@ class Stack:
     placeholder_gradients: bool = False
     traffic: Traffic | None = None
     issue: Issue = Issue()
+    split_backward: float = 1.0
     workspace_bytes: float = 0.0
     reserved_bytes: float = 0.0
     fragmentation: float = 0.0
@@ -137,7 +147,18 @@ _MIB = 2.0**20
 
 # Python's modules issue a kernel of F in some 55 us, autograd one of a backward in half of that, of which there are
 # twice as many (a layer of 14 kernels that an H100 runs in 0.6 ms took 0.8 ms; one with experts 2.2 ms).
-_ISSUE = Issue(forward_s=0.8e-3, backward_s=1.2e-3, collective_s=0.5e-3, routed_s=1.4e-3)
+# Where its pipelining splits a backward, Python walks the graph once for I and once for W
+# (``torch.distributed.pipelining._backward``), and each op is a step of a Python loop: medians of the runs in
+# ``validation/torch_runs``, 2 and 4 layers a stage.
+_ISSUE = Issue(
+    forward_s=0.8e-3,
+    backward_s=1.2e-3,
+    collective_s=0.1e-3,
+    routed_s=1.2e-3,
+    input_s=1.5e-3,
+    weight_s=2.2e-3,
+    op_s=0.9e-3,
+)
 
 # AdamW on BF16 weights as PyTorch has it; cuBLAS is given 32 MiB on Hopper (``CUBLAS_WORKSPACE_CONFIG``). The loss is
 # computed in FP32: its log-softmax is kept; the forward also has the logits in BF16 and FP32, the backward the
@@ -147,6 +168,7 @@ _EAGER = Stack(
     Optimizer(main_weights="none", gradients="bf16"),
     joint_projection=True,
     copy_for_each_expert=True,
+    weighs_returned=True,
     separate_gate=True,
     backward_workspace=True,
     logits=Logits(FP32_BYTES, BF16_BYTES + FP32_BYTES, 2 * FP32_BYTES),
@@ -156,6 +178,7 @@ _EAGER = Stack(
     bucket_bytes=25 * _MIB,
     traffic=EAGER,
     issue=_ISSUE,
+    split_backward=1.03,
     workspace_bytes=32 * _MIB,
     reserved_bytes=1024 * _MIB,
     fragmentation=0.1,
@@ -209,7 +232,7 @@ STACKS: Mapping[StackName, Stack] = {
         separate_gate=False,
         stops_early=False,
         traffic=COMPILED,
-        issue=Issue(forward_s=0.5e-3, backward_s=0.7e-3),
+        issue=replace(_ISSUE, forward_s=0.5e-3, backward_s=0.7e-3, routed_s=0.0, collective_s=0.0),
     ),
     "aleph-scaling": _SCALING,
     "aleph-scaling-fused": replace(_SCALING, name="aleph-scaling-fused", separate_gain=False, traffic=EAGER),

@@ -138,11 +138,11 @@ FUSED = Traffic(
 )
 """Kernels that fuse what stands together, as Transformer Engine and Megatron-LM have them."""
 
-MEGATRON = replace(FUSED, logits_bytes=Passes(38, 22), update=1.2, own_gradients=3.0, gradients=3.0)
-"""The same with Megatron-LM's loss over a cut vocabulary, its optimizer and its buffers of gradients in FP32."""
+MEGATRON = replace(FUSED, logits_bytes=Passes(8, 4), update=1.2, own_gradients=3.0, gradients=3.0)
+"""The same with Megatron-LM's optimizer, its buffers of gradients in FP32, and a fused loss over a cut vocabulary."""
 
-MEGATRON_2021 = replace(MEGATRON, norm=Passes(2.5, 5.0))
-"""The same with Apex's norms, whose gains' gradients pass over the inputs once more."""
+MEGATRON_2021 = replace(MEGATRON, norm=Passes(2.5, 5.0), logits_bytes=Passes(38, 22))
+"""The same with Apex's norms, whose gains' gradients pass over the inputs once more, and a loss of elementary steps."""
 
 IDEAL = Traffic(
     norm=Passes(2, 2),

@@ -227,7 +227,8 @@ def test_v3_fits_80_gb_in_fp8_and_not_in_bf16_without_recompute(v3: Result) -> N
 
 def test_dualpipes_peak_does_not_grow_with_micro_batches(v3: Result) -> None:
     for micro_batches in (32, 48, 240):
-        other = simulate("deepseek_v3", micro_batches=micro_batches)
+        # (`balanced` is of a schedule, whose micro-batches count there)
+        other = simulate("deepseek_v3", micro_batches=micro_batches, **{"pipeline.layout": [3, *[4] * 14, 2]})
         assert other.peak_memory_bytes_by_rank == v3.peak_memory_bytes_by_rank
     # GPipe's does, by what each further micro-batch keeps.
     some, more = (memory(gpt("tt|tt", "gpipe", micro_batches=count)) for count in (4, 6))
@@ -406,7 +407,7 @@ def test_the_stack_reaches_the_peak_and_hatches_what_is_too_much() -> None:
     areas = dict(zip(COMPONENTS, axes.collections, strict=True))  # as many as components: nothing is hatched
     assert heights(areas["activations"]).max() == pytest.approx(fits.peak_bytes_by_rank[7] / 1e9)
     assert axes.get_title("left") == "dualpipe: rank 7, 22.5 GB left at the peak"
-    assert [text.get_text() for text in axes.texts] == ["peak 62.4 GB at 1.447 s"]
+    assert [text.get_text() for text in axes.texts] == ["peak 62.4 GB at 1.432 s"]
     assert axes.get_xlim() == (0, fits.makespan_s)
     axes = memory_stack(over)
     assert len(axes.collections) == len(COMPONENTS) + 1

@@ -19,7 +19,8 @@ from dualpipe_sim import Comparison, Op, Pair, Result, SweepTable, build, compar
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, brief, line
 from dualpipe_sim.calibration import calibrate, read_recording
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.costs import Flow, MeasuredCosts
+from dualpipe_sim.costs import Flow, LayerCosts, MeasuredCosts
+from dualpipe_sim.costs.breakdown import Breakdown, breakdown
 from dualpipe_sim.costs.measured import OpTime
 from dualpipe_sim.engine import Noise, Spread
 from dualpipe_sim.model.attention import Core
@@ -30,6 +31,7 @@ from dualpipe_sim.plan import Plan
 from dualpipe_sim.plan.space import candidates_of
 from dualpipe_sim.schedules import spec
 from dualpipe_sim.scoring import Board, Errors, Prediction
+from dualpipe_sim.scoring.accuracy import class_bar
 
 TRACES = sorted((Path(__file__).parents[2] / "examples" / "data").glob("*.json.gz"))
 EVIL = "<script>alert(1)</script>"
@@ -62,6 +64,12 @@ def deepseek_plan() -> Plan:
     return Plan(experiment, tuple(candidates), tuple(rows), (0,), None, 2048, 80 * 10**9)
 
 
+def layers_of_v3() -> Breakdown:
+    costs = load_experiment("deepseek_v3").costs
+    assert isinstance(costs, LayerCosts)
+    return breakdown(costs)
+
+
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     return deepseek_plan()
@@ -89,6 +97,8 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
             * 99
         ),
         Errors.of([0.1] * 99),
+        layers_of_v3(),
+        class_bar("moe"),
         Noise(slow_ranks=dict.fromkeys(range(64), 1.1)),
         Spread(100, 1.0, 0.9, 1.1),
         Flow("nvlink", 1e9),
@@ -137,8 +147,8 @@ def test_whatever_is_in_reach_shows_itself_in_a_line(shown: dict[type, object]) 
 
 
 def test_main_objects_say_what_they_are(v3: Result, plan: Plan) -> None:
-    assert repr(v3) == "<Result dualpipe, 16 ranks × 120 micro-batches, 17.97 s, bubble 10.8%>"
-    assert repr(v3.played) == ("<Timeline dualpipe, 16 ranks × 120 micro-batches, 2,418 tasks, 17.97 s, longest-path>")
+    assert repr(v3) == "<Result dualpipe, 16 ranks × 120 micro-batches, 17.94 s, bubble 10.8%>"
+    assert repr(v3.played) == ("<Timeline dualpipe, 16 ranks × 120 micro-batches, 2,418 tasks, 17.94 s, longest-path>")
     assert repr(v3.played.graph.schedule.placement) == "<Placement 32 stages of 2 pipes on 16 ranks>"
     assert repr(compare("figure5")) == "<Comparison of 4: dualpipe, zb-h1, chimera, 1f1b>"
     assert repr(plan).startswith("<Plan of 2,048 GPUs, 9,216 candidates, 1 run, first: 1f1b, 4 ranks, EP 16, even")
@@ -157,10 +167,11 @@ def test_a_field_that_does_not_fit_is_left_out_with_those_behind_it() -> None:
     assert len(brief(wide)) < 300
 
 
-@pytest.fixture(params=["result", "comparison", "schedule", "plan", "sweep", "memory", "refused"])
+@pytest.fixture(params=["result", "comparison", "schedule", "plan", "sweep", "memory", "layers", "layer", "refused"])
 def tabular(request: pytest.FixtureRequest, v3: Result, plan: Plan) -> Tabular:
     rows = [{**v3.to_dict(), "costs.transfer": f"{place} s"} for place in range(100)]
     assert v3.memory is not None
+    layers = layers_of_v3()
     return {
         "result": v3,
         "comparison": compare("figure5", compare=["1f1b", "dualpipe"], micro_batches=17),
@@ -168,6 +179,8 @@ def tabular(request: pytest.FixtureRequest, v3: Result, plan: Plan) -> Tabular:
         "plan": plan,
         "sweep": SweepTable(tuple(rows)),
         "memory": v3.memory,
+        "layers": layers,
+        "layer": layers.layers[-1],
         "refused": Result("dualpipe", 3, 4, error="dualpipe needs " + "an even number of ranks, " * 20),
     }[request.param]
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "timeline": "",
     "report": "",
     "memory": "",
+    "layers": "",
     "sweep": "",
     "plan": "needs minutes",
     "score": "needs measured runs",

@@ -74,6 +74,12 @@ def test_where_the_gpu_is_the_limit_steps_are_as_near_as_the_page_says(
     assert max(errors) < worst
 
 
+def test_hosts_are_the_limit_of_small_kernels_and_gpus_of_large_ones(predict: ModuleType) -> None:
+    names = ["large-zb-v-m8", "moe-gpipe-m8", "small-1f1b-m8"]
+    runs = [run for run in predict.read_runs() if run.name in names]
+    assert predict.limited_by_hosts(runs) == set(names[1:])
+
+
 def test_hardly_any_two_schedules_come_out_in_the_wrong_order(
     predict: ModuleType, stored: list[dict[str, Any]]
 ) -> None:
@@ -94,3 +100,14 @@ def test_peaks_are_as_near_as_the_page_says(predict: ModuleType, stored: list[di
         ]
         assert len(errors) > 100
         assert max(errors) < 0.05
+
+
+def test_shapes_alone_put_schedules_of_a_large_model_in_order(predict: ModuleType) -> None:
+    runs = {run.name: run for run in predict.read_runs("large")}
+    rows = predict.from_shapes(runs)
+    assert len(rows) == 14
+    errors = [abs(predict.error_of(row)) for row in rows]
+    assert median(errors) < 0.035
+    assert max(errors) < 0.045
+    pairs, wrong = predict.wrong_orders(rows, runs)
+    assert (pairs, wrong) == (34, 0)

@@ -109,6 +109,11 @@ class Attention(Protocol):
         return None
 
     @property
+    def rotary(self) -> int:
+        """Elements of a token that its position rotates."""
+        return 0
+
+    @property
     def normed(self) -> int:
         """Elements of a token that norms inside read."""
         return 0

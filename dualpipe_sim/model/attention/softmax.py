@@ -217,6 +217,13 @@ class SoftmaxAttention:
         return CoreShape((self.qk_dims + self.v_head) / 2, self.heads, length, self.stored_scores)
 
     @property
+    def rotary(self) -> int:
+        """Elements of queries and keys; with MLA of their rotary parts, which all heads' keys share."""
+        if self.kv_lora:
+            return (self.heads + 1) * self.rope_head
+        return self.query_outputs + self._kv_heads * self.qk_dims
+
+    @property
     def normed(self) -> int:
         """Elements of queries and keys that have norms, or of MLA's latents."""
         if self.kv_lora:

@@ -7,6 +7,7 @@ boxes. Nothing else imports matplotlib.
 from dualpipe_sim.pictures.plot.files import check_format, save
 from dualpipe_sim.pictures.plot.gantt import compare_gantt, gantt
 from dualpipe_sim.pictures.plot.idle import idle_by_cause
+from dualpipe_sim.pictures.plot.layers import layer_bars
 from dualpipe_sim.pictures.plot.memory import activations_over_time, memory_over_time
 from dualpipe_sim.pictures.plot.memory_stack import memory_stack
 from dualpipe_sim.pictures.plot.pair import pair_figure
@@ -23,6 +24,7 @@ __all__ = [
     "compare_gantt",
     "gantt",
     "idle_by_cause",
+    "layer_bars",
     "memory_over_time",
     "memory_stack",
     "pair_figure",
