@@ -67,6 +67,7 @@ class Result(Tabular):
         mfu_noncausal: the same with the masked half counted.
         gpu_hours_per_trillion_tokens: GPU-hours that 10^12 tokens take.
         alltoall_hidden_ratio: share of the all-to-alls' time beside which compute runs; None without any.
+        alltoall_hidden_in_pairs_ratio: the same of those in overlapped pairs.
         exposed_alltoall_s_by_rank: seconds of all-to-all beside which nothing computes.
         exposed_tensor_parallel_s_by_rank: the same of the collectives of tensor-parallel groups.
         peak_memory_bytes_by_rank: most bytes in use on a GPU of each rank.
@@ -106,6 +107,7 @@ class Result(Tabular):
     mfu_noncausal: float | None = None
     gpu_hours_per_trillion_tokens: float | None = None
     alltoall_hidden_ratio: float | None = None
+    alltoall_hidden_in_pairs_ratio: float | None = None
     exposed_alltoall_s_by_rank: list[float] | None = None
     exposed_tensor_parallel_s_by_rank: list[float] | None = None
     peak_memory_bytes_by_rank: list[int] | None = None

@@ -232,6 +232,7 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         mfu_noncausal=step.mfu(training_step, costs, causal=False),
         gpu_hours_per_trillion_tokens=training_step.gpu_hours_per_trillion_tokens,
         alltoall_hidden_ratio=exchanged.hidden_ratio,
+        alltoall_hidden_in_pairs_ratio=alltoall.alltoall_time(timeline, in_pairs=True).hidden_ratio,
         exposed_alltoall_s_by_rank=exchanged.exposed_s.tolist(),
         exposed_tensor_parallel_s_by_rank=alltoall.tensor_parallel_time(timeline).exposed_s.tolist(),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),

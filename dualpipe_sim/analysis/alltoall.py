@@ -77,9 +77,9 @@ class CollectiveTime(NamedTuple):
         return 1 - float(self.exposed_s.sum()) / total_s if total_s else None
 
 
-def alltoall_time(timeline: Timeline) -> CollectiveTime:
-    """Return the seconds of all-to-all on each rank, and of those that are exposed."""
-    return _time(timeline, alltoall=True)
+def alltoall_time(timeline: Timeline, *, in_pairs: bool = False) -> CollectiveTime:
+    """Return the seconds of all-to-all on each rank, or of those in overlapped pairs, and what of them is exposed."""
+    return _time(timeline, alltoall=True, in_pairs=in_pairs)
 
 
 def tensor_parallel_time(timeline: Timeline) -> CollectiveTime:
@@ -105,13 +105,16 @@ def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
     }
 
 
-def _time(timeline: Timeline, *, alltoall: bool) -> CollectiveTime:
-    graph = timeline.graph
+def _time(timeline: Timeline, *, alltoall: bool, in_pairs: bool = False) -> CollectiveTime:
+    graph, schedule = timeline.graph, timeline.graph.schedule
     of_kind = np.array([phase.lane == Lane.ALLTOALL and phase.is_alltoall is alltoall for phase in graph.phases])
     if not of_kind.any():
         return CollectiveTime(np.zeros(timeline.ranks), np.zeros(timeline.ranks))
     pieces = alltoall_pieces(timeline)
-    seconds, rank = (pieces.end_s - pieces.begin_s) * of_kind[graph.phase[pieces.node]], graph.rank[pieces.node]
+    counted = of_kind[graph.phase[pieces.node]]
+    if in_pairs:
+        counted &= schedule.partner[schedule.first_op[graph.task[pieces.node]]] >= 0
+    seconds, rank = (pieces.end_s - pieces.begin_s) * counted, graph.rank[pieces.node]
     total_s, exposed_s = (
         np.bincount(rank, weights=seconds * counts, minlength=timeline.ranks).astype(np.float64)
         for counts in (np.ones(len(rank)), pieces.exposed)

@@ -148,8 +148,10 @@ def _training(result: Result) -> list[str]:
     ]
     if result.alltoall_hidden_ratio is not None:
         exposed_s = max(result.exposed_alltoall_s_by_rank or [0.0])
+        in_pairs = result.alltoall_hidden_in_pairs_ratio
+        of_pairs = "" if in_pairs is None else f", {in_pairs:.1%} of that in pairs"
         lines.append(
-            f"all-to-all: {result.alltoall_hidden_ratio:.1%} hidden; the rank with the most exposes "
+            f"all-to-all: {result.alltoall_hidden_ratio:.1%} hidden{of_pairs}; the rank with the most exposes "
             f"{format_seconds(exposed_s)}"
         )
     waits_s = max(result.exposed_tensor_parallel_s_by_rank or [0.0])

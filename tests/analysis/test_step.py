@@ -124,10 +124,13 @@ def test_numbers_of_training_are_none_without_a_model() -> None:
 def test_a_lone_alltoall_is_exposed_and_a_pairs_is_hidden() -> None:
     lone = simulate("deepseek_v3_pair", schedule="1f1b")
     assert lone.alltoall_hidden_ratio == 0.0
+    assert lone.alltoall_hidden_in_pairs_ratio is None
     assert lone.overlapped_pair_s == {}
     paired = simulate("deepseek_v3_pair", schedule="1f1b-overlap", micro_batches=400)
     assert paired.alltoall_hidden_ratio
     assert paired.alltoall_hidden_ratio > 0.9
+    assert paired.alltoall_hidden_in_pairs_ratio
+    assert paired.alltoall_hidden_in_pairs_ratio > paired.alltoall_hidden_ratio
 
 
 def test_gradients_of_one_gpu_need_no_reduction() -> None:
