@@ -57,6 +57,7 @@ class Grid:
     def __init__(self, values: Mapping[Sizes, float]) -> None:
         self.axes: list[list[int]] = [sorted(set(sizes)) for sizes in zip(*values, strict=True)]
         self._logs = {point: log(value) for point, value in values.items()}
+        self._standing_in: dict[Sizes, float] = {}
 
     def at(self, point: Sequence[float]) -> float:
         """Return the value at a point; of sizes beyond the grid that at its edge."""
@@ -77,10 +78,12 @@ class Grid:
         return exp(sum(self._log_at(corner) * weight for corner, weight in sums))
 
     def _log_at(self, corner: Sizes) -> float:
-        if corner not in self._logs:
-            near = min(self._logs, key=lambda one: sum(abs(log(a / b)) for a, b in zip(one, corner, strict=True)))
-            self._logs[corner] = self._logs[near]
-        return self._logs[corner]
+        if corner in self._logs:
+            return self._logs[corner]
+        if corner not in self._standing_in:  # apart from what was given, or answers would depend on what came before
+            near = min((_apart(one, corner), one) for one in self._logs)[1]
+            self._standing_in[corner] = self._logs[near]
+        return self._standing_in[corner]
 
     def shortfall(self, point: Sequence[float]) -> float:
         """Return by which factor sizes fall short of the grid's first ones, 1 where they do not."""
@@ -88,6 +91,10 @@ class Grid:
         for axis, size in zip(self.axes, point, strict=True):
             factor *= min(1.0, size / axis[0])
         return factor
+
+
+def _apart(a: Sizes, b: Sizes) -> float:
+    return sum(abs(log(one / other)) for one, other in zip(a, b, strict=True))
 
 
 @dataclass(frozen=True)

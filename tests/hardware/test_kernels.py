@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise, product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -53,6 +54,15 @@ def test_a_kernel_cut_smaller_than_was_timed_takes_as_long() -> None:
 def test_where_a_point_is_missing_the_nearest_stands_in() -> None:
     grid = Grid({(1, 1): 1.0, (1, 8): 8.0, (8, 1): 2.0})
     assert round(grid.at((8, 8)), 9) in (2.0, 8.0)
+
+
+@given(st.sets(st.tuples(*[st.sampled_from((1, 2, 4, 32))] * 2), min_size=2, max_size=9), st.randoms())
+def test_what_stands_in_does_not_depend_on_what_was_asked_before(points: set[tuple[int, int]], random: Random) -> None:
+    values: dict[tuple[int, ...], float] = {point: 1.0 + place for place, point in enumerate(sorted(points))}
+    asked = list(product((1, 2, 4, 32), repeat=2))
+    random.shuffle(asked)
+    grid = Grid(values)
+    assert [grid.at(point) for point in asked] == [Grid(values).at(point) for point in asked]
 
 
 @pytest.mark.parametrize("name", sorted(packaged()))
