@@ -215,7 +215,7 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         return result if held is None else replace(result, peak_memory_bytes_by_rank=held.tolist())
     training_step = step.step(timeline, costs)
     stage, seconds = step.slowest_stage(costs)
-    memory, exchanged = memory_of(timeline), alltoall.alltoall_time(timeline)
+    memory, collectives = memory_of(timeline), alltoall.collective_times(timeline)
     pipe = costs.stage_layers[: len(timeline.graph.schedule.placement.pipes[0])]
     model = costs.job.model
     return replace(
@@ -231,10 +231,10 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
         mfu=step.mfu(training_step, costs),
         mfu_noncausal=step.mfu(training_step, costs, causal=False),
         gpu_hours_per_trillion_tokens=training_step.gpu_hours_per_trillion_tokens,
-        alltoall_hidden_ratio=exchanged.hidden_ratio,
-        alltoall_hidden_in_pairs_ratio=alltoall.alltoall_time(timeline, in_pairs=True).hidden_ratio,
-        exposed_alltoall_s_by_rank=exchanged.exposed_s.tolist(),
-        exposed_tensor_parallel_s_by_rank=alltoall.tensor_parallel_time(timeline).exposed_s.tolist(),
+        alltoall_hidden_ratio=collectives.alltoall.hidden_ratio,
+        alltoall_hidden_in_pairs_ratio=collectives.in_pairs.hidden_ratio,
+        exposed_alltoall_s_by_rank=collectives.alltoall.exposed_s.tolist(),
+        exposed_tensor_parallel_s_by_rank=collectives.other.exposed_s.tolist(),
         peak_memory_bytes_by_rank=memory.peak_bytes_by_rank.tolist(),
         over_memory=[one._asdict() for one in memory.over],
         memory=memory,

@@ -77,14 +77,39 @@ class CollectiveTime(NamedTuple):
         return 1 - float(self.exposed_s.sum()) / total_s if total_s else None
 
 
-def alltoall_time(timeline: Timeline, *, in_pairs: bool = False) -> CollectiveTime:
-    """Return the seconds of all-to-all on each rank, or of those in overlapped pairs, and what of them is exposed."""
-    return _time(timeline, alltoall=True, in_pairs=in_pairs)
+class CollectiveTimes(NamedTuple):
+    """Seconds of a timeline's collectives, by what they are.
+
+    Attributes:
+        alltoall: all-to-alls.
+        in_pairs: those of them in overlapped pairs.
+        other: collectives of groups: tensor and context parallelism, shared weights.
+
+    """
+
+    alltoall: CollectiveTime
+    in_pairs: CollectiveTime
+    other: CollectiveTime
 
 
-def tensor_parallel_time(timeline: Timeline) -> CollectiveTime:
-    """Return the same of the collectives of tensor-parallel groups."""
-    return _time(timeline, alltoall=False)
+def collective_times(timeline: Timeline) -> CollectiveTimes:
+    """Return the seconds of collectives on each rank, and of those that are exposed."""
+    if not has_alltoall(timeline):
+        nothing = CollectiveTime(np.zeros(timeline.ranks), np.zeros(timeline.ranks))
+        return CollectiveTimes(nothing, nothing, nothing)
+    graph, schedule, pieces = timeline.graph, timeline.graph.schedule, alltoall_pieces(timeline)
+    alltoall = np.array([phase.is_alltoall for phase in graph.phases], dtype=bool)[graph.phase[pieces.node]]
+    paired = schedule.partner[schedule.first_op[graph.task[pieces.node]]] >= 0
+
+    def taken(counted: BoolArray) -> CollectiveTime:
+        seconds, rank = (pieces.end_s - pieces.begin_s) * counted, graph.rank[pieces.node]
+        total_s, exposed_s = (
+            np.bincount(rank, weights=seconds * shown, minlength=timeline.ranks).astype(np.float64)
+            for shown in (np.ones(len(rank)), pieces.exposed)
+        )
+        return CollectiveTime(total_s, exposed_s)
+
+    return CollectiveTimes(taken(alltoall), taken(alltoall & paired), taken(~alltoall))
 
 
 def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
@@ -103,23 +128,6 @@ def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
         f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
         for number, (forward, backward) in enumerate(found.tolist())
     }
-
-
-def _time(timeline: Timeline, *, alltoall: bool, in_pairs: bool = False) -> CollectiveTime:
-    graph, schedule = timeline.graph, timeline.graph.schedule
-    of_kind = np.array([phase.lane == Lane.ALLTOALL and phase.is_alltoall is alltoall for phase in graph.phases])
-    if not of_kind.any():
-        return CollectiveTime(np.zeros(timeline.ranks), np.zeros(timeline.ranks))
-    pieces = alltoall_pieces(timeline)
-    counted = of_kind[graph.phase[pieces.node]]
-    if in_pairs:
-        counted &= schedule.partner[schedule.first_op[graph.task[pieces.node]]] >= 0
-    seconds, rank = (pieces.end_s - pieces.begin_s) * counted, graph.rank[pieces.node]
-    total_s, exposed_s = (
-        np.bincount(rank, weights=seconds * counts, minlength=timeline.ranks).astype(np.float64)
-        for counts in (np.ones(len(rank)), pieces.exposed)
-    )
-    return CollectiveTime(total_s, exposed_s)
 
 
 def _pieces_of_rank(timeline: Timeline, alltoall: IntArray, compute: IntArray) -> AllToAllPieces:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 
 from dualpipe_sim.analysis import metrics
-from dualpipe_sim.analysis.alltoall import alltoall_time, tensor_parallel_time
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
@@ -114,8 +114,9 @@ def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
     reduction after the pipeline, and the optimizer.
     """
     timeline = result.played
-    busy_s, exposed_s = metrics.busy_s(timeline), float(alltoall_time(timeline).exposed_s.mean())
-    summed_s = float(tensor_parallel_time(timeline).exposed_s.mean())
+    busy_s = metrics.busy_s(timeline)
+    exposed_s = fmean(result.exposed_alltoall_s_by_rank or [0.0])
+    summed_s = fmean(result.exposed_tensor_parallel_s_by_rank or [0.0])
     mean_s, busiest_s = float(busy_s.mean()), float(busy_s.max())
     redone_s = _recompute_s(result, experiment)
     return {

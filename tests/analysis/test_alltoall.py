@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from dualpipe_sim.analysis.alltoall import alltoall_time
+from dualpipe_sim.analysis.alltoall import collective_times
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.engine import longest_path
@@ -28,6 +28,6 @@ class ExpertsElsewhere(NamedTuple):
 
 def test_a_rank_that_computes_nothing_hides_nothing() -> None:
     order = parse_order("0F0,0B0\n1F0,1B0\n")
-    seconds = alltoall_time(longest_path.play(lower(order, ExpertsElsewhere())))
+    seconds = collective_times(longest_path.play(lower(order, ExpertsElsewhere()))).alltoall
     assert seconds.total_s.tolist() == seconds.exposed_s.tolist() == [0.0, 4.0]
     assert seconds.hidden_ratio == 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dualpipe_sim import Result, build, simulate
-from dualpipe_sim.analysis.alltoall import alltoall_time, overlapped_pair_s
+from dualpipe_sim.analysis.alltoall import collective_times, overlapped_pair_s
 from dualpipe_sim.analysis.memory import COMPONENTS
 from dualpipe_sim.analysis.step import TrainingStep, optimizer_s_by_rank, step
 from dualpipe_sim.base.lanes import Lane
@@ -73,8 +73,8 @@ def test_alltoall_is_hidden_where_compute_runs_beside_it() -> None:
     """
     timeline = longest_path.play(lower(build("1f1b-overlap", 1, 2), ByHand()))
     assert timeline.makespan_s == 3.0 + 5.0 + 3.0
-    assert alltoall_time(timeline).exposed_s.tolist() == [2.0 + 1.0]
-    assert alltoall_time(timeline).hidden_ratio == pytest.approx(2 / 5)
+    assert collective_times(timeline).alltoall.exposed_s.tolist() == [2.0 + 1.0]
+    assert collective_times(timeline).alltoall.hidden_ratio == pytest.approx(2 / 5)
     assert overlapped_pair_s(timeline) == {"0F;0B": 5.0}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from dualpipe_sim.analysis.alltoall import alltoall_pieces, alltoall_time
+from dualpipe_sim.analysis.alltoall import alltoall_pieces, collective_times
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, I, W
@@ -43,14 +43,14 @@ def test_pieces_are_all_of_the_all_to_all_and_exposed_as_training_counts_it(laye
     assert np.bincount(pieces.node, weights=pieces.end_s - pieces.begin_s)[alltoall] == pytest.approx(whole)
     rank = layered.rank[graph.task[pieces.node]]
     exposed = np.bincount(rank, weights=np.where(pieces.exposed, pieces.end_s - pieces.begin_s, 0.0))
-    assert exposed == pytest.approx(alltoall_time(layered).exposed_s)
+    assert exposed == pytest.approx(collective_times(layered).alltoall.exposed_s)
 
 
 def test_lanes_show_below_the_ops_where_there_is_all_to_all(
     read: type[Reading], timeline: Play, layered: Timeline
 ) -> None:
     ax = gantt(layered)
-    exposed = alltoall_time(layered).exposed_s.tolist()
+    exposed = collective_times(layered).alltoall.exposed_s.tolist()
     assert read(ax).seconds_by_row("exposed all-to-all") == pytest.approx(dict(enumerate(exposed)))
     # every op computes 5 s, a pair 10 s, and 4 pairs of ranks' micro-batches pass each rank forward and backward
     assert read(ax).seconds_by_row("compute ") == pytest.approx({0: 8 * 10, 1: 8 * 10})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dualpipe_sim.analysis.alltoall import alltoall_time
+from dualpipe_sim.analysis.alltoall import collective_times
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.report import Run
@@ -53,7 +53,7 @@ def test_a_page_holds_what_happened_to_a_tick(layered: Timeline) -> None:
     assert end[last] == pytest.approx(layered.task_end_s, abs=tick_s)
     start, end = times_s(run, "exposed")
     exposed_s = np.bincount(columns["exposed_rank"], weights=end - start)
-    assert exposed_s == pytest.approx(alltoall_time(layered).exposed_s, abs=1000 * tick_s)
+    assert exposed_s == pytest.approx(collective_times(layered).alltoall.exposed_s, abs=1000 * tick_s)
     looks = [run["looks"][look] for look in columns["look"]]
     assert looks == [
         [one.name, one.kind, one.layer, one.lane, one.half] for one in map(graph.phases.__getitem__, graph.phase)
