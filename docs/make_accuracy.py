@@ -33,6 +33,7 @@ from dualpipe_sim.pictures.plot.style import style
 from dualpipe_sim.scoring import Board, Errors, Prediction, score
 from dualpipe_sim.scoring.board import errors_of
 from dualpipe_sim.scoring.rows import CLASSES
+from dualpipe_sim.scoring.scatter import MARKS
 
 HERE = Path(__file__).parent
 PAGE = HERE / "accuracy.md"
@@ -42,8 +43,8 @@ PROVENANCE = PUBLISHED / "provenance.yaml"
 PRESET = HERE.parent / "dualpipe_sim" / "scoring" / "accuracy.yaml"
 BAND = 0.1
 
-WORDS = {"megatron-dense": "dense, Megatron's kind", "dense": "all dense", "moe": "with experts"}
-"""What pictures call the classes."""
+WORDS = {kind: mark.words for kind, mark in MARKS.items()}
+"""What pictures call the classes, where each run is of one."""
 
 # Median and p90 of errors in percent and, in brackets, how many runs a predictor could state, where that were not all:
 # 260 dense ones of Megatron's kind, 428 dense ones, 55 with experts.
@@ -368,7 +369,7 @@ def scatter(board: Board) -> Axes:
             zorder=1,
         )
         axes.plot(ends, ends, color=theme.faint_ink, linewidth=1, zorder=1)
-        for place, (kind, words) in enumerate((WORDS | {"dense": "dense, other software"}).items()):
+        for place, (kind, words) in enumerate(WORDS.items()):
             look = marker(place, theme) | {"markersize": 6.5, "markeredgewidth": 0.6, "alpha": 0.85}
             hollow = look | {"markerfacecolor": "none", "markeredgecolor": look["color"], "markeredgewidth": 1.1}
             shown = [one for one in both if one.kind == kind]
@@ -398,7 +399,7 @@ def cumulative(board: Board) -> Axes:
     theme = THEMES["light"]
     with style(theme, 1.3):
         axes = new_axes((9.5, 5.0))
-        for place, (kind, words) in enumerate(WORDS.items()):
+        for place, (kind, words) in enumerate((WORDS | {"dense": "all dense"}).items()):
             sizes = sorted(abs(one.error) for one in board.classes[kind] if one.error is not None and one.counts)
             shares = [100 * rank / max(len(sizes), 1) for rank in range(len(sizes) + 1)]
             label = f"{words}, {len(sizes)}:\nmedian {_percent(errors_of(board.classes[kind]).median)}"

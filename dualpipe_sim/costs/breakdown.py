@@ -318,8 +318,7 @@ def _layer(costs: LayerCosts, number: int, name: str, count: int) -> LayerBreakd
     again = layer_again(parts, StageLayers((number,)), number)
     for block, repeated in (("attn", again.attn), ("mlp", again.mlp)):
         if repeated is not None:
-            less_s = forward[block, "F"].alone_s - repeated.alone_s
-            sums.add("again", _consisting(repeated, _pieces_again(parts, layer, block, less_s)))
+            sums.add("again", _consisting(repeated, _pieces_again(parts, layer, block)))
     for exchange in (again.dispatch, again.combine):
         if exchange is not None:
             sums.add("again", _exchanged(exchange))
@@ -402,13 +401,11 @@ def _shares(piece: Piece, layer: Layer, block: Block, parts: Parts) -> list[_Sha
 _ADDED: dict[Block, tuple[str, ...]] = {"attn": ("attention", "router"), "mlp": ("mlp", "experts", "shared")}
 
 
-def _pieces_again(parts: Parts, layer: Layer, block: Block, less_s: float) -> list[_Share]:
+def _pieces_again(parts: Parts, layer: Layer, block: Block) -> list[_Share]:
     """Return those of a forward that runs again, without its last map where that is left out."""
-    pieces = _pieces(parts, layer, block, "F")
-    last = [linear for linear in parts.model.linears(layer) if linear.part == "dense"][-1:]
-    if block == "mlp" and less_s > 0:
-        pieces += [_Share("mlp", -less_s, timed_linear(linear, "F", parts.load).source) for linear in last]
-    return pieces
+    left_out = parts.left_out_again(layer) if block == "mlp" else []
+    timed = [timed_linear(linear, "F", parts.load) for linear in left_out]
+    return [*_pieces(parts, layer, block, "F"), *(_Share("mlp", -one.seconds, one.source) for one in timed)]
 
 
 def _with_gaps(shares: list[_Share], load: Workload, *, measured: bool = False) -> list[_Share]:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.base.precision import BF16_BYTES, FP32_BYTES
-from dualpipe_sim.costs.passes import block_of, passes
+from dualpipe_sim.costs.passes import PART_OF, block_of, passes
 from dualpipe_sim.costs.rates import Source, timed_attention, timed_linear
-from dualpipe_sim.costs.workload import Block, Work, Workload
+from dualpipe_sim.costs.workload import WORKS, Block, Work, Workload
 from dualpipe_sim.model.architecture import Layer, Model
-from dualpipe_sim.model.linear import Linear, Part
+from dualpipe_sim.model.linear import Linear
 
 LOSS_PASSES: dict[Work, int] = {"F": 2, "I": 2, "W": 0}
 """Passes over FP32 logits that the cross-entropy of DeepSeek's stack makes (assumed: two reads in F; a read and a write
@@ -69,12 +69,6 @@ class Piece(NamedTuple):
     source: Source
 
 
-_PARTS: dict[Part, str] = {
-    "attention": "attention", "gate": "router", "routed": "experts", "shared": "shared", "dense": "mlp", "head": "head",
-    "mtp": "mtp",
-}  # fmt: skip
-
-
 def block_pieces(model: Model, layer: Layer, block: Block, work: Work, load: Workload) -> list[Piece]:
     """Return the pieces of a block of a layer for one kind of work; none of a block that it has not."""
     linears = [linear for linear in model.linears(layer) if block_of(linear) == block]
@@ -92,7 +86,7 @@ def block_pieces(model: Model, layer: Layer, block: Block, work: Work, load: Wor
 def _gemms(linears: Iterable[Linear], work: Work, load: Workload) -> Iterator[Piece]:
     for linear in linears:
         timed = timed_linear(linear, work, load)
-        yield Piece(_PARTS[linear.part], linear.name, "gemm", timed.seconds, timed.source)
+        yield Piece(PART_OF[linear.part], linear.name, "gemm", timed.seconds, timed.source)
 
 
 def layer_compute(model: Model, layer: Layer, load: Workload) -> dict[tuple[Block, Work], Compute]:
@@ -123,12 +117,12 @@ def head_pieces(model: Model, work: Work, load: Workload) -> list[Piece]:
 
 def head_compute(model: Model, load: Workload) -> dict[Work, Compute]:
     """Return the output head with the loss."""
-    return {work: _compute(head_pieces(model, work, load), load) for work in LOSS_PASSES}
+    return {work: _compute(head_pieces(model, work, load), load) for work in WORKS}
 
 
 def mtp_compute(model: Model, load: Workload) -> dict[Work, Compute]:
     """Return the projection that starts a multi-token prediction module; its layer and head come on top."""
-    return {work: _compute(list(_gemms(model.mtp_linears(), work, load)), load) for work in LOSS_PASSES}
+    return {work: _compute(list(_gemms(model.mtp_linears(), work, load)), load) for work in WORKS}
 
 
 def embedding_pieces(model: Model, work: Work, load: Workload) -> list[Piece]:
@@ -146,7 +140,7 @@ def embedding_pieces(model: Model, work: Work, load: Workload) -> list[Piece]:
 
 def embedding_compute(model: Model, load: Workload) -> dict[Work, Compute]:
     """Return the embedding."""
-    return {work: _compute(embedding_pieces(model, work, load), load) for work in LOSS_PASSES}
+    return {work: _compute(embedding_pieces(model, work, load), load) for work in WORKS}
 
 
 def _of_bytes(part: str, sizes: dict[str, float], load: Workload) -> list[Piece]:

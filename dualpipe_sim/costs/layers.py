@@ -11,7 +11,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.context_parallel import ContextGroup
 from dualpipe_sim.costs.load import USUAL, Load
-from dualpipe_sim.costs.op_phases import op_phases, pair_phases
+from dualpipe_sim.costs.op_phases import WORKS, op_phases, pair_phases
 from dualpipe_sim.costs.parts import Groups, Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import ByBoundary, Phase, ends_s
 from dualpipe_sim.costs.registry import register
@@ -23,10 +23,8 @@ from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
-from dualpipe_sim.model.architecture import Layer
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
-from dualpipe_sim.model.stacks import Issue
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import B, F, I, TaskShape, W
 from dualpipe_sim.order.placement import Placement
@@ -312,20 +310,10 @@ class LayerStageCosts:
         apart = stack.split_backward if kind in (I, W) else 1.0
         phases = tuple(_times(phase, apart) for phase in phases)
         taken_s = sum(phase.duration_s for phase in phases)
-        least_s = sum(_least_s(stack.issue, kind, kinds[layer]) for layer in layers.layers)
+        own = (kinds[layer] for layer in layers.layers)
+        least_s = sum(stack.issue.layer_s(WORKS[kind], layer.blocks, routed=layer.moe) for layer in own)
         least_s += stack.issue.op_s * (len(self.stage_layers) > 1)
         return tuple(_times(phase, least_s / taken_s) for phase in phases) if 0 < taken_s < least_s else phases
-
-
-def _least_s(issue: Issue, kind: int, layer: Layer) -> float:
-    """Return what the host takes to issue a layer's part of an op of some kind."""
-    of_kind: dict[int, tuple[float, float]] = {
-        B: (issue.backward_s, 1.5),
-        I: (issue.input_s, 0.75),
-        W: (issue.weight_s, 0.75),
-    }
-    own_s, routed = of_kind.get(kind, (issue.forward_s, 1.0))
-    return own_s * layer.blocks / 2 + issue.routed_s * routed * layer.moe
 
 
 def _times(phase: Phase, factor: float) -> Phase:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.model.stacks import STACKS
 
 
 class Load(NamedTuple):
@@ -43,5 +44,5 @@ USUAL = Load(beta=0.22, tau_s=0.03, gamma=0.18)
 """What torch's runtime finds on two H100 that train a dense transformer at their power limit of 700 W; with smaller
 models, which stay below it, beta goes towards 0 and gamma up to 0.28 (``docs/validation.md``)."""
 
-SPLIT = 1.03
+SPLIT = STACKS["torch-eager"].split_backward
 """What I and W of torch's runtime take together over a full backward there: 1.01 to 1.06."""

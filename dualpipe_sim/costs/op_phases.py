@@ -251,13 +251,9 @@ def _paying_toll(shared: Shared, placed: list[Placed], places: range, works: Wor
         return shared
     toll_s *= min(1.0, computed_s / sent_s)
     *others, last = placed[places[-1]].parts
-    placed[places[-1]] = placed[places[-1]]._replace(parts=(*others, _longer(last, toll_s)))
-    gather, scatter = (_longer(one, toll_s * one.alone_s / sent_s) for one in (shared.gather, shared.scatter))
+    placed[places[-1]] = placed[places[-1]]._replace(parts=(*others, last.longer(toll_s)))
+    gather, scatter = (one.longer(toll_s * one.alone_s / sent_s) for one in (shared.gather, shared.scatter))
     return shared._replace(gather=gather, scatter=scatter)
-
-
-def _longer(part: Part, seconds: float) -> Part:
-    return part._replace(alone_s=part.alone_s + seconds, beside_s=part.beside_s + seconds)
 
 
 def _unit(one: Placed) -> tuple[int, bool | str]:

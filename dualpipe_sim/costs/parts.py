@@ -24,7 +24,7 @@ from dualpipe_sim.costs.phases import GATHER, SCATTER, Flow
 from dualpipe_sim.costs.rates import linear_s
 from dualpipe_sim.costs.shared_weights import SharedWeights
 from dualpipe_sim.costs.tensor_parallel import CutBlock, TensorGroup, ring
-from dualpipe_sim.costs.workload import Block, Work, Workload
+from dualpipe_sim.costs.workload import WORKS, Block, Work, Workload
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.cluster import Tier
 from dualpipe_sim.hardware.collectives import ALLTOALL_STEPS, AllToAllStep
@@ -39,7 +39,6 @@ from dualpipe_sim.order.ops import Kind
 Sharing: TypeAlias = Literal["reserved", "on-demand", "none"]
 
 _BLOCKS: tuple[Block, ...] = ("attn", "mlp")
-_WORKS: tuple[Work, ...] = ("F", "I", "W")
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,10 @@ class Part(NamedTuple):
     before: tuple[Part, ...] = ()
     after: tuple[Part, ...] = ()
     kernels: int = 0
+
+    def longer(self, seconds: float) -> Part:
+        """Return it so many seconds longer, or shorter."""
+        return self._replace(alone_s=self.alone_s + seconds, beside_s=self.beside_s + seconds)
 
 
 class Shared(NamedTuple):
@@ -230,11 +233,15 @@ class Parts:
         kind = self._kind(layer)
         whole = self.load.recipe.recompute.full
         part = (self._layers if whole else self._unissued)[kind]["mlp", "F"]
-        if not self.load.recipe.stack.stops_early or kind.moe:
+        left_out = self.left_out_again(kind)
+        if not left_out:
             return part
-        last = [linear for linear in self.model.linears(kind) if linear.part == "dense"][-1:]
-        less_s = sum(linear_s(linear, "F", self.load) for linear in last)
-        return part._replace(alone_s=part.alone_s - less_s, beside_s=part.beside_s - less_s, after=())
+        return part.longer(-sum(linear_s(linear, "F", self.load) for linear in left_out))._replace(after=())
+
+    def left_out_again(self, kind: Layer) -> list[Linear]:
+        """Return the maps that software leaves out where an FFN's forward runs again: the last, which keeps nothing."""
+        dense = [linear for linear in self.model.linears(kind) if linear.part == "dense"]
+        return dense[-1:] if self.load.recipe.stack.stops_early and not kind.moe else []
 
     def exchanges(self, layer: int) -> dict[AllToAllStep, Part]:
         """Return the all-to-alls of a layer; none where it is dense or its experts are not spread."""
@@ -329,13 +336,13 @@ class Parts:
         }
         # Routed experts are not cut by this group and see the GPU's own tokens; shared ones are cut like a dense FFN.
         whole = kind.moe and self.model.experts is not None and not self.model.experts.shared
-        blocks = [block for block in _BLOCKS if any(parts[block, work].alone_s for work in _WORKS)]
+        blocks = [block for block in _BLOCKS if any(parts[block, work].alone_s for work in WORKS)]
         parts |= {
             (block, work): part
             for block in blocks
             if block == "attn" or not whole
             for work, part in self._in_group(
-                "layer", {work: parts[block, work] for work in _WORKS}, self._beside(kind, block)
+                "layer", {work: parts[block, work] for work in WORKS}, self._beside(kind, block)
             ).items()
         }
         return self._with_experts_cut(kind, self._with_context(kind, parts))
@@ -343,19 +350,15 @@ class Parts:
     def _issued(self, kind: Layer, parts: _OfLayer) -> _OfLayer:
         """Return the parts of a layer, its last ones as much longer as the host takes to issue them all."""
         issue, found = self.load.recipe.stack.issue, dict(parts)
-        both: tuple[tuple[tuple[Work, ...], float, float], ...] = (
-            (("F",), issue.forward_s, 1.0),
-            (("I", "W"), issue.backward_s, 1.5),
-        )
-        for works, own_s, share in both:
+        both: tuple[tuple[Work, ...], ...] = (("F",), ("I", "W"))
+        for works in both:
             of_works = [part for (_, work), part in parts.items() if work in works]
             around = [one for part in of_works for one in (*part.before, *part.after)]
             taken_s = sum(part.alone_s for part in (*of_works, *around))
-            least_s = own_s * kind.blocks / 2 + issue.collective_s * len(around) + issue.routed_s * share * kind.moe
+            least_s = issue.layer_s(works, kind.blocks, routed=kind.moe) + issue.collective_s * len(around)
             for work in works:
                 late_s = max(0.0, least_s - taken_s) / len(works)
-                part = found["mlp", work]
-                found["mlp", work] = part._replace(alone_s=part.alone_s + late_s, beside_s=part.beside_s + late_s)
+                found["mlp", work] = found["mlp", work].longer(late_s)
         return found
 
     def _beside(self, kind: Layer, block: Block) -> tuple[Linear, ...]:
@@ -391,7 +394,7 @@ class Parts:
         if self.groups.context is None:
             return parts
         found = dict(parts)
-        for work in _WORKS:
+        for work in WORKS:
             part = parts["attn", work]
             before, after = self.groups.context.around(kind, work, self.load)
             found["attn", work] = part._replace(

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.costs.workload import Block, Work, Workload
+from dualpipe_sim.hardware.kernels import WORK_NAMES
 from dualpipe_sim.model.architecture import GATED, Layer, Model
-from dualpipe_sim.model.linear import HIGH_PRECISION, Linear
+from dualpipe_sim.model.linear import HIGH_PRECISION, Linear, Part
 from dualpipe_sim.model.traffic import Passes, Traffic
 
 SHORT_KERNEL_S = 2.5e-6
@@ -21,6 +22,13 @@ SHORT_KERNEL_S = 2.5e-6
 RESIDUAL_PASSES: dict[Work, int] = {"F": 5, "I": 6, "W": 0}
 """Passes over a token's hidden state that a block's norm and residual make: F reads and writes the norm, and adds two
 into one; I reads input and gradient and writes one, and adds two into one (assumed: nothing fused)."""
+
+
+PART_OF: dict[Part, str] = {
+    "attention": "attention", "gate": "router", "routed": "experts", "shared": "shared", "dense": "mlp", "head": "head",
+    "mtp": "mtp",
+}  # fmt: skip
+"""What of a layer a linear map is shown as."""
 
 
 class Passed(NamedTuple):
@@ -134,7 +142,7 @@ def _casts(model: Model, layer: Layer, block: Block, traffic: Traffic, load: Wor
         if block_of(linear) != block or linear.part in HIGH_PRECISION:
             continue
         rows = load.routed_rows(linear.active) if linear.part == "routed" else float(load.tokens)
-        part = {"attention": "attention", "routed": "experts", "shared": "shared"}.get(linear.part, "mlp")
+        part = PART_OF[linear.part]
         inputs = 0 if linear.reads in read else linear.inputs
         read.add(linear.reads)
         yield part, "casts", rows * inputs, Passes(traffic.casts.forward, 0)
@@ -171,13 +179,10 @@ def _trace_s(model: Model, layer: Layer, block: Block, work: Work, load: Workloa
     """
     other = load.gpu.other_costs(load.recipe.numbers.gemm)
     part = {"attn": "attention", "mlp": "mlp"}[block]
-    per_token: float = getattr(other, f"{part}_{_WORK_NAME[work]}_s")
+    per_token: float = getattr(other, f"{part}_{WORK_NAMES[work]}_s")
     scale = model.hidden / other.hidden
     if layer.moe and block == "mlp" and model.experts is not None:
         scale *= model.experts.active / other.active_experts * load.routing_skew
     shared = load.tokens / load.tensor_parallel
     residual_s = RESIDUAL_PASSES[work] * model.hidden * BF16_BYTES / load.gpu.hbm_bytes_per_s
     return shared * per_token * scale + (load.own_tokens - shared) * residual_s
-
-
-_WORK_NAME: dict[Work, str] = {"F": "forward", "I": "input_gradient", "W": "weight_gradient"}

@@ -33,7 +33,9 @@ Sizes: TypeAlias = tuple[int, ...]
 
 TERA = 1e12
 
-_WORKS: Mapping[Work, str] = {"F": "forward", "I": "input_gradient", "W": "weight_gradient"}
+WORK_NAMES: Mapping[Work, str] = {"F": "forward", "I": "input_gradient", "W": "weight_gradient"}
+"""What each kind of work is called in full: columns of tables, keys of GPUs' times."""
+
 _AXES = {
     "gemm": ("tokens", "outputs", "inputs"),
     "grouped": ("experts", "tokens", "outputs", "inputs"),
@@ -274,7 +276,7 @@ def _grids(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str, Work], Gri
     for row in rows:
         axes = _AXES.get(row["kernel"], _AXES["attention"])
         point = tuple(int(row[axis]) for axis in axes)
-        for work, column in _WORKS.items():
+        for work, column in WORK_NAMES.items():
             if row.get(column):
                 rate = float(row[column])
                 if not 0 < rate < inf:

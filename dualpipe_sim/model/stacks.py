@@ -72,6 +72,16 @@ class Issue:
     weight_s: float = 0.0
     op_s: float = 0.0
 
+    def layer_s(self, works: tuple[str, ...], blocks: int, *, routed: bool) -> float:
+        """Return what a layer's F, I, W, or both of a backward take the host, without collectives around blocks."""
+        own_s, share = {
+            ("F",): (self.forward_s, 1.0),
+            ("I",): (self.input_s, 0.75),
+            ("W",): (self.weight_s, 0.75),
+            ("I", "W"): (self.backward_s, 1.5),
+        }[works]
+        return own_s * blocks / 2 + self.routed_s * share * routed
+
 
 @dataclass(frozen=True)
 class Stack:
