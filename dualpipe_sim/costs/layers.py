@@ -309,11 +309,14 @@ class LayerStageCosts:
         stack, kinds = self.job.recipe.stack, self.job.model.layer_kinds()
         apart = stack.split_backward if kind in (I, W) else 1.0
         phases = tuple(_times(phase, apart) for phase in phases)
-        taken_s = sum(phase.duration_s for phase in phases)
         own = (kinds[layer] for layer in layers.layers)
         least_s = sum(stack.issue.layer_s(WORKS[kind], layer.blocks, routed=layer.moe) for layer in own)
         least_s += stack.issue.op_s * (len(self.stage_layers) > 1)
-        return tuple(_times(phase, least_s / taken_s) for phase in phases) if 0 < taken_s < least_s else phases
+        late_s = least_s - sum(phase.duration_s for phase in phases)
+        computed_s = sum(phase.duration_s for phase in phases if phase.lane == Lane.COMPUTE)
+        if late_s <= 0 or not computed_s:
+            return phases
+        return tuple(_times(phase, 1 + late_s / computed_s) for phase in phases)
 
 
 def _times(phase: Phase, factor: float) -> Phase:

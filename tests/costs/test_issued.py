@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dualpipe_sim import build, simulate
+from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerStageCosts
 from dualpipe_sim.costs.load import SPLIT, USUAL
@@ -51,6 +52,15 @@ def test_the_host_is_the_limit_of_short_ops() -> None:
     assert {kind: seconds(costs, kind) for kind in of_layer} == pytest.approx(
         {kind: 4 * layer_s + ISSUE.op_s for kind, layer_s in of_layer.items()}
     )
+
+
+def test_the_host_is_the_limit_of_short_ops_with_collectives_inside_too() -> None:
+    """A group's collectives are on another lane, and no part of what may be longer for the host's sake."""
+    costs = costs_of(256, parallel={"pipeline": 2, "data": 1, "tensor": 2})
+    phases = costs.phases(((I, 0),))
+    assert {phase.lane for phase in phases} == {Lane.COMPUTE, Lane.ALLTOALL}
+    lasts_s = sum(phase.duration_s * (1 + USUAL.beta if phase.lane == Lane.COMPUTE else 1) for phase in phases)
+    assert lasts_s == pytest.approx(4 * ISSUE.input_s + ISSUE.op_s)
 
 
 def test_a_backward_in_two_takes_longer_than_whole() -> None:
