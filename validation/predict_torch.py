@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from math import log
 from pathlib import Path
 from statistics import mean, median
@@ -241,18 +241,19 @@ def beyond_hosts(rows: list[dict[str, Any]]) -> list[float]:
     return [abs(error - factors[0][source] - factors[1][run]) for (source, run), error in errors.items()]
 
 
-def again_table(again: dict[str, list[list[float]]]) -> str:
-    """Return how far a run is from the same run a few minutes before, whose middle step stands for a prediction."""
-    head = ("model", "runs repeated", "median", "worst", "worst outside of the measured steps")
+def again_table(again: dict[str, dict[str, list[list[float]]]]) -> str:
+    """Return how far runs are from the same runs a few minutes apart, whose middle step stands for a prediction."""
+    head = ("host", "model", "runs", "times each", "median", "worst", "worst outside of the measured steps")
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    for model in dict.fromkeys(name.partition("-")[0] for name in again):
-        errors, beyond = [], []
-        for name, (first, second) in again.items():
-            if name.startswith(f"{model}-"):
-                errors.append(abs(median(first) / median(second) - 1))
-                beyond.append(max(0.0, median(first) / max(second) - 1, 1 - median(first) / min(second)))
-        numbers = f"{len(errors)} | {median(errors):.1%} | {max(errors):.1%} | {max(beyond):.1%}"
-        lines.append(f"| {model} | {numbers} |".replace("%", " %"))
+    for host, names in again.items():
+        for model in dict.fromkeys(name.partition("-")[0] for name in names):
+            own = [times for name, times in names.items() if name.startswith(f"{model}-")]
+            errors, beyond = [], []
+            for one, other in (pair for times in own for pair in permutations(times, 2)):
+                errors.append(abs(median(one) / median(other) - 1))
+                beyond.append(max(0.0, median(one) / max(other) - 1, 1 - median(one) / min(other)))
+            numbers = f"{median(errors):.1%} | {max(errors):.1%} | {max(beyond):.1%}".replace("%", " %")
+            lines.append(f"| {host} | {model} | {len(own)} | {len(own[0])} | {numbers} |")
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import torch.distributed as dist
-from gpus import Clocks, CpuClock, GpuClock, clock_of, connect, free
+from gpus import Clocks, CpuClock, GpuClock, clock_of, connect, free, keep_to
 from torch import Tensor, nn
 from torch.distributed import pipelining
 from torch.nn import functional
@@ -233,7 +233,7 @@ def perform(run: dict[str, Any], model: Model, settings: argparse.Namespace, dev
     clocks = None
     for number in range(settings.warm_up + settings.steps):
         if number == settings.warm_up:
-            clocks = Clocks(gpu and rank == 0)
+            clocks = Clocks(gpu and rank == 0 and not settings.no_clocks)
         step()
         if number >= settings.warm_up:
             mine["steps"].append(
@@ -318,8 +318,11 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="make the process group with a device id")
     parser.add_argument("--suffix", default="", help="at the end of every name")
     parser.add_argument("--only", default="", help="models to run, with commas between them; default: all")
+    parser.add_argument("--no-clocks", action="store_true", help="do not read the GPUs' clocks and power meanwhile")
+    parser.add_argument("--cores", type=int, default=0, help="keep each rank to so many cores of its own")
     settings = parser.parse_args()
     settings.output.mkdir(parents=True, exist_ok=True)
+    keep_to(settings.cores)
     device = connect(eager=settings.eager)
     plan = json.loads(settings.runs.read_text(encoding="utf-8"))
     for run in plan["runs"]:

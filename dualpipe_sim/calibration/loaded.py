@@ -25,8 +25,9 @@ from dualpipe_sim.order.ops import B, F, I, Kind, TaskShape, W
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse
 
-_HELD_UP = 1.05
-"""A step that takes more than this over the one in the middle was held up by something else."""
+_HELD_UP = 1.05, 2.0
+"""A step was held up by something else if it takes more than this over the one in the middle, and is this many times as
+far from it as the shortest: where hosts are the limit, steps differ by far more than where GPUs are."""
 
 
 class Measured(NamedTuple):
@@ -334,7 +335,8 @@ def _lengths_s(ran: Ran, *, apart: bool, kernels: bool) -> tuple[float, ...]:
 def _usual(replays: Sequence[Replay]) -> list[Replay]:
     """Return the steps that were not held up: all but those that took far longer than the one in the middle."""
     makespans_s = [replay.timeline.makespan_s for replay in replays]
-    longest_s = _HELD_UP * float(np.median(makespans_s))
+    middle_s, (over, times) = float(np.median(makespans_s)), _HELD_UP
+    longest_s = max(over * middle_s, middle_s + times * (middle_s - min(makespans_s)))
     return [replay for replay, makespan_s in zip(replays, makespans_s, strict=True) if makespan_s <= longest_s]
 
 

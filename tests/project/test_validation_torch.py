@@ -53,7 +53,7 @@ def test_the_stored_predictions_are_of_this_code(
         assert row["predicted_peak_bytes"] == before[row["run"]]["predicted_peak_bytes"]
 
 
-@pytest.mark.parametrize(("model", "usual", "worst"), [("small", 0.018, 0.107), ("moe", 0.013, 0.045)])
+@pytest.mark.parametrize(("model", "usual", "worst"), [("small", 0.020, 0.109), ("moe", 0.015, 0.050)])
 def test_where_the_host_is_the_limit_its_speed_is_nearly_all_of_the_error(
     predict: ModuleType, stored: list[dict[str, Any]], model: str, usual: float, worst: float
 ) -> None:
