@@ -66,8 +66,14 @@ class LayerCosts:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.job.recipe.stack.traffic is None:
+        if not self.job.recipe.stack.by_shape:
             self.gpu.other_costs(self.job.recipe.numbers.gemm)
+            if own := self.gpu.kernels.of_own:
+                stack = self.job.recipe.stack.name
+                raise UserError(
+                    f"gpu.kernels: {own[0]} counts for nothing: stack {stack} takes rates from gpu.gemm and "
+                    "gpu.attention; leave it out, or name another stack"
+                )
         if self.cluster is None:
             return
         _ = self.groups  # which says where GPUs do not fit the nodes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.hardware.kernels import packaged, read_collectives
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -104,6 +105,8 @@ class Cluster:
             raise UserError(f"cluster.gpus_per_pod: {self.gpus_per_pod} are no whole nodes of {nodes}")
         if self.oversubscription > 1 and not self.gpus_per_pod:
             raise UserError("cluster.gpus_per_pod: is missing; oversubscription is that of a pod's links to others")
+        if self.collectives and f"nccl-{self.collectives}" not in packaged():
+            read_collectives(self.collectives)  # said here, whether or not a run then has collectives inside a node
 
     def node_of_gpu(self, gpu: int) -> int:
         """Return the node that a GPU is in."""

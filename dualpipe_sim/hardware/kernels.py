@@ -134,6 +134,9 @@ class Kernels:
         attention: table of attention; likewise.
         attention_pace: rates over that table's.
 
+    Raises:
+        UserError: there is no such table, or what is wrong with it.
+
     """
 
     gemm: str = ""
@@ -145,6 +148,13 @@ class Kernels:
 
     def __post_init__(self) -> None:
         need_positive(self, "gpu.kernels")
+        for table in self.of_own:  # said here, whether or not a run then asks for a rate
+            read_table(table)
+
+    @property
+    def of_own(self) -> tuple[str, ...]:
+        """The tables that do not come with the package."""
+        return tuple(table for table in (self.gemm, self.attention) if table and table not in packaged())
 
     def gemm_flops_per_s(
         self, numbers: Format, work: Work, tokens: float, outputs: float, inputs: float, experts: float = 1

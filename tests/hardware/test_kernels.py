@@ -158,9 +158,18 @@ def test_what_is_no_table_is_refused_in_a_line(tmp_path: Path, text: str, said: 
     path = tmp_path / "bad.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=said):
-        costs_of(**{"gpu.kernels.gemm": str(path)}).parts.layer(0)
+        costs_of(**{"gpu.kernels.gemm": str(path)})
 
 
-def test_a_table_that_there_is_not_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(UserError, match=r"there is no table 'h10'.*h100"):
-        costs_of(**{"gpu.kernels.gemm": "h10"}).parts.layer(0)
+@pytest.mark.parametrize("stack", ["megatron", "deepseek"])
+@pytest.mark.parametrize("key", ["gpu.kernels.gemm", "gpu.kernels.attention", "cluster.collectives"])
+def test_a_table_that_there_is_not_is_refused_whether_or_not_a_run_asks_it(key: str, stack: str) -> None:
+    with pytest.raises(UserError, match=rf"{key.removesuffix('.gemm').removesuffix('.attention')}: .* 'h10'.*h100"):
+        costs_of(**{key: "h10", "stack": stack})
+
+
+def test_a_table_of_ones_own_that_a_stack_never_asks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("kernel,numbers,tokens,outputs,inputs,forward\ngemm,bf16,1,1,1,500\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"own.csv counts for nothing: stack deepseek takes rates from gpu.gemm"):
+        costs_of(**{"gpu.kernels.gemm": str(path), "stack": "deepseek"})
