@@ -8,7 +8,6 @@ They are bursts, which a GPU at its power limit does not sustain, so a pace goes
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -23,28 +22,26 @@ _NUMBERS = {"bfloat16": "bf16", "float16": "bf16", "fp8": "fp8", "fp8_block": "f
 
 def is_kernel_table(text: str) -> bool:
     """Return whether a file begins with the columns of such a table."""
-    columns = set(text.partition("\n")[0].strip().split(","))
+    columns = _columns(text)
     return columns >= _GEMM or columns >= _NCCL
 
 
-def read_kernel_table(path: Path, *, sizes: Mapping[str, Collection[int]] | None = None, pace: float = 1.0) -> str:
-    """Return a table of rates, or of collectives' times, as CSV text.
+def _columns(text: str) -> set[str]:
+    return set(text.partition("\n")[0].strip().split(","))
 
-    Args:
-        path: the file.
-        sizes: which ``tokens``, ``outputs`` and ``inputs`` to keep, for a smaller table; None for all.
-        pace: rates over those of the file.
+
+def read_kernel_table(path: Path) -> str:
+    """Return a table of rates, or of collectives' times, as CSV text.
 
     Raises:
         UserError: it is no such file, or a row of it has no numbers.
 
     """
     text = read_text(path)
-    columns = set(text.partition("\n")[0].strip().split(","))
-    rows = list(csv.DictReader(StringIO(text)))
+    columns, rows = _columns(text), list(csv.DictReader(StringIO(text)))
     try:
         if columns >= _GEMM:
-            return _gemms(rows, sizes or {}, pace, path)
+            return _gemms(rows, path)
         if columns >= _NCCL:
             return _collectives(rows, path)
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -52,16 +49,14 @@ def read_kernel_table(path: Path, *, sizes: Mapping[str, Collection[int]] | None
     raise UserError(f"{path}: must have the columns {', '.join(sorted(_GEMM))} (or of NCCL), got {quoted(text[:60])}")
 
 
-def _gemms(rows: list[dict[str, str]], sizes: Mapping[str, Collection[int]], pace: float, path: Path) -> str:
-    lines = [f"# Rates of {path.name} x {pace:g}. TFLOP/s.", "kernel,numbers,tokens,outputs,inputs,forward"]
+def _gemms(rows: list[dict[str, str]], path: Path) -> str:
+    lines = [f"# Rates of {path.name}. TFLOP/s.", "kernel,numbers,tokens,outputs,inputs,forward"]
     for row in rows:
         numbers = _NUMBERS.get(row["gemm_dtype"])
-        shape = {"tokens": int(row["m"]), "outputs": int(row["n"]), "inputs": int(row["k"])}
-        if numbers is None or any(size not in sizes.get(axis, {size}) for axis, size in shape.items()):
-            continue
-        tokens, outputs, inputs = shape.values()
-        rate = 2.0 * tokens * outputs * inputs / (float(row["latency"]) * 1e-3) / TERA * pace
-        lines.append(f"gemm,{numbers},{tokens},{outputs},{inputs},{rate:.3g}")
+        tokens, outputs, inputs = (int(row[size]) for size in "mnk")
+        if numbers is not None:
+            rate = 2.0 * tokens * outputs * inputs / (float(row["latency"]) * 1e-3) / TERA
+            lines.append(f"gemm,{numbers},{tokens},{outputs},{inputs},{rate:.3g}")
     return "\n".join(lines) + "\n"
 
 

@@ -46,11 +46,6 @@ def test_collectives_are_of_two_bytes_an_element(tmp_path: Path) -> None:
     assert read_collectives(str(own)).at((2, 2 * 2**20)) == pytest.approx(30)
 
 
-def test_fewer_sizes_make_a_smaller_table(tmp_path: Path) -> None:
-    path = written(tmp_path, "gemm_perf.txt", GEMM.replace("4096,4096,8192,0.1", "512,4096,8192,0.1"))
-    assert read_kernel_table(path, sizes={"tokens": [512]}, pace=0.9).count("\ngemm,") == 1
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [(GEMM.replace(",0.2", ",quick"), "a row has no numbers"), (GEMM.replace(",0.2", ",0"), "a row has no numbers"),
