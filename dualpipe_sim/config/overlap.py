@@ -49,8 +49,8 @@ def step_end_of(root: Root, training: Training) -> StepEnd:
     return StepEnd(reduction, training.optimizer.step, gathering="after" if late else "overlapped")
 
 
-def tensor_overlap_of(root: Root) -> bool:
-    """Return whether a tensor-parallel group's collectives go beside GEMMs.
+def tensor_overlap_of(root: Root) -> bool | None:
+    """Return whether a tensor-parallel group's collectives go beside GEMMs; None for what the stack does.
 
     Raises:
         UserError: ``parallel.tensor_overlap`` says another thing than ``overlap.tp_comm``.
@@ -59,7 +59,7 @@ def tensor_overlap_of(root: Root) -> bool:
     asked, said = flags_of(root)["tp_comm"], root.parallel.tensor_overlap
     if asked is None:
         return said
-    if "tensor_overlap" in root.parallel.model_fields_set and said != asked:
+    if said is not None and said != asked:
         raise UserError("overlap.tp_comm: parallel.tensor_overlap says the opposite; leave one of them out")
     return asked
 

@@ -81,8 +81,10 @@ class Parallel(Section):
         1, description="GPUs that share out heads, FFN widths and the vocabulary of a stage; they are neighbours"
     )
     sequence: Flag = Field(True, description="whether those GPUs share out the sequence around norms and residuals")
-    tensor_overlap: Flag = Field(
-        False, description="whether their collectives around a block go beside its GEMMs, a piece at a time"
+    tensor_overlap: Flag | None = Field(
+        None,
+        description="whether their collectives around a block go beside its GEMMs, a piece at a time, or none of them "
+        "beside compute; default: what the stack does",
     )
     context: Count = Field(1, description="GPUs that share each sequence out, in attention too")
     context_exchange: ContextExchange = Field(

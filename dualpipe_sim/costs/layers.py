@@ -119,10 +119,11 @@ class LayerCosts:
     @cached_property
     def groups(self) -> Groups:
         """The groups of GPUs that share layers out."""
-        cut, cluster = self.job.parallel, self.links
+        cut, cluster, stack = self.job.parallel, self.links, self.job.recipe.stack
+        in_turn = stack.sums_in_turn if cut.tensor_overlap is None else not cut.tensor_overlap
         context = Group(cluster, cut.context, cut.tensor)
         return Groups(
-            TensorGroup(cut.tensor, cluster, cut.sequence, cut.tensor_overlap, self.job.recipe.stack.keeps_gathered)
+            TensorGroup(cut.tensor, cluster, cut.sequence, cut.tensor_overlap is True, in_turn, stack.keeps_gathered)
             if cut.tensor > 1
             else None,
             ContextGroup(context, cut.context_exchange) if cut.context > 1 else None,

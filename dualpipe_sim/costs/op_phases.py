@@ -106,6 +106,11 @@ def layer_again(parts: Parts, stage: StageLayers, layer: int) -> LayerAgain:
     return LayerAgain()
 
 
+def _score(parts: Parts) -> _Score:
+    tensor = parts.groups.tensor
+    return _Score(on_demand=parts.overlap.on_demand, in_turn=tensor is not None and tensor.in_turn)
+
+
 def _whole(parts: Parts, stage: StageLayers, layer: int) -> bool:
     """Return whether a layer is recomputed whole; one of multi-token prediction comes behind its stage's layers."""
     place = layer - stage.layers[0] if layer in stage.layers else len(stage.layers)
@@ -142,7 +147,7 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
     if kind == R:
         return _again(parts, stage)
     begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
-    score = _Score()
+    score = _score(parts)
     steps = chain(
         begin(parts, stage, works),
         _layers(parts, stage, stage.layers if kind == F else stage.layers[::-1], works),
@@ -154,7 +159,7 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
 
 def _again(parts: Parts, stage: StageLayers) -> tuple[Phase, ...]:
     """Return the phases of a forward that runs again: that of whole layers, which is what is recomputed."""
-    score = _Score()
+    score = _score(parts)
     score.chain(_with_moves(parts, stage, _layers(parts, stage, stage.layers, WORKS[R]), WORKS[R]), FORWARD)
     if not score.phases:
         score.chain([_pass_on(WORKS[R])], FORWARD)
@@ -175,7 +180,7 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
         raise UnfitCostsError("training.offload.layers: an overlapped pair has no place for copies to the host; take 0")
     down, up = forward.layers, backward.layers[::-1]
     met = min(len(down), len(up))
-    score = _Score(on_demand=parts.overlap.on_demand)
+    score = _score(parts)
     score.chain(_before_layers(parts, forward, WORKS[F]), FORWARD)
     score.chain(_after_layers(parts, backward, WORKS[B]), BACKWARD)
     for layer, other in zip(down, up, strict=False):
@@ -314,9 +319,10 @@ class _Score:
     ``attn W``) are not on the way, since the next layer's backward needs no more than the gradient from ``attn I``.
     """
 
-    def __init__(self, *, on_demand: bool = False) -> None:
+    def __init__(self, *, on_demand: bool = False, in_turn: bool = False) -> None:
         self.phases: list[Phase] = []
         self._on_demand = on_demand
+        self._in_turn = in_turn
         self._ended: list[Places] = [(), ()]  # of each half, its last phases so far
         self._gradient: Places = ()  # what the next slot's backward waits for: what made its gradient
 
@@ -324,7 +330,7 @@ class _Score:
         """Append blocks that run one after the other, with the GPU to themselves.
 
         Of an I and its W, the collectives of a tensor-parallel group run beside the other's compute, as in Megatron-LM:
-        what W reads is gathered during I, the gradient that I made is summed during W.
+        what W reads is gathered during I, the gradient that I made is summed during W. In turn, nothing is beside.
         """
         there: dict[int | None, Places] = {None: ()}
         for block, layer, brought, needs, taken in steps:
@@ -333,11 +339,15 @@ class _Score:
                 there[unit] = (*there.get(unit, ()), self._append(part, owner, half, begun))
             begun += there[needs]
             ended: Places = (self._append(main, layer, half, self._before(main, layer, half, begun)),)
-            # On its lane W follows I; what it gathers waits for no more than I did.
-            waiting = [self._before(part, layer, half, begun) if part.before else () for part in weights]
-            ended = self._after(main, layer, half, ended)
-            for part, waits in zip(weights, waiting, strict=True):
-                ended += (self._append(part, layer, half, waits),)
+            if self._in_turn:
+                for part in weights:
+                    ended = (self._append(part, layer, half, self._before(part, layer, half, ended)),)
+                ended = self._after(main, layer, half, ended)
+            else:  # on its lane W follows I; what it gathers waits for no more than I did
+                waiting = [self._before(part, layer, half, begun) if part.before else () for part in weights]
+                ended = self._after(main, layer, half, ended)
+                for part, waits in zip(weights, waiting, strict=True):
+                    ended += (self._append(part, layer, half, waits),)
             for part, owner in taken:
                 self._append(part, owner, half, ended)
             self._ended[half] = ended

@@ -55,7 +55,8 @@ class TensorGroup:
         gpus: GPUs of the group.
         cluster: the links between them.
         sequence: whether they share out the sequence outside of blocks.
-        overlap: whether collectives around a layer's blocks go beside GEMMs.
+        overlap: whether collectives around a layer's blocks go beside GEMMs, a piece at a time.
+        in_turn: whether a block's I and W both end before the gradient is summed, and nothing goes beside either.
         keeps_gathered: whether what was gathered for F is still there for W.
 
     Raises:
@@ -67,6 +68,7 @@ class TensorGroup:
     cluster: Cluster
     sequence: bool = True
     overlap: bool = False
+    in_turn: bool = False
     keeps_gathered: bool = False
 
     __repr__ = brief

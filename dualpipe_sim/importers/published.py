@@ -27,8 +27,15 @@ _PRECISIONS = {
 """Precisions that have another name here."""
 
 _EAGER = ("torchtitan", "llm-foundry", "automodel", "meta, fsdp", "pytorch")
-_BEFORE_FLASH = ("megatron-lm 2021", "megatron-lm 2022", "megatron-lm + deepspeed", "megatron-deepspeed", "zero bubble")
-"""Frameworks, by words in their names, that ran before FlashAttention was in them (2022)."""
+_BEFORE_FLASH = {
+    "megatron-lm 2021": "megatron-2021",
+    "megatron-lm + deepspeed": "megatron-2021",
+    "megatron-deepspeed": "megatron-2021",
+    "megatron-lm 2022": "megatron-2022",
+    "zero bubble": "megatron-2022",
+}
+"""Stacks of frameworks, by words in their names, that ran before FlashAttention was in them (2022). DeepSpeed's fork of
+Megatron-LM does not sum gradients beside W (https://github.com/deepspeedai/Megatron-DeepSpeed/issues/447)."""
 
 
 _KERNELS = {"torchtitan": "flash-2", "megascale": "flash-2", "llm-foundry": "flash-1"}
@@ -187,7 +194,7 @@ def _stack(run: _Row) -> str:
         return "transformer-engine"
     if run.eager:
         return "torch-compile" if (run.part(run.row, "overlap", "row") or {}).get("compiled") else "torch-eager"
-    return "megatron-2021" if any(word in run.framework for word in _BEFORE_FLASH) else "megatron"
+    return next((stack for word, stack in _BEFORE_FLASH.items() if word in run.framework), "megatron")
 
 
 def _model(run: _Row) -> Keys:
@@ -310,7 +317,9 @@ def _pipeline(run: _Row) -> Keys:
     stages = ranks * (chunks if "stages_per_rank" in schedule else 1)
     layers = run.whole(run.mapping("model"), "layers", "model")
     pipeline: Keys = {}
-    if ranks > 1 and schedule["name"] in ("1f1b", "interleaved-1f1b") and is_megatron(run.framework):
+    # Aleph Alpha's Scaling sends and receives where Megatron-LM does, each ``torch.distributed.send`` in its turn.
+    known = is_megatron(run.framework) or _stack(run).startswith("aleph")
+    if ranks > 1 and schedule["name"] in ("1f1b", "interleaved-1f1b") and known:
         early = schedule["name"] != "1f1b" and any(word in run.framework for word in _BEFORE_FLASH)
         pipeline["runtime"] = {"name": "megatron", "overlap_p2p_comm": False} if early else "megatron"
     if layers % stages:
@@ -350,7 +359,7 @@ def _training(run: _Row) -> Keys:
 def _gradient_reduction(run: _Row) -> Keys:
     """Return when gradients are reduced: by early Megatron-LM and Aleph Alpha's Scaling after the last backward."""
     said = (run.part(run.row, "overlap", "row") or {}).get("dp")
-    early = _stack(run) == "megatron-2021" or _stack(run).startswith("aleph")
+    early = _stack(run).startswith(("megatron-202", "aleph"))
     return {"gradient_reduction": "after"} if said is False or (said is None and early) else {}
 
 

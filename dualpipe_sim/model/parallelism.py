@@ -40,7 +40,8 @@ class Parallelism:
     Attributes:
         tensor: GPUs that share out heads, widths of FFNs and the vocabulary.
         sequence: whether those share out the sequence where nothing else is cut, around norms and residuals.
-        tensor_overlap: whether what those send around a block goes a piece at a time beside the GEMMs next to it.
+        tensor_overlap: whether what those send around a block goes a piece at a time beside the GEMMs next to it, or
+            none of it beside compute; None for what the software does (:class:`~dualpipe_sim.model.stacks.Stack`).
         context: GPUs that share each sequence out, all of a layer but attention to the others' keys.
         context_exchange: how they see those.
         context_balanced: whether each has a share of the start and of the end of a sequence, so that causal attention
@@ -70,7 +71,7 @@ class Parallelism:
     zero: Zero = 1
     fsdp: int = 0
     gathers: Literal["each", "once"] = "each"
-    tensor_overlap: bool = False
+    tensor_overlap: bool | None = None
     dispatcher: Dispatcher | None = None
 
     __repr__ = brief

@@ -24,6 +24,7 @@ StackName: TypeAlias = Literal[
     "deepseek",
     "megatron",
     "megatron-2021",
+    "megatron-2022",
     "transformer-engine",
     "torch-eager",
     "torch-compile",
@@ -105,6 +106,9 @@ class Stack:
         logits: bytes of each logit while the loss is computed.
         keeps_gathered: whether what a block of a sequence-parallel group reads is kept as it was gathered, and not
             gathered again for W.
+        sums_in_turn: whether what a tensor-parallel group sums in I waits for W, and what follows for the sum, since
+            autograd makes both gradients of a map before its next step. Else the sum goes beside W, and what W gathers
+            beside I, as in Megatron-LM since September 2021.
         whole_logits: whether each GPU of a tensor-parallel group has all of them.
         stops_early: whether a layer that runs again stops before its last map, whose output nothing needs
             (``torch.utils.checkpoint`` without reentrance).
@@ -133,6 +137,7 @@ class Stack:
     backward_workspace: bool = False
     logits: Logits = field(default_factory=lambda: Logits(BF16_BYTES, FP32_BYTES, 0.0))
     keeps_gathered: bool = False
+    sums_in_turn: bool = False
     whole_logits: bool = False
     stops_early: bool = False
     gradients_as_they_come: bool = False
@@ -183,6 +188,7 @@ _EAGER = Stack(
     backward_workspace=True,
     logits=Logits(FP32_BYTES, BF16_BYTES + FP32_BYTES, 2 * FP32_BYTES),
     keeps_gathered=True,
+    sums_in_turn=True,
     stops_early=True,
     gradients_as_they_come=True,
     bucket_bytes=25 * _MIB,
@@ -196,7 +202,8 @@ _EAGER = Stack(
 
 # Aleph Alpha's Scaling (https://github.com/Aleph-Alpha/scaling, ``core/nn``, ``transformer/model``): ZeRO-1 with FP32
 # main weights, BF16 gradients for the whole step, norms by elementary operations unless a kernel does them, a head
-# whose outputs are gathered in BF16 and kept until the backward.
+# whose outputs are gathered in BF16 and kept until the backward, and checkpoints as of PyTorch 2.0, which run all of a
+# layer again.
 _SCALING = replace(
     _EAGER,
     name="aleph-scaling",
@@ -205,6 +212,7 @@ _SCALING = replace(
     copied_output=True,
     logits=Logits(BF16_BYTES + FP32_BYTES, FP32_BYTES, 2 * FP32_BYTES),
     whole_logits=True,
+    stops_early=False,
     gradients_as_they_come=False,
     traffic=ELEMENTARY_NORMS,
     fragmentation=0.25,
@@ -227,14 +235,19 @@ _MEGATRON = Stack(
     fragmentation=0.1,
 )
 
+# Before FlashAttention and Transformer Engine: a layer is 18 kernels of Apex, cuBLAS and its own.
+_MEGATRON_2022 = replace(
+    _MEGATRON, name="megatron-2022", traffic=MEGATRON_2021, issue=Issue(forward_s=1.0e-3, backward_s=1.5e-3)
+)
+
 STACKS: Mapping[StackName, Stack] = {
     "deepseek": Stack("deepseek"),
     "megatron": _MEGATRON,
-    # Before FlashAttention and Transformer Engine: a layer is 18 kernels of Apex, cuBLAS and its own.
-    "megatron-2021": replace(
-        _MEGATRON, name="megatron-2021", traffic=MEGATRON_2021, issue=Issue(forward_s=1.0e-3, backward_s=1.5e-3)
+    "megatron-2021": replace(_MEGATRON_2022, name="megatron-2021", sums_in_turn=True),
+    "megatron-2022": _MEGATRON_2022,
+    "transformer-engine": replace(
+        _EAGER, name="transformer-engine", separate_gate=False, sums_in_turn=False, traffic=FUSED
     ),
-    "transformer-engine": replace(_EAGER, name="transformer-engine", separate_gate=False, traffic=FUSED),
     "torch-eager": _EAGER,
     "torch-compile": replace(
         _EAGER,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.plan import Plan
 
 _FILE = Path(__file__).parent / "accuracy.yaml"
-_MEGATRON = ("megatron", "megatron-2021")
+_MEGATRON = ("megatron", "megatron-2021", "megatron-2022")
 _RUNS: dict[Class, str] = {
     "megatron-dense": "published dense runs on Megatron-LM or its kin",
     "dense": "published dense runs",

@@ -232,6 +232,42 @@ def test_beside_gemms_nothing_takes_longer_and_no_less_than_compute(
         assert computed * (1 - 1e-12) <= length_s(one) <= length_s(other) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("kind", [F, I, W, B])
+def test_in_turn_nothing_goes_beside_compute(kind: int, sequence: bool) -> None:
+    """Where autograd makes both gradients of a map first, as in Megatron-LM before its sums were asynchronous."""
+    cut = {"parallel.sequence": sequence}
+    beside, in_turn = (op_phases(costs_of(**cut, **own).parts, TWO, kind) for own in ({}, {"overlap.tp_comm": False}))
+    assert sorted(names(beside)) == sorted(names(in_turn))
+    assert length_s(in_turn) == pytest.approx(sum(phase.duration_s for phase in in_turn), rel=1e-12)
+    if kind == B:
+        weighed_s = [EIGHT.parts.layer(0)[block, "W"].alone_s for block in ("attn", "mlp")]
+        summed = [min(ring_s("scatter" if sequence else "all-reduce"), seconds) for seconds in weighed_s]
+        hidden_s = 2 * sum(summed) + (4 * ring_s("gather") if sequence else 0.0)
+        assert length_s(in_turn) - length_s(beside) == pytest.approx(hidden_s, rel=1e-9)
+    else:
+        assert length_s(in_turn) == length_s(beside)
+
+
+def ring_s(name: str) -> float:
+    """Return what a collective of the whole hidden state takes by itself."""
+    return ring(Group(EIGHT.links, 8), name, 4096 * 8192 * 2).duration_s
+
+
+@pytest.mark.parametrize(
+    ("stack", "beside"),
+    [("megatron", True), ("megatron-2022", True), ("megatron-2021", False), ("transformer-engine", True),
+     ("torch-eager", False), ("torch-compile", False), ("aleph-scaling", False)],
+)  # fmt: skip
+def test_what_sums_go_beside_is_the_stacks_affair_unless_it_is_said(stack: str, beside: bool) -> None:
+    backward = {said: op_phases(costs_of(**{"stack": stack, **said_as(said)}).parts, TWO, B) for said in (None, False)}
+    assert (length_s(backward[None]) < length_s(backward[False]) * (1 - 1e-9)) == beside
+
+
+def said_as(tensor_overlap: bool | None) -> dict[str, object]:
+    return {} if tensor_overlap is None else {"parallel.tensor_overlap": tensor_overlap}
+
+
 def test_routed_experts_have_no_collective_but_shared_ones_do() -> None:
     forward = ["gather F", "attn F", "scatter F", "dispatch F", "gather F", "mlp F", "scatter F", "combine F"]
     assert names(op_phases(V3.parts, StageLayers((30,)), F)) == forward
