@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dualpipe_sim.base.plain_data import DataFrame
     from dualpipe_sim.experiment import Choice
+    from dualpipe_sim.order.schedule import Schedule
     from dualpipe_sim.pictures.report import Page
 
 Theory: TypeAlias = dict[str, object]
@@ -407,6 +408,10 @@ def metrics_of(runs: Sequence[Result]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for run in runs for name in run.metrics))
 
 
+def _in_parts(schedule: Schedule) -> bool:
+    return schedule.micro_batch_share != 1 or schedule.slices > 1
+
+
 def notes_of(runs: Sequence[Result]) -> list[str]:
     """Return what numbers of these runs must not be read without: what a formula is over, and which do not fit."""
     over = "* over the span from a rank's first op to its last, as its paper counts"
@@ -414,7 +419,7 @@ def notes_of(runs: Sequence[Result]) -> list[str]:
     parts = [
         f"{run.label} runs {run.timeline.graph.schedule.size}, taken to be as efficient as whole ones"
         for run in runs
-        if run.timeline is not None and run.timeline.graph.schedule.micro_batch_share != 1
+        if run.timeline is not None and _in_parts(run.timeline.graph.schedule)
     ]
     caveats = dict.fromkeys(one for run in runs if run.timeline is not None for one in run.timeline.caveats)
     full = [f"{run.label} {run.memory.verdict()}" for run in runs if run.memory is not None and not run.fits]

@@ -9,6 +9,13 @@ import numpy as np
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import R
+from dualpipe_sim.schedules.registry import build
+
+
+def asked_by(schedule: str) -> dict[str, object]:
+    """Return what costs by layer must have for a schedule: recomputation where it runs forwards again."""
+    return {"training.recompute": "full"} if build(schedule, 4, 8).of_kinds(R).any() else {}
 
 
 def longest_path_twice(graph: TaskGraph) -> Timeline:

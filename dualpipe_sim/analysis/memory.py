@@ -323,7 +323,8 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
     for kind, unit, first, last in _unit_spans(graph):
-        stored = units.get(unit, UnitBytes())
+        # (of a slice; rounded up, so that what comes goes)
+        stored = UnitBytes(*(-(-size // graph.schedule.slices) for size in units.get(unit, UnitBytes())))
         if kind == F:
             at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
             at_end[last, _ACTIVATIONS] -= stored.while_forward

@@ -11,7 +11,7 @@ import numpy as np
 from dualpipe_sim.analysis.memory import COMPONENTS, Memory
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.graph.micro_batch_weights import weight_of_op
+from dualpipe_sim.graph.micro_batch_weights import size_of_op
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, W
 from dualpipe_sim.order.schedule import Schedule
@@ -61,8 +61,8 @@ def activations_of_op(timeline: Timeline) -> FloatArray:
     """Return what each op's stage and micro-batch hold, in activations of a whole rank's share, shape ``(ops,)``."""
     graph, schedule = timeline.graph, timeline.graph.schedule
     held = schedule.micro_batch_share * schedule.placement.activations_of_stage[schedule.stage]
-    weight = weight_of_op(schedule, graph.costs)
-    return held if weight is None else held * weight
+    size = size_of_op(schedule, graph.costs)
+    return held if size is None else held * size
 
 
 def bytes_over_time(memory: Memory) -> list[Occupancy]:

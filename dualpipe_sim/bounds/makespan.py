@@ -22,6 +22,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.bounds.tasks import Known, TaskTime, tasks_of, warm_times
+from dualpipe_sim.costs.asked import costs_of_kinds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
@@ -107,6 +108,7 @@ def order_bound_s(
 ) -> float:
     """Return seconds that the makespan of this very order is never below, whatever shares links."""
     shapes, shape_of_task = schedule.task_shapes
+    costs, known = _of_order(schedule, costs, known)
     tasks = tasks_of(shapes, costs, known)
     times = {shape: task.time for shape, task in tasks.items()}
     placement = schedule.placement
@@ -116,7 +118,8 @@ def order_bound_s(
 
     def bound_s(times: Mapping[TaskShape, TaskTime]) -> float:
         whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
-        return max(_rank_bound_s(whole_s[own], arrives_s[own], leaves_s[own]) for own in _tasks_by_rank(schedule))
+        most_s = max(_rank_bound_s(whole_s[own], arrives_s[own], leaves_s[own]) for own in _tasks_by_rank(schedule))
+        return most_s / schedule.slices
 
     warm = warm_times(tasks, costs)
     return bound_s(times) if warm is None else max(bound_s(times), bound_s(warm.times) - warm.once_s)
@@ -125,15 +128,22 @@ def order_bound_s(
 def busiest_rank_s(schedule: Schedule, costs: StageCosts, *, known: Known | None = None) -> float:
     """Return the seconds that the rank with the most work takes for it at least."""
     shapes, shape_of_task = schedule.task_shapes
+    costs, known = _of_order(schedule, costs, known)
     tasks = tasks_of(shapes, costs, known)
     times = {shape: task.time for shape, task in tasks.items()}
 
     def work_s(times: Mapping[TaskShape, TaskTime]) -> float:
         whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
-        return float(np.bincount(schedule.rank_of_task, weights=whole_s).max())
+        return float(np.bincount(schedule.rank_of_task, weights=whole_s).max()) / schedule.slices
 
     warm = warm_times(tasks, costs)
     return work_s(times) if warm is None else max(work_s(times), work_s(warm.times) - warm.once_s)
+
+
+def _of_order(schedule: Schedule, costs: StageCosts, known: Known | None) -> tuple[StageCosts, Known | None]:
+    """Return the costs of an order, and what is known of their tasks."""
+    own = costs_of_kinds(costs, schedule.kind)
+    return own, known if own is costs else None
 
 
 def _tasks_by_rank(schedule: Schedule) -> Iterable[slice]:

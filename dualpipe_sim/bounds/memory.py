@@ -59,13 +59,13 @@ def least_memory_bytes(schedule: Schedule, of_stage: StageBytes) -> IntArray:
     0F0, 0F1, 0B0, 0B1 leave 10, 20, 10, 0: at least 20.
     """
     kind, stage = schedule.kind, schedule.stage
-    activations, deferred = of_stage.activations[stage], of_stage.deferred[stage]
+    activations, deferred = (size[stage] // schedule.slices for size in (of_stage.activations, of_stage.deferred))
     changes = [activations, -activations, deferred - activations, -deferred]
     change = np.select([kind == F, kind == B, kind == I, kind == W], changes)
     # Ranks begin and end with nothing, so the running sum may pass from one to the next.
     after_op = np.cumsum(change)
     # Between the two ops of a pair nothing is sure, so only the last op of each task counts.
     last_op = np.append(schedule.first_op[1:], len(kind)) - 1
-    logits = np.where(kind[last_op] == F, of_stage.while_forward[stage[last_op]], 0)
+    logits = np.where(kind[last_op] == F, of_stage.while_forward[stage[last_op]] // schedule.slices, 0)
     most = np.maximum.reduceat(after_op[last_op] + logits, schedule.first_task_of_rank[:-1])
     return np.asarray(of_stage.state + np.maximum(most, 0), dtype=np.int64)

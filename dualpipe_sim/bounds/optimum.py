@@ -188,7 +188,7 @@ class _Problem:
 
     def _after_its_producers(self, kind: int, stage: int, micro_batch: int, start: IntVar) -> None:
         for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
-            self._after(next(op for op in either if op in self._start), start, stage)
+            self._after(next(op[:3] for op in either if op[:3] in self._start), start, stage)
 
     def _after(self, needed: tuple[int, int, int], start: IntVar, stage: int) -> None:
         rank_of = self._placement.rank_of_stage

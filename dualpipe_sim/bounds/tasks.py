@@ -88,11 +88,13 @@ def tasks_of(shapes: Iterable[TaskShape], costs: StageCosts, known: Known | None
         known: what is known already of the same costs, on whichever placement; it grows.
 
     Raises:
-        UserError: costs that differ by micro-batch.
+        UserError: costs that differ by micro-batch or slice.
 
     """
     if getattr(costs, "micro_batch_weights", None) is not None:
         raise UserError("bounds take micro-batches that are all alike; costs.micro_batch_weights are not")
+    if getattr(costs, "slices", None) is not None:
+        raise UserError("bounds take slices that are all alike; costs.slices are not")
     of_stage: list[object] | None = getattr(costs, "alike", None)
     known = {} if known is None else known
     found = {}

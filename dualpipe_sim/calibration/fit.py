@@ -222,7 +222,7 @@ class Run:
         for ran in self.ops:
             for made in filter(None, map(output_of, ran.action.cell)):
                 self.makers[ran.step, made].append(ran)
-        self.stages = 1 + max(stage for ran in self.ops for _, stage, _ in ran.action.cell)
+        self.stages = 1 + max(stage for ran in self.ops for _, stage, *_ in ran.action.cell)
         self.pipes = self._pipes() if pipes is None else pipes
         if self.stages % self.pipes:
             raise UserError(f"--pipes {pipes}: {self.stages} stages do not make up {pipes} equally long pipes")
@@ -240,7 +240,7 @@ class Run:
         launches_s: defaultdict[tuple[tuple[int, int], ...], list[float]] = defaultdict(list)
         for index, ran in enumerate(self.ops):
             if index not in self.unseen_waits:
-                shape: tuple[tuple[int, int], ...] = tuple((stage, kind) for kind, stage, _ in ran.action.cell)
+                shape: tuple[tuple[int, int], ...] = tuple((stage, kind) for kind, stage, *_ in ran.action.cell)
                 times_s[shape].append(ran.compute_s)
                 launches_s[shape] += self._launch_s(index)
         ops: dict[int, dict[str, Timed]] = {}
@@ -285,7 +285,7 @@ class Run:
         early = [
             ran.start_s < maker.start_s
             for ran in self.ops
-            for kind, own, micro_batch in ran.action.cell
+            for kind, own, micro_batch, _ in ran.action.cell
             if kind == F and own == stage
             for maker in self.makers.get((ran.step, Tensor("F", stage, micro_batch)), ())
         ]

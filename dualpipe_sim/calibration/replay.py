@@ -130,7 +130,7 @@ def _schedule(recording: Recording, step: Sequence[Ran], runtime: RuntimeInUse, 
     for ran in sorted(step, key=_issued):
         rows[ran.rank].append(ran)
     ranks = max(rows) + 1
-    home = {stage: ran.rank for ran in step for _, stage, _ in ran.action.cell}
+    home = {stage: ran.rank for ran in step for _, stage, *_ in ran.action.cell}
     absent = next((rank for rank in range(ranks) if rank not in rows), None)
     gap = next((stage for stage in range(max(home) + 1) if stage not in home), None)
     if absent is not None or gap is not None:

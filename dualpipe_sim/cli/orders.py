@@ -28,10 +28,14 @@ class PlacementChoice(str, Enum):
 
 
 class OrderFormat(str, Enum):
-    """Which of torch's two forms of an order."""
+    """Which of torch's forms of an order."""
 
     compute_only = "compute_only"
     compute_comms = "compute_comms"
+    fsdp = "fsdp"
+
+
+_WITHOUT_MESSAGES = (OrderFormat.compute_only, OrderFormat.fsdp)
 
 
 @app.command(epilog=example("schedule dualpipe --ranks 8 --micro-batches 20"))
@@ -53,7 +57,9 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     order_format: Annotated[
         OrderFormat | None,
         typer.Option(
-            "--format", help="Tasks alone, which torch lowers itself (default), or with every send and receive."
+            "--format",
+            help="Tasks alone, which torch lowers itself (default), with every send and receive, or with FSDP's "
+            "gathers and reductions.",
         ),
     ] = None,
     runtime: Runtime = None,
@@ -75,7 +81,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     """Print a schedule's order as torch's CSV: a row a rank, a cell a task."""
     from dualpipe_sim.order.text import format_order
     from dualpipe_sim.runtimes.registry import runtime_program
-    from dualpipe_sim.runtimes.torch import format_program
+    from dualpipe_sim.runtimes.torch import format_program, format_sharded
     from dualpipe_sim.schedules.registry import build, spec
 
     chosen = spec(name)
@@ -84,19 +90,24 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     if costs is not None and not optimize_comms:
         raise ScheduleError("--costs needs --optimize-comms, which takes its times")
     if optimize_comms:
-        if order_format is OrderFormat.compute_only:
-            raise ScheduleError("--format compute_only has no sends and receives; leave --optimize-comms or it out")
+        if order_format in _WITHOUT_MESSAGES:
+            raise ScheduleError(
+                f"--format {order_format.value} has no sends and receives; leave --optimize-comms or it out"
+            )
         order = build(name, ranks, micro_batches, **values)
         typer.echo(_with_best_comms(order, runtime or "torch", given, costs), nl=False)
         return
     if runtime is None:
         if given:
             raise ScheduleError("--runtime-option needs --runtime, whose option it is")
-        write = format_program if order_format is OrderFormat.compute_comms else format_order
+        writers = {OrderFormat.compute_comms: format_program, OrderFormat.fsdp: format_sharded}
+        write = format_order if order_format is None else writers.get(order_format, format_order)
         typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
         return
-    if order_format is OrderFormat.compute_only:
-        raise ScheduleError("--format compute_only: a runtime's program has its messages; leave --runtime or it out")
+    if order_format in _WITHOUT_MESSAGES:
+        raise ScheduleError(
+            f"--format {order_format.value}: a runtime's program has its messages; leave --runtime or it out"
+        )
     program = runtime_program(name, ranks, micro_batches, runtime=runtime, runtime_options=given, **values)
     typer.echo(program, nl=False)
 

@@ -15,6 +15,7 @@ from dualpipe_sim.config.values import (
     Fraction,
     Kernels,
     Seconds,
+    Shares,
     Transfer,
     TransferCost,
     Weights,
@@ -29,7 +30,7 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, either, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
-_TIMES = ("forward", "backward", *HALVES, "overlapped", "transfer")
+_TIMES = ("forward", "backward", *HALVES, "overlapped", "recompute", "transfer")
 
 
 _WEIGHTS = (
@@ -63,6 +64,10 @@ class Uniform(Section):
         description="time of a stage boundary's tensor under way, or its bytes; or a list, one for each boundary",
     )
     micro_batch_weights: Weights | None = Field(None, description=_WEIGHTS)
+    slices: Shares | None = Field(
+        None, description="shares of a micro-batch's time that its slices take, where a schedule cuts it; default: even"
+    )
+    recompute: CostTime | None = Field(None, description="time of a forward that runs again; default: forward")
     unitless: Flag = Field(
         False, description="whether times are units of no clock, shown without 's'; default: where none has a unit"
     )

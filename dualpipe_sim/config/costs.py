@@ -66,6 +66,8 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         backward_input=section.backward_input,
         backward_weight=section.backward_weight,
         overlapped=section.overlapped,
+        slices=section.slices,
+        recompute=section.recompute,
         transfer_s=section.transfer.seconds,
         transfer_bytes=section.transfer.size_bytes,
         micro_batch_weights=section.micro_batch_weights,

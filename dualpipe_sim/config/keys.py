@@ -73,6 +73,8 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "costs[uniform].backward_input": "11 ms",
     "costs[uniform].backward_weight": "10 ms",
     "costs[uniform].micro_batch_weights": [1, 1.5, 0.5, 1],
+    "costs[uniform].slices": [0.4, 0.3, 0.2, 0.1],
+    "costs[uniform].recompute": "9 ms",
     "costs[uniform].unitless": True,
     "costs[measured].kind": "measured",
     "costs[measured].file": "costs.yaml",

@@ -242,6 +242,20 @@ def _weights(value: object) -> tuple[float, ...]:
     return tuple(map(_factor, value))
 
 
+def _shares(value: object) -> tuple[float, ...]:
+    what = "must be a list of shares of a micro-batch's time that sum to 1, like [0.4, 0.3, 0.2, 0.1]"
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"{what}, got {quoted(value)}")
+    shares = tuple(map(_factor, value))
+    if abs(sum(shares) - 1) > _ROUNDED:
+        raise ValueError(f"{what}, got a sum of {sum(shares):g}")
+    return shares
+
+
+_ROUNDED = 1e-6
+"""Shares that were rounded, as thirds are, may miss their sum by so much."""
+
+
 def _kernels(value: object) -> Compute:
     """Read the time of a phase's kernels; without parts it does not depend on the number of SMs."""
     parts = ("gemm", "attention", "other")
@@ -305,6 +319,7 @@ if TYPE_CHECKING:
     CostTime: TypeAlias = float | tuple[float, ...]
     TransferCost: TypeAlias = Transfer
     Weights: TypeAlias = tuple[float, ...]
+    Shares: TypeAlias = tuple[float, ...]
     ScheduleChoice: TypeAlias = ScheduleSection
     ScheduleChoices: TypeAlias = tuple[ScheduleSection, ...]
     Layout: TypeAlias = str | tuple[int, ...]
@@ -333,6 +348,7 @@ else:
     Weights = checked(
         Any, _weights, {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1}
     )
+    Shares = checked(Any, _shares, {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1})
     ScheduleChoice = checked(
         ScheduleSection,
         _schedule,

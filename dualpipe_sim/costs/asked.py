@@ -12,14 +12,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import PHASE_LANES
 from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
 from dualpipe_sim.errors import UnfitCostsError, UserError, quoted
 from dualpipe_sim.hardware.cluster import Cluster
-from dualpipe_sim.order.ops import Kind, TaskShape
+from dualpipe_sim.order.ops import Kind, R, TaskShape
 from dualpipe_sim.order.placement import Placement
 
 _FINITE = "times must be finite and 0 or more"
@@ -100,6 +100,12 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
             if fault := _fault(phase, place, task):
                 raise UserError(fault)
     return answers
+
+
+def costs_of_kinds(costs: StageCosts, kinds: IntArray) -> StageCosts:
+    """Return the costs of stages for an order with ops of these kinds; where forwards run again, backwards do not."""
+    apart = getattr(costs, "with_forwards_again", None)
+    return cast("StageCosts", apart()) if apart is not None and (kinds == int(R)).any() else costs
 
 
 def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:

@@ -65,6 +65,8 @@ class UniformCosts:
         transfer_bytes: bytes of that tensor, sent over the cluster's links, where no time is given; likewise.
         micro_batch_weights: how long each micro-batch of the step takes over these times, first pipe first, and how
             large its transfers are; None where all are alike. Sequences of different lengths are such.
+        slices: shares of a micro-batch's time that its slices take, where schedules cut it; None for the same each.
+        recompute: seconds of an R; None for those of F.
         unitless: whether times are units of no clock, as in papers' figures, and are shown without "s".
 
     """
@@ -76,6 +78,8 @@ class UniformCosts:
     transfer_s: ByBoundary | None = 0.0
     transfer_bytes: ByBoundary = 0.0
     micro_batch_weights: tuple[float, ...] | None = None
+    slices: tuple[float, ...] | None = None
+    recompute: Cost | None = None
     unitless: bool = False
 
     __repr__ = brief
@@ -93,17 +97,24 @@ class UniformCosts:
             W: _per_stage(self.backward_weight, placement, "backward_weight"),
         }
         stage_s[B] = stage_s[I] + stage_s[W]
-        stage_s[R] = stage_s[F]
+        stage_s[R] = stage_s[F] if self.recompute is None else _per_stage(self.recompute, placement, "recompute")
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
         return UniformStageCosts(
-            stage_s, overlapped, self.transfer_s, self.transfer_bytes, self.micro_batch_weights, self.unitless
+            stage_s,
+            overlapped,
+            self.transfer_s,
+            self.transfer_bytes,
+            self.micro_batch_weights,
+            self.slices,
+            self.unitless,
         )
 
     @property
     def uniform_times(self) -> UniformTimes | None:
         """The times where all ranks' shares take the same, for papers' formulas; None where they do not."""
         times = (self.forward, self.backward_input, self.backward_weight, self.overlapped)
-        if any(isinstance(time, tuple) for time in times) or self.micro_batch_weights is not None:
+        uneven = self.micro_batch_weights is not None or self.slices is not None
+        if uneven or any(isinstance(time, tuple) for time in times):
             return None
         forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
         transfers = bool(np.any(self.transfer_s or 0.0) or np.any(self.transfer_bytes))
@@ -117,6 +128,7 @@ class UniformCosts:
             backward_input=_scaled(self.backward_input, share),
             backward_weight=_scaled(self.backward_weight, share),
             overlapped=None if self.overlapped is None else _scaled(self.overlapped, share),
+            recompute=None if self.recompute is None else _scaled(self.recompute, share),
             transfer_s=None if self.transfer_s is None else _scaled(self.transfer_s, share),
             transfer_bytes=_scaled(self.transfer_bytes, share),
         )
@@ -129,6 +141,7 @@ class UniformCosts:
             backward_input=_joined(self.backward_input, shares),
             backward_weight=_joined(self.backward_weight, shares),
             overlapped=None if self.overlapped is None else _joined(self.overlapped, shares),
+            recompute=None if self.recompute is None else _joined(self.recompute, shares),
         )
 
 
@@ -142,6 +155,7 @@ class UniformStageCosts:
         transfer_s: seconds of a transfer, or None where bytes are given.
         transfer_bytes: bytes of a transfer.
         micro_batch_weights: how long each micro-batch takes over these, or None where all are alike.
+        slices: shares of a micro-batch's time that its slices take, or None where all are alike.
         unitless: whether times are shown without a unit.
 
     """
@@ -151,6 +165,7 @@ class UniformStageCosts:
     transfer_s: ByBoundary | None
     transfer_bytes: ByBoundary
     micro_batch_weights: tuple[float, ...] | None = None
+    slices: tuple[float, ...] | None = None
     unitless: bool = False
 
     __repr__ = brief

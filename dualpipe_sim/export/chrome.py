@@ -127,6 +127,7 @@ def _arguments(span: Span) -> Event:
     if len(span.ops) == 1:
         (op,) = span.ops
         arguments |= {"stage": op.stage, "micro_batch": op.micro_batch, "kind": str(op.kind)}
+        arguments |= {} if op.slice is None else {"slice": op.slice}
     else:
         arguments |= {"kind": "OVERLAP_F_B", "forward": str(span.ops[0]), "backward": str(span.ops[1])}
     return arguments | ({"layer": span.layer} if span.layer >= 0 else {})

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray, distinct
-from dualpipe_sim.costs.asked import phases_of, stage_costs
+from dualpipe_sim.costs.asked import costs_of_kinds, phases_of, stage_costs
 from dualpipe_sim.costs.phases import Costs, Phase, StageCosts
 from dualpipe_sim.costs.transfers import by_boundary, hop_s
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.host import issue_of
-from dualpipe_sim.graph.micro_batch_weights import weight_of_op, weight_of_phase
+from dualpipe_sim.graph.micro_batch_weights import size_of_op, weight_of_op, weight_of_phase
 from dualpipe_sim.graph.task_graph import TaskGraph, Transfers
 from dualpipe_sim.graph.wiring import Templates, Wiring, wiring_of
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.ops import R
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse
 
@@ -54,7 +52,7 @@ def lower(
     """
     if contention and topology is None:
         raise ScheduleError("contention needs a cluster: flows share its links")
-    of_stages = _of_order(stage_costs(costs, schedule.placement), schedule)
+    of_stages = costs_of_kinds(stage_costs(costs, schedule.placement), schedule.kind)
     templates = _templates(schedule, of_stages)
     wiring = wiring_of(schedule, templates, runtime, rendezvous=rendezvous)
     transfers = _transfers(schedule, wiring.producer, wiring.consumer, of_stages, topology)
@@ -84,19 +82,13 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
             "where links or SMs are shared, durations come from playing; lower the schedule with these costs"
         )
     schedule = graph.schedule
-    of_stages = _of_order(stage_costs(costs, schedule.placement), schedule)
+    of_stages = costs_of_kinds(stage_costs(costs, schedule.placement), schedule.kind)
     phases = _templates(schedule, of_stages).phases
     old, new = ([phase._replace(duration_s=0.0, flows=()) for phase in both] for both in (graph.phases, phases))
     if old != new:
         raise UserError("these costs cut tasks into other phases than the graph's; lower the schedule with them")
     transfers = _transfers(schedule, graph.transfers.producer, graph.transfers.consumer, of_stages, topology)
     return _durations_s(schedule, of_stages, phases, graph.wiring, transfers, topology)
-
-
-def _of_order(costs: StageCosts, schedule: Schedule) -> StageCosts:
-    """Return the costs of stages for an order; where it runs forwards again, backwards do not."""
-    apart = getattr(costs, "with_forwards_again", None)
-    return cast("StageCosts", apart()) if apart is not None and schedule.of_kinds(R).any() else costs
 
 
 def _templates(schedule: Schedule, costs: StageCosts) -> Templates:
@@ -115,7 +107,7 @@ def _transfers(
     schedule: Schedule, producer: IntArray, consumer: IntArray, costs: StageCosts, topology: Topology | None
 ) -> Transfers:
     """Return the transfers; one whose time is given carries no bytes, and that time is its latency."""
-    given, boundary, weight = costs.transfer_s, _boundary(schedule, producer, consumer), weight_of_op(schedule, costs)
+    given, boundary, weight = costs.transfer_s, _boundary(schedule, producer, consumer), size_of_op(schedule, costs)
     if given is not None or topology is None:
         latency_s = by_boundary(0.0 if given is None else given, schedule.placement)[boundary]
     else:
@@ -157,7 +149,7 @@ def _alone_s(schedule: Schedule, transfers: Transfers, costs: StageCosts, topolo
     if costs.transfer_s is not None:
         return transfers.latency_s
     alone_s = _by_hop(schedule, transfers.producer, transfers.consumer, partial(hop_s, costs, topology))
-    weight = weight_of_op(schedule, costs)
+    weight = size_of_op(schedule, costs)
     if weight is None:
         return alone_s
     # what is not latency goes with the bytes

@@ -15,8 +15,10 @@ from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.schedule import Schedule
 
 
-def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
-    """Return the weight of each op's micro-batch, shape ``(ops,)``; None where all are alike.
+def size_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
+    """Return how large each op's tensors are over those of a mean micro-batch, shape ``(ops,)``; None where all are so.
+
+    A slice has as many tokens as any other of its micro-batch.
 
     Raises:
         UnfitCostsError: weights for another number of micro-batches.
@@ -24,7 +26,7 @@ def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
     """
     weights: Sequence[float] | None = getattr(costs, "micro_batch_weights", None)
     if weights is None:
-        return None
+        return None if schedule.slices == 1 else np.full(len(schedule.rank), 1 / schedule.slices)
     whole = round(schedule.micro_batches * schedule.micro_batch_share)
     if len(weights) != whole:
         all_of_them = number_of(whole, "micro-batch")
@@ -32,8 +34,24 @@ def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
     of_pipe = np.array(schedule.micro_batches_of_pipe)
     before = (np.cumsum(of_pipe) - of_pipe)[schedule.placement.pipe_of_stage]
     number = (before[schedule.stage] + schedule.micro_batch) * schedule.micro_batch_share
-    weight: FloatArray = np.array(weights, dtype=np.float64)[number.astype(np.int64)]
-    return weight
+    size: FloatArray = np.array(weights, dtype=np.float64)[number.astype(np.int64)]
+    return size / schedule.slices
+
+
+def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
+    """Return how long each op takes over that of a mean micro-batch, shape ``(ops,)``; None where all are alike.
+
+    Raises:
+        UnfitCostsError: weights for another number of micro-batches, or shares of another number of slices.
+
+    """
+    size, shares = size_of_op(schedule, costs), getattr(costs, "slices", None)
+    if size is None or shares is None or schedule.slice is None:
+        return size
+    if len(shares) != schedule.slices:
+        cut = number_of(schedule.slices, "slice")
+        raise UnfitCostsError(f"costs.slices: must have one share for each of the {cut}, got {len(shares)}")
+    return size * np.array(shares, dtype=np.float64)[schedule.slice] * schedule.slices
 
 
 def weight_of_phase(

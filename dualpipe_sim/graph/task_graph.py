@@ -277,4 +277,4 @@ class TaskGraph:
 
 def _message(schedule: Schedule, row: int, direction: str) -> str:
     op = schedule.op(row)
-    return f"{op.stage}{direction}_{'F' if op.kind == F else 'B'}{op.micro_batch}"
+    return f"{op.stage}{direction}_{'F' if op.kind == F else 'B'}{schedule.number_of(int(schedule.unit[row]))}"

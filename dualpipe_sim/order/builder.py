@@ -26,16 +26,22 @@ MOST_MICRO_BATCHES = 1 << (63 - _MICRO_BATCH_SHIFT)
 
 
 class Line:
-    """One rank's order while it is written down; every method appends one task."""
+    """One rank's order while it is written down; every method appends one task.
 
-    def __init__(self) -> None:
+    Where micro-batches are cut into slices, the next op of a stage is that of the next slice: forwards begin with a
+    micro-batch's first one, backwards with its last.
+    """
+
+    def __init__(self, slices: int = 1) -> None:
         self.codes = array("q")
+        self._slices = slices
         self._next: dict[int, int] = {}  # stream → the code of its next op
         self._deferred: deque[int] = deque()  # what each I left to do, as the code of its W
 
-    def op(self, kind: int, stage: int, micro_batch: int) -> None:
-        """Append one op by name."""
-        self.codes.append(micro_batch << _MICRO_BATCH_SHIFT | stage << _STAGE_SHIFT | kind)
+    def op(self, kind: int, stage: int, micro_batch: int, part: int = 0) -> None:
+        """Append one op by name, where micro-batches are cut that of one slice."""
+        unit = micro_batch * self._slices + part
+        self.codes.append(unit << _MICRO_BATCH_SHIFT | stage << _STAGE_SHIFT | kind)
 
     def overlap_last(self) -> None:
         """Make the last two ops, a forward and a backward, one overlapped pair."""
@@ -78,6 +84,8 @@ class Line:
         # A stream is a stage's forwards or its backwards (B and I count on together), named by its first op's code.
         code = self._next.get(stream, stream)
         self._next[stream] = code + _ONE_MICRO_BATCH
+        if self._slices > 1 and stream & B:  # the last slice's gradient comes first
+            code += (self._slices - 1 - 2 * ((code >> _MICRO_BATCH_SHIFT) % self._slices)) * _ONE_MICRO_BATCH
         code += mark
         self.codes.append(code)
         return code
@@ -98,15 +106,18 @@ class OrderBuilder:
     0F0,0I0,0F1,0I1,0W0,0W1
     """
 
-    def __init__(self, placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> None:
+    def __init__(self, placement: Placement, micro_batches_of_pipe: tuple[int, ...], slices: int = 1) -> None:
         if placement.stages > MOST_STAGES:
             raise ScheduleError(f"{placement.stages} stages are too many; there can be {MOST_STAGES}")
         if len(micro_batches_of_pipe) != len(placement.pipes):
             pipes = number_of(len(placement.pipes), "pipe")
             raise ScheduleError(f"micro-batches of each pipe: got {micro_batches_of_pipe} for {pipes}")
+        if slices < 1 or max(micro_batches_of_pipe) * slices >= MOST_MICRO_BATCHES:
+            raise ScheduleError(f"slices: must be 1 or more, and fewer than {MOST_MICRO_BATCHES} in all, got {slices}")
         self.placement = placement
         self.micro_batches_of_pipe = micro_batches_of_pipe
-        self._lines = [Line() for _ in range(placement.ranks)]
+        self._slices = slices
+        self._lines = [Line(slices) for _ in range(placement.ranks)]
 
     def rank(self, rank: int) -> Line:
         """Return the line that a rank's tasks are appended to."""
@@ -119,11 +130,16 @@ class OrderBuilder:
             ValueError: an overlapped pair that is not an F and a B.
 
         """
-        return from_codes(name, self.placement, self.micro_batches_of_pipe, [line.codes for line in self._lines])
+        codes = [line.codes for line in self._lines]
+        return from_codes(name, self.placement, self.micro_batches_of_pipe, codes, self._slices)
 
 
 def from_codes(
-    name: str, placement: Placement, micro_batches_of_pipe: tuple[int, ...], codes: list[array[int]]
+    name: str,
+    placement: Placement,
+    micro_batches_of_pipe: tuple[int, ...],
+    codes: list[array[int]],
+    slices: int = 1,
 ) -> Schedule:
     """Turn each rank's array of packed ops into a schedule's columns."""
     packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
@@ -137,6 +153,7 @@ def from_codes(
     partner = np.full(len(packed), -1)
     partner[paired] = paired + 1
     partner[paired + 1] = paired
+    unit = packed >> _MICRO_BATCH_SHIFT
     return Schedule(
         name,
         placement,
@@ -144,6 +161,8 @@ def from_codes(
         rank=np.repeat(np.arange(placement.ranks), [len(line) for line in codes]),
         kind=(marked & (_PAIR_BIT - 1)).astype(np.int64),
         stage=packed >> _STAGE_SHIFT & (MOST_STAGES - 1),
-        micro_batch=packed >> _MICRO_BATCH_SHIFT,
+        micro_batch=unit if slices == 1 else unit // slices,
         partner=partner,
+        slices=slices,
+        slice=None if slices == 1 else unit % slices,
     )

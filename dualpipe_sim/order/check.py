@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
@@ -18,7 +19,7 @@ from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_mes
 from dualpipe_sim.order.ops import Action, B, F, I, Kind, Op, R, Receive, Send, ops_of
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.order.text import Row, in_new_letters, order_of, parse_cell, rows_of
+from dualpipe_sim.order.text import Row, in_new_letters, order_of, parse_cell, rows_of, slices_of
 
 
 class Checked(NamedTuple):
@@ -150,6 +151,7 @@ def _ops(rows: Sequence[_Row]) -> Iterator[tuple[Op, Site]]:
 
 def _check(rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
     most = [micro_batches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
+    slices = slices_of(cell for row in rows for cell in row)
     sites: defaultdict[Op, list[Site]] = defaultdict(list)
     for op, site in _ops(rows):
         if op.stage >= placement.stages:
@@ -160,9 +162,9 @@ def _check(rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tu
             sites[op].append(site)
     yield from _wrong_ranks(sites, placement)
     yield from _doubles(sites)
-    yield from _incomplete(sites, placement, micro_batches_of_pipe)
+    yield from _incomplete(sites, placement, micro_batches_of_pipe, slices)
     first = {op: found[0] for op, found in sites.items()}
-    waits_for = {op: [one for one in _waits_for(op, placement, first) if one in first] for op in first}
+    waits_for = {op: [one for one in _waits_for(op, placement, first, slices) if one in first] for op in first}
     yield from _before(first, waits_for)
     yield from _cycle(rows, first, waits_for)
     yield from _losses(rows, first, placement)
@@ -188,7 +190,10 @@ def _doubles(sites: _Sites) -> Iterator[Finding]:
             yield _at(op, site, "double", f"is there already ({found[0]}); every op runs once")
 
 
-def _incomplete(sites: _Sites, placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+def _incomplete(
+    sites: _Sites, placement: Placement, micro_batches_of_pipe: tuple[int, ...], slices: int
+) -> Iterator[Finding]:
+    parts: Sequence[int | None] = range(slices) if slices > 1 else [None]
     rank_of_stage = placement.rank_of_stage.tolist()
     first_stage = 0
     for pipe, ranks in enumerate(placement.pipes):
@@ -209,8 +214,8 @@ def _incomplete(sites: _Sites, placement: Placement, micro_batches_of_pipe: tupl
                 "missing", f"{which}; the numbers go from 0 to {micro_batches_of_pipe[pipe] - 1} without gaps"
             )
         for stage in sorted(stages):
-            for micro_batch in sorted(micro_batches):
-                yield from _incomplete_stage(sites, stage, micro_batch, rank_of_stage[stage])
+            for micro_batch, part in product(sorted(micro_batches), parts):
+                yield from _incomplete_stage(sites, Op(F, stage, micro_batch, part), rank_of_stage[stage])
 
 
 def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
@@ -222,8 +227,8 @@ def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
         begin = number + 1
 
 
-def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) -> Iterator[Finding]:
-    f, b, i, w, _ = (Op(kind, stage, micro_batch) for kind in Kind)
+def _incomplete_stage(sites: _Sites, op: Op, rank: int) -> Iterator[Finding]:
+    f, b, i, w, _ = (op._replace(kind=kind) for kind in Kind)
     if f not in sites:
         yield Finding("missing", f"{f} never runs", rank, None, str(f))
     if b in sites:
@@ -238,12 +243,11 @@ def _incomplete_stage(sites: _Sites, stage: int, micro_batch: int, rank: int) ->
         yield Finding("missing", f"{b} never runs, nor do {i} and {w}", rank, None, str(b))
 
 
-def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, Site]) -> Iterator[Op]:
+def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, Site], slices: int) -> Iterator[Op]:
     """Yield what an op waits for; some of it may be missing."""
-    for either in producers(op, placement):
+    for either in producers(op, placement, slices):
         yield next((one for one in either if one in sites), either[-1])
-    again = Op(R, op.stage, op.micro_batch)
-    if op.kind in (B, I) and again in sites:
+    if op.kind in (B, I) and (again := Op(R, *op[1:])) in sites:
         yield again
 
 
@@ -306,7 +310,7 @@ def _losses(rows: Sequence[_Row], sites: Mapping[Op, Site], placement: Placement
     for op, site in _ops(rows):
         if op.kind == F and op in sites and placement.is_last[op.stage]:
             previous = before.get(op.stage, op)
-            if op.micro_batch < previous.micro_batch:
+            if op[2:] < previous[2:]:
                 yield _at(
                     op,
                     site,

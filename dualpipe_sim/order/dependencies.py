@@ -2,7 +2,9 @@
 
 An F waits for the F of the stage before it; a B or I for the F of its own stage and for the B or I of the stage after
 it; a W for the I of its own stage; an R for the F of its own stage, and the B or I of that stage for the R, where there
-is one. :func:`producers` says so of one op, :func:`dependencies` of all ops at once.
+is one. Of a micro-batch in slices a slice's F also waits, on its stage, for that of the slice before it, whose keys and
+values it attends to, and its B or I for that of the slice after it, which adds to their gradients.
+:func:`producers` says so of one op, :func:`dependencies` of all ops at once.
 Whether the output comes from another rank makes no difference here.
 """
 
@@ -14,14 +16,14 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Op, R, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
 _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-batch of its pipe"
 
 
-def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
+def producers(op: Op, placement: Placement, slices: int = 1) -> Iterator[tuple[Op, ...]]:
     """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I.
 
     (Only who sees the whole order knows whether there is an R, which a B or I waits for too.)
@@ -30,33 +32,37 @@ def producers(op: Op, placement: Placement) -> Iterator[tuple[Op, ...]]:
     >>> [[str(op) for op in either] for either in producers(Op(I, 0, 3), linear(2))]
     [['0F3'], ['1B3', '1I3']]
     """
-    _, stage, micro_batch = op
-    if op.kind == W:
-        yield (Op(I, stage, micro_batch),)
+    kind, stage, micro_batch, part = op
+    if kind == W:
+        yield (Op(I, stage, micro_batch, part),)
         return
-    if op.kind == F:
+    if kind == F:
         if not placement.is_first[stage]:
-            yield (Op(F, stage - 1, micro_batch),)
+            yield (Op(F, stage - 1, micro_batch, part),)
+        if part:
+            yield (Op(F, stage, micro_batch, part - 1),)
         return
-    yield (Op(F, stage, micro_batch),)
-    if op.kind == R:
+    yield (Op(F, stage, micro_batch, part),)
+    if kind == R:
         return
     if not placement.is_last[stage]:
-        yield Op(B, stage + 1, micro_batch), Op(I, stage + 1, micro_batch)
+        yield Op(B, stage + 1, micro_batch, part), Op(I, stage + 1, micro_batch, part)
+    if part is not None and part + 1 < slices:
+        yield Op(B, stage, micro_batch, part + 1), Op(I, stage, micro_batch, part + 1)
 
 
 def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     """Return (producer row, consumer row) of everything that an op waits for, shape ``(dependencies,)`` each.
 
-    A table of rows by (stage, micro-batch) for each kind makes it a look-up for all ops of a kind at once: the F of
-    stage s waits for ``forward_of[s - 1, micro-batch]``, and so on. Stage numbers go on from one pipe to the next, so
-    the first stages of pipes, where s - 1 would be another pipe's, are left out.
+    A table of rows by (stage, micro-batch or slice of one) for each kind makes it a look-up for all ops of a kind at
+    once: the F of stage s waits for ``forward_of[s - 1, micro-batch]``, and so on. Stage numbers go on from one pipe to
+    the next, so the first stages of pipes, where s - 1 would be another pipe's, are left out.
 
     Raises:
         ScheduleError: an op that is missing, doubled, or on a rank that does not hold its stage.
 
     """
-    stage, micro_batch = schedule.stage, schedule.micro_batch
+    stage, unit = schedule.stage, schedule.unit
     placement = schedule.placement
     forward, backward, weight = (np.flatnonzero(schedule.of_kinds(*kinds)) for kinds in ((F,), (B, I), (W,)))
     forward_of, backward_of, weight_of = (_each_once(schedule, rows) for rows in (forward, backward, weight))
@@ -65,32 +71,39 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     onward = forward[~placement.is_first[stage[forward]]]
     upstream = backward[~placement.is_last[stage[backward]]]
     waits = [
-        (forward_of[stage[onward] - 1, micro_batch[onward]], onward),
-        (backward_of[stage[upstream] + 1, micro_batch[upstream]], upstream),
-        (forward_of[stage[backward], micro_batch[backward]], backward),
-        (backward_of[stage[weight], micro_batch[weight]], weight),
+        (forward_of[stage[onward] - 1, unit[onward]], onward),
+        (backward_of[stage[upstream] + 1, unit[upstream]], upstream),
+        (forward_of[stage[backward], unit[backward]], backward),
+        (backward_of[stage[weight], unit[weight]], weight),
     ]
+    if schedule.slice is not None:
+        later = forward[schedule.slice[forward] > 0]
+        earlier = backward[schedule.slice[backward] + 1 < schedule.slices]
+        waits += [
+            (forward_of[stage[later], unit[later] - 1], later),
+            (backward_of[stage[earlier], unit[earlier] + 1], earlier),
+        ]
     again = np.flatnonzero(schedule.of_kinds(R))
     if len(again):
         _each_once(schedule, again)
-        waits += [
-            (forward_of[stage[again], micro_batch[again]], again),
-            (again, backward_of[stage[again], micro_batch[again]]),
-        ]
+        waits += [(forward_of[stage[again], unit[again]], again), (again, backward_of[stage[again], unit[again]])]
+        if schedule.late_again:
+            late = again[~placement.is_last[stage[again]]]
+            waits.append((backward_of[stage[late] + 1, unit[late]], late))
     return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
 
 
 def _each_once(schedule: Schedule, rows: IntArray) -> IntArray:
-    """Return the row of each (stage, micro-batch) among some ops, or -1; shape ``(stages, most micro-batches)``.
+    """Return the row of each (stage, slice of a micro-batch) among some ops, or -1; shape ``(stages, most slices)``.
 
     Of several the table has the last, so an op that does not find itself there is doubled.
     """
-    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), -1)
-    table[schedule.stage[rows], schedule.micro_batch[rows]] = rows
-    doubled = rows[table[schedule.stage[rows], schedule.micro_batch[rows]] != rows]
+    table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe) * schedule.slices), -1)
+    table[schedule.stage[rows], schedule.unit[rows]] = rows
+    doubled = rows[table[schedule.stage[rows], schedule.unit[rows]] != rows]
     if len(doubled):
         row = int(doubled[0])
-        first = schedule.op(int(table[schedule.stage[row], schedule.micro_batch[row]]))
+        first = schedule.op(int(table[schedule.stage[row], schedule.unit[row]]))
         how = "runs twice" if first == schedule.op(row) else f"runs beside {first}"
         raise ScheduleError(f"{_where(schedule, row)} {how}; {_EVERY_OP_ONCE}")
     return table
@@ -108,29 +121,33 @@ def _check_complete(schedule: Schedule, forward_of: IntArray, backward_of: IntAr
         )
     # Tables of (stage, micro-batch) that should have an F and a backward, and that should have a W. The columns are as
     # many as the pipe with the most micro-batches has.
-    expected = (
-        np.arange(forward_of.shape[1]) < np.array(schedule.micro_batches_of_pipe)[placement.pipe_of_stage][:, None]
-    )
+    of_stage = np.array(schedule.micro_batches_of_pipe)[placement.pipe_of_stage] * schedule.slices
+    expected = np.arange(forward_of.shape[1]) < of_stage[:, None]
     split = np.zeros_like(expected)
     split[expected] = schedule.kind[backward_of[expected]] == I
     split &= backward_of >= 0  # where no backward is, -1 has looked up the last row
     for kind, present, wanted in (
-        ("F", forward_of >= 0, expected),
-        ("B", backward_of >= 0, expected),
-        ("W", weight_of >= 0, split),
+        (F, forward_of >= 0, expected),
+        (B, backward_of >= 0, expected),
+        (W, weight_of >= 0, split),
     ):
         missing = np.argwhere(wanted & ~present)
         if len(missing):
-            stage, micro_batch = missing[0].tolist()
-            either = f" (nor {stage}I{micro_batch})" if kind == "B" else ""
-            where = f"{stage}{kind}{micro_batch} on rank {placement.rank_of_stage[stage]}"
+            stage, unit = missing[0].tolist()
+            op = _named(schedule, kind, stage, unit)
+            either = f" (nor {op._replace(kind=I)})" if kind == B else ""
+            where = f"{op} on rank {placement.rank_of_stage[stage]}"
             raise ScheduleError(f"{where} never runs{either}; {_EVERY_OP_ONCE}")
     unsplit = np.argwhere((weight_of >= 0) & ~split)
     if len(unsplit):
-        stage, micro_batch = unsplit[0].tolist()
-        raise ScheduleError(
-            f"{_where(schedule, int(weight_of[stage, micro_batch]))} needs {stage}I{micro_batch}, which never runs"
-        )
+        stage, unit = unsplit[0].tolist()
+        needed = _named(schedule, I, stage, unit)
+        raise ScheduleError(f"{_where(schedule, int(weight_of[stage, unit]))} needs {needed}, which never runs")
+
+
+def _named(schedule: Schedule, kind: Kind, stage: int, unit: int) -> Op:
+    micro_batch, part = divmod(unit, schedule.slices)
+    return Op(kind, stage, micro_batch, None if schedule.slice is None else part)
 
 
 def _where(schedule: Schedule, row: int) -> str:

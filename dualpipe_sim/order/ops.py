@@ -39,16 +39,20 @@ F, B, I, W, R = Kind
 class Op(NamedTuple):
     """One forward or backward of one micro-batch through one stage, written ``5F3``: stage, kind, micro-batch.
 
-    >>> str(Op(F, stage=5, micro_batch=3))
-    '5F3'
+    Where micro-batches are cut along their sequence, it is that of one slice, counted from 0 and written ``5F3.1``.
+
+    >>> str(Op(F, stage=5, micro_batch=3)), str(Op(F, stage=5, micro_batch=3, slice=1))
+    ('5F3', '5F3.1')
     """
 
     kind: Kind
     stage: int
     micro_batch: int
+    slice: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.stage}{self.kind}{self.micro_batch}"
+        whole = f"{self.stage}{self.kind}{self.micro_batch}"
+        return whole if self.slice is None else f"{whole}.{self.slice}"
 
     @property
     def ops(self) -> tuple[Op, ...]:

@@ -45,6 +45,10 @@ class Schedule(Tabular):
         partner: row of the other op of an overlapped pair, or -1.
         program: the tasks with the sends and receives between them, where the order came with them; else a runtime
             is what adds them.
+        slices: how many slices each micro-batch is cut into along its sequence, of which a later one attends to all
+            before it.
+        slice: slice of each op, from 0, shape ``(ops,)``; None where micro-batches are whole.
+        late_again: whether an R waits for its stage's gradient, as the backward behind it does.
         micro_batch_share: how much of a micro-batch each of the order's is: 1/2 where it cuts them into halves, so that
             it has twice as many.
 
@@ -60,6 +64,9 @@ class Schedule(Tabular):
     partner: IntArray
     program: Program | None = None
     micro_batch_share: float = 1.0
+    slices: int = 1
+    slice: IntArray | None = None
+    late_again: bool = False
 
     @property
     def ranks(self) -> int:
@@ -75,13 +82,25 @@ class Schedule(Tabular):
     def size(self) -> str:
         """Ranks and micro-batches in words: ``8 ranks × 32 micro-batches``, ``8 ranks × 64 half micro-batches``."""
         said = sizes(self.ranks, self.micro_batches)
+        if self.slices > 1:
+            return f"{said} of {self.slices} slices"
         return said if self.micro_batch_share == 1 else said.replace(" micro", " half micro")
+
+    @cached_property
+    def unit(self) -> IntArray:
+        """Number of each op's slice among those of all micro-batches of its pipe, shape ``(ops,)``."""
+        return self.micro_batch if self.slice is None else self.micro_batch * self.slices + self.slice
+
+    def number_of(self, unit: int) -> str:
+        """Return what a micro-batch, or a slice of one, is called by its number: ``3``, ``3.1``."""
+        return f"{unit}" if self.slices == 1 else "{}.{}".format(*divmod(unit, self.slices))
 
     @cached_property
     def key(self) -> Hashable:
         """What tells it from all other orders: equal for two of the same rows."""
-        columns = np.stack([self.rank, self.kind, self.stage, self.micro_batch, self.partner])
-        return self.name, self.placement, self.micro_batches_of_pipe, columns.tobytes(), self.program
+        columns = np.stack([self.rank, self.kind, self.stage, self.unit, self.partner])
+        what = self.name, self.placement, self.micro_batches_of_pipe, self.program, self.slices, self.late_again
+        return (*what, columns.tobytes())
 
     @cached_property
     def first_op(self) -> IntArray:
@@ -160,7 +179,8 @@ class Schedule(Tabular):
 
     def op(self, row: int) -> Op:
         """Return the op in a row."""
-        return Op(_KINDS[self.kind[row]], int(self.stage[row]), int(self.micro_batch[row]))
+        part = None if self.slice is None else int(self.slice[row])
+        return Op(_KINDS[self.kind[row]], int(self.stage[row]), int(self.micro_batch[row]), part)
 
     def task(self, index: int) -> Task:
         """Return the op or pair that a task stands for."""
@@ -191,13 +211,14 @@ class Schedule(Tabular):
         return line(self, self.name, self.size, number_of(len(self.first_op), "task"))
 
     def __eq__(self, other: object) -> bool:
-        """Two schedules are equal where placement and order are; the name and the program do not count."""
+        """Two schedules are equal where placement and order are; name, program and what an R waits for do not count."""
         if not isinstance(other, Schedule):
             return NotImplemented
-        columns = ("rank", "kind", "stage", "micro_batch", "partner")
+        columns = ("rank", "kind", "stage", "unit", "partner")
         return (
             self.placement == other.placement
             and self.micro_batches_of_pipe == other.micro_batches_of_pipe
+            and self.slices == other.slices
             and all(np.array_equal(getattr(self, column), getattr(other, column)) for column in columns)
         )
 

@@ -1,6 +1,7 @@
 """A schedule as text: the CSV of ``torch.distributed.pipelining``, a row a rank, a cell an action.
 
-A cell is ``5F3`` (stage, kind, micro-batch) or ``(0F7;7B3)OVERLAP_F_B``: torch's ``compute_only``. Its
+A cell is ``5F3`` (stage, kind, micro-batch) or ``(0F7;7B3)OVERLAP_F_B``: torch's ``compute_only``, to which ``5F3.1``
+adds a slice of a micro-batch. Its
 ``compute_comms`` holds sends (``0SEND_F3``), receives (``1RECV_F3``) and what is done about parameters (``0UNSHARD``,
 ``0RESHARD``, ``0REDUCE_GRAD``) as well. Torch's own reader stops at the first mismatch and ignores the rest of a cell;
 this one matches whole cells.
@@ -40,7 +41,7 @@ from dualpipe_sim.order.ops import (
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
 
-_OP = r"(\d+)(BW|[FBIWR])(\d+)"
+_OP = r"(\d+)(BW|[FBIWR])(\d+)(?:\.(\d+))?"
 _OP_CELL = re.compile(_OP, re.ASCII)
 _PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
 _MESSAGE_CELL = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)
@@ -99,19 +100,26 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
 
 def order_of(rows: Sequence[Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...], name: str) -> Schedule:
     """Return the schedule of cells that are read already, a row a rank."""
-    order = OrderBuilder(placement, micro_batches_of_pipe)
+    slices = slices_of(ops_of(cell) for row in rows for cell in row)
+    has_messages = any(isinstance(cell, (Send, Receive)) for row in rows for cell in row)
+    if has_messages and slices > 1:
+        raise ScheduleError(f"{name}: sends and receives have no text for a slice; leave them out")
+    order = OrderBuilder(placement, micro_batches_of_pipe, slices)
     for rank, row in enumerate(rows):
         line = order.rank(rank)
         for cell in row:
             ops = ops_of(cell)
-            for kind, stage, micro_batch in ops:
-                line.op(kind, stage, micro_batch)
+            for kind, stage, micro_batch, part in ops:
+                line.op(kind, stage, micro_batch, part or 0)
             if len(ops) == 2:
                 line.overlap_last()
     schedule = order.schedule(name)
-    if not any(isinstance(cell, (Send, Receive)) for row in rows for cell in row):
-        return schedule
-    return replace(schedule, program=_program(rows))
+    return replace(schedule, program=_program(rows)) if has_messages else schedule
+
+
+def slices_of(cells: Iterable[tuple[Op, ...]]) -> int:
+    """Return how many slices micro-batches are cut into, by the ops of cells; 1 where they are whole."""
+    return 1 + max((op.slice or 0 for cell in cells for op in cell), default=0)
 
 
 def _program(rows: Sequence[Row]) -> Program:
@@ -154,10 +162,10 @@ def parse_cell(cell: str) -> Action | None:
     )
     if not match:
         raise ScheduleError(
-            f"{quoted} is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch) "
+            f"{quoted} is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch), of a slice as 5F3.1, "
             "or a pair as (0F7;7B3)OVERLAP_F_B"
         )
-    if not _in_range([part for part in match.groups() if part.isdigit()]):
+    if not _in_range(match.groups()):
         raise ScheduleError(
             f"{quoted} is out of range: stages go to {MOST_STAGES - 1}, micro-batches to {MOST_MICRO_BATCHES - 1}"
         )
@@ -165,7 +173,8 @@ def parse_cell(cell: str) -> Action | None:
         return _message(*match.groups())
     if match.re is _COLLECTIVE_CELL:
         return Collective(int(match[1]), cast("Verb", match[2]))
-    ops = [Op(_KINDS[kind], int(stage), int(batch)) for stage, kind, batch in re.findall(_OP, text)]
+    found = re.findall(_OP, text)
+    ops = [Op(_KINDS[kind], int(stage), int(batch), int(part) if part else None) for stage, kind, batch, part in found]
     if len(ops) == 1:
         return ops[0]
     if [op.kind for op in ops] != [Kind.F, B]:
@@ -173,12 +182,16 @@ def parse_cell(cell: str) -> Action | None:
     return Pair(*ops)
 
 
-def _in_range(numbers: Sequence[str]) -> bool:
-    """Whether numbers, stages and micro-batches in turn, are such as can be."""
-    if max(map(len, numbers)) > _LONGEST_NUMBER:
+def _in_range(groups: Sequence[str | None]) -> bool:
+    """Whether the numbers of a cell can be; of four groups in turn the first is a stage, the last a slice."""
+    stages, micro_batches, parts = (
+        [number for number in numbers if number is not None and number.isdigit()]
+        for numbers in (groups[::4], [*groups[2::4], *groups[3::4]], groups[3::4])
+    )
+    if any(len(number) > _LONGEST_NUMBER for number in (*stages, *micro_batches)):
         return False
-    values = [*map(int, numbers)]
-    return max(values[::2]) < MOST_STAGES and max(values[1::2], default=0) < MOST_MICRO_BATCHES
+    most = max(map(int, micro_batches), default=0) * (1 + max(map(int, parts), default=0))
+    return max(map(int, stages)) < MOST_STAGES and most < MOST_MICRO_BATCHES
 
 
 def _message(stage: str, verb: str, direction: str, micro_batch: str) -> Send | Receive:
@@ -217,7 +230,7 @@ def _placement(rows: Sequence[Row], name: PlacementName) -> Placement:
     rank_of_stage: dict[int, int] = {}
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
-            for _, stage, _ in ops_of(cell):
+            for stage in (op.stage for op in ops_of(cell)):
                 if rank_of_stage.setdefault(stage, rank) != rank:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: stage {stage} is already on rank {rank_of_stage[stage]}; "
@@ -234,7 +247,7 @@ def _micro_batches_of_pipe(rows: Sequence[Row], placement: Placement) -> tuple[i
     found: list[set[int]] = [set() for _ in placement.pipes]
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
-            for _, stage, micro_batch in ops_of(cell):
+            for _, stage, micro_batch, _ in ops_of(cell):
                 if stage >= placement.stages:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: there is no stage {stage}; "

@@ -20,6 +20,7 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.model.footprint import State, state_by_rank
 from dualpipe_sim.model.layout import LayoutChoice
+from dualpipe_sim.order.ops import R
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
@@ -177,10 +178,11 @@ class Judge:
         too_much = placed.too_much(least, "with its activations")
         if too_much is not None:
             return too_much
+        work_s = (busiest_rank_s(order, placed.costs, known=placed.known) + placed.end_s) * _ROUNDING
         return Verdict(
             step_s=(order_bound_s(order, placed.costs, placed.topology, known=placed.known) + placed.end_s) * _ROUNDING,
-            work_s=(busiest_rank_s(order, placed.costs, known=placed.known) + placed.end_s) * _ROUNDING,
-            any_order_s=placed.any_order_bound_s(order.micro_batches_of_pipe),
+            work_s=work_s,
+            any_order_s=placed.any_order_bound_s(order.micro_batches_of_pipe) if _is_plain(order) else work_s,
             memory_bytes=int(least.max()),
         )
 
@@ -194,6 +196,11 @@ class Judge:
             return too_much
         any_order_s = placed.any_order_bound_s(of_pipe)
         return Verdict(step_s=any_order_s, any_order_s=any_order_s, memory_bytes=int(least.max()))
+
+
+def _is_plain(order: Schedule) -> bool:
+    """Whether an order is one that bounds of any order hold for; with slices, or forwards again, it may be faster."""
+    return order.slices == 1 and not order.of_kinds(R).any()
 
 
 def ruled_out(verdict: Verdict, cutoff_s: float) -> Verdict:

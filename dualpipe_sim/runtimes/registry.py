@@ -69,10 +69,14 @@ class RuntimeInUse:
 
         """
         # What lowers any chain of stages also runs a program that came with an order, whatever its pipes.
-        runs_it = self.spec.chains and (len(schedule.placement.pipes) == 1 or schedule.program is not None)
+        runs_it = (
+            self.spec.chains
+            and schedule.slices == 1
+            and (len(schedule.placement.pipes) == 1 or schedule.program is not None)
+        )
         if schedule.name not in self.spec.schedules and not runs_it:
             known = ", ".join(self.spec.schedules)
-            others = ", and any other chain of stages" if self.spec.chains else ""
+            others = ", and any other chain of stages without slices" if self.spec.chains else ""
             raise ScheduleError(f"runtime {self.name} has no schedule {schedule.name} (it has: {known}{others})")
         return self.runtime.program(schedule)
 

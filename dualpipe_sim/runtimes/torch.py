@@ -78,8 +78,7 @@ class Torch:
             return [list(row) for row in schedule.program]
         if schedule.name in _CLASSES and not self.loaded:
             return [self._of_class(schedule, rank) for rank in range(schedule.ranks)]
-        rows = [_with_reductions(schedule, _unsharded(schedule.order[rank]), rank) for rank in range(schedule.ranks)]
-        lowered = _with_messages(schedule, rows)
+        lowered = _with_messages(schedule, _sharded(schedule))
         if self.defer_pp_recv:
             lowered = [_deferred(row, schedule) for row in lowered]
         return [list(row) for row in lowered]
@@ -94,6 +93,25 @@ class Torch:
                 f"not {schedule.micro_batches}; as a loaded order it runs (runtime option loaded=true)"
             )
         return line.one_forward_one_backward()
+
+
+def format_sharded(schedule: Schedule) -> str:
+    """Return the schedule with what FSDP does about its stages' parameters and gradients, one line a rank.
+
+    As torch has it (2.13.0, ``_add_unshard_reshard`` and ``_add_reduce_grad``): parameters of the next few stages are
+    gathered ahead of each task, those of others freed, and a stage's gradients reduced behind its last backward.
+
+    >>> from dualpipe_sim import build
+    >>> print(format_sharded(build("1f1b", ranks=2, micro_batches=1)), end="")
+    0UNSHARD,0F0,0B0,0REDUCE_GRAD,0RESHARD
+    1UNSHARD,1F0,1B0,1REDUCE_GRAD,1RESHARD
+    """
+    return format_rows(_sharded(schedule))
+
+
+def _sharded(schedule: Schedule) -> list[list[Task | Collective]]:
+    rows = enumerate(schedule.order)
+    return [list(_with_reductions(schedule, _unsharded(row), rank)) for rank, row in rows]
 
 
 def format_program(schedule: Schedule) -> str:
@@ -124,6 +142,8 @@ def program_of(schedule: Schedule) -> Program:
     """
     if schedule.program is not None:
         return schedule.program
+    if schedule.slices > 1:
+        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for slices of micro-batches")
     rows = [_with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
     return tuple(map(tuple, _with_messages(schedule, rows)))
 
@@ -304,7 +324,7 @@ class _Line:
 def _with_reductions(schedule: Schedule, tasks: Iterable[Task | Collective], rank: int) -> list[Task | Collective]:
     """Return a rank's tasks with the reduction of a stage's gradients after its last B or W."""
     left = {
-        stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]]
+        stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]] * schedule.slices
         for stage in schedule.placement.stages_of_rank(rank)
     }
     row: list[Task | Collective] = []

@@ -22,6 +22,9 @@ CONTROLLABLE_MEMORY = "Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362
 MEGATRON = "Narayanan et al. 2021, https://arxiv.org/abs/2104.04473"
 CHIMERA = "Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, table 2"
 BREADTH_FIRST = "Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953"
+SEQ1F1B = "Ao et al., NAACL 2025, https://arxiv.org/abs/2406.03488"
+TERAPIPE = "Li et al., ICML 2021, https://arxiv.org/abs/2102.07988"
+SLIMPIPE = "Li et al., SC'25, https://arxiv.org/abs/2504.14519"
 DEEPSEEK = "DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, table 2"
 
 _ROUNDING = 1e-9
@@ -70,6 +73,11 @@ class Setting(NamedTuple):
     def stages_per_rank(self) -> int:
         """The letter v."""
         return cast("int", self.options["stages_per_rank"])
+
+    @property
+    def slices(self) -> int:
+        """The number of slices of a micro-batch, k in Seq1F1B and n in SlimPipe."""
+        return cast("int", self.options["slices"] or self.P)
 
     @property
     def immediate(self) -> bool:
@@ -177,6 +185,11 @@ def _looped(s: Setting) -> float:
     return _one_wave(s) / s.stages_per_rank
 
 
+def _sliced(s: Setting) -> float:
+    """A k-th of it: the pipe fills with slices k times as short."""
+    return _one_wave(s) / s.slices
+
+
 def _immediate(s: Setting) -> bool:
     return s.immediate
 
@@ -270,6 +283,27 @@ FORMULAS: Mapping[str, Formula] = {
         _interleaved_peak(1),
     ),
     "looped-bfs": Formula("(P-1)(F+B)/v", _LOOPED, "M", BREADTH_FIRST, _looped, _immediate_rounds, lambda s: s.M),
+    "seq1f1b": Formula(
+        "(P-1)(F+B)/k",
+        f"k slices that take as long, {_ANY_TIMES}",
+        "(k+P-1)/k",
+        SEQ1F1B,
+        _sliced,
+        _immediate,
+        lambda s: min((s.slices + s.P - 1) / s.slices, s.M),
+    ),
+    "terapipe": Formula(
+        "(P-1)(F+B)/k", f"k slices that take as long, {_ANY_TIMES}", "M", TERAPIPE, _sliced, _immediate, lambda s: s.M
+    ),
+    "slimpipe": Formula(
+        "(P-1)(F+B)/(nv)",
+        f"n slices, {_ANY_TIMES}",
+        "1+2(P-1)/(nv)",
+        SLIMPIPE,
+        lambda s: _sliced(s) / s.stages_per_rank,
+        _immediate,
+        lambda s: min(1 + 2 * (s.P - 1) / (s.slices * s.stages_per_rank), s.M),
+    ),
     "zb-h1": Formula(
         "(P-1)(F+I-W)",
         "M ≥ P, W ≤ F, W ≤ I, no transfer time",

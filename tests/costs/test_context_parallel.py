@@ -31,6 +31,7 @@ from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Recipe
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules
+from tests.plays import asked_by
 
 LLAMA: dict[str, Any] = {
     "pipeline": {"ranks": 4, "micro_batches": 8},
@@ -362,7 +363,7 @@ CUTS = [
 def test_every_schedule_runs_and_both_engines_agree(schedule: str, parallel: dict[str, Any]) -> None:
     slow = {"preset": "h100-ib", "nvlink": {"bandwidth": 2e9}, "collectives": ""}
     config = {**LLAMA, "schedule": schedule, "parallel": parallel, "cluster": slow}
-    fast, slow_engine = (simulate(config, engine=engine) for engine in ("longest-path", "simpy"))
+    fast, slow_engine = (simulate(config, engine=engine, **asked_by(schedule)) for engine in ("longest-path", "simpy"))
     assert fast.makespan_s == pytest.approx(slow_engine.makespan_s, rel=1e-9)
     assert fast.peak_memory_bytes_by_rank == slow_engine.peak_memory_bytes_by_rank
     assert fast.exposed_tensor_parallel_s_by_rank is not None

@@ -27,6 +27,7 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules
+from tests.plays import asked_by
 
 MICROSECONDS = 1e-6
 SMALL: dict[str, Any] = {
@@ -344,7 +345,7 @@ def test_a_boundary_is_one_micro_batchs_hidden_states() -> None:
 
 @pytest.mark.parametrize("name", sorted(schedules()))
 def test_every_schedule_plays_layers_the_same_on_both_engines(name: str) -> None:
-    costs = layer_costs(SMALL)
+    costs = layer_costs(SMALL, **asked_by(name))
     order = build(name, 4, 8)
     graph = lower(order, costs, costs.links.topology(4))
     timeline, other = discrete_event.play(graph), longest_path.play(graph)

@@ -20,6 +20,7 @@ from dualpipe_sim.model.layout import StageLayers
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import schedules
+from tests.plays import asked_by
 
 T = 4096
 LLAMA: dict[str, Any] = {
@@ -213,6 +214,7 @@ def test_a_stage_of_copies_alone_sets_the_pace_by_hand() -> None:
 @pytest.mark.parametrize("schedule", ALONE)
 def test_schedules_run_and_both_engines_agree(schedule: str) -> None:
     settings: dict[str, Any] = {"pipeline.layout": "even", "training.offload.layers": 1, "schedule": schedule}
+    settings |= asked_by(schedule)
     fast, slow = (run(engine=engine, **settings) for engine in ("longest-path", "simpy"))
     plain = run(**settings | {"training.offload.layers": 0})
     assert slow.makespan_s == pytest.approx(fast.makespan_s, rel=1e-9)

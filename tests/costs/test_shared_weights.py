@@ -23,6 +23,7 @@ from dualpipe_sim.model.parallelism import Zero
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import schedules
+from tests.plays import asked_by
 
 LLAMA: dict[str, Any] = {
     "pipeline": {"ranks": 1, "micro_batches": 4},
@@ -282,10 +283,12 @@ FOUR: dict[str, Any] = {
 @pytest.mark.parametrize("schedule", ALONE)
 def test_schedules_run_and_both_engines_agree(schedule: str) -> None:
     parallel = {"data": 16, "fsdp": 8, "gathers": "each"}
+    asked = asked_by(schedule)
     fast, slow = (
-        simulate(FOUR, schedule=schedule, parallel=parallel, engine=engine) for engine in ("longest-path", "simpy")
+        simulate(FOUR, schedule=schedule, parallel=parallel, engine=engine, **asked)
+        for engine in ("longest-path", "simpy")
     )
-    whole = simulate(FOUR, schedule=schedule, parallel={"data": 16})
+    whole = simulate(FOUR, schedule=schedule, parallel={"data": 16}, **asked)
     assert fast.makespan_s is not None
     assert whole.makespan_s is not None
     assert slow.makespan_s == pytest.approx(fast.makespan_s, rel=1e-9)

@@ -31,6 +31,7 @@ from dualpipe_sim.model.parallelism import Parallelism
 from dualpipe_sim.model.recipe import Recipe, Recompute
 from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.schedules.registry import schedules
+from tests.plays import asked_by
 
 LLAMA: dict[str, Any] = {
     "pipeline": {"ranks": 4, "micro_batches": 8},
@@ -348,8 +349,8 @@ def test_both_engines_agree_and_no_more_gpus_take_longer(
         "parallel": {"tensor": tensor, "sequence": sequence},
         "training": {"sequence_length": 1024, "precision": "bf16", "recompute": recompute},
     }
-    fast = simulate(config)
-    slow = simulate(config, engine="simpy")
+    fast = simulate(config, **asked_by(schedule))
+    slow = simulate(config, engine="simpy", **asked_by(schedule))
     assert slow.makespan_s == pytest.approx(fast.makespan_s, rel=1e-12)
     assert fast.peak_memory_bytes_by_rank == slow.peak_memory_bytes_by_rank
     exposed_s = fast.exposed_tensor_parallel_s_by_rank

@@ -19,7 +19,7 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.lowering import durations_s, lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, TaskShape, W
 from dualpipe_sim.order.placement import Placement, loop, opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
@@ -73,6 +73,14 @@ SIZES = [
 ]
 
 
+def needed_slices(schedule: Schedule, op: Op) -> list[Op]:
+    """Ops of the same stage and micro-batch that an op needs: keys and values before it, gradients behind it."""
+    if op.kind == F and op.slice:
+        return [op._replace(slice=op.slice - 1)]
+    later = op.kind == B and op.slice is not None and op.slice + 1 < schedule.slices
+    return [op._replace(slice=(op.slice or 0) + 1)] if later else []
+
+
 def needed_ops(schedule: Schedule, op: Op) -> list[tuple[tuple[Kind, ...], int]]:
     """Kinds and stages that an op needs of its micro-batch, from what training is and not from the program."""
     placement = schedule.placement
@@ -82,6 +90,8 @@ def needed_ops(schedule: Schedule, op: Op) -> list[tuple[tuple[Kind, ...], int]]
         return [((F,), op.stage - 1)] if depth > 0 else []
     if op.kind == W:
         return [((I,), op.stage)]
+    if op.kind == R:
+        return [((F,), op.stage)]
     return [((F,), op.stage), *([((B, I), op.stage + 1)] if depth < last else [])]
 
 
@@ -98,8 +108,9 @@ def test_each_op_follows_all_that_it_needs_and_no_op_waits_in_a_circle(size: tup
     task_of = dict(zip(ops, schedule.task_of_op.tolist(), strict=True))
     for op in ops:
         for kinds, stage in needed_ops(schedule, op):
-            (needed,) = (task_of[o] for o in ops if o.kind in kinds and o[1:] == (stage, op.micro_batch))
+            (needed,) = (task_of[o] for o in ops if o.kind in kinds and o[1:] == (stage, *op[2:]))
             assert needed in before[task_of[op]]
+        assert {task_of[one] for one in needed_slices(schedule, op)} <= before[task_of[op]]
 
 
 @given(st.sampled_from([size for size in SIZES if spec(size[0]).accepts(*size[1:])]))
@@ -111,6 +122,7 @@ def test_each_boundary_between_ranks_is_crossed_once_each_way_by_each_micro_batc
         2 * micro_batches_of_pipe * sum(here != there for here, there in pairwise(pipe))
         for pipe, micro_batches_of_pipe in zip(schedule.placement.pipes, schedule.micro_batches_of_pipe, strict=True)
     )
+    crossings *= schedule.slices
     assert len(graph.transfers) == crossings
     assert len(set(zip(graph.transfers.producer, graph.transfers.consumer, strict=True))) == crossings
 

@@ -336,8 +336,8 @@ def test_losses_out_of_order_are_found_though_torch_runs_them() -> None:
         ("", "rank 0: the row is empty; every row is a rank and needs at least one task"),
         (
             "0F0,0B0x",
-            "rank 0, cell 1: '0B0x' is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch) "
-            "or a pair as (0F7;7B3)OVERLAP_F_B",
+            "rank 0, cell 1: '0B0x' is no task; write an op as 5F3 (stage, F, B, I or W, micro-batch), of a slice as "
+            "5F3.1, or a pair as (0F7;7B3)OVERLAP_F_B",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order, simulate
 from dualpipe_sim.order.check import check_lines, read_order
-from dualpipe_sim.runtimes.torch import format_program
+from dualpipe_sim.runtimes.torch import format_program, format_sharded
 from dualpipe_sim.schedules.registry import schedules
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ BY_TORCH = {
 @st.composite
 def orders(draw: st.DrawFn) -> Schedule:
     try:
-        return build(draw(st.sampled_from(NAMES)), draw(st.integers(1, 6)), draw(st.integers(1, 12)))
+        order = build(draw(st.sampled_from(NAMES)), draw(st.integers(1, 6)), draw(st.integers(1, 12)))
+        assume(order.slices == 1)  # of which no program has a text
+        return order
     except ScheduleError:
         assume(False)
         raise
@@ -302,3 +304,25 @@ def test_sends_and_receives_are_played_in_the_order_of_the_file() -> None:
     ]
     assert starts[0]["0SEND_F1"] == 2.5  # rank 1 is there when 1F0 is done
     assert starts[1] == {"0SEND_F0": 1.0, "1SEND_B0": 4.5, "0SEND_F1": 5.0, "1SEND_B1": 8.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "stages_per_rank", "gathers"),
+    [
+        *((name, stages, [stages] * 4) for name in ("interleaved-1f1b", "looped-bfs") for stages in (2, 3)),
+        ("interleaved-1f1b", 4, [11, 11, 9, 9]),
+        ("interleaved-zb", 4, [9, 9, 9, 9]),
+        ("looped-bfs", 4, [5, 5, 5, 5]),
+    ],
+)
+def test_fsdp_gathers_as_often_as_torchs_rule_has_it(name: str, stages_per_rank: int, gathers: list[int]) -> None:
+    """Replayed from torch 2.13.0's ``_add_unshard_reshard``: breadth first gathers least often."""
+    text = format_sharded(build(name, 4, 8, stages_per_rank=stages_per_rank))
+    assert [row.count("UNSHARD") for row in text.splitlines()] == gathers
+    assert format_order(parse_order(text)) == format_order(build(name, 4, 8, stages_per_rank=stages_per_rank))
+
+
+def test_slices_gradients_are_reduced_behind_the_last_of_them() -> None:
+    (row,) = cells(format_sharded(build("seq1f1b", 1, 2, slices=2)))
+    assert row == ["0UNSHARD", "0F0.0", "0F0.1", "0B0.1", "0F1.0", "0B0.0", "0F1.1", "0B1.1", "0B1.0", "0REDUCE_GRAD",
+                   "0RESHARD"]  # fmt: skip

@@ -58,17 +58,18 @@ def _is_placed(schedule: Schedule, name: Literal["loop", "v", "bidirectional"]) 
 
 
 def table(schedule: Schedule, kind: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """How often each (stage, micro-batch) has an op of this kind."""
-    count = np.zeros((schedule.placement.stages, max(schedule.micro_batches_of_pipe)), dtype=np.int64)
+    """How often each (stage, slice of a micro-batch) has an op of this kind."""
+    slices = max(schedule.micro_batches_of_pipe) * schedule.slices
+    count = np.zeros((schedule.placement.stages, slices), dtype=np.int64)
     of_kind = schedule.kind == kind
-    np.add.at(count, (schedule.stage[of_kind], schedule.micro_batch[of_kind]), 1)
+    np.add.at(count, (schedule.stage[of_kind], schedule.unit[of_kind]), 1)
     return count
 
 
 def assert_complete(schedule: Schedule) -> None:
     placement = schedule.placement
-    micro_batches = np.array(schedule.micro_batches_of_pipe)[placement.pipe_of_stage]
-    expected = (np.arange(max(schedule.micro_batches_of_pipe)) < micro_batches[:, None]).astype(np.int64)
+    slices = np.array(schedule.micro_batches_of_pipe)[placement.pipe_of_stage] * schedule.slices
+    expected = (np.arange(slices.max()) < slices[:, None]).astype(np.int64)
     assert (table(schedule, F) == expected).all()
     assert (table(schedule, B) + table(schedule, I) == expected).all()
     assert (table(schedule, W) == table(schedule, I)).all()

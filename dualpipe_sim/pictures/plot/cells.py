@@ -68,7 +68,7 @@ class Cells(NamedTuple):
         kind: kind code.
         shade: place of the op's stage among the stages of its rank, from 0.
         pipe: pipe of the op's stage.
-        micro_batch: its micro-batch, counted in its pipe.
+        unit: its micro-batch, counted in its pipe, or the slice of one.
         paired: whether the op is half of an overlapped pair, so that the border is the pair's.
         in_colour: whether its micro-batch keeps its colour.
 
@@ -78,7 +78,7 @@ class Cells(NamedTuple):
     kind: IntArray
     shade: IntArray
     pipe: IntArray
-    micro_batch: IntArray
+    unit: IntArray
     paired: BoolArray
     in_colour: BoolArray
 
@@ -89,7 +89,7 @@ class Cells(NamedTuple):
             self.kind[chosen],
             self.shade[chosen],
             self.pipe[chosen],
-            self.micro_batch[chosen],
+            self.unit[chosen],
             self.paired[chosen],
             self.in_colour[chosen],
         )
@@ -148,13 +148,13 @@ def host_boxes(timeline: Timeline, window: Window) -> Boxes:
 def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:
     """Return cells for boxes, each of which is the op in a row of the schedule, or a part of it."""
     schedule = timeline.graph.schedule
-    placement, stage, micro_batch = schedule.placement, schedule.stage[op], schedule.micro_batch[op]
+    placement, stage = schedule.placement, schedule.stage[op]
     return Cells(
         boxes,
         kind,
         shade_of_stage(placement)[stage],
         placement.pipe_of_stage[stage],
-        micro_batch,
+        schedule.unit[op],
         schedule.partner[op] >= 0,
-        window.in_colour[micro_batch],
+        window.in_colour[schedule.micro_batch[op]],
     )

@@ -296,8 +296,9 @@ def _numbers(content: Content, look: Look) -> CellLabels:
     """Return the micro-batches' numbers on their cells."""
     cells = content.cells.where(_numbered(content.cells, look.numbers) & content.cells.in_colour)
     inks = _InkTable(content.shades, look.theme)
-    texts = [str(number) for number in range(int(cells.micro_batch.max(initial=-1)) + 1)]
-    labels = Labels(texts, cells.micro_batch, inks.inks, inks.of(cells))
+    schedule = content.timeline.graph.schedule
+    texts = [schedule.number_of(unit) for unit in range(int(cells.unit.max(initial=-1)) + 1)]
+    labels = Labels(texts, cells.unit, inks.inks, inks.of(cells))
     return CellLabels(cells.boxes, look.bands["ops"], labels, alike=True)
 
 

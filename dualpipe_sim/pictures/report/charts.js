@@ -22,7 +22,7 @@ function ganttBands(run, lanes) {
     palette: run.palette,
     place: lanes ? GANTT_BANDS.ops : [0, 1],
     gap: true,
-    label: (op) => `${run.micro_batch[op]}`,
+    label: (op) => numberOf(run, op),
   };
   const { phases } = run;
   if (!lanes || !phases) return [ops];

@@ -20,6 +20,13 @@ function startsOf(column, count) {
   return starts;
 }
 
+// What a micro-batch, or a slice of one, is called: 3, or 3.1.
+/** @param {Run} run @param {number} op */
+function numberOf(run, op) {
+  const unit = run.micro_batch[op];
+  return run.slices > 1 ? `${Math.floor(unit / run.slices)}.${unit % run.slices}` : `${unit}`;
+}
+
 /** @param {Int32Array} differences */
 function summed(differences, unit = 1) {
   const sums = new Float64Array(differences.length);

@@ -2,7 +2,7 @@
 // The tip: what the pointer is on.
 
 /** @param {Run} run @param {number} op */
-const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${run.micro_batch[op]}`;
+const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${numberOf(run, op)}`;
 /** @param {Run} run @param {number} task */
 const taskName = (run, task) => {
   const first = run.firstOp[task];
@@ -41,7 +41,7 @@ function opLines(run, rank, time) {
   const stage = run.stage[op];
   const pipe = new Set(run.pipe_of_stage).size > 1 ? ` of pipe ${run.pipe_of_stage[stage]}` : "";
   return [
-    [opName(run, op), `${KIND_WORDS[run.kind[op]]} of micro-batch ${run.micro_batch[op]}${pipe}, stage ${stage}, rank ${rank}`],
+    [opName(run, op), `${KIND_WORDS[run.kind[op]]} of micro-batch ${numberOf(run, op)}${pipe}, stage ${stage}, rank ${rank}`],
     .../** @type {Line[]} */ (run.paired[op] ? [["pair", taskName(run, place)]] : []),
     ...timeLines(run, task.begin[place], task.end[place]),
     ...gapLines(run, rank, place),

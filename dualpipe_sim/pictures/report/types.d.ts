@@ -45,6 +45,8 @@ interface RunHead {
   unitless: boolean;
   ranks: number;
   micro_batches: number;
+  /** Of each micro-batch; `micro_batch` counts slices of all. */
+  slices: number;
   bubble_ratio: number;
   pipe_of_stage: number[];
   shade_of_stage: number[];

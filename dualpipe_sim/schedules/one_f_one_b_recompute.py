@@ -1,0 +1,35 @@
+"""1F1B with recomputation as an op. Mario, PPoPP'25, https://doi.org/10.1145/3710848.3710878."""
+
+from dataclasses import replace
+
+from dualpipe_sim.order.builder import OrderBuilder
+from dualpipe_sim.order.ops import B, F, R
+from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import register
+
+
+@register("1f1b-recompute")
+def one_f_one_b_recompute(ranks: int, micro_batches: int, early: bool = True, last: bool = True) -> Schedule:
+    """1F1B whose forwards run again, before the gradient is there. Mario, PPoPP'25, https://doi.org/10.1145/3710848.3710878.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        early: whether a forward runs again while its gradient is still on its way; else once that is there, as part
+            of a backward would.
+        last: whether the last rank's forwards run again too, whose backwards follow at once.
+
+    """
+    order = OrderBuilder(linear(ranks), (micro_batches,))
+    for rank in range(ranks):
+        line = order.rank(rank)
+        warm_up = min(ranks - 1 - rank, micro_batches)
+        for turn in range(micro_batches + warm_up):
+            if turn < micro_batches:
+                line.op(F, rank, turn)
+            if turn >= warm_up:
+                if last or rank < ranks - 1:
+                    line.op(R, rank, turn - warm_up)
+                line.op(B, rank, turn - warm_up)
+    return replace(order.schedule(), late_again=not early)

@@ -1,0 +1,36 @@
+"""TeraPipe. Li et al., ICML 2021, https://arxiv.org/abs/2102.07988, and https://github.com/zhuohan123/terapipe."""
+
+from dualpipe_sim.order.builder import OrderBuilder
+from dualpipe_sim.order.ops import B
+from dualpipe_sim.order.placement import linear
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.registry import register
+
+
+@register(
+    "terapipe",
+    accepts=lambda ranks, micro_batches, slices=4: (  # noqa: ARG005 - same shape for every schedule
+        slices >= 1 or f"slices must be 1 or more, got {slices}"
+    ),
+    tries={"slices": (2, 4, 8)},
+)
+def terapipe(ranks: int, micro_batches: int, slices: int = 4) -> Schedule:
+    """TeraPipe: GPipe on slices of sequences. Li et al., ICML 2021, https://arxiv.org/abs/2102.07988.
+
+    All forwards, then all backwards in the reverse of their order.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        slices: slices of each micro-batch along its sequence.
+
+    """
+    order = OrderBuilder(linear(ranks), (micro_batches,), slices)
+    for rank in range(ranks):
+        line = order.rank(rank)
+        for _ in range(micro_batches * slices):
+            line.forward(rank)
+        for micro_batch in reversed(range(micro_batches)):
+            for part in reversed(range(slices)):
+                line.op(B, rank, micro_batch, part)
+    return order.schedule()
