@@ -317,14 +317,17 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
     or from the R on where that is an op of its own, or from the backward of the last layer that runs again with it.
     An I leaves the inputs of the weight gradients, and the W frees them.
     """
-    units = bytes_by_unit(costs.job, costs.stage_layers)
+    slices = graph.schedule.slices
+    units = {  # of a slice; rounded up, each alike, so that what comes goes
+        unit: UnitBytes(*(-(-size // slices) for size in stored))
+        for unit, stored in bytes_by_unit(costs.job, costs.stage_layers).items()
+    }
     away = offloaded(costs.job, costs.stage_layers)
     again = bool(graph.schedule.of_kinds(R).any())
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
     for kind, unit, first, last in _unit_spans(graph):
-        # (of a slice; rounded up, so that what comes goes)
-        stored = UnitBytes(*(-(-size // graph.schedule.slices) for size in units.get(unit, UnitBytes())))
+        stored = units.get(unit, UnitBytes())
         if kind == F:
             at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
             at_end[last, _ACTIVATIONS] -= stored.while_forward

@@ -100,9 +100,13 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     if runtime is None:
         if given:
             raise ScheduleError("--runtime-option needs --runtime, whose option it is")
-        writers = {OrderFormat.compute_comms: format_program, OrderFormat.fsdp: format_sharded}
-        write = format_order if order_format is None else writers.get(order_format, format_order)
-        typer.echo(write(build(name, ranks, micro_batches, **values)), nl=False)
+        writers = {
+            None: format_order,
+            OrderFormat.compute_only: format_order,
+            OrderFormat.compute_comms: format_program,
+            OrderFormat.fsdp: format_sharded,
+        }
+        typer.echo(writers[order_format](build(name, ranks, micro_batches, **values)), nl=False)
         return
     if order_format in _WITHOUT_MESSAGES:
         raise ScheduleError(

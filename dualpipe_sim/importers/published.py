@@ -183,6 +183,11 @@ class _Row:
         """Whether PyTorch's own parallelism ran it."""
         return any(word in self.framework for word in _EAGER)
 
+    @property
+    def before_flash(self) -> str | None:
+        """The stack of a Megatron-LM that ran it before FlashAttention was there; None for any other."""
+        return next((stack for word, stack in _BEFORE_FLASH.items() if word in self.framework), None)
+
 
 def _stack(run: _Row) -> str:
     given = run.row.get("stack")
@@ -194,7 +199,7 @@ def _stack(run: _Row) -> str:
         return "transformer-engine"
     if run.eager:
         return "torch-compile" if (run.part(run.row, "overlap", "row") or {}).get("compiled") else "torch-eager"
-    return next((stack for word, stack in _BEFORE_FLASH.items() if word in run.framework), "megatron")
+    return run.before_flash or "megatron"
 
 
 def _model(run: _Row) -> Keys:
@@ -214,7 +219,7 @@ def _model(run: _Row) -> Keys:
     if learned:
         keys |= {"positions": "learned", "max_positions": run.whole(run.row, "seq_len", "row"), "norm": "layer"}
         keys["ffn_bias"] = True
-        if any(word in run.framework for word in _BEFORE_FLASH):
+        if run.before_flash is not None:
             keys["dropout"] = True
     if experts is not None:
         keys["experts"] = _experts(run, experts)
@@ -248,7 +253,7 @@ def _attention(run: _Row, model: Mapping[str, Any], *, biased: bool) -> Keys:
     if biased:
         keys["bias"] = "all"
     kernel = str(run.row.get("attention_kernel", ""))
-    if kernel in ("torch", "fused") or (not kernel and any(word in run.framework for word in _BEFORE_FLASH)):
+    if kernel in ("torch", "fused") or (not kernel and run.before_flash is not None):
         keys["stored_scores"] = True
         if not kernel:
             run.assume("attention", "scores are stored, as before FlashAttention")
@@ -320,7 +325,7 @@ def _pipeline(run: _Row) -> Keys:
     # Aleph Alpha's Scaling sends and receives where Megatron-LM does, each ``torch.distributed.send`` in its turn.
     known = is_megatron(run.framework) or _stack(run).startswith("aleph")
     if ranks > 1 and schedule["name"] in ("1f1b", "interleaved-1f1b") and known:
-        early = schedule["name"] != "1f1b" and any(word in run.framework for word in _BEFORE_FLASH)
+        early = schedule["name"] != "1f1b" and run.before_flash is not None
         pipeline["runtime"] = {"name": "megatron", "overlap_p2p_comm": False} if early else "megatron"
     if layers % stages:
         pipeline["layout"] = _uneven(layers, stages)

@@ -1,6 +1,6 @@
 """1F1B (PipeDream-Flush, DAPPLE). Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (top)."""
 
-from dualpipe_sim.order.builder import OrderBuilder
+from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
@@ -11,13 +11,17 @@ def one_f_one_b(ranks: int, micro_batches: int) -> Schedule:
     """1F1B: one forward, one backward. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (top)."""
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):
-        line = order.rank(rank)
-        warm_up = min(ranks - 1 - rank, micro_batches)
-        for _ in range(warm_up):
-            line.forward(rank)
-        for _ in range(micro_batches - warm_up):
-            line.forward(rank)
-            line.backward(rank)
-        for _ in range(warm_up):
-            line.backward(rank)
+        in_turns(order.rank(rank), rank, micro_batches, warm_up=ranks - 1 - rank)
     return order.schedule()
+
+
+def in_turns(line: Line, stage: int, count: int, warm_up: int) -> None:
+    """Append a stage's forwards and backwards, so many of each: a warm-up of forwards, then one of each in turn."""
+    ahead = min(warm_up, count)
+    for _ in range(ahead):
+        line.forward(stage)
+    for _ in range(count - ahead):
+        line.forward(stage)
+        line.backward(stage)
+    for _ in range(ahead):
+        line.backward(stage)

@@ -3,16 +3,16 @@
 from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.one_f_one_b import in_turns
 from dualpipe_sim.schedules.registry import register
 
 
-@register(
-    "seq1f1b",
-    accepts=lambda ranks, micro_batches, slices=4: (  # noqa: ARG005 - same shape for every schedule
-        slices >= 1 or f"slices must be 1 or more, got {slices}"
-    ),
-    tries={"slices": (2, 4, 8)},
-)
+def accepts(ranks: int, micro_batches: int, slices: int = 4) -> bool | str:  # noqa: ARG001 - as every schedule's
+    """Whether micro-batches can be cut into so many slices, or why not."""
+    return slices >= 1 or f"slices must be 1 or more, got {slices}"
+
+
+@register("seq1f1b", accepts=accepts, tries={"slices": (2, 4, 8)})
 def seq1f1b(ranks: int, micro_batches: int, slices: int = 4) -> Schedule:
     """Seq1F1B: 1F1B on slices of sequences. Ao et al., NAACL 2025, https://arxiv.org/abs/2406.03488.
 
@@ -26,15 +26,6 @@ def seq1f1b(ranks: int, micro_batches: int, slices: int = 4) -> Schedule:
 
     """
     order = OrderBuilder(linear(ranks), (micro_batches,), slices)
-    units = micro_batches * slices
     for rank in range(ranks):
-        line = order.rank(rank)
-        warm_up = min(ranks - 1 - rank + slices - 1, units)
-        for _ in range(warm_up):
-            line.forward(rank)
-        for _ in range(units - warm_up):
-            line.forward(rank)
-            line.backward(rank)
-        for _ in range(warm_up):
-            line.backward(rank)
+        in_turns(order.rank(rank), rank, micro_batches * slices, warm_up=ranks - 1 - rank + slices - 1)
     return order.schedule()

@@ -5,15 +5,10 @@ from dualpipe_sim.order.ops import B
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.seq1f1b import accepts
 
 
-@register(
-    "terapipe",
-    accepts=lambda ranks, micro_batches, slices=4: (  # noqa: ARG005 - same shape for every schedule
-        slices >= 1 or f"slices must be 1 or more, got {slices}"
-    ),
-    tries={"slices": (2, 4, 8)},
-)
+@register("terapipe", accepts=accepts, tries={"slices": (2, 4, 8)})
 def terapipe(ranks: int, micro_batches: int, slices: int = 4) -> Schedule:
     """TeraPipe: GPipe on slices of sequences. Li et al., ICML 2021, https://arxiv.org/abs/2102.07988.
 
