@@ -14,12 +14,12 @@ from typing import NamedTuple, TypeAlias
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.dependencies import producers
 from dualpipe_sim.order.finding import Finding, Rule, Site
-from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement
+from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement, meant_slices
 from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages
 from dualpipe_sim.order.ops import Action, B, F, I, Kind, Op, R, Receive, Send, ops_of
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.order.text import Row, in_new_letters, order_of, parse_cell, rows_of, slices_of
+from dualpipe_sim.order.text import Row, in_todays_form, order_of, parse_cell, rows_of
 
 
 class Checked(NamedTuple):
@@ -69,7 +69,7 @@ def read_order(
     except ScheduleError as error:
         return Checked([*findings, Finding("placement", str(error))])
     of_pipe = meant_micro_batches(rows, where, micro_batches)
-    findings += _check(rows, where, of_pipe)
+    findings += _check(rows, where, of_pipe, meant_slices(rows))
     if not findings:
         schedule = order_of(cells, where, of_pipe, name)
         findings += [] if schedule.program is None else wrong_messages(cells, schedule)
@@ -88,7 +88,7 @@ def check_schedule(schedule: Schedule) -> list[Finding]:
     []
     """
     rows = [[task.ops for task in row] for row in schedule.order]
-    return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe))
+    return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe, schedule.slices))
 
 
 def check_lines(schedule: Schedule) -> list[Finding]:
@@ -132,7 +132,7 @@ def _read(text: str) -> tuple[list[Row], list[Finding]]:
         rows.append([None if isinstance(cell, Finding) else cell for cell in read])
         if not any(read):
             findings.append(Finding("junk", "the row is empty; every row is a rank and needs at least one task", rank))
-    return in_new_letters(rows), findings
+    return in_todays_form(rows), findings
 
 
 def _read_cell(cell: str, rank: int, position: int) -> Action | Finding | None:
@@ -149,15 +149,18 @@ def _ops(rows: Sequence[_Row]) -> Iterator[tuple[Op, Site]]:
                 yield op, Site(rank, position)
 
 
-def _check(rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...]) -> Iterator[Finding]:
+def _check(
+    rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...], slices: int
+) -> Iterator[Finding]:
     most = [micro_batches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
-    slices = slices_of(cell for row in rows for cell in row)
     sites: defaultdict[Op, list[Site]] = defaultdict(list)
     for op, site in _ops(rows):
         if op.stage >= placement.stages:
             yield _at(op, site, "range", f"names no stage; stages go from 0 to {placement.stages - 1}")
         elif op.micro_batch >= most[op.stage]:
             yield _at(op, site, "range", f"names no micro-batch; they go from 0 to {most[op.stage] - 1}")
+        elif slices > 1 and (op.slice is None or op.slice >= slices):
+            yield _at(op, site, "range", f"names no slice; they go from 0 to {slices - 1}")
         else:
             sites[op].append(site)
     yield from _wrong_ranks(sites, placement)

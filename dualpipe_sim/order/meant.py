@@ -61,6 +61,12 @@ def meant_micro_batches(rows: Rows, placement: Placement, micro_batches: int | N
     return tuple(_numbers(used) for used in uses)
 
 
+def meant_slices(rows: Rows) -> int:
+    """Return how many slices micro-batches are cut into; 1 where no op names one."""
+    uses = Counter(op.slice for _, op in _ops(rows) if op.slice is not None)
+    return max(2, _numbers(uses)) if uses else 1
+
+
 def _numbers(uses: Mapping[int, int]) -> int:
     """Return how many numbers from 0 on are meant: one far above the others is a slip and not a size.
 

@@ -89,7 +89,7 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
             that do not fit the placement.
 
     """
-    rows = in_new_letters([_parse_row(cells, rank) for rank, cells in enumerate(rows_of(text))])
+    rows = in_todays_form([_parse_row(cells, rank) for rank, cells in enumerate(rows_of(text))])
     if not isinstance(placement, Placement):
         placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
@@ -183,15 +183,12 @@ def parse_cell(cell: str) -> Action | None:
 
 
 def _in_range(groups: Sequence[str | None]) -> bool:
-    """Whether the numbers of a cell can be; of four groups in turn the first is a stage, the last a slice."""
-    stages, micro_batches, parts = (
-        [number for number in numbers if number is not None and number.isdigit()]
-        for numbers in (groups[::4], [*groups[2::4], *groups[3::4]], groups[3::4])
+    """Whether the numbers of a cell can be; of four groups in turn the first is a stage."""
+    return all(
+        len(number) <= _LONGEST_NUMBER and int(number) < (MOST_MICRO_BATCHES if place % 4 else MOST_STAGES)
+        for place, number in enumerate(groups)
+        if number is not None and number.isdigit()
     )
-    if any(len(number) > _LONGEST_NUMBER for number in (*stages, *micro_batches)):
-        return False
-    most = max(map(int, micro_batches), default=0) * (1 + max(map(int, parts), default=0))
-    return max(map(int, stages)) < MOST_STAGES and most < MOST_MICRO_BATCHES
 
 
 def _message(stage: str, verb: str, direction: str, micro_batch: str) -> Send | Receive:
@@ -202,7 +199,20 @@ def _message(stage: str, verb: str, direction: str, micro_batch: str) -> Send | 
     return Send(tensor) if verb == "SEND" else Receive(tensor)
 
 
-def in_new_letters(rows: list[Row]) -> list[Row]:
+def in_todays_form(rows: list[Row]) -> list[Row]:
+    """Return rows with today's letters, and with whole micro-batches where each is one slice."""
+    rows = _in_new_letters(rows)
+    named = {op.slice for row in rows for cell in row for op in ops_of(cell)}
+    return [[_whole(cell) for cell in row] for row in rows] if named == {0} else rows
+
+
+def _whole(cell: Action | None) -> Action | None:
+    if isinstance(cell, Pair):
+        return Pair(cell.forward._replace(slice=None), cell.backward._replace(slice=None))
+    return cell._replace(slice=None) if isinstance(cell, Op) else cell
+
+
+def _in_new_letters(rows: list[Row]) -> list[Row]:
     """Return rows with today's letters: where W is there but never I, a B that has a W is what I is today."""
     ops = {op for row in rows for cell in row for op in ops_of(cell)}
     kinds = {op.kind for op in ops}
@@ -245,15 +255,20 @@ def _placement(rows: Sequence[Row], name: PlacementName) -> Placement:
 def _micro_batches_of_pipe(rows: Sequence[Row], placement: Placement) -> tuple[int, ...]:
     pipe_of_stage = placement.pipe_of_stage.tolist()
     found: list[set[int]] = [set() for _ in placement.pipes]
+    slices = {op.slice for row in rows for cell in row for op in ops_of(cell)}
     for rank, row in enumerate(rows):
         for position, cell in enumerate(row):
-            for _, stage, micro_batch, _ in ops_of(cell):
+            for op in ops_of(cell):
+                _, stage, micro_batch, part = op
+                if part is None and len(slices) > 1:
+                    raise ScheduleError(f"row {rank}, cell {position}: {op} names no slice, as others do")
                 if stage >= placement.stages:
                     raise ScheduleError(
                         f"row {rank}, cell {position}: there is no stage {stage}; "
                         f"the placement has {number_of(placement.stages, 'stage')}"
                     )
                 found[pipe_of_stage[stage]].add(micro_batch)
+    _refuse_gaps("slice", [part for part in slices if part is not None])
     for micro_batches in found:
         _refuse_gaps("micro-batch", micro_batches)
     return tuple(len(micro_batches) for micro_batches in found)

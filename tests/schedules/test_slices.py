@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim import Result, ScheduleError, UserError, build, simulate
+from dualpipe_sim import Result, ScheduleError, UserError, build, parse_order, simulate
 from dualpipe_sim.analysis.metrics import idle_s as idle_s_of_ranks
 from dualpipe_sim.order.check import check_order
+from dualpipe_sim.order.text import parse_cell
 from dualpipe_sim.schedules.theory import closed_form
 
 SMALL = st.integers(1, 8)
@@ -118,10 +119,36 @@ def test_a_slices_transfer_is_its_share_of_a_micro_batchs() -> None:
             "0F0.0,0F0.1,0B0.1,0B0.0,0F0.1",
             "rank 0, cell 4: 0F0.1 is there already (rank 0, cell 1); every op runs once",
         ),
+        ("0F0,0F0.1,0B0.1,0B0.0", "rank 0, cell 0: 0F0 names no slice; they go from 0 to 1"),
+        ("0F0.0,0F0.99999999,0B0.99999999,0B0.0", "rank 0, cell 1: 0F0.99999999 names no slice; they go from 0 to 1"),
     ],
 )
 def test_what_is_wrong_with_slices_is_said_of_the_slice(text: str, said: str) -> None:
     assert said in [str(finding) for finding in check_order(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0F0,0F0.1,0B0.1,0B0.0", "row 0, cell 0: 0F0 names no slice, as others do"),
+        ("0F0.0,0F0.99999999,0B0.99999999,0B0.0", "slice 1 has no op, but slice 99999999 has"),
+        ("0F0.0,0F0.1,0SEND_F0,0B0.1,0B0.0", "sends and receives have no text for a slice"),
+    ],
+)
+def test_an_order_is_of_slices_in_all_its_cells_or_in_none(text: str, said: str) -> None:
+    with pytest.raises(ScheduleError, match=said):
+        parse_order(text)
+
+
+def test_one_slice_is_the_whole_micro_batch() -> None:
+    whole, cut = "0F0,0B0\n", "0F0.0,0B0.0\n"
+    assert parse_order(cut) == parse_order(whole)
+    assert check_order(cut) == []
+
+
+@pytest.mark.parametrize("cell", ["0SEND_F900000", "0RECV_B549755813887", "1F549755813887"])
+def test_large_micro_batches_are_read_as_before(cell: str) -> None:
+    assert str(parse_cell(cell)) == cell
 
 
 @pytest.mark.parametrize(
