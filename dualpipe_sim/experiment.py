@@ -103,6 +103,32 @@ class Free:
 
 
 @dataclass(frozen=True)
+class Sought:
+    """What a search for the best partition, placement and order looks for, and for how long.
+
+    Attributes:
+        stages_per_rank: most stages of a rank, at the mean.
+        activations: most activations on a rank, in those of one micro-batch through 1/ranks of the layers; or None.
+        split: whether the backward for the weights is an op of its own.
+        seconds: how long it may take.
+        rounds: how many rounds it has instead, so that it finds the same again; or None.
+        moves: how many changes a walk tries; None for as many as take some seconds.
+        seed: of all that is drawn.
+
+    """
+
+    stages_per_rank: int = 4
+    activations: float | None = None
+    split: bool = True
+    seconds: float = 60.0
+    rounds: int | None = None
+    moves: int | None = None
+    seed: int = 0
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One configuration, ready to run.
 
@@ -116,6 +142,7 @@ class Experiment:
         source: the file it came from, for messages.
         noise: how durations vary, or None.
         free: what a plan may choose.
+        sought: what a search looks for.
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
         runtime: the runtime whose program issues messages, or None for the ideal one.
         settle_layout: whether the layout ``balanced`` is settled for each schedule that runs.
@@ -136,6 +163,7 @@ class Experiment:
     contention: Contention = "none"
     noise: Noise | None = None
     free: Free = Free()
+    sought: Sought = Sought()
     transfers: Moves = "async"
     runtime: RuntimeInUse | None = None
     settle_layout: bool = True

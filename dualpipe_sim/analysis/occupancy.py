@@ -60,7 +60,10 @@ def in_flight_over_time(timeline: Timeline) -> list[Occupancy]:
 def activations_of_op(timeline: Timeline) -> FloatArray:
     """Return what each op's stage and micro-batch hold, in activations of a whole rank's share, shape ``(ops,)``."""
     graph, schedule = timeline.graph, timeline.graph.schedule
-    held = schedule.micro_batch_share * schedule.placement.activations_of_stage[schedule.stage]
+    of_stage: FloatArray | None = getattr(graph.costs, "activations_of_stage", None)
+    if of_stage is None:
+        of_stage = schedule.placement.activations_of_stage
+    held = schedule.micro_batch_share * of_stage[schedule.stage]
     size = size_of_op(schedule, graph.costs)
     return held if size is None else held * size
 

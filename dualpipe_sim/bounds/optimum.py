@@ -7,9 +7,11 @@ times must be multiples of a common tick. Overlapped pairs are left out: each op
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -53,7 +55,7 @@ class Optimum:
         return self.makespan_s == self.bound_s
 
 
-def optimum(
+def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
     placement: Placement,
     micro_batches_of_pipe: tuple[int, ...],
     times: OpTimes,
@@ -61,6 +63,8 @@ def optimum(
     split: bool = True,
     memory_limit: float | None = None,
     within_s: float = 30.0,
+    layers_of_stage: Sequence[int] | None = None,
+    known: Schedule | None = None,
 ) -> Optimum:
     """Return the shortest makespan of any order without overlapped pairs, and such an order.
 
@@ -71,21 +75,24 @@ def optimum(
         split: whether I and W are ops of their own; else the backward is whole.
         memory_limit: most activations that a rank may hold, in those of one micro-batch through a rank's share, each
             from the start of F to the end of W or B.
-        within_s: seconds of search.
+        within_s: seconds of search, as the solver counts them: by the work that it did, so that it finds the same
+            again.
+        layers_of_stage: how many layers each stage holds, where they are not as deep; for the limit.
+        known: an order that the search begins from, of the same stages and micro-batches.
 
     Raises:
         UserError: ortools is not installed, times have no common tick, or nothing was found in time.
 
     """
-    try:
-        from ortools.sat.python import cp_model
-    except ImportError as error:
-        raise UserError("the optimum needs CP-SAT; pip install 'dualpipe-sim[optimum]'") from error
+    cp_model = _solver()
     tick_s, ticks, hop = _in_ticks(times)
     problem = _Problem(cp_model.CpModel(), placement, micro_batches_of_pipe, ticks, hop, split)
-    problem.post(memory_limit)
+    problem.post(None if memory_limit is None else _room(placement, memory_limit, layers_of_stage))
+    if known is not None:
+        problem.hint(known)
     solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = within_s
+    solver.parameters.max_time_in_seconds = 4 * within_s  # (the machine may be slow)
+    solver.parameters.max_deterministic_time = within_s
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
     status = solver.solve(problem.model)
@@ -93,6 +100,43 @@ def optimum(
         why = "no order fits the memory limit" if status == cp_model.INFEASIBLE else f"nothing found in {within_s} s"
         raise UserError(f"optimum: {why}")
     return Optimum(solver.objective_value * tick_s, round(solver.best_objective_bound) * tick_s, problem.order(solver))
+
+
+def _solver() -> ModuleType:
+    """Return CP-SAT."""
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError as error:
+        raise UserError("the optimum needs CP-SAT; pip install 'dualpipe-sim[optimum]'") from error
+    return cp_model
+
+
+class _Room(NamedTuple):
+    """What a rank may hold, in some unit: at most so much, of which a micro-batch takes so much in each stage."""
+
+    most: int
+    of_stage: Sequence[int]
+
+
+def _room(placement: Placement, limit: float, layers_of_stage: Sequence[int] | None) -> _Room:
+    """Return what a rank may hold in layers, or in parts that all pipes' depths divide where all stages are as deep."""
+    depth = placement.pipe_depth
+    model, of_stage = int(np.lcm.reduce(depth)), layers_of_stage
+    if of_stage is None:
+        of_stage = [model // int(one) for one in depth]
+    else:
+        model = sum(of_stage) // len(placement.pipes)
+    # (a little more than the limit, so that one which is whole but for rounding counts in full)
+    return _Room(int(limit * model / placement.ranks + 1e-9), of_stage)
+
+
+def have_tick(times: OpTimes) -> bool:
+    """Return whether all times are whole multiples of one tick."""
+    try:
+        _in_ticks(times)
+    except UserError:
+        return False
+    return True
 
 
 def _in_ticks(times: OpTimes) -> tuple[float, dict[int, list[int]], int]:
@@ -151,7 +195,7 @@ class _Problem:
             for kind in self._kinds
         }
 
-    def post(self, memory_limit: float | None) -> None:
+    def post(self, room: _Room | None) -> None:
         """Post all constraints and the objective."""
         for (kind, stage, micro_batch), start in self._start.items():
             self._after_its_producers(kind, stage, micro_batch, start)
@@ -163,12 +207,49 @@ class _Problem:
             self.model.add_no_overlap(
                 [self.model.new_fixed_size_interval_var(self._start[op], self._ticks[op[0]][op[1]], "") for op in ops]
             )
-            if memory_limit is not None:
-                self._within(memory_limit, rank)
+            if room is not None:
+                self._within(room, rank)
         makespan = self.model.new_int_var(0, self._horizon, "makespan")
         for op, start in self._start.items():
             self.model.add(makespan >= start + self._ticks[op[0]][op[1]])
         self.model.minimize(makespan)
+
+    def hint(self, known: Schedule) -> None:
+        """Begin from an order: each op as early as it lets it start."""
+        end: dict[tuple[int, ...], int] = {}
+        lines = [[one for task in line for op in task.ops for one in self._as_known(op)] for line in known.order]
+        place, free = [0] * len(lines), [0] * len(lines)
+        moved = True
+        while moved:
+            moved = False
+            for rank, line in enumerate(lines):
+                while place[rank] < len(line) and (ready := self._ready(line[place[rank]], end)) is not None:
+                    op = line[place[rank]]
+                    start = max(free[rank], ready)
+                    self.model.add_hint(self._start[op], start)
+                    end[op] = free[rank] = start + self._ticks[op[0]][op[1]]
+                    place[rank] += 1
+                    moved = True
+
+    def _as_known(self, op: Op) -> list[tuple[int, int, int]]:
+        """Return an op as those that the problem has of it: a backward may be whole in one and split in the other."""
+        kinds = (I, W) if op.kind == B and B not in self._kinds else (op.kind,)
+        return [(kind, op.stage, op.micro_batch) for kind in kinds]
+
+    def _ready(self, op: tuple[int, int, int], end: dict[tuple[int, ...], int]) -> int | None:
+        """Return when all that an op needs is there, or None if some of it did not run yet."""
+        kind, stage, micro_batch = op
+        ready = 0
+        for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
+            needed = next(one[:3] for one in either if one[:3] in self._start)
+            if needed not in end:
+                return None
+            ready = max(ready, end[needed] + self._hop_from(needed[1], stage))
+        return ready
+
+    def _hop_from(self, stage: int, other: int) -> int:
+        rank_of = self._placement.rank_of_stage
+        return 0 if rank_of[stage] == rank_of[other] else self._hop
 
     def order(self, solver: CpSolver) -> Schedule:
         """Return the order that was found: each rank's ops by their starts."""
@@ -191,19 +272,14 @@ class _Problem:
             self._after(next(op[:3] for op in either if op[:3] in self._start), start, stage)
 
     def _after(self, needed: tuple[int, int, int], start: IntVar, stage: int) -> None:
-        rank_of = self._placement.rank_of_stage
-        hop = 0 if rank_of[needed[1]] == rank_of[stage] else self._hop
+        hop = self._hop_from(needed[1], stage)
         self.model.add(start >= self._start[needed] + self._ticks[needed[0]][needed[1]] + hop)
 
-    def _within(self, limit: float, rank: int) -> None:
-        """Hold what is in flight on a rank within a limit.
+    def _within(self, room: _Room, rank: int) -> None:
+        """Hold what is in flight on a rank within its room.
 
-        A micro-batch is in flight at a stage from the start of its F to the end of its last op there, and weighs the
-        stage's share of the model. Weights must be whole, so they are in parts of 1/unit of the model, ``unit`` being
-        the least number that all pipes' depths divide. An activation of a whole rank's share is unit/ranks of them.
+        A micro-batch is in flight at a stage from the start of its F to the end of its last op there.
         """
-        depth = self._placement.pipe_depth
-        unit = int(np.lcm.reduce(depth))
         spans, shares = [], []
         for kind, stage, micro_batch in self._ops_of(rank):
             if kind != F:
@@ -213,6 +289,42 @@ class _Problem:
             end = self._start[last, stage, micro_batch] + self._ticks[last][stage]
             size = self.model.new_int_var(0, self._horizon, "")
             spans.append(self.model.new_interval_var(begin, size, end, ""))
-            shares.append(unit // int(depth[stage]))
-        # (a little more than the limit, so that one which is whole but for rounding counts in full)
-        self.model.add_cumulative(spans, shares, int(limit * unit / self._placement.ranks + 1e-9))
+            shares.append(room.of_stage[stage])
+        self.model.add_cumulative(spans, shares, room.most)
+
+
+def best_balance_s(layer_s: Sequence[float], ranks: int, heads_s: Sequence[float], within_s: float = 10.0) -> float:
+    """Return seconds that the busiest of some ranks is never below, however layers are shared out over them.
+
+    Every layer goes to one rank, whether its neighbours do or not; some rank starts after each of the heads.
+
+    >>> round(best_balance_s([4.0, 3.0, 3.0], 2, [0.0, 0.5]), 6)
+    6.0
+
+    Args:
+        layer_s: seconds of each layer's work.
+        ranks: how many share it.
+        heads_s: seconds before which a rank cannot start, one for each.
+        within_s: seconds of search, as the solver counts them.
+
+    Raises:
+        UserError: ortools is not installed.
+
+    """
+    cp_model = _solver()
+    tick_s = max(sum(layer_s) / ranks / _TICKS, 1e-300)
+    sizes, counts = np.unique(np.floor(np.asarray(layer_s) / tick_s).astype(int), return_counts=True)
+    model = cp_model.CpModel()
+    busiest = model.new_int_var(0, int(sizes @ counts) + int(max(heads_s) / tick_s), "busiest")
+    shares = [[model.new_int_var(0, count, "") for count in counts.tolist()] for _ in range(ranks)]
+    for number, count in enumerate(counts.tolist()):
+        model.add(sum(share[number] for share in shares) == count)
+    for share, head_s in zip(shares, heads_s, strict=True):
+        work = sum(size * number for size, number in zip(sizes.tolist(), share, strict=True))
+        model.add(busiest >= work + int(head_s / tick_s))
+    model.minimize(busiest)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_deterministic_time = within_s
+    solver.parameters.num_workers = 1
+    solver.solve(model)
+    return float(solver.best_objective_bound) * tick_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,25 @@ def progress_bar() -> Iterator[Progress]:
                 tasks.append(bar.add_task("", total=total, completed=done, rate=""))
             speed = bar.tasks[0].speed
             bar.update(tasks[0], completed=done, rate=f"{speed:.3g} points/s" if speed else "")
+
+        yield show
+
+
+@contextmanager
+def seconds_bar() -> Iterator[Callable[[float, float, float], None]]:
+    """Give what a bar of a search is told by, on stderr: how much of how much is done, and the best seconds so far."""
+    from rich import progress
+    from rich.console import Console
+
+    from dualpipe_sim.base.units import format_seconds
+
+    console = Console(stderr=True)
+    columns = progress.BarColumn(), progress.TaskProgressColumn(), progress.TextColumn("{task.description}")
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("")
+
+        def show(done: float, total: float, best_s: float) -> None:
+            bar.update(task, completed=done, total=total, description=f"best so far {format_seconds(best_s)}")
 
         yield show
 

@@ -11,7 +11,7 @@ from dualpipe_sim.config.overlap import runtime_of
 from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.errors import ConfigError, UserError
-from dualpipe_sim.experiment import Experiment, Free, Measured
+from dualpipe_sim.experiment import Experiment, Free, Measured, Sought
 from dualpipe_sim.hardware.cluster import Cluster, Link
 
 
@@ -43,6 +43,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         contention=root.contention,
         noise=None if root.noise is None else Noise(**root.noise.model_dump()),
         free=_free(root.plan),
+        sought=Sought() if root.search is None else Sought(**root.search.model_dump()),
         transfers=root.pipeline.transfers,
         runtime=runtime_of(root),
         measured=None if root.measured is None else _measured(root.measured),

@@ -30,9 +30,13 @@ def own_choice(root: Root, ranks: int | None, micro_batches: int | None, folder:
         UserError: it is not there, or is of other sizes than the pipeline, or nobody says what sizes.
 
     """
-    if root.schedule is None and not root.compare:
-        raise UserError("schedule: is missing")
-    section, where = (root.compare[0], "compare[0]") if root.schedule is None else (root.schedule, "schedule")
+    section, where = root.schedule, "schedule"
+    if section is None and root.compare:
+        section, where = root.compare[0], "compare[0]"
+    if section is None:
+        if root.search is None:
+            raise UserError("schedule: is missing")
+        section = ScheduleSection(name="1f1b")
     choice = _choice(_overlapped(root, section, where), ranks, micro_batches, folder, where)
     if choice.order is not None and micro_batches not in (None, choice.micro_batches):
         raise UserError(

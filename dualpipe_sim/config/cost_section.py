@@ -11,6 +11,7 @@ from dualpipe_sim.base.records import FieldError
 from dualpipe_sim.config.section import Section, one_of, or_object
 from dualpipe_sim.config.values import (
     CostTime,
+    Count,
     Flag,
     Fraction,
     Kernels,
@@ -25,6 +26,7 @@ from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.load import USUAL, Load
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.costs.profile import ProfileCosts
 from dualpipe_sim.costs.registry import cost_model, cost_models
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, either, plain, quoted
@@ -41,6 +43,25 @@ _WEIGHTS = (
 
 def _has_unit(time: object) -> bool:
     return any(map(_has_unit, time)) if isinstance(time, (list, tuple)) else isinstance(time, str)
+
+
+def in_halves(data: object, where: str) -> object:
+    """Return times with a full backward split into its halves.
+
+    Raises:
+        ValueError: the halves are given too.
+
+    """
+    if not isinstance(data, Mapping) or data.get("backward") is None:
+        return data
+    given = [key for key in HALVES if key in data]
+    if given:
+        raise ValueError(f"give either backward or {' and '.join(given)}, not both")
+    try:
+        half = halved(data["backward"])
+    except ValueError as error:
+        raise FieldError(where, "backward", str(error)) from error
+    return {**data, **dict.fromkeys(HALVES, half)}
 
 
 class Uniform(Section):
@@ -78,17 +99,7 @@ class Uniform(Section):
         """Split a full backward in halves, and see whether any time has a unit."""
         if not isinstance(data, Mapping):
             return data
-        data = {"unitless": not any(map(_has_unit, map(data.get, _TIMES))), **data}
-        if data.get("backward") is None:
-            return data
-        given = [key for key in HALVES if key in data]
-        if given:
-            raise ValueError(f"give either backward or {' and '.join(given)}, not both")
-        try:
-            half = halved(data["backward"])
-        except ValueError as error:
-            raise FieldError("costs", "backward", str(error)) from error
-        return {**data, **dict.fromkeys(HALVES, half)}
+        return in_halves({"unitless": not any(map(_has_unit, map(data.get, _TIMES))), **data}, "costs")
 
 
 class LayerTimes(Section):
@@ -119,6 +130,40 @@ class Layers(Section):
     )
     measured: LayerTimes = Field(
         LayerTimes.model_validate({}), description="measured times that stand in for the formulas'"
+    )
+
+
+class ProfiledLayer(Section):
+    """Times of a layer for one micro-batch."""
+
+    model_config = ConfigDict(json_schema_extra=one_of(["backward"], HALVES))
+
+    forward: Seconds = Field(description="time of its forward")
+    backward: Seconds | None = Field(
+        None, description="time of its full backward, half of it each for the input and for the weights"
+    )
+    backward_input: Seconds = Field(description="time of its backward for the input; or give backward")
+    backward_weight: Seconds = Field(description="time of its backward for the weights; or give backward")
+    count: Count = Field(1, description="how many such layers follow each other")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, data: object) -> object:
+        return in_halves(data, "costs.layers")
+
+
+class Profile(Section):
+    """Times of each layer of a model, of which `pipeline.layout` says how many each stage holds."""
+
+    kind: Literal["profile"] = Field(description="times of each layer")
+    layers: tuple[ProfiledLayer, ...] = Field(
+        min_length=1,
+        description="all layers in the order of the forward pass, embedding and head among them: each a mapping of "
+        "forward, backward_input and backward_weight, or forward and backward, and count if several follow each other",
+    )
+    transfer: TransferCost = Field(
+        Transfer(seconds=0.0),
+        description="time of a stage boundary's tensor under way, or its bytes; or a list, one for each boundary",
     )
 
 
@@ -159,7 +204,7 @@ class Registered(BaseModel):
     kind: str
 
 
-_OWN = {"uniform": UniformCosts, "layers": LayerCosts, "measured": MeasuredCosts}
+_OWN = {"uniform": UniformCosts, "profile": ProfileCosts, "layers": LayerCosts, "measured": MeasuredCosts}
 
 
 def is_own(kind: str) -> bool:
@@ -183,6 +228,7 @@ def _tag_of_costs(value: object) -> str:
 
 _CostSection = Annotated[
     Annotated[Uniform, Tag("[uniform]")]
+    | Annotated[Profile, Tag("[profile]")]
     | Annotated[Layers, Tag("[layers]")]
     | Annotated[FromRun, Tag("[measured]")]
     | Annotated[Registered, Tag("[registered]")],
@@ -196,6 +242,6 @@ def _is_cost_model(value: object) -> bool:
 
 
 if TYPE_CHECKING:
-    CostChoice: TypeAlias = Uniform | Layers | FromRun | Registered | Costs
+    CostChoice: TypeAlias = Uniform | Profile | Layers | FromRun | Registered | Costs
 else:
     CostChoice = Annotated[_CostSection, or_object(_is_cost_model)]

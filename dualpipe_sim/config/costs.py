@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from dualpipe_sim.config.cost_section import FromRun, Layers, LayerTimes, Registered, Uniform
+from dualpipe_sim.config.cost_section import FromRun, Layers, LayerTimes, Profile, Registered, Uniform
 from dualpipe_sim.config.job import gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.measured import read_measured
 from dualpipe_sim.config.overlap import FLAGS
@@ -18,10 +18,12 @@ from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.parts import Measured, Overlap
 from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.costs.profile import LayerTime, ProfileCosts
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.costs.workload import Block, Work
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
+from dualpipe_sim.model.layout import LayoutChoice
 
 ALLTOALL_DEFAULT = "h800-ib"
 """The cluster preset whose all-to-all kernels a cluster without its own is given."""
@@ -57,6 +59,8 @@ def costs_of(root: Root, folder: Path) -> Costs:
     refuse_unread(root, ())
     if isinstance(section, Uniform):
         return _uniform_costs(section)
+    if isinstance(section, Profile):
+        return _profile_costs(section, root.pipeline.layout)
     return _costs_of_run(section, folder) if isinstance(section, FromRun) else section
 
 
@@ -72,6 +76,19 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         transfer_bytes=section.transfer.size_bytes,
         micro_batch_weights=section.micro_batch_weights,
         unitless=section.unitless,
+    )
+
+
+def _profile_costs(section: Profile, layout: LayoutChoice) -> ProfileCosts:
+    return ProfileCosts(
+        layers=tuple(
+            LayerTime(layer.forward, layer.backward_input, layer.backward_weight)
+            for layer in section.layers
+            for _ in range(layer.count)
+        ),
+        layout=layout,
+        transfer_s=section.transfer.seconds,
+        transfer_bytes=section.transfer.size_bytes,
     )
 
 

@@ -393,8 +393,26 @@ class PlanSection(Section):
     communication_sms: tuple[Count, ...] = Field((), description="SMs of the all-to-all")
 
 
+class SearchSection(Section):
+    """What `search` looks for: which stage holds which layers, where it lies, and what runs after what."""
+
+    stages_per_rank: Count = Field(4, description="most stages of a rank, at the mean")
+    activations: Factor | None = Field(
+        None,
+        description="most activations on a rank, in those of one micro-batch through 1/ranks of the layers; default: "
+        "any number",
+    )
+    split: Flag = Field(True, description="whether the backward for the weights is an op of its own")
+    seconds: Factor = Field(60.0, description="how long it may take")
+    rounds: Count | None = Field(None, description="how many rounds it has instead, so that it finds the same again")
+    moves: Count | None = Field(
+        None, description="how many changes each of a round's four walks tries; default: as many as take some seconds"
+    )
+    seed: Index = Field(0, description="of all that is drawn")
+
+
 def _needs(schema: dict[str, Any]) -> None:
-    for ways in (["schedule"], ["compare"]), (["costs"], ["model"]):
+    for ways in (["schedule"], ["compare"], ["search"]), (["costs"], ["model"]):
         one_of(*ways)(schema)
 
 
@@ -410,7 +428,9 @@ class Root(Section):
         Pipeline.model_validate({}), description="ranks, micro-batches, layout and how tensors move"
     )
     schedule: ScheduleChoice | None = Field(
-        None, description="the schedule that `run` and `gantt` play; default: the first of those compared"
+        None,
+        description="the schedule that `run` and `gantt` play; default: the first of those compared, or 1f1b where "
+        "there is only a `search:`",
     )
     compare: ScheduleChoices = Field((), description="the schedules that `compare` plays, or all of them")
     costs: CostChoice = Field(description="how long everything takes, by its kind; default: by layer of the model")
@@ -443,6 +463,7 @@ class Root(Section):
     engine: Literal["auto", "simpy", "longest-path"] = Field("auto", description="what plays the task graph")
     sweep: Factors = Field((), description="what `sweep` varies")
     plan: PlanSection = Field(PlanSection.model_validate({}), description="what `plan` may choose")
+    search: SearchSection | None = Field(None, description="what `search` looks for")
     contention: Literal["none", "fair"] = Field(
         "none", description="whether all-to-alls and transfers given as bytes share links (max-min fair)"
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dualpipe_sim.costs.measured import MeasuredCosts as MeasuredCosts
     from dualpipe_sim.costs.phases import Flow as Flow
     from dualpipe_sim.costs.phases import Phase as Phase
+    from dualpipe_sim.costs.profile import LayerTime as LayerTime
+    from dualpipe_sim.costs.profile import ProfileCosts as ProfileCosts
     from dualpipe_sim.costs.registry import cost_model as cost_model
     from dualpipe_sim.costs.registry import cost_models as cost_models
     from dualpipe_sim.costs.registry import register as register
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Flow": "phases",
     "LayerCosts": "layers",
+    "LayerTime": "profile",
     "MeasuredCosts": "measured",
     "Phase": "phases",
+    "ProfileCosts": "profile",
     "UniformCosts": "uniform",
     "cost_model": "registry",
     "cost_models": "registry",

@@ -104,8 +104,9 @@ class StageCosts(Protocol):
 
     They may also have ``micro_batch_weights``, a number for each micro-batch of the step: how long its ops and its
     transfers take over what ``phases`` and the amounts here say; ``load``, a :class:`~dualpipe_sim.costs.load.Load`
-    that makes ops longer on busy GPUs; and ``host_s(task)``: how long the host takes to issue a task, and from then
-    until it comes to the next one, in seconds.
+    that makes ops longer on busy GPUs; ``activations_of_stage``, what each stage holds of a micro-batch in activations
+    of 1/ranks of the model, where stages are not alike; and ``host_s(task)``: how long the host takes to issue a task,
+    and from then until it comes to the next one, in seconds.
     """
 
     @property

@@ -54,7 +54,7 @@ def cost_models() -> Mapping[str, type[Any]]:
     """Return all registered cost models by kind, in alphabetical order.
 
     >>> list(cost_models())
-    ['layers', 'measured', 'uniform']
+    ['layers', 'measured', 'profile', 'uniform']
     """
     return dict(sorted(KINDS.all().items()))
 

@@ -124,13 +124,13 @@ class UniformCosts:
         """Return the costs of a share of a micro-batch: that share of each time, and of a transfer's bytes."""
         return replace(
             self,
-            forward=_scaled(self.forward, share),
-            backward_input=_scaled(self.backward_input, share),
-            backward_weight=_scaled(self.backward_weight, share),
-            overlapped=None if self.overlapped is None else _scaled(self.overlapped, share),
-            recompute=None if self.recompute is None else _scaled(self.recompute, share),
-            transfer_s=None if self.transfer_s is None else _scaled(self.transfer_s, share),
-            transfer_bytes=_scaled(self.transfer_bytes, share),
+            forward=scaled(self.forward, share),
+            backward_input=scaled(self.backward_input, share),
+            backward_weight=scaled(self.backward_weight, share),
+            overlapped=None if self.overlapped is None else scaled(self.overlapped, share),
+            recompute=None if self.recompute is None else scaled(self.recompute, share),
+            transfer_s=None if self.transfer_s is None else scaled(self.transfer_s, share),
+            transfer_bytes=scaled(self.transfer_bytes, share),
         )
 
     def on_fewer_ranks(self, shares: int) -> UniformCosts:
@@ -183,7 +183,8 @@ class UniformStageCosts:
         return (self.overlapped_s.item(forward) + self.overlapped_s.item(backward)) / 2
 
 
-def _scaled(cost: Cost, factor: float) -> Cost:
+def scaled(cost: Cost, factor: float) -> Cost:
+    """Return an amount, or a list of them, times a factor."""
     return tuple(one * factor for one in cost) if isinstance(cost, tuple) else cost * factor
 
 

@@ -32,6 +32,7 @@ from dualpipe_sim.plan.space import candidates_of
 from dualpipe_sim.schedules import spec
 from dualpipe_sim.scoring import Board, Errors, Prediction
 from dualpipe_sim.scoring.accuracy import class_bar
+from dualpipe_sim.search import search
 
 TRACES = sorted((Path(__file__).parents[2] / "examples" / "data").glob("*.json.gz"))
 EVIL = "<script>alert(1)</script>"
@@ -70,6 +71,13 @@ def layers_of_v3() -> Breakdown:
     return breakdown(costs)
 
 
+SEARCHED: dict[str, object] = {
+    "pipeline": {"ranks": 4, "micro_batches": 8},
+    "costs": {"kind": "profile", "layers": [{"forward": 1, "backward": 2, "count": 64}]},
+    "search": {"rounds": 1, "moves": 3, "stages_per_rank": 16},
+}
+
+
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     return deepseek_plan()
@@ -86,6 +94,8 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
         SweepTable((v3.to_dict(),) * 1000),
         plan,
         load_experiment("figure5"),
+        search(SEARCHED, workers=1),
+        load_experiment(SEARCHED).cost_model,
         v3.report(),
         Run("dualpipe", v3.played, v3.memory),
         plan.experiment.topology(16),

@@ -29,6 +29,7 @@ COMMANDS = {
     "layers": "",
     "sweep": "",
     "plan": "needs minutes",
+    "search": "needs minutes",
     "score": "needs measured runs",
     "trace": "",
     "calibrate": "needs a trace",

@@ -35,6 +35,8 @@ def base_of(key: Key, folder: Path) -> dict[str, Any] | str:
     if key.path.startswith("costs[measured]"):
         (folder / "costs.yaml").write_text(COSTS_FILE)
         return {**UNIFORM, "costs": {"kind": "measured", "file": str(folder / "costs.yaml")}}
+    if key.path.startswith("costs[profile]"):
+        return {**UNIFORM, "costs": {"kind": "profile", "layers": [{"forward": 1, "backward": 2, "count": 24}]}}
     if key.path.startswith("costs[uniform]") or key.path in ("cluster.mapping", "sweep", "plugins", "pipeline.ranks"):
         return UNIFORM
     if key.path.startswith("costs[layers]") or key.path.partition(".")[0] in (

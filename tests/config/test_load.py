@@ -54,7 +54,10 @@ def mistakes() -> list[tuple[str, str]]:
             GOOD.replace("forward: 1 ms", "forward: []"),
             "costs.forward: must be a time or a list of times, got an empty",
         ),
-        (GOOD.replace("costs: {", "costs: {kind: unifrm, "), "costs: kind must be 'uniform', 'layers' or 'measured'"),
+        (
+            GOOD.replace("costs: {", "costs: {kind: unifrm, "),
+            "costs: kind must be 'uniform', 'profile', 'layers' or 'measured'",
+        ),
         (GOOD + "compare: 1f1b\n", "compare: must be a list, got '1f1b'"),
         (GOOD.replace("ranks: 4", "ranks: 4.5"), "pipeline.ranks: must be a whole number, 1 or more, got 4.5"),
         (GOOD.replace("ranks: 4", "ranks: 0"), "pipeline.ranks: must be a whole number, 1 or more, got 0"),

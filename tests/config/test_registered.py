@@ -136,7 +136,7 @@ def test_fields_are_keys_and_units_are_read() -> None:
         ),
         (
             {"kind": "stedy"},
-            "costs: kind must be 'uniform', 'layers', 'measured', 'knowing', 'plain', 'rooted' or 'steady', "
+            "costs: kind must be 'uniform', 'profile', 'layers', 'measured', 'knowing', 'plain', 'rooted' or 'steady', "
             "got 'stedy'; did you mean 'steady'?",
         ),
         ({"kind": ["steady"]}, "'rooted' or 'steady', got ['steady']; did you mean 'steady'?"),
