@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
@@ -17,7 +18,7 @@ from dualpipe_sim.costs.phases import ByBoundary, Phase, ends_s
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.costs.shared_weights import SharedWeights
 from dualpipe_sim.costs.tensor_parallel import TensorGroup
-from dualpipe_sim.costs.workload import Workload
+from dualpipe_sim.costs.workload import Work, Workload
 from dualpipe_sim.errors import UnfitCostsError, UserError
 from dualpipe_sim.hardware.cluster import Cluster
 from dualpipe_sim.hardware.collectives import AllToAllKernel
@@ -156,6 +157,14 @@ class LayerCosts:
         )
         return Parts(job.shard, load, self.alltoall, self.overlap, self.measured, self.groups, job.micro_batch)
 
+    @cached_property
+    def issue_s(self) -> dict[tuple[Work, ...], list[float]]:
+        """Least seconds that the host takes to issue a layer of each kind, by its number, for works of an op."""
+        issue, kinds = self.job.recipe.stack.issue, dict.fromkeys(self.job.model.layer_kinds())
+        return {
+            works: [issue.layer_s(works, kind.blocks, routed=kind.moe) for kind in kinds] for works in WORKS.values()
+        }
+
     @property
     def buffer_bytes(self) -> int:
         """Bytes of the all-to-all's buffers on a GPU with experts; 0 without all-to-all."""
@@ -173,7 +182,7 @@ class LayerCosts:
         """Seconds of F and B of each part of the model that runs alone."""
         model = self.job.model
         (whole,) = lay_out(EVEN, 1, model.mtp_depth, DepthTimes((0.0,) * model.layers))
-        layers_s = tuple(self._alone_s(StageLayers((layer,))) for layer in whole.layers)
+        layers_s = self._of_layers(self._alone_s)
         before = StageLayers((), embedding=True)
         after = replace(whole, layers=(), embedding=False)
         return DepthTimes(layers_s, self._alone_s(before), self._alone_s(after))
@@ -181,10 +190,18 @@ class LayerCosts:
     @cached_property
     def depth_times_in_pairs(self) -> DepthTimes:
         """Seconds of a layer's F beside another's B, where pairs overlap; what else there is runs alone."""
-        layers = [StageLayers((layer,)) for layer in range(len(self.depth_times.layers_s))]
-        pairs = [pair_phases(self.parts, one, one) for one in layers]
-        pairs_s = tuple(max(ends_s(pair, [phase.duration_s for phase in pair])) for pair in pairs)
-        return replace(self.depth_times, layers_s=pairs_s)
+
+        def in_pair_s(layer: StageLayers) -> float:
+            pair = pair_phases(self.parts, layer, layer)
+            return max(ends_s(pair, [phase.duration_s for phase in pair]))
+
+        return replace(self.depth_times, layers_s=self._of_layers(in_pair_s))
+
+    def _of_layers(self, seconds: Callable[[StageLayers], float]) -> tuple[float, ...]:
+        """Return the seconds of each layer of the model; those of a kind are asked for once."""
+        numbers = self.job.model.kind_numbers()
+        of_kind = {number: seconds(StageLayers((numbers.index(number),))) for number in dict.fromkeys(numbers)}
+        return tuple(of_kind[number] for number in numbers)
 
     def on(self, placement: Placement) -> LayerStageCosts:
         """Return the costs of each stage of a placement.
@@ -285,12 +302,13 @@ class LayerStageCosts:
         """Bytes of a stage boundary's activation or gradient; 0 where a time is given."""
         return self.job.boundary_bytes if self.costs.transfer_s is None else 0.0
 
-    @property
+    @cached_property
     def alike(self) -> list[object]:
         """What the times of each stage depend on: equal for stages that hold the same kinds of layers."""
-        kinds = self.job.model.layer_kinds()
+        number = self.job.model.kind_numbers()
         return [
-            (tuple(kinds[layer] for layer in stage.layers), replace(stage, layers=())) for stage in self.stage_layers
+            (tuple(number[layer] for layer in one.layers), one.embedding, one.mtp, one.head, one.mtp_heads)
+            for one in self.stage_layers
         ]
 
     @property
@@ -313,11 +331,11 @@ class LayerStageCosts:
 
     def _issued(self, phases: tuple[Phase, ...], kind: int, layers: StageLayers) -> tuple[Phase, ...]:
         """Return an op's phases, no shorter than the host takes to issue them; I and W apart take longer than in B."""
-        stack, kinds = self.job.recipe.stack, self.job.model.layer_kinds()
+        stack = self.job.recipe.stack
         apart = stack.split_backward if kind in (I, W) else 1.0
         phases = tuple(_times(phase, apart) for phase in phases)
-        own = (kinds[layer] for layer in layers.layers)
-        least_s = sum(stack.issue.layer_s(WORKS[kind], layer.blocks, routed=layer.moe) for layer in own)
+        of_kind_s, number = self.costs.issue_s[WORKS[kind]], self.job.model.kind_numbers()
+        least_s = sum(of_kind_s[number[layer]] for layer in layers.layers)
         least_s += stack.issue.op_s * (len(self.stage_layers) > 1)
         late_s = least_s - sum(phase.duration_s for phase in phases)
         computed_s = sum(phase.duration_s for phase in phases if phase.lane == Lane.COMPUTE)

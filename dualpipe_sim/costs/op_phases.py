@@ -97,13 +97,11 @@ class LayerBackward(NamedTuple):
 
 def layer_again(parts: Parts, stage: StageLayers, layer: int) -> LayerAgain:
     """Return what runs again before a layer's backward: all of it, its FFN, or nothing."""
-    recompute, forward = parts.load.recipe.recompute, layer_forward(parts, layer)
-    forward = forward._replace(mlp=parts.mlp_again(layer))
-    if _whole(parts, stage, layer):
-        return LayerAgain(*forward)
-    if parts.ffn(layer) in recompute.blocks:
-        return LayerAgain(None, *forward[1:])
-    return LayerAgain()
+    whole = _whole(parts, stage, layer)
+    if not whole and parts.ffn(layer) not in parts.load.recipe.recompute.blocks:
+        return LayerAgain()
+    forward = layer_forward(parts, layer)._replace(mlp=parts.mlp_again(layer))
+    return LayerAgain(*forward) if whole else LayerAgain(None, *forward[1:])
 
 
 def _score(parts: Parts) -> _Score:
@@ -218,6 +216,8 @@ def _with_moves(parts: Parts, stage: StageLayers, steps: Iterable[Placed], works
     it does. A W needs none.
     """
     placed = list(steps)
+    if parts.groups.weights is None and not parts.load.recipe.offload.layers:
+        return placed
     begins = [place for place, one in enumerate(placed) if not place or _unit(one) != _unit(placed[place - 1])]
     away = stage.layers[: parts.load.recipe.offload.layers]
     for number, place in enumerate(begins):

@@ -226,11 +226,20 @@ class Parts:
 
     def layer(self, layer: int) -> _OfLayer:
         """Return the compute parts of a layer; those of multi-token prediction follow the model's in number."""
-        return self._layers[self._kind(layer)]
+        return self._of_layers[self._number(layer)]
 
     def mlp_again(self, layer: int) -> Part:
         """Return the FFN of a layer whose forward runs again, as far as the software does."""
-        kind = self._kind(layer)
+        number = self._number(layer)
+        if number not in self._mlps_again:
+            self._mlps_again[number] = self._mlp_again(self._kind(layer))
+        return self._mlps_again[number]
+
+    @cached_property
+    def _mlps_again(self) -> dict[int, Part]:
+        return {}
+
+    def _mlp_again(self, kind: Layer) -> Part:
         whole = self.load.recipe.recompute.full
         part = (self._layers if whole else self._unissued)[kind]["mlp", "F"]
         left_out = self.left_out_again(kind)
@@ -298,11 +307,21 @@ class Parts:
         """Return a layer's kind; one of multi-token prediction, numbered on, is as the model's last."""
         return self.model.layer_kinds()[min(layer, self.model.layers - 1)]
 
+    def _number(self, layer: int) -> int:
+        """Return the number of a layer's kind."""
+        return self.model.kind_numbers()[min(layer, self.model.layers - 1)]
+
     @cached_property
     def _exchanges(self) -> dict[AllToAllStep, Part]:
         if self.alltoall is None or self.alltoall.group.gpus == 1:
             return {}
         return {step: self._exchange(self.alltoall, step) for step in ALLTOALL_STEPS}
+
+    @cached_property
+    def _of_layers(self) -> dict[int, _OfLayer]:
+        """Parts of layers by the number of their kind."""
+        kinds = dict(zip(self.model.kind_numbers(), self.model.layer_kinds(), strict=True))
+        return {number: self._layers[kind] for number, kind in kinds.items()}
 
     @cached_property
     def _layers(self) -> dict[Layer, _OfLayer]:

@@ -320,6 +320,18 @@ class Model:
         """Return what each layer is, shallowest first."""
         return self._layer_kinds
 
+    def kind_numbers(self) -> tuple[int, ...]:
+        """Return a number for each layer, shallowest first; layers of the same kind have the same.
+
+        A kind is told from others by all of its fields; a number is as good, and compared at once.
+        """
+        return self._kind_numbers
+
+    @cached_property
+    def _kind_numbers(self) -> tuple[int, ...]:
+        number = {kind: place for place, kind in enumerate(dict.fromkeys(self._layer_kinds))}
+        return tuple(number[kind] for kind in self._layer_kinds)
+
     @cached_property
     def _layer_kinds(self) -> tuple[Layer, ...]:
         if not self.pattern:
@@ -343,10 +355,16 @@ class Model:
 
     def linears(self, layer: Layer) -> tuple[Linear, ...]:
         """Return the linear maps of a layer, in the order of the forward pass."""
-        attention = layer.attention.linears(self.hidden)
-        if layer.ffn == "none":
-            return attention
-        return (*attention, *(_moe_linears(self) if layer.moe else _dense_linears(self)))
+        if layer not in self._linears:
+            attention = layer.attention.linears(self.hidden)
+            ffn = () if layer.ffn == "none" else _moe_linears(self) if layer.moe else _dense_linears(self)
+            self._linears[layer] = (*attention, *ffn)
+        return self._linears[layer]
+
+    @cached_property
+    def _linears(self) -> dict[Layer, tuple[Linear, ...]]:
+        """Linear maps of a layer by its kind, as far as they were asked for."""
+        return {}
 
     def head_linears(self) -> tuple[Linear, ...]:
         """Return the output head."""
