@@ -12,6 +12,8 @@ from dualpipe_sim.analysis.held import held_by_rank
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.balance import balanced_for
+from dualpipe_sim.base.kept import Kept
+from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
@@ -108,8 +110,19 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
     if choice.order is not None:
         return choice.order
     usual = {} if experiment.runtime is None else experiment.runtime.usual(choice.name, choice.ranks)
-    times_on = partial(_op_times, experiment)
-    return spec(choice.name).build(choice.ranks, choice.micro_batches, {**usual, **choice.options}, times_on)
+    chosen, options = spec(choice.name), {**usual, **choice.options}
+    find = partial(chosen.build, choice.ranks, choice.micro_batches, options, partial(_op_times, experiment))
+    if chosen.adapts_to_times or not chosen.is_own:
+        return find()
+    # (a digest, since 2 and 2.0, or 1 and true, are equal as keys, and not as options)
+    return _ORDERS.of((chosen.generate, digest([choice.ranks, choice.micro_batches, options])), find)
+
+
+_ORDERS: Kept[Schedule] = Kept(most=400_000, size=lambda order: len(order.rank))
+"""Orders of the last few runs, and with each what follows from it alone; an op of one takes some 200 bytes.
+
+Only of schedules whose functions are known to depend on nothing but what they are told.
+"""
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:

@@ -87,6 +87,11 @@ class ScheduleSpec:
         """Whether the order depends on how long ops take, given as ``times`` or as uniform times by name."""
         return self.place is not None
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of the package's own."""
+        return self.generate.__module__.startswith(f"{_PACKAGE}.")
+
     def placement(self, ranks: int, options: Mapping[str, object]) -> Placement:
         """Return where the stages of a schedule that adapts to times will be, so that their times can be found.
 
