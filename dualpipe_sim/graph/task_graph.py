@@ -198,10 +198,10 @@ class TaskGraph:
         """Which lane of which rank each phase runs on."""
         return Lanes(self.rank, self.lane)
 
-    @cached_property
+    @property
     def first_phase_of_task(self) -> IntArray:
         """First node of each task, shape ``(tasks,)``."""
-        return np.searchsorted(self.task, np.arange(len(self.schedule.first_op)))
+        return self.wiring.first_phase_of_task
 
     @property
     def issue_of_task(self) -> Issue | None:
@@ -210,21 +210,20 @@ class TaskGraph:
         last = np.append(first[1:], self.first_transfer) - 1
         return None if self.issue is None else Issue(self.issue.begin_s[first], self.issue.end_s[last])
 
-    @cached_property
+    @property
     def predecessor_start(self) -> IntArray:
         """Where each node's predecessors begin in ``edges[0]``, shape ``(nodes + 1,)``."""
-        return np.searchsorted(self.edges[1], np.arange(self.nodes + 1))
+        return self.wiring.predecessor_start
 
     @cached_property
     def in_degree(self) -> IntArray:
         """Number of edges into each node."""
         return np.diff(self.predecessor_start)
 
-    @cached_property
+    @property
     def sender(self) -> IntArray:
         """The phase whose output each transfer carries, the first that it waits for, shape ``(transfers,)``."""
-        sender: IntArray = self.edges[0][self.predecessor_start[self.first_transfer : -1]]
-        return sender
+        return self.wiring.sender
 
     @cached_property
     def previous_on_lane(self) -> IntArray:

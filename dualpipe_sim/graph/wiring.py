@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from typing import TypeAlias
 
@@ -66,6 +67,22 @@ class Wiring:
     in_turn: Issued | None
 
     __repr__ = brief
+
+    @cached_property
+    def predecessor_start(self) -> IntArray:
+        """Where each node's predecessors begin in ``edges[0]``, shape ``(nodes + 1,)``."""
+        return np.searchsorted(self.edges[1], np.arange(len(self.task) + len(self.producer) + 1))
+
+    @cached_property
+    def sender(self) -> IntArray:
+        """The phase whose output each transfer carries, the first that it waits for, shape ``(transfers,)``."""
+        sender: IntArray = self.edges[0][self.predecessor_start[len(self.task) : -1]]
+        return sender
+
+    @cached_property
+    def first_phase_of_task(self) -> IntArray:
+        """First node of each task, shape ``(tasks,)``; a task is one phase at least."""
+        return np.flatnonzero(np.diff(self.task, prepend=-1))
 
 
 @dataclass(frozen=True)
