@@ -58,14 +58,17 @@ def least_memory_bytes(schedule: Schedule, of_stage: StageBytes) -> IntArray:
     comes and goes within a task is left out, and so are the tensors between stages. With activations of 10 at a stage,
     0F0, 0F1, 0B0, 0B1 leave 10, 20, 10, 0: at least 20.
     """
-    kind, stage = schedule.kind, schedule.stage
-    activations, deferred = (size[stage] // schedule.slices for size in (of_stage.activations, of_stage.deferred))
-    changes = [activations, -activations, deferred - activations, -deferred]
-    change = np.select([kind == F, kind == B, kind == I, kind == W], changes)
-    # Ranks begin and end with nothing, so the running sum may pass from one to the next.
-    after_op = np.cumsum(change)
-    # Between the two ops of a pair nothing is sure, so only the last op of each task counts.
-    last_op = np.append(schedule.first_op[1:], len(kind)) - 1
-    logits = np.where(kind[last_op] == F, of_stage.while_forward[stage[last_op]] // schedule.slices, 0)
-    most = np.maximum.reduceat(after_op[last_op] + logits, schedule.first_task_of_rank[:-1])
+    shapes, shape_of_task = schedule.task_shapes
+    changes: dict[int, IntArray] = {
+        F: of_stage.activations // schedule.slices,
+        W: -(of_stage.deferred // schedule.slices),
+    }
+    changes |= {B: -changes[F], I: -changes[W] - changes[F]}
+    change = np.array([sum(int(changes[kind][at]) for kind, at in shape if kind in changes) for shape in shapes])
+    ends_in_f = [shape[0][1] if shape[-1][0] == F else None for shape in shapes]
+    logits = np.array([0 if at is None else int(of_stage.while_forward[at]) // schedule.slices for at in ends_in_f])
+    # Ranks begin and end with nothing, so the running sum may pass from one to the next. Between the two ops of a pair
+    # nothing is sure, so only whole tasks count.
+    after_task = np.cumsum(change[shape_of_task])
+    most = np.maximum.reduceat(after_task + logits[shape_of_task], schedule.first_task_of_rank[:-1])
     return np.asarray(of_stage.state + np.maximum(most, 0), dtype=np.int64)

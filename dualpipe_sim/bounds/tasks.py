@@ -59,7 +59,7 @@ def task_time(phases: Sequence[Phase]) -> TaskTime:
 
 
 class Task(NamedTuple):
-    """What a task takes at least.
+    """What a task takes at least; all but ``time`` counts only where load makes compute longer.
 
     Attributes:
         time: on an idle GPU.
@@ -70,9 +70,9 @@ class Task(NamedTuple):
     """
 
     time: TaskTime
-    busy_s: float
-    waits_s: float
-    longest_s: float
+    busy_s: float = 0.0
+    waits_s: float = 0.0
+    longest_s: float = 0.0
 
 
 Known: TypeAlias = dict[object, Task]
@@ -96,17 +96,20 @@ def tasks_of(shapes: Iterable[TaskShape], costs: StageCosts, known: Known | None
     if getattr(costs, "slices", None) is not None:
         raise UserError("bounds take slices that are all alike; costs.slices are not")
     of_stage: list[object] | None = getattr(costs, "alike", None)
+    load: Load | None = getattr(costs, "load", None)
     known = {} if known is None else known
     found = {}
     for shape in shapes:
         same = shape if of_stage is None else tuple((kind, of_stage[stage]) for kind, stage in shape)
         if same not in known:
-            known[same] = _task(phases_of(costs, [shape])[0], getattr(costs, "load", None) or Load())
+            known[same] = _task(phases_of(costs, [shape])[0], load)
         found[shape] = known[same]
     return found
 
 
-def _task(phases: Sequence[Phase], load: Load) -> Task:
+def _task(phases: Sequence[Phase], load: Load | None) -> Task:
+    if load is None:
+        return Task(task_time(phases))
     computes = [one.lane == Lane.COMPUTE for one in phases]
     busy_s = [
         length_s * (1 + load.beta if one else 1) for length_s, one in zip(_least_s(phases), computes, strict=True)

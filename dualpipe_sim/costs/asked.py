@@ -89,6 +89,7 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
     """
     with in_code_of(costs, f"costs: {type(costs).__qualname__}.phases"):
         answers: list[Any] = [costs.phases(task) for task in tasks]
+    sound: set[int] = set()  # flows that were looked at, by identity: many phases have the same tuple
     for task, phases in zip(tasks, answers, strict=True):
         if not isinstance(phases, (tuple, list)):
             raise UserError(_no_phases(costs, phases, task))
@@ -97,7 +98,7 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
         for place, phase in enumerate(phases):
             if not isinstance(phase, Phase):
                 raise UserError(_no_phases(costs, phases, task))
-            if fault := _fault(phase, place, task):
+            if fault := _fault(phase, place, task, sound):
                 raise UserError(fault)
     return answers
 
@@ -171,8 +172,8 @@ def _no_phases(costs: StageCosts, answer: object, task: TaskShape) -> str:
     return f"costs: {name}.phases must return a tuple of phases, got {quoted(answer)} for {_named(task)}"
 
 
-def _fault(phase: Phase, place: int, task: TaskShape) -> str:
-    """Return what no engine can play about a task's phase, or an empty string."""
+def _fault(phase: Phase, place: int, task: TaskShape, sound: set[int]) -> str:
+    """Return what no engine can play about a task's phase, or an empty string; ``sound`` flows are, and grow."""
     told: tuple[Any, ...] = phase
     lane, duration_s, kind, name, layer, half, after, flows, alone_s, kernels = told
     what = ""  # (asked of every phase of a run, so without a call where nothing is wrong)
@@ -196,8 +197,10 @@ def _fault(phase: Phase, place: int, task: TaskShape) -> str:
         what = f"has a phase {quoted(name)} after {quoted(after)}; {waits}"
     elif not (isinstance(name, str) and isinstance(layer, _WHOLE)):
         what = f"has a phase {quoted(name)} of layer {quoted(layer)}; a name is text and a layer a whole number"
-    elif flows and not all(isinstance(one, Flow) and _is_size(one.size_bytes) for one in flows):
-        what = f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more"
+    elif flows and id(flows) not in sound:
+        if not all(isinstance(one, Flow) and _is_size(one.size_bytes) for one in flows):
+            what = f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more"
+        sound.add(id(flows))
     return f"{_named(task)} {what}" if what else ""
 
 

@@ -181,7 +181,10 @@ def ends_s(phases: Sequence[Phase], seconds: Sequence[float]) -> list[float]:
     free_s = dict.fromkeys(Lane, 0.0)
     ends: list[float] = []
     for phase, lasts_s in zip(phases, seconds, strict=True):
-        start_s = max(free_s[phase.lane], *(ends[other] for other in phase.after), 0.0)
-        free_s[phase.lane] = start_s + lasts_s
-        ends.append(free_s[phase.lane])
+        lane, start_s = phase.lane, free_s[phase.lane]
+        for other in phase.after:
+            if ends[other] > start_s:  # noqa: PLR1730 - a call of max() takes three times as long
+                start_s = ends[other]
+        free_s[lane] = end_s = start_s + lasts_s
+        ends.append(end_s)
     return ends

@@ -84,15 +84,16 @@ def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[in
 
     """
     model, batch = job.shard, job.micro_batch
-    kinds = model.layer_kinds()
+    kinds, numbers = model.layer_kinds(), model.kind_numbers()
     recipes = _recipes(job.recipe, stage_layers)
-    of_kind: dict[tuple[Layer, Recipe], UnitBytes] = {}
+    of_kind: dict[tuple[int, int], UnitBytes] = {}  # by number and, since they are few objects, the recipe's identity
 
     def of_layer(layer: int) -> UnitBytes:
-        kind, recipe = kinds[min(layer, model.layers - 1)], recipes.get(layer, job.recipe)
-        if (kind, recipe) not in of_kind:
-            of_kind[kind, recipe] = _layer(job, kind, recipe)
-        return of_kind[kind, recipe]
+        place, recipe = min(layer, model.layers - 1), recipes.get(layer, job.recipe)
+        key = numbers[place], id(recipe)
+        if key not in of_kind:
+            of_kind[key] = _layer(job, kinds[place], recipe)
+        return of_kind[key]
 
     units: dict[int | str, UnitBytes] = {layer: of_layer(layer) for layer in range(model.layers)}
     units |= _together(job, stage_layers, units)

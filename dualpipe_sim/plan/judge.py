@@ -125,6 +125,7 @@ class Judge:
         self._orders: dict[tuple[object, ...], Schedule] = {}
         self._layouts: dict[tuple[object, ...], LayoutChoice] = {}
         self._known: dict[tuple[object, ...], Known] = {}
+        self._topologies: dict[tuple[int, int], Topology] = {}
 
     def __call__(self, candidate: Candidate) -> Verdict:
         """Return what is known of a candidate without running it."""
@@ -160,11 +161,17 @@ class Judge:
             state = self._state(placement, costs)
             ends = costs.job.step_end.optimizer
             end_s = float(optimizer_s(state, costs.job.recipe, costs.gpu).max()) if ends else 0.0
-            topology = self._experiment.cluster.topology(placement.ranks, costs.job.parallel.gpus)
+            topology = self._topology(placement.ranks, costs.job.parallel.gpus)
             sizes = stage_bytes(costs, np.sum(state, axis=0))
             known = self._known.setdefault(candidate.setting_of("any layout"), {})
             self._placed[key] = _Placed(costs, placement, topology, sizes, end_s, known)
         return self._placed[key]
+
+    def _topology(self, ranks: int, gpus: int) -> Topology:
+        """Return the links between ranks of so many GPUs; a topology keeps the routes that it was asked for."""
+        if (ranks, gpus) not in self._topologies:
+            self._topologies[ranks, gpus] = self._experiment.cluster.topology(ranks, gpus)
+        return self._topologies[ranks, gpus]
 
     def _state(self, placement: Placement, costs: LayerStageCosts) -> State:
         job = costs.job
