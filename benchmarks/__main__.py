@@ -12,6 +12,8 @@ SECTIONS = {
     "Programs of runtimes": sections.programs,
     "Many scenarios of one graph": sections.scenarios,
     "Sweeps": sections.sweep_points,
+    "Sweeps where only numbers change": sections.number_points,
+    "Plans": sections.plans,
     "Growth": sections.linearity,
     "Cold start": sections.cold_start,
 }

@@ -24,6 +24,7 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.plan import plan
 from dualpipe_sim.runtimes.registry import RUNTIMES, RuntimeInUse
 from dualpipe_sim.schedules.registry import build, schedules
 
@@ -229,6 +230,40 @@ def sweep_points() -> str:
         seconds = perf_counter() - begin
         rows.append([workers, points, seconds, points / seconds])
     return table(["workers", "points", "s", "points/s"], rows)
+
+
+def number_points() -> str:
+    """Points a second of sweeps in which only numbers change, so that order and wiring stay."""
+    points = 200
+    axes: dict[str, tuple[str, dict[str, list[float]]]] = {
+        "figure5, `costs.transfer`": ("figure5", {"costs.transfer": [1e-3 * one for one in range(points)]}),
+        "deepseek_v3_stage_level, `costs.forward`": (
+            "deepseek_v3_stage_level",
+            {"costs.forward": [0.05 + 1e-5 * one for one in range(points)]},
+        ),
+        "deepseek_v3, `cluster.infiniband.bandwidth`": (
+            "deepseek_v3",
+            {"cluster.infiniband.bandwidth": [40e9 + 1e9 * one for one in range(points // 10)]},
+        ),
+    }
+    seconds = best_s(*(partial(sweep, config, over) for config, over in axes.values()), rounds=FEW)
+    rows = []
+    for (words, (_, over)), taken_s in zip(axes.items(), seconds, strict=True):
+        count = len(next(iter(over.values())))
+        rows.append([words, count, taken_s, count / taken_s])
+    return table(["configuration and what varies", "points", "s", "points/s"], rows)
+
+
+def plans() -> str:
+    """Seconds of whole plans, and what they rule out without running it."""
+    rows = []
+    for config in ("plan_deepseek_v2_lite", "plan_deepseek_v3", "plan_deepseek_v3_all"):
+        begin = process_time()
+        found = plan(config)
+        seconds = process_time() - begin
+        ruled_out = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items())
+        rows.append([config, len(found.candidates), found.runs, ruled_out, seconds])
+    return table(["plan", "candidates", "run", "ruled out", "s"], rows)
 
 
 def linearity() -> str:

@@ -125,6 +125,30 @@ def test_pruning_changes_no_answer_and_no_bound_is_above_a_step() -> None:
             assert row["bound_s"] <= row["step_time_s"] * (1 + 1e-9)  # type: ignore[operator]
 
 
+ALL_PARALLELISMS = {
+    "schedules": ["1f1b", "dualpipe"],
+    "ranks": [2, 4],
+    "tensor": [1, 2],
+    "context": [1, 2],
+    "expert": [1, 4],
+    "micro_batch_size": [1, 2],
+}
+
+
+def test_over_all_parallelisms_pruning_changes_no_answer() -> None:
+    config = small(ALL_PARALLELISMS, 40)
+    config |= {
+        "model": {"preset": "deepseek-v2-lite", "layers": 4},
+        "training": {"sequence_length": 4096, "global_batch": 32},
+    }
+    pruned, whole = (plan(config, top=2, confirm=0, exhaustive=every) for every in (False, True))
+    assert len(pruned.rows) == len(whole.rows) == 64
+    assert pruned.runs < whole.runs
+    assert pruned.runs + sum(pruned.reasons.get(one, 0) for one in ("work", "bound")) == whole.runs
+    assert pruned.ranking == whole.ranking
+    assert [pruned.rows[place] for place in pruned.ranking] == [whole.rows[place] for place in whole.ranking]
+
+
 AUTOMATIC: dict[str, Any] = {
     "schedule": "1f1b",
     "model": {"preset": "llama3-8b", "layers": 8},
