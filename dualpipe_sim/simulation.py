@@ -114,8 +114,9 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
     find = partial(chosen.build, choice.ranks, choice.micro_batches, options, partial(_op_times, experiment))
     if chosen.adapts_to_times or not chosen.is_own:
         return find()
-    # (a digest, since 2 and 2.0, or 1 and true, are equal as keys, and not as options)
-    return _ORDERS.of((chosen.generate, digest([choice.ranks, choice.micro_batches, options])), find)
+    # (by types, too: 2 and 2.0, or 1 and true, are equal as keys, and not as options)
+    types = tuple(map(type, options.values()))
+    return _ORDERS.of((chosen.generate, types, digest([choice.ranks, choice.micro_batches, options])), find)
 
 
 _ORDERS: Kept[Schedule] = Kept(most=400_000, size=lambda order: len(order.rank))

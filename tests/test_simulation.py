@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import yaml
 from dualpipe_sim import ConfigError, ScheduleError, build, compare, format_order, simulate
 from dualpipe_sim.config import load_experiment, packaged_configs
 from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.experiment import Choice
 from dualpipe_sim.hardware.cluster import Cluster, Link
+from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.torch import format_program
-from dualpipe_sim.schedules.registry import schedules
+from dualpipe_sim.schedules.registry import SCHEDULES, register, schedules
+from dualpipe_sim.simulation import build_choice
 
 SIZES: dict[str, Any] = {"ranks": 4, "micro_batches": 8}
 ONE_AFTER_ANOTHER_S = (8 + 4 - 1) * 3.0
@@ -160,3 +164,30 @@ def test_a_chart_has_every_run_even_where_two_have_the_same_name() -> None:
     runs = compare("figure5", compare=["1f1b", "1f1b", "dualpipe"])
     titles = [axes.get_title(loc="left") for axes in runs.gantt().axes]
     assert [title.partition(":")[0] for title in titles] == ["dualpipe", "1f1b, 8 × 20", "1f1b, 8 × 20 (2)"]
+
+
+def test_an_order_that_runs_keep_is_played_with_the_times_of_each() -> None:
+    runs = [simulate(schedule="1f1b", forward=1.0 * slow, backward=2.0 * slow, **SIZES) for slow in (1, 2)]
+    assert runs[0].played.graph.schedule is runs[1].played.graph.schedule
+    assert [run.makespan_s for run in runs] == [ONE_AFTER_ANOTHER_S, 2 * ONE_AFTER_ANOTHER_S]
+
+
+@pytest.mark.parametrize("wrong", [2.0, "2"])
+def test_an_option_that_does_not_fit_is_refused_though_an_equal_one_was_kept(wrong: object) -> None:
+    experiment = load_experiment({}, {"schedule": "1f1b", "pipeline": SIZES, "costs": UniformCosts(1.0, 1.0, 1.0)})
+    fits = Choice("interleaved-1f1b", **SIZES, options={"stages_per_rank": 2})
+    assert build_choice(experiment, fits) is build_choice(experiment, fits)
+    with pytest.raises(ScheduleError, match="stages_per_rank must be a whole number"):
+        build_choice(experiment, replace(fits, options={"stages_per_rank": wrong}))
+
+
+def test_a_schedule_of_ones_own_is_asked_for_its_order_in_every_run() -> None:
+    names = iter(("gpipe", "1f1b"))
+    with SCHEDULES.restored():
+
+        @register("in-turn")
+        def in_turn(ranks: int, micro_batches: int) -> Schedule:
+            return build(next(names), ranks, micro_batches)
+
+        orders = [simulate(schedule="in-turn", **SIZES).played.graph.schedule for _ in range(2)]
+    assert orders == [build(name, **SIZES) for name in ("gpipe", "1f1b")]
