@@ -20,7 +20,7 @@ from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import COMPUTE
 from dualpipe_sim.costs.asked import phases_of
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
-from dualpipe_sim.costs.phases import ByBoundary, Costs, Phase, StageCosts, ends_s
+from dualpipe_sim.costs.phases import ByBoundary, Costs, Phase, ends_s
 from dualpipe_sim.engine import longest_path
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.hardware.cluster import Topology
@@ -103,9 +103,9 @@ class _Tried:
 
     def __init__(self, costs: LayerCosts, schedule: Schedule, topology: Topology, counts: tuple[int, ...]) -> None:
         self._costs, self._schedule = costs, schedule
-        self._graph = lower(schedule, _WholeOps(costs), topology)
-        self._shapes, self._shape_of_task = schedule.task_shapes
         self._known: dict[object, float] = {}
+        self._graph = lower(schedule, _WholeOps(costs, self._known), topology)
+        self._shapes, self._shape_of_task = schedule.task_shapes
         self.least_s = self.slowest_s(counts) * (1 + _ROUNDING)
 
     def makespans_s(self, layouts: Sequence[tuple[int, ...]]) -> FloatArray:
@@ -126,12 +126,7 @@ class _Tried:
         """Return the seconds of tasks of some shapes; stages that hold the same are asked for once."""
         pipe = with_ends(counts, self._costs.job.model.mtp_depth)
         of_stages = LayerStageCosts(self._costs, pipe * len(self._schedule.placement.pipes))
-        holds = of_stages.alike
-        keys = [tuple((kind, holds[stage]) for kind, stage in shape) for shape in shapes]
-        for key, shape in zip(keys, shapes, strict=True):
-            if key not in self._known:
-                self._known[key] = _whole_s(of_stages, shape)
-        return np.array([self._known[key] for key in keys])
+        return np.array(_whole_s(of_stages, shapes, self._known))
 
 
 @dataclass(frozen=True)
@@ -139,14 +134,16 @@ class _WholeOps:
     """Costs whose tasks are one phase each."""
 
     costs: LayerCosts
+    known: dict[object, float]
 
     def on(self, placement: Placement) -> _WholeStageOps:
-        return _WholeStageOps(self.costs.on(placement))
+        return _WholeStageOps(self.costs.on(placement), self.known)
 
 
 @dataclass(frozen=True)
 class _WholeStageOps:
     costs: LayerStageCosts
+    known: dict[object, float]
 
     @property
     def transfer_s(self) -> ByBoundary | None:
@@ -157,10 +154,17 @@ class _WholeStageOps:
         return self.costs.transfer_bytes
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        return (Phase(COMPUTE, _whole_s(self.costs, task), task[0][0]),)
+        (seconds,) = _whole_s(self.costs, [task], self.known)
+        return (Phase(COMPUTE, seconds, task[0][0]),)
 
 
-def _whole_s(costs: StageCosts, task: TaskShape) -> float:
-    """Return the seconds of a task that runs alone."""
-    (phases,) = phases_of(costs, [task])
-    return max(ends_s(phases, [phase.duration_s for phase in phases]))
+def _whole_s(costs: LayerStageCosts, tasks: Sequence[TaskShape], known: dict[object, float]) -> list[float]:
+    """Return the seconds of each task where it runs alone; ``known``, of tasks of stages that hold the same, grows."""
+    holds, found = costs.alike, []
+    for task in tasks:
+        key = tuple([(kind, holds[stage]) for kind, stage in task])
+        if key not in known:
+            (phases,) = phases_of(costs, [task])
+            known[key] = max(ends_s(phases, [phase.duration_s for phase in phases]))
+        found.append(known[key])
+    return found
