@@ -42,6 +42,7 @@ def balanced_for(schedule: Schedule, costs: Costs, topology: Topology) -> Costs:
     """
     if not isinstance(costs, LayerCosts) or costs.job.layout != BALANCED:
         return costs
+    costs = replace(costs, vocabulary=schedule.vocabulary)
     counts = tuple(len(stage.layers) for stage in costs.stage_layers(len(schedule.placement.pipes[0])))
     tried = _Tried(costs, schedule, topology, counts)
     begun, overlapped = [counts], bool((schedule.partner >= 0).any())
@@ -125,7 +126,7 @@ class _Tried:
     def _whole_s(self, counts: tuple[int, ...], shapes: Sequence[TaskShape]) -> FloatArray:
         """Return the seconds of tasks of some shapes; stages that hold the same are asked for once."""
         pipe = with_ends(counts, self._costs.job.model.mtp_depth)
-        of_stages = LayerStageCosts(self._costs, pipe * len(self._schedule.placement.pipes))
+        of_stages = self._costs.of(self._schedule.placement, pipe * len(self._schedule.placement.pipes))
         return np.array(_whole_s(of_stages, shapes, self._known))
 
 

@@ -14,7 +14,7 @@ from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.balance import balanced_for
 from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.base.plain_data import digest
-from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs
+from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs, with_vocabulary_cut
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
@@ -26,7 +26,7 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.op_times import OpTimes
-from dualpipe_sim.order.ops import F, I, W
+from dualpipe_sim.order.ops import F, I, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.result import KEYS, Comparison, Result, Theory, fastest_first, refused
@@ -45,10 +45,11 @@ def simulate(config: str | Path | Mapping[str, object] | None = None, **override
             other arguments say all. Without a word on costs F, I and W then take a second each.
         overrides: values that replace those of the configuration. Its keys by name (``schedule``, ``engine``,
             ``cluster``, …); ``ranks`` and ``micro_batches`` of ``pipeline``; ``forward``, ``backward`` (half of it each
-            for I and W), ``backward_input``, ``backward_weight``, ``overlapped`` and ``transfer`` of ``costs``; any
-            other as ``**{"training.causal": False}``. A schedule may also be a :class:`Schedule`, an order in text
-            or a path of a file with one, and then gives ranks and micro-batches where nothing else does; ``costs``,
-            ``model``, ``gpu`` and ``cluster`` may be objects of the package.
+            for I and W), ``backward_input``, ``backward_weight``, ``overlapped``, ``recompute``, ``vocab_s``,
+            ``vocab_t`` and ``transfer`` of ``costs``; any other as ``**{"training.causal": False}``. A schedule may
+            also be a :class:`Schedule`, an order in text or a path of a file with one, and then gives ranks and
+            micro-batches where nothing else does; ``costs``, ``model``, ``gpu`` and ``cluster`` may be objects of the
+            package.
 
     Raises:
         ConfigError: what is wrong with the configuration, in one line.
@@ -111,7 +112,8 @@ def build_choice(experiment: Experiment, choice: Choice) -> Schedule:
         return choice.order
     usual = {} if experiment.runtime is None else experiment.runtime.usual(choice.name, choice.ranks)
     chosen, options = spec(choice.name), {**usual, **choice.options}
-    find = partial(chosen.build, choice.ranks, choice.micro_batches, options, partial(_op_times, experiment))
+    times_on = partial(_op_times, experiment, "one barrier" if chosen.cuts_vocabulary else None)
+    find = partial(chosen.build, choice.ranks, choice.micro_batches, options, times_on)
     if chosen.adapts_to_times or not chosen.is_own:
         return find()
     # (by types, too: 2 and 2.0, or 1 and true, are equal as keys, and not as options)
@@ -142,9 +144,9 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     return settled(graph if experiment.noise is None else slowed(graph, experiment.noise), experiment.engine)
 
 
-def _op_times(experiment: Experiment, placement: Placement) -> OpTimes:
+def _op_times(experiment: Experiment, how: Vocabulary | None, placement: Placement) -> OpTimes:
     """Return the times of a placement's stages; of transfers given as bytes, that of the slowest hop."""
-    costs = stage_costs(experiment.costs, placement)
+    costs = with_vocabulary_cut(stage_costs(experiment.costs, placement), how)
     transfer_s = slowest_hop_s(costs, experiment.topology(placement.ranks), placement)
     forward, backward_input, backward_weight = (op_seconds(costs, kind, placement.stages) for kind in (F, I, W))
     return OpTimes(forward, backward_input, backward_weight, transfer_s)

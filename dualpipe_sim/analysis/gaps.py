@@ -16,7 +16,8 @@ class Gaps(NamedTuple):
     """The gap before each task, shape ``(tasks,)`` each; a rank's first task has none.
 
     Attributes:
-        op: row of the op whose output reached the task last, or NO_OP where nothing comes from another rank.
+        op: row of the op whose output reached the task last, or that it waited for last at a barrier; NO_OP where it
+            waits for no other rank.
         seconds_by_cause: how much of the gap each cause explains; they sum to the gap. Backwards from its end:
             ``host``, while everything was there but the host had not issued the op; ``exposed_transfer``, while the
             tensor was under way; ``host`` again, while the host had not issued that; ``blocked``, while it was made
@@ -39,13 +40,15 @@ def gaps_of(timeline: Timeline) -> Gaps:
     left = np.empty(len(timeline.rank))
     left[1:] = timeline.task_start_s[1:] - timeline.task_end_s[:-1]
     left[timeline.first_task_of_rank[:-1]] = 0.0  # what stands before a rank's first task is another rank's last one
-    task = graph.schedule.task_of_op[graph.transfers.consumer]
     start_s, end_s = (times[graph.first_transfer :] for times in (timeline.start_s, timeline.end_s))
+    passed, waiting = graph.barriers
+    task = np.append(graph.schedule.task_of_op[graph.transfers.consumer], graph.task[waiting])
+    made_by = np.append(graph.transfers.producer, graph.op_of_node[passed])
     # Of several writes to one task the last one stays, which is that of the tensor that came last.
-    by_arrival = np.lexsort((end_s, task))
+    by_arrival = np.lexsort((np.append(end_s, timeline.end_s[passed]), task))
     reached = task[by_arrival]
     op = np.full(len(timeline.rank), NO_OP)
-    op[reached] = graph.transfers.producer[by_arrival]
+    op[reached] = made_by[by_arrival]
     made_s = timeline.end_s[graph.sender]
     not_issued_s = unissued_s(timeline)
     host_s = np.clip(not_issued_s[graph.first_phase_of_task], 0.0, left)
@@ -60,7 +63,7 @@ def gaps_of(timeline: Timeline) -> Gaps:
         ("exposed_alltoall", exchange_s),
     ):
         of_task = np.zeros(len(timeline.rank))
-        of_task[reached] = of_transfer[by_arrival]
+        of_task[reached] = np.append(of_transfer, np.zeros(len(passed)))[by_arrival]  # (barriers take no time)
         seconds[cause] = np.clip(of_task, 0.0, left)
         left = left - seconds[cause]
     seconds["host"] = host_s + seconds.pop("unissued")

@@ -38,7 +38,7 @@ from dualpipe_sim.model.footprint import (
 )
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
-from dualpipe_sim.order.ops import B, F, I, R, W
+from dualpipe_sim.order.ops import B, F, I, R, S, T, W
 from dualpipe_sim.order.schedule import Schedule
 
 COMPONENTS = (
@@ -315,7 +315,8 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
     and goes with the last. F brings activations, and for its own length what ``while_forward`` says (the head's
     logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length,
     or from the R on where that is an op of its own, or from the backward of the last layer that runs again with it.
-    An I leaves the inputs of the weight gradients, and the W frees them.
+    An I leaves the inputs of the weight gradients, and the W frees them. What a share of the head keeps is there from S
+    to T.
     """
     slices = graph.schedule.slices
     units = {  # of a slice; rounded up, each alike, so that what comes goes
@@ -338,6 +339,12 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
             at_start[first, _ACTIVATIONS] += stored.while_backward - stored.earlier
         if kind in (B, I):
             at_end[last, _ACTIVATIONS] -= stored.activations + stored.while_backward
+        if kind in (S, T):
+            how = graph.schedule.vocabulary
+            made = stored.while_backward * ((kind == T) == (how == "two barriers"))  # beside the input's gradient
+            at_start[first, _ACTIVATIONS] += (stored.activations + stored.while_forward) * (kind == S) + made
+            at_end[last, _ACTIVATIONS] -= stored.while_forward * (kind == S) + made
+            at_end[last, _ACTIVATIONS] -= stored.activations * (kind == T or how == "together")
         if kind in (I, W):
             at_end[last, _DEFERRED] += stored.weight_gradient_inputs * (1 if kind == I else -1)
     return at_start, at_end

@@ -26,7 +26,7 @@ from dualpipe_sim.costs.asked import costs_of_kinds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.ops import B, F, I, R, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, R, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -65,8 +65,8 @@ class Least(NamedTuple):
     weight_s: FloatArray
 
 
-def reach(placement: Placement, least: Least, hop_s: FloatArray) -> Reach:
-    """Return the reach of each stage; ``hop_s`` are seconds of each stage's transfer to the next, ``(stages,)``.
+def reach(placement: Placement, least: Least, hop_s: FloatArray, turn_s: float = 0.0) -> Reach:
+    """Return the reach of each stage.
 
     Each pipe is walked down once and up twice, adding up what one micro-batch alone would take. Two stages with F = 1,
     B = 2 and a transfer of 0.5: the second starts F at 1.5 and B at 2.5, the first starts B at 5; after the second's
@@ -75,6 +75,13 @@ def reach(placement: Placement, least: Least, hop_s: FloatArray) -> Reach:
     >>> from dualpipe_sim.order.placement import linear
     >>> reach(linear(2), Least(np.array([1.0, 1.0]), np.array([2.0, 2.0]), np.zeros(2)), np.array([0.5, 0.0]))
     Reach(forward_s=array([0. , 1.5]), backward_s=array([5. , 2.5]), onward_s=array([0. , 2.5]))
+
+    Args:
+        placement: where the stages are.
+        least: what their ops take.
+        hop_s: seconds of each stage's transfer to the next, shape ``(stages,)``.
+        turn_s: seconds between F and backward of a pipe's last stage, for what ranks do of the output layer.
+
     """
     forward_s, backward_s, onward_s = (np.zeros(placement.stages) for _ in range(3))
     begin = 0
@@ -82,7 +89,7 @@ def reach(placement: Placement, least: Least, hop_s: FloatArray) -> Reach:
         end = begin + len(pipe)
         for stage in range(begin + 1, end):
             forward_s[stage] = forward_s[stage - 1] + least.forward_s[stage - 1] + hop_s[stage - 1]
-        backward_s[end - 1] = forward_s[end - 1] + least.forward_s[end - 1]
+        backward_s[end - 1] = forward_s[end - 1] + least.forward_s[end - 1] + turn_s
         for stage in range(end - 2, begin - 1, -1):
             backward_s[stage] = backward_s[stage + 1] + least.backward_s[stage + 1] + hop_s[stage]
         for stage in range(begin + 1, end):
@@ -112,7 +119,8 @@ def order_bound_s(
     tasks = tasks_of(shapes, costs, known)
     times = {shape: task.time for shape, task in tasks.items()}
     placement = schedule.placement
-    reached = reach(placement, _least(placement, times), hops_s(placement, costs, topology))
+    turn_s = _turn_s(times, schedule.vocabulary)
+    reached = reach(placement, _least(placement, times), hops_s(placement, costs, topology), turn_s)
     arrives_s = np.array([_arrives_s(shape, reached) for shape in shapes])[shape_of_task]
     leaves_s = np.array([_leaves_s(shape, times[shape], reached) for shape in shapes])[shape_of_task]
 
@@ -142,7 +150,7 @@ def busiest_rank_s(schedule: Schedule, costs: StageCosts, *, known: Known | None
 
 def _of_order(schedule: Schedule, costs: StageCosts, known: Known | None) -> tuple[StageCosts, Known | None]:
     """Return the costs of an order, and what is known of their tasks."""
-    own = costs_of_kinds(costs, schedule.kind)
+    own = costs_of_kinds(costs, schedule.kind, schedule.vocabulary)
     return own, known if own is costs else None
 
 
@@ -196,8 +204,8 @@ def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
             output_s = time.backward_s if half else time.forward_s
             if kind == F:
                 forward_s[stage] = min(forward_s[stage], output_s)
-            elif kind == R:
-                continue  # it delays no output that must come from elsewhere; of its rank's work it is a part
+            elif kind in (R, S, T):
+                continue  # of its rank's work it is a part
             elif kind == W:
                 weight_s[stage] = min(weight_s[stage], time.whole_s)
             else:
@@ -207,6 +215,14 @@ def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
     # A whole backward has W behind it; where it could stand for I and W, only what it takes longer than I is left.
     weight_s = np.minimum(weight_s, np.maximum(0.0, whole_backward_s - backward_s))
     return Least(forward_s, backward_s, weight_s)
+
+
+def _turn_s(times: Mapping[TaskShape, TaskTime], how: Vocabulary | None) -> float:
+    """Return the least seconds that the last stage's backward waits for all ranks' passes of the output layer."""
+    passes = (S, T) if how == "two barriers" else (S,)
+    return sum(
+        max((time.whole_s for ((kind, _), *_), time in times.items() if kind == one), default=0.0) for one in passes
+    )
 
 
 @dataclass(frozen=True, eq=False)

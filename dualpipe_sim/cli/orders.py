@@ -164,6 +164,9 @@ def check(
     micro_batches: Annotated[
         int | None, typer.Option("--micro-batches", help="Micro-batches there must be; default: those the file has.")
     ] = None,
+    barriers: Annotated[
+        int, typer.Option("--barriers", min=1, max=2, help="Barriers from S to the backward behind it, of S and T.")
+    ] = 1,
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.base.files import read_text
@@ -171,7 +174,7 @@ def check(
 
     stages: PlacementName = placement.value
     try:
-        findings, order = read_order(read_text(file), stages, micro_batches)
+        findings, order = read_order(read_text(file), stages, micro_batches, barriers)
     except ScheduleError as error:
         raise ScheduleError(f"{file}: {error}") from None
     findings += [] if order is None else check_lines(order)

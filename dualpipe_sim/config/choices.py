@@ -116,7 +116,7 @@ def _order(section: ScheduleSection, folder: Path, where: str) -> Schedule | Non
 
     rows = read_text(folder / section.name) if section.rows is None else section.rows
     try:
-        findings, order = read_order(rows, section.placement, name=section.name)
+        findings, order = read_order(rows, section.placement, barriers=section.barriers, name=section.name)
     except ScheduleError as error:
         raise UserError(f"{where}: {section.name}: {error}") from error
     if order is None:

@@ -32,7 +32,7 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, either, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
-_TIMES = ("forward", "backward", *HALVES, "overlapped", "recompute", "transfer")
+_TIMES = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "transfer")
 
 
 _WEIGHTS = (
@@ -89,6 +89,10 @@ class Uniform(Section):
         None, description="shares of a micro-batch's time that its slices take, where a schedule cuts it; default: even"
     )
     recompute: CostTime | None = Field(None, description="time of a forward that runs again; default: forward")
+    vocab_s: CostTime = Field(
+        0.0, description="time of S, a rank's pass through its share of the output layer; or a list"
+    )
+    vocab_t: CostTime = Field(0.0, description="time of T, likewise, which makes the share's gradients; or a list")
     unitless: Flag = Field(
         False, description="whether times are units of no clock, shown without 's'; default: where none has a unit"
     )

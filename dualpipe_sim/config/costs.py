@@ -72,6 +72,8 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         overlapped=section.overlapped,
         slices=section.slices,
         recompute=section.recompute,
+        vocab_s=section.vocab_s,
+        vocab_t=section.vocab_t,
         transfer_s=section.transfer.seconds,
         transfer_bytes=section.transfer.size_bytes,
         micro_batch_weights=section.micro_batch_weights,

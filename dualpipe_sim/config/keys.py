@@ -75,6 +75,8 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "costs[uniform].micro_batch_weights": [1, 1.5, 0.5, 1],
     "costs[uniform].slices": [0.4, 0.3, 0.2, 0.1],
     "costs[uniform].recompute": "9 ms",
+    "costs[uniform].vocab_s": "3 ms",
+    "costs[uniform].vocab_t": "4 ms",
     "costs[uniform].unitless": True,
     "costs[profile].kind": "profile",
     "costs[profile].layers": [

@@ -109,7 +109,7 @@ def _costs(file: CostsFile, source: str) -> MeasuredCosts:
             (kind, stage): timed.op_time(under_load=under_load)
             for stage, section in file.stages.items()
             for kind in Kind
-            if (timed := getattr(section, str(kind))) is not None
+            if (timed := getattr(section, str(kind), None)) is not None
         },
         pairs=pairs,
         transfer_s=file.transfer.time,

@@ -6,7 +6,10 @@ SHORT = {
     **{key: f"pipeline.{key}" for key in ("ranks", "micro_batches")},
     **{
         key: f"costs.{key}"
-        for key in ("forward", "backward", "backward_input", "backward_weight", "overlapped", "recompute", "transfer")
+        for key in (
+            *("forward", "backward", "backward_input", "backward_weight", "overlapped", "recompute"),
+            *("vocab_s", "vocab_t", "transfer"),
+        )
     },
 }
 

@@ -49,6 +49,7 @@ class ScheduleSection(BaseModel):
     order: Schedule | None = None
     rows: str | None = None
     placement: PlacementName | None = None
+    barriers: int = 1
 
 
 def _seconds(value: object) -> float:
@@ -137,7 +138,7 @@ def _schedule(value: object) -> ScheduleSection:
             name=value["name"], ranks=sizes.get("ranks"), micro_batches=sizes.get("micro_batches"), options=rest
         )
     if isinstance(value, Mapping) and isinstance(value.get("file"), (str, Path)):
-        return ScheduleSection(name=str(value["file"]), placement=_placement(value))
+        return ScheduleSection(name=str(value["file"]), placement=_placement(value), barriers=_barriers(value))
     raise ValueError(
         f"must be a schedule's name, a mapping with 'name' and its options, or one with 'file' and 'placement', "
         f"got {quoted(value)}"
@@ -181,14 +182,22 @@ def _runtime(value: object) -> RuntimeInUse | None:
 
 def _placement(section: Mapping[object, object]) -> PlacementName:
     for key in section:
-        if key not in ("file", "placement"):
+        if key not in ("file", "placement", "barriers"):
             raise ValueError(
-                f"an order from a file has its own sizes and no options but 'placement', got {quoted(key)}"
+                "an order from a file has its own sizes and no options but 'placement' and 'barriers', got "
+                f"{quoted(key)}"
             )
     placement = section.get("placement", "explicit")
     if placement not in get_args(PlacementName):
         raise ValueError(f"placement must be {', '.join(get_args(PlacementName))}, got {quoted(placement)}")
     return cast("PlacementName", placement)
+
+
+def _barriers(section: Mapping[object, object]) -> int:
+    barriers = section.get("barriers", 1)
+    if type(barriers) is not int or barriers not in (1, 2):
+        raise ValueError(f"barriers must be 1 or 2, got {quoted(barriers)}")
+    return barriers
 
 
 def _count_of(key: str, value: object) -> int:

@@ -19,7 +19,7 @@ from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
 from dualpipe_sim.errors import UnfitCostsError, UserError, quoted
 from dualpipe_sim.hardware.cluster import Cluster
-from dualpipe_sim.order.ops import Kind, R, TaskShape
+from dualpipe_sim.order.ops import Kind, R, TaskShape, Vocabulary
 from dualpipe_sim.order.placement import Placement
 
 _FINITE = "times must be finite and 0 or more"
@@ -103,10 +103,27 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
     return answers
 
 
-def costs_of_kinds(costs: StageCosts, kinds: IntArray) -> StageCosts:
-    """Return the costs of stages for an order with ops of these kinds; where forwards run again, backwards do not."""
+def costs_of_kinds(costs: StageCosts, kinds: IntArray, how: Vocabulary | None = None) -> StageCosts:
+    """Return the costs of stages for an order with ops of these kinds.
+
+    Where forwards run again, backwards do not; where ranks share the output layer out, the last stage has none.
+
+    Args:
+        costs: the costs.
+        kinds: kind of each op of the order.
+        how: how ranks share the output layer out, where they do.
+
+    """
     apart = getattr(costs, "with_forwards_again", None)
-    return cast("StageCosts", apart()) if apart is not None and (kinds == int(R)).any() else costs
+    if apart is not None and (kinds == int(R)).any():
+        costs = cast("StageCosts", apart())
+    return with_vocabulary_cut(costs, how)
+
+
+def with_vocabulary_cut(costs: StageCosts, how: Vocabulary | None) -> StageCosts:
+    """Return the costs of stages where ranks share the output layer out, in S and T; the same where they do not."""
+    cut = getattr(costs, "with_vocabulary_cut", None)
+    return costs if how is None or cut is None else cast("StageCosts", cut(how))
 
 
 def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
@@ -12,7 +12,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.alltoall import AllToAll
 from dualpipe_sim.costs.context_parallel import ContextGroup
 from dualpipe_sim.costs.load import USUAL, Load
-from dualpipe_sim.costs.op_phases import WORKS, op_phases, pair_phases
+from dualpipe_sim.costs.op_phases import PASSES, WORKS, op_phases, pair_phases, pass_phases
 from dualpipe_sim.costs.parts import Groups, Measured, Overlap, Parts
 from dualpipe_sim.costs.phases import ByBoundary, Phase, ends_s
 from dualpipe_sim.costs.registry import register
@@ -25,9 +25,9 @@ from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.job import Job
-from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out
+from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, head_shared_out, lay_out
 from dualpipe_sim.model.state import alltoall_buffer_bytes
-from dualpipe_sim.order.ops import B, F, I, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -50,6 +50,7 @@ class LayerCosts:
         measured: times of an MoE layer in overlapped pairs that stand in for the formulas'.
         transfer_s: seconds that a stage boundary's tensor is under way, one for all or one for each boundary between
             two stages of a pipe; None for its bytes over the links.
+        vocabulary: how ranks share the output layer out; None where the last stage has all of it.
 
     Raises:
         UserError: settings that do not fit each other.
@@ -63,6 +64,7 @@ class LayerCosts:
     overlap: Overlap = field(default_factory=Overlap)
     measured: Measured = field(default_factory=Measured)
     transfer_s: ByBoundary | None = None
+    vocabulary: Vocabulary | None = None
 
     __repr__ = brief
 
@@ -184,7 +186,7 @@ class LayerCosts:
         (whole,) = lay_out(EVEN, 1, model.mtp_depth, DepthTimes((0.0,) * model.layers))
         layers_s = self._of_layers(self._alone_s)
         before = StageLayers((), embedding=True)
-        after = replace(whole, layers=(), embedding=False)
+        after = replace(whole, layers=(), embedding=False, head_over=int(self.vocabulary is not None))
         return DepthTimes(layers_s, self._alone_s(before), self._alone_s(after))
 
     @cached_property
@@ -210,8 +212,13 @@ class LayerCosts:
             ScheduleError: a layout for another number of stages.
 
         """
-        layers = (stage for pipe in placement.pipes for stage in self.stage_layers(len(pipe)))
-        return LayerStageCosts(self, tuple(layers))
+        return self.of(placement, [stage for pipe in placement.pipes for stage in self.stage_layers(len(pipe))])
+
+    def of(self, placement: Placement, stages: Sequence[StageLayers]) -> LayerStageCosts:
+        """Return the costs of a placement's stages that hold such layers, the output layer shared out where it is."""
+        if self.vocabulary is not None:
+            stages = head_shared_out(stages, placement.first_stage_of_rank.tolist())
+        return LayerStageCosts(self, tuple(stages), placement)
 
     @property
     def links(self) -> Cluster:
@@ -244,12 +251,14 @@ class LayerStageCosts:
     Attributes:
         costs: what they come from.
         stage_layers: what each stage holds, by global stage id.
+        placement: where the stages are.
         again: whether layers' second forwards are ops of their own (R), and no part of the backward.
 
     """
 
     costs: LayerCosts
     stage_layers: tuple[StageLayers, ...]
+    placement: Placement
     again: bool = False
 
     __repr__ = brief
@@ -266,6 +275,12 @@ class LayerStageCosts:
                 "training.recompute: the order runs forwards again (R), which takes layers that are recomputed: full"
             )
         return replace(self, again=True)
+
+    def with_vocabulary_cut(self, how: Vocabulary) -> LayerStageCosts:
+        """Return the costs of an order whose ranks share the output layer out."""
+        if how == self.costs.vocabulary:
+            return self
+        return replace(replace(self.costs, vocabulary=how).on(self.placement), again=self.again)
 
     @property
     def parts(self) -> Parts:
@@ -324,6 +339,10 @@ class LayerStageCosts:
         (kind, stage), *backward = task
         if backward:
             phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
+        elif kind in (S, T) and self.costs.vocabulary is not None:
+            layers, works = self.stage_layers[stage], PASSES[self.costs.vocabulary][kind]
+            phases = pass_phases(self.parts.with_vocabulary_over(layers.head_over), layers, works)
+            phases = self._issued(phases, kind, StageLayers(()))
         else:
             phases = op_phases(self.parts, self.stage_layers[stage], kind)
             phases = self._issued(phases, kind, self.stage_layers[stage])

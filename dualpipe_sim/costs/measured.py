@@ -23,8 +23,8 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
-from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, R, TaskShape, W
+from dualpipe_sim.errors import ScheduleError, UnfitCostsError
+from dualpipe_sim.order.ops import B, F, I, Kind, R, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 FIXED_HOST = 1.0
@@ -320,6 +320,18 @@ class MeasuredStageCosts:
     memory: tuple[StageMemory, ...] | None = None
 
     __repr__ = brief
+
+    def with_vocabulary_cut(self, how: Vocabulary) -> MeasuredStageCosts:  # noqa: ARG002 - whatever it is
+        """Refuse an order whose ranks share the output layer out, which nobody measured.
+
+        Raises:
+            UnfitCostsError: always.
+
+        """
+        raise UnfitCostsError(
+            f"{self.source} has no times of S and T, in which ranks share the output layer out; take costs of another "
+            "kind, or a schedule without them"
+        )
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task as a single phase on the compute lane.

@@ -32,7 +32,7 @@ from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.workload import Work
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.model.layout import StageLayers
-from dualpipe_sim.order.ops import B, F, I, Kind, R, W
+from dualpipe_sim.order.ops import B, F, I, Kind, R, S, T, Vocabulary, W
 
 FORWARD, BACKWARD = range(2)
 """The halves of a pair."""
@@ -162,6 +162,27 @@ def _again(parts: Parts, stage: StageLayers) -> tuple[Phase, ...]:
     if not score.phases:
         score.chain([_pass_on(WORKS[R])], FORWARD)
     return tuple(phase._replace(kind=R) for phase in score.phases)
+
+
+PASSES: dict[Vocabulary, dict[int, Works]] = {
+    "one barrier": {S: ("F", "I"), T: ("W",)},
+    "two barriers": {S: ("F",), T: ("I", "W")},
+    "together": {S: ("F", "I", "W")},
+}
+"""What S and T work on of the head."""
+
+
+def pass_phases(parts: Parts, stage: StageLayers, works: Works) -> tuple[Phase, ...]:
+    """Return the phases of a rank's pass through its share of the head, ``parts`` those of the share."""
+    score, back = _score(parts), tuple(work for work in works if work != "F")
+    apart = [one for one in (works[: len(works) - len(back)], back) if one]  # F first, then I with its W
+    steps = [
+        Placed(tuple(parts.head[work]._replace(name=name) for work in one), NO_LAYER)
+        for name in stage.passes
+        for one in apart
+    ]
+    score.chain(_with_moves(parts, stage, steps, works) or [_pass_on(works)], FORWARD)
+    return tuple(score.phases)
 
 
 def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tuple[Phase, ...]:

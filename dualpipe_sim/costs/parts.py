@@ -200,6 +200,10 @@ class Parts:
         recipe = replace(self.load.recipe, recompute=Recompute.of(()))
         return replace(self, load=replace(self.load, recipe=recipe))
 
+    def with_vocabulary_over(self, ranks: int) -> Parts:
+        """Return the same with one of so many shares of the vocabulary."""
+        return replace(self, model=self.model.with_vocabulary_over(ranks))
+
     def copy(self, layer: int, direction: Literal["to host", "from host"], *, whole: bool) -> Part:
         """Return the copy of what a layer keeps to the host's memory, or back.
 

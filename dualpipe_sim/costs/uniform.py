@@ -13,7 +13,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError
-from dualpipe_sim.order.ops import B, F, I, R, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, R, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
@@ -67,6 +67,8 @@ class UniformCosts:
             large its transfers are; None where all are alike. Sequences of different lengths are such.
         slices: shares of a micro-batch's time that its slices take, where schedules cut it; None for the same each.
         recompute: seconds of an R; None for those of F.
+        vocab_s: seconds of S on one rank: one number for all, or one for each.
+        vocab_t: seconds of T, likewise; a pass of all ranks at once lasts S + T.
         unitless: whether times are units of no clock, as in papers' figures, and are shown without "s".
 
     """
@@ -80,6 +82,8 @@ class UniformCosts:
     micro_batch_weights: tuple[float, ...] | None = None
     slices: tuple[float, ...] | None = None
     recompute: Cost | None = None
+    vocab_s: Cost = 0.0
+    vocab_t: Cost = 0.0
     unitless: bool = False
 
     __repr__ = brief
@@ -97,6 +101,8 @@ class UniformCosts:
             W: _per_stage(self.backward_weight, placement, "backward_weight"),
         }
         stage_s[B] = stage_s[I] + stage_s[W]
+        stage_s[S] = _per_rank(self.vocab_s, placement, "vocab_s")
+        stage_s[T] = _per_rank(self.vocab_t, placement, "vocab_t")
         stage_s[R] = stage_s[F] if self.recompute is None else _per_stage(self.recompute, placement, "recompute")
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
         return UniformStageCosts(
@@ -112,11 +118,11 @@ class UniformCosts:
     @property
     def uniform_times(self) -> UniformTimes | None:
         """The times where all ranks' shares take the same, for papers' formulas; None where they do not."""
-        times = (self.forward, self.backward_input, self.backward_weight, self.overlapped)
+        times = (self.forward, self.backward_input, self.backward_weight, self.overlapped, self.vocab_s, self.vocab_t)
         uneven = self.micro_batch_weights is not None or self.slices is not None
         if uneven or any(isinstance(time, tuple) for time in times):
             return None
-        forward, backward_input, backward_weight, overlapped = cast("tuple[float, float, float, float | None]", times)
+        forward, backward_input, backward_weight, overlapped, *_ = cast("tuple[float, ...]", times)
         transfers = bool(np.any(self.transfer_s or 0.0) or np.any(self.transfer_bytes))
         return UniformTimes(forward, backward_input, backward_weight, overlapped, transfers)
 
@@ -129,6 +135,8 @@ class UniformCosts:
             backward_weight=scaled(self.backward_weight, share),
             overlapped=None if self.overlapped is None else scaled(self.overlapped, share),
             recompute=None if self.recompute is None else scaled(self.recompute, share),
+            vocab_s=scaled(self.vocab_s, share),
+            vocab_t=scaled(self.vocab_t, share),
             transfer_s=None if self.transfer_s is None else scaled(self.transfer_s, share),
             transfer_bytes=scaled(self.transfer_bytes, share),
         )
@@ -142,6 +150,8 @@ class UniformCosts:
             backward_weight=_joined(self.backward_weight, shares),
             overlapped=None if self.overlapped is None else _joined(self.overlapped, shares),
             recompute=None if self.recompute is None else _joined(self.recompute, shares),
+            vocab_s=_joined(self.vocab_s, shares),
+            vocab_t=_joined(self.vocab_t, shares),
         )
 
 
@@ -170,6 +180,12 @@ class UniformStageCosts:
 
     __repr__ = brief
 
+    def with_vocabulary_cut(self, how: Vocabulary) -> UniformStageCosts:
+        """Return the costs of an order whose ranks share the output layer out; one pass of all is S and T at once."""
+        if how != "together":
+            return self
+        return replace(self, stage_s={**self.stage_s, S: self.stage_s[S] + self.stage_s[T]})
+
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task as a single phase on the compute lane."""
         (kind, stage), *backward = task
@@ -192,6 +208,17 @@ def _joined(cost: Cost, shares: int) -> Cost:
     if isinstance(cost, tuple):
         return tuple(sum(cost[start : start + shares]) for start in range(0, len(cost), shares))
     return cost * shares
+
+
+def _per_rank(cost: Cost, placement: Placement, key: str) -> FloatArray:
+    """Return what a pass takes on each stage's rank, shape ``(stages,)``, whatever the stage holds of the model."""
+    if isinstance(cost, (int, float)):
+        return np.full(placement.stages, float(cost))
+    if len(cost) != placement.ranks:
+        raise UnfitCostsError(
+            f"costs.{key}: a list needs one time for each of the {placement.ranks} ranks, got {len(cost)}"
+        )
+    return np.asarray(cost, dtype=float)[placement.rank_of_stage]
 
 
 def _per_stage(cost: Cost, placement: Placement, key: str) -> FloatArray:

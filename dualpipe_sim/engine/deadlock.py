@@ -82,13 +82,16 @@ def _links(graph: TaskGraph, circle: list[int]) -> Iterator[str]:
 
 
 def _waits(graph: TaskGraph, node: int, waits_for: int) -> bool:
-    """Whether a node waits for a tensor, not for its turn.
+    """Whether a node waits for a tensor or at a barrier, not for its turn.
 
     What stands later in its rank's order cannot be its turn: then a rank needs an output of its own that comes after.
     """
     if waits_for >= graph.first_transfer:
         return True
-    return node < graph.first_transfer and (waits_for == node or graph.task[waits_for] > graph.task[node])
+    if node >= graph.first_transfer:
+        return False
+    here, there = graph.task[node], graph.task[waits_for]
+    return waits_for == node or there > here or graph.rank[waits_for] != graph.rank[node]
 
 
 def _link(graph: TaskGraph, needed: int, waiting: int, waits_for: int) -> str:

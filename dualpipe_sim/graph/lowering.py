@@ -52,7 +52,7 @@ def lower(
     """
     if contention and topology is None:
         raise ScheduleError("contention needs a cluster: flows share its links")
-    of_stages = costs_of_kinds(stage_costs(costs, schedule.placement), schedule.kind)
+    of_stages = costs_of_kinds(stage_costs(costs, schedule.placement), schedule.kind, schedule.vocabulary)
     templates = _templates(schedule, of_stages)
     wiring = wiring_of(schedule, templates, runtime, rendezvous=rendezvous)
     transfers = _transfers(schedule, wiring.producer, wiring.consumer, of_stages, topology)
@@ -82,7 +82,7 @@ def durations_s(graph: TaskGraph, costs: Costs, topology: Topology | None = None
             "where links or SMs are shared, durations come from playing; lower the schedule with these costs"
         )
     schedule = graph.schedule
-    of_stages = costs_of_kinds(stage_costs(costs, schedule.placement), schedule.kind)
+    of_stages = costs_of_kinds(stage_costs(costs, schedule.placement), schedule.kind, schedule.vocabulary)
     phases = _templates(schedule, of_stages).phases
     old, new = ([phase._replace(duration_s=0.0, flows=()) for phase in both] for both in (graph.phases, phases))
     if old != new:

@@ -147,6 +147,17 @@ class TaskGraph:
         """(waits for, transfer) of what each transfer waits for on both of its sides; None without rendezvous."""
         return self.wiring.sides
 
+    @cached_property
+    def barriers(self) -> tuple[IntArray, IntArray]:
+        """(waits for, phase) of what phases of other ranks wait for with no tensor between, shape ``(waits,)`` each."""
+        source, target = self.edges
+        if self.schedule.vocabulary is None:
+            return source[:0], target[:0]
+        inside = np.flatnonzero((source < self.first_transfer) & (target < self.first_transfer))
+        source, target = source[inside], target[inside]
+        apart = self.rank[source] != self.rank[target]
+        return source[apart], target[apart]
+
     @property
     def nodes(self) -> int:
         """Number of phases and transfers."""

@@ -28,6 +28,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.errors import DeadlockError, ScheduleError
 from dualpipe_sim.graph.rendezvous import Issued, Waits, issued, issued_by
+from dualpipe_sim.order.barriers import barriers
 from dualpipe_sim.order.check import check_lines
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.messages import wrong_messages
@@ -140,6 +141,8 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     lane = np.array([one.lane for one in phases])[phase]
 
     producer, consumer = dependencies(schedule)
+    passed, waiting = barriers(schedule)
+    afar = schedule.rank[passed] != schedule.rank[waiting]
     if schedule.program is not None and (wrong := next(wrong_messages(schedule.program, schedule), None)):
         raise ScheduleError(f"{schedule.name}: {wrong}")
     crosses = schedule.rank[producer] != schedule.rank[consumer]
@@ -161,8 +164,12 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
         *_edges_between_tasks(first_on, lane, task, schedule),
         (output, transfer),
         *_inputs(first_on, schedule.task_of_op[receives], transfer),
+        *_inputs(
+            first_on, schedule.task_of_op[waiting[afar]], _output(schedule, phases, phase, begin, sizes, passed[afar])
+        ),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
+        *_backward_in_order(schedule, begin, passed[~afar], waiting[~afar]),
     ]
     sides = None
     if in_turn is not None:
@@ -263,11 +270,11 @@ def _output(
     return np.asarray(np.where(found >= 0, found, last[task].max(axis=1)))
 
 
-def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, transfer: IntArray) -> Iterable[Edges]:
-    """A task starts when all its inputs are there: on every lane, its first phase waits for each."""
+def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, source: IntArray) -> Iterable[Edges]:
+    """A task starts when all that it waits for is there: on every lane, its first phase waits for each."""
     for first in first_on.values():
         there = first[consumer] >= 0
-        yield transfer[there], first[consumer[there]]
+        yield source[there], first[consumer[there]]
 
 
 def _behind_tasks(after_task: Waits, last_on: Sequence[IntArray], phases: int) -> Edges:

@@ -316,6 +316,10 @@ class Model:
             kinds=kinds,
         )
 
+    def with_vocabulary_over(self, ranks: int) -> Model:
+        """Return the model with one of so many shares of the vocabulary, whose head is a matrix of its own."""
+        return replace(self, vocabulary=ceil(self.vocabulary / ranks), tied_embedding=False)
+
     def layer_kinds(self) -> tuple[Layer, ...]:
         """Return what each layer is, shallowest first."""
         return self._layer_kinds

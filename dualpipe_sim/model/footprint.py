@@ -102,11 +102,13 @@ def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[in
         layer: _plus(of_layer(layer), mtp_activations(model, batch), projection)
         for layer in range(model.layers, model.layers + model.mtp_depth)
     }
-    deferred = high_precision_weight_gradient_inputs(model.head_linears(), batch)
     stack = job.recipe.stack
-    each = job.model.vocabulary if stack.whole_logits else model.vocabulary
-    logits = batch.tokens * each  # of one pass: several follow each other
-    head = _plus(UnitBytes(), head_activations(model, stack, batch, each), deferred)._replace(
+    whole, over = job.model if stack.whole_logits else model, max((one.head_over for one in stage_layers), default=0)
+    if over:
+        model, whole = model.with_vocabulary_over(over), whole.with_vocabulary_over(over)
+    deferred = high_precision_weight_gradient_inputs(model.head_linears(), batch)
+    logits = batch.tokens * whole.vocabulary  # of one pass: several follow each other
+    head = _plus(UnitBytes(), head_activations(model, stack, batch, whole.vocabulary), deferred)._replace(
         while_forward=ceil(logits * stack.logits.while_forward),
         while_backward=ceil(logits * stack.logits.while_backward),
     )
@@ -211,7 +213,8 @@ def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Pl
     """Return the parameters on a rank.
 
     Multi-token prediction looks tokens up in the model's embedding and a tied head is the embedding's matrix: where the
-    first stage is on the same rank they share it, elsewhere they need a copy.
+    first stage is on the same rank they share it, elsewhere they need a copy. Of a head that ranks share out, each has
+    its share beside that.
     """
     model = job.shard
     found: RankParameters = {}
@@ -220,7 +223,7 @@ def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Pl
         depth = int(placement.depth_of_stage[stage])
         for unit, parameters in job.parameters(here).items():
             found[_EMBEDDING if unit == "embedding" else (depth, unit)] = parameters
-        if here.mtp or (here.has_head and model.tied_embedding):
+        if here.mtp or (here.heads and model.tied_embedding):
             found[_EMBEDDING] = model.embedding_parameters()
     return found
 

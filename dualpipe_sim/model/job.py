@@ -148,7 +148,8 @@ class Job:
         if layers.embedding:
             units["embedding"] = model.embedding_parameters()
         if layers.has_head:
-            units["head"] = model.head_parameters()
+            head = model.with_vocabulary_over(layers.head_over) if layers.head_over else model
+            units["head"] = head.head_parameters()
         return units
 
     def _check_shares(self) -> None:

@@ -8,8 +8,8 @@ how fast the slowest stage can be, the second, among all splits that are that fa
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import inf
@@ -39,6 +39,8 @@ class StageLayers:
         mtp: multi-token prediction modules here, each a projection and a layer.
         head: whether the head and the loss of the model itself are here.
         mtp_heads: how many passes through the head, with their losses, for multi-token prediction are here.
+        head_over: ranks that share the head out, each of which does its share in ops of its own (S and T); 0 where the
+            head is part of F and backward.
 
     """
 
@@ -47,13 +49,14 @@ class StageLayers:
     mtp: int = 0
     head: bool = False
     mtp_heads: int = 0
+    head_over: int = 0
 
     __repr__ = brief
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is here."""
-        return not (self.layers or self.embedding or self.mtp or self.has_head)
+        """Whether nothing is here for F and backward."""
+        return not (self.layers or self.embedding or self.mtp or self.heads)
 
     @property
     def has_head(self) -> bool:
@@ -62,6 +65,11 @@ class StageLayers:
 
     @property
     def heads(self) -> tuple[str, ...]:
+        """The names of the passes through the head in F and backward, in order."""
+        return () if self.head_over else self.passes
+
+    @property
+    def passes(self) -> tuple[str, ...]:
         """The names of the passes through the head here, in order."""
         return ("head",) * self.head + mtp_head_names(self.mtp_heads)
 
@@ -73,6 +81,19 @@ def mtp_head_names(passes: int) -> tuple[str, ...]:
     ('mtp head', 'mtp head 2')
     """
     return ("mtp head", *(f"mtp head {number}" for number in range(2, passes + 1)))[:passes]
+
+
+def head_shared_out(stages: Sequence[StageLayers], holders: Collection[int]) -> tuple[StageLayers, ...]:
+    """Return stages of which some, one of each rank, hold a share of the head each, and no other anything of it.
+
+    >>> [one.head_over for one in head_shared_out(with_ends((1, 1), 0), [0, 1])]
+    [2, 2]
+    """
+    head, mtp_heads = any(one.head for one in stages), sum(one.mtp_heads for one in stages)
+    return tuple(
+        replace(one, head=head and here, mtp_heads=mtp_heads * here, head_over=len(holders) * here)
+        for one, here in ((one, stage in holders) for stage, one in enumerate(stages))
+    )
 
 
 @dataclass(frozen=True)

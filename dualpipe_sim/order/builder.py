@@ -10,7 +10,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, R, W
+from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -144,7 +144,7 @@ def from_codes(
     """Turn each rank's array of packed ops into a schedule's columns."""
     packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
     marked = (packed & ((1 << _STAGE_SHIFT) - 1)).astype(np.uint8)  # the kind of each op, and whether it begins a pair
-    if (marked & (_PAIR_BIT - 1) > R).any():
+    if (marked & (_PAIR_BIT - 1) > max(Kind)).any():
         raise ValueError("an op of a kind that there is not")
     begins = marked >= _PAIR_BIT
     paired: IntArray = np.flatnonzero(begins)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from dataclasses import replace
+from itertools import chain, product
 from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.barriers import ONE_PIPE, waits_of
 from dualpipe_sim.order.dependencies import producers
 from dualpipe_sim.order.finding import Finding, Rule, Site
 from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement, meant_slices
 from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages
-from dualpipe_sim.order.ops import Action, B, F, I, Kind, Op, R, Receive, Send, ops_of
+from dualpipe_sim.order.ops import Action, B, F, I, Op, R, Receive, S, Send, T, Vocabulary, W, ops_of, vocabulary_of
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import Row, in_todays_form, order_of, parse_cell, rows_of
@@ -35,18 +37,24 @@ class Checked(NamedTuple):
     schedule: Schedule | None = None
 
 
-def check_order(text: str, placement: PlacementName = "explicit", micro_batches: int | None = None) -> list[Finding]:
+def check_order(
+    text: str, placement: PlacementName = "explicit", micro_batches: int | None = None, barriers: int = 1
+) -> list[Finding]:
     r"""Say all that is wrong with an order in its text form; an empty list where nothing is. See :func:`read_order`.
 
     >>> for finding in check_order("0F0,0B0\n1B0,1F0"):
     ...     print(finding)
     rank 1, cell 0: 1B0 comes before 1F0 (cell 1), which it needs
     """
-    return read_order(text, placement, micro_batches).findings
+    return read_order(text, placement, micro_batches, barriers).findings
 
 
 def read_order(
-    text: str, placement: PlacementName = "explicit", micro_batches: int | None = None, name: str = "file"
+    text: str,
+    placement: PlacementName = "explicit",
+    micro_batches: int | None = None,
+    barriers: int = 1,
+    name: str = "file",
 ) -> Checked:
     """Read an order from its text form and say all that is wrong with it.
 
@@ -54,6 +62,7 @@ def read_order(
         text: one line a rank, tasks separated by commas.
         placement: where the stages are and how they chain.
         micro_batches: micro-batches of the step, all pipes together; by default as many as the order has.
+        barriers: how many of them stand between S and the backward behind it, where there are S and T: no cell says it.
         name: what to call the schedule.
 
     Raises:
@@ -69,12 +78,12 @@ def read_order(
     except ScheduleError as error:
         return Checked([*findings, Finding("placement", str(error))])
     of_pipe = meant_micro_batches(rows, where, micro_batches)
-    findings += _check(rows, where, of_pipe, meant_slices(rows))
+    findings += _check(rows, where, of_pipe, meant_slices(rows), barriers)
     if not findings:
-        schedule = order_of(cells, where, of_pipe, name)
+        schedule = replace(order_of(cells, where, of_pipe, name), barriers=barriers)
         findings += [] if schedule.program is None else wrong_messages(cells, schedule)
         return Checked(findings, None if findings else schedule)
-    if placement == "explicit" and not check_order(text, "bidirectional"):
+    if placement == "explicit" and not check_order(text, "bidirectional", barriers=barriers):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
         findings.insert(0, Finding("placement", hint))
     return Checked(findings)
@@ -88,7 +97,7 @@ def check_schedule(schedule: Schedule) -> list[Finding]:
     []
     """
     rows = [[task.ops for task in row] for row in schedule.order]
-    return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe, schedule.slices))
+    return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe, schedule.slices, schedule.barriers))
 
 
 def check_lines(schedule: Schedule) -> list[Finding]:
@@ -150,7 +159,7 @@ def _ops(rows: Sequence[_Row]) -> Iterator[tuple[Op, Site]]:
 
 
 def _check(
-    rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...], slices: int
+    rows: Sequence[_Row], placement: Placement, micro_batches_of_pipe: tuple[int, ...], slices: int, barriers: int
 ) -> Iterator[Finding]:
     most = [micro_batches_of_pipe[pipe] for pipe in placement.pipe_of_stage.tolist()]
     sites: defaultdict[Op, list[Site]] = defaultdict(list)
@@ -167,7 +176,17 @@ def _check(
     yield from _doubles(sites)
     yield from _incomplete(sites, placement, micro_batches_of_pipe, slices)
     first = {op: found[0] for op, found in sites.items()}
+    how = vocabulary_of({op.kind for op in first}, barriers)
+    if how is not None and len(placement.pipes) > 1:
+        yield Finding("placement", f"{ONE_PIPE}, and there are {len(placement.pipes)}")
+        how = None
     waits_for = {op: [one for one in _waits_for(op, placement, first, slices) if one in first] for op in first}
+    if how is not None:
+        yield from _wrong_passes(sites, placement, how)
+        before = _before_passes(rows, first) if how == "together" else {}
+        for op, others in waits_for.items():
+            also = chain(waits_of(op, placement, how), before.get(op[2:], ()) if op.kind == S else ())
+            others += [one for one in also if one in first]
     yield from _before(first, waits_for)
     yield from _cycle(rows, first, waits_for)
     yield from _losses(rows, first, placement)
@@ -231,7 +250,7 @@ def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
 
 
 def _incomplete_stage(sites: _Sites, op: Op, rank: int) -> Iterator[Finding]:
-    f, b, i, w, _ = (op._replace(kind=kind) for kind in Kind)
+    f, b, i, w = (op._replace(kind=kind) for kind in (F, B, I, W))
     if f not in sites:
         yield Finding("missing", f"{f} never runs", rank, None, str(f))
     if b in sites:
@@ -244,6 +263,31 @@ def _incomplete_stage(sites: _Sites, op: Op, rank: int) -> Iterator[Finding]:
         yield _at(w, sites[w][0], "backward", f"needs {i}, which never runs")
     elif i not in sites:
         yield Finding("missing", f"{b} never runs, nor do {i} and {w}", rank, None, str(b))
+
+
+def _wrong_passes(sites: _Sites, placement: Placement, how: Vocabulary) -> Iterator[Finding]:
+    """Yield the S and T that are named by another stage than their rank's first, and those that are missing."""
+    rank_of_stage = placement.rank_of_stage.tolist()
+    own = [stage for stage in placement.first_stage_of_rank.tolist() if rank_of_stage[stage] != NOWHERE]
+    kinds = (S,) if how == "together" else (S, T)
+    for op, found in sites.items():
+        if op.kind in kinds and op.stage not in own:
+            first = rank_of_stage.index(rank_of_stage[op.stage])
+            yield _at(op, found[0], "range", f"is named by another stage; a rank's S and T are by its first, {first}")
+    for op in dict.fromkeys(op._replace(kind=F, stage=0) for op in sites):
+        for kind, stage in product(kinds, own):
+            wanted = op._replace(kind=kind, stage=stage)
+            if wanted not in sites:
+                yield Finding("missing", f"{wanted} never runs", rank_of_stage[stage], None, str(wanted))
+
+
+def _before_passes(rows: Sequence[_Row], sites: Mapping[Op, Site]) -> dict[tuple[int, int | None], list[Op]]:
+    """Return what ranks run before a pass of all ranks, which starts when all have come to it, by its micro-batch."""
+    before: defaultdict[tuple[int, int | None], list[Op]] = defaultdict(list)
+    for op, (rank, cell) in sites.items():
+        if op.kind == S and cell:
+            before[op[2:]] += rows[rank][cell - 1][-1:]
+    return before
 
 
 def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, Site], slices: int) -> Iterator[Op]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, S, T, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -26,13 +26,16 @@ _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-
 def producers(op: Op, placement: Placement, slices: int = 1) -> Iterator[tuple[Op, ...]]:
     """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I.
 
-    (Only who sees the whole order knows whether there is an R, which a B or I waits for too.)
+    (Only who sees the whole order knows whether there is an R, which a B or I waits for too, and what is waited for at
+    barriers of S and T: see :mod:`dualpipe_sim.order.barriers`.)
 
     >>> from dualpipe_sim.order.placement import linear
     >>> [[str(op) for op in either] for either in producers(Op(I, 0, 3), linear(2))]
     [['0F3'], ['1B3', '1I3']]
     """
     kind, stage, micro_batch, part = op
+    if kind in (S, T):
+        return
     if kind == W:
         yield (Op(I, stage, micro_batch, part),)
         return
@@ -65,7 +68,7 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     stage, unit = schedule.stage, schedule.unit
     placement = schedule.placement
     forward, backward, weight = (np.flatnonzero(schedule.of_kinds(*kinds)) for kinds in ((F,), (B, I), (W,)))
-    forward_of, backward_of, weight_of = (_each_once(schedule, rows) for rows in (forward, backward, weight))
+    forward_of, backward_of, weight_of = (row_of_each(schedule, rows) for rows in (forward, backward, weight))
     _check_complete(schedule, forward_of, backward_of, weight_of)
 
     onward = forward[~placement.is_first[stage[forward]]]
@@ -85,7 +88,7 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
         ]
     again = np.flatnonzero(schedule.of_kinds(R))
     if len(again):
-        _each_once(schedule, again)
+        row_of_each(schedule, again)
         waits += [(forward_of[stage[again], unit[again]], again), (again, backward_of[stage[again], unit[again]])]
         if schedule.late_again:
             late = again[~placement.is_last[stage[again]]]
@@ -93,10 +96,15 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
     return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
 
 
-def _each_once(schedule: Schedule, rows: IntArray) -> IntArray:
-    """Return the row of each (stage, slice of a micro-batch) among some ops, or -1; shape ``(stages, most slices)``.
+def row_of_each(schedule: Schedule, rows: IntArray) -> IntArray:
+    """Return the row of each (stage, slice of a micro-batch) among some ops, or -1.
 
-    Of several the table has the last, so an op that does not find itself there is doubled.
+    Of several the table, of shape ``(stages, most slices)``, has the last, so an op that does not find itself there is
+    doubled.
+
+    Raises:
+        ScheduleError: an op that is doubled.
+
     """
     table = np.full((schedule.placement.stages, max(schedule.micro_batches_of_pipe) * schedule.slices), -1)
     table[schedule.stage[rows], schedule.unit[rows]] = rows

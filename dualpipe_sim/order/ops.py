@@ -3,10 +3,13 @@
 The letters are those of ``torch.distributed.pipelining``: ``F`` forward, ``B`` full backward, ``I`` backward for
 the input, ``W`` backward for the weights (papers often write B for I). ``R`` is a forward run again, for a backward
 that keeps no more than its stage's input: it waits for no gradient, so that it may run while its rank would idle.
+Where the vocabulary is cut over all ranks, each does its share of the output layer for every micro-batch: ``S`` makes
+its logits, ``T`` gradients of them. They are a rank's own, and named by its first stage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import IntEnum
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -23,6 +26,8 @@ class Kind(IntEnum):
     I = 2
     W = 3
     R = 4
+    S = 5
+    T = 6
 
     __hash__ = int.__hash__  # an enum's own hashes the name, in Python: programs look up each of their ops
 
@@ -33,7 +38,7 @@ class Kind(IntEnum):
         return format(self.name, format_spec)
 
 
-F, B, I, W, R = Kind
+F, B, I, W, R, S, T = Kind
 
 
 class Op(NamedTuple):
@@ -81,6 +86,15 @@ class Pair(NamedTuple):
 
 Task: TypeAlias = Op | Pair
 """What one slot of a rank's order holds."""
+
+Vocabulary: TypeAlias = Literal["one barrier", "two barriers", "together"]
+"""How ranks wait for each other where each does its share of the output layer.
+
+With ``two barriers`` a T waits for the S of all ranks, for maximum and sum of the logits, and the last stage's backward
+for the T of all, which make its gradient. With ``one barrier`` S makes that gradient as far as it can, so that the
+backward waits for the S of all ranks, as a T does, for which nothing waits. ``together`` is one pass of all ranks at
+once, written as S: it starts when all have come to it and ends on all together.
+"""
 
 TaskShape: TypeAlias = tuple[tuple[int, int], ...]
 """What a task's cost depends on: (kind, stage) of its op, or of the forward and the backward of a pair."""
@@ -140,6 +154,17 @@ Action: TypeAlias = Task | Send | Receive | Collective
 
 Program: TypeAlias = tuple[tuple[Action, ...], ...]
 """What each rank issues, in order."""
+
+
+def vocabulary_of(kinds: Collection[Kind], barriers: int) -> Vocabulary | None:
+    """Return how ranks share the output layer out in an order of such kinds of ops; None where the last stage has it.
+
+    >>> vocabulary_of({F, S, T, B}, barriers=1), vocabulary_of({F, S, B}, barriers=1), vocabulary_of({F, B}, barriers=1)
+    ('one barrier', 'together', None)
+    """
+    if T in kinds:
+        return "two barriers" if barriers == 2 else "one barrier"
+    return "together" if S in kinds else None
 
 
 def ops_of(action: Action | None) -> tuple[Op, ...]:

@@ -99,6 +99,11 @@ class Placement:
         last: BoolArray = np.append(self.depth_of_stage[1:] == 0, True)
         return last
 
+    @cached_property
+    def first_stage_of_rank(self) -> IntArray:
+        """First stage of each rank that has any, shape ``(ranks,)``: what S and T of the rank are named by."""
+        return np.unique(self.rank_of_stage, return_index=True)[1]
+
     def stages_of_rank(self, rank: int) -> list[int]:
         """Stages that a rank holds, lowest first."""
         return [int(stage) for stage in np.flatnonzero(self.rank_of_stage == rank)]

@@ -14,7 +14,20 @@ from dualpipe_sim.base.arrays import BoolArray, IntArray, distinct
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
 from dualpipe_sim.base.units import number_of, sizes
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, Collective, Kind, Op, Pair, Program, Task, TaskShape
+from dualpipe_sim.order.ops import (
+    B,
+    Collective,
+    Kind,
+    Op,
+    Pair,
+    Program,
+    S,
+    T,
+    Task,
+    TaskShape,
+    Vocabulary,
+    vocabulary_of,
+)
 from dualpipe_sim.order.placement import Placement
 
 _KINDS = tuple(Kind)  # by number, which is faster than Kind(number)
@@ -49,6 +62,8 @@ class Schedule(Tabular):
             before it.
         slice: slice of each op, from 0, shape ``(ops,)``; None where micro-batches are whole.
         late_again: whether an R waits for its stage's gradient, as the backward behind it does.
+        barriers: how many of them, 1 or 2, stand between a micro-batch's S and its backward on the last stage, where
+            there are S and T.
         micro_batch_share: how much of a micro-batch each of the order's is: 1/2 where it cuts them into halves, so that
             it has twice as many.
 
@@ -67,6 +82,7 @@ class Schedule(Tabular):
     slices: int = 1
     slice: IntArray | None = None
     late_again: bool = False
+    barriers: int = 1
 
     @property
     def ranks(self) -> int:
@@ -100,7 +116,12 @@ class Schedule(Tabular):
         """What tells it from all other orders: equal for two of the same rows."""
         columns = np.stack([self.rank, self.kind, self.stage, self.unit, self.partner])
         what = self.name, self.placement, self.micro_batches_of_pipe, self.program, self.slices, self.late_again
-        return (*what, columns.tobytes())
+        return (*what, self.barriers, columns.tobytes())
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """How ranks share the output layer out; None where the last stage has all of it."""
+        return vocabulary_of({kind for kind in (S, T) if self.of_kinds(kind).any()}, self.barriers)
 
     @cached_property
     def first_op(self) -> IntArray:
@@ -211,7 +232,7 @@ class Schedule(Tabular):
         return line(self, self.name, self.size, number_of(len(self.first_op), "task"))
 
     def __eq__(self, other: object) -> bool:
-        """Two schedules are equal where placement and order are; name, program and what an R waits for do not count."""
+        """Two schedules are equal where placement and order are; name, program and what R, S and T wait for do not."""
         if not isinstance(other, Schedule):
             return NotImplemented
         columns = ("rank", "kind", "stage", "unit", "partner")

@@ -41,7 +41,7 @@ from dualpipe_sim.order.ops import (
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
 
-_OP = r"(\d+)(BW|[FBIWR])(\d+)(?:\.(\d+))?"
+_OP = rf"(\d+)(BW|[{''.join(Kind.__members__)}])(\d+)(?:\.(\d+))?"
 _OP_CELL = re.compile(_OP, re.ASCII)
 _PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
 _MESSAGE_CELL = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.order.ops import B, F, I, R, W
+from dualpipe_sim.order.ops import B, F, I, R, S, T, W
 
 Colour: TypeAlias = str
 """A colour as ``#rrggbb``."""
@@ -44,6 +44,8 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
         I: KindStyle("backward for input", "#9fe1d4", "#52b9aa", "#1f7268"),
         W: KindStyle("backward for weights", "#93b3ee", "#4a6dc4", "#213f86"),
         R: KindStyle("forward again", "#a173ff", "#7339e6", "#3f1a8c"),
+        S: KindStyle("vocabulary: logits", "#ffffa6", "#ffff33", "#8a8a12"),
+        T: KindStyle("vocabulary: gradients", "#b23e78", "#662445", "#3d0f27"),
     },
     # Okabe and Ito's colours, https://jfly.uni-koeln.de/color/, with a darker shade of each
     "okabe-ito": {
@@ -52,14 +54,18 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
         I: KindStyle("backward for input", "#8fcdf2", "#56b4e9", "#1f6f9e"),
         W: KindStyle("backward for weights", "#e0a9c5", "#cc79a7", "#7d3f61"),
         R: KindStyle("forward again", "#a173ff", "#7339e6", "#3f1a8c"),
+        S: KindStyle("vocabulary: logits", "#4fc7a6", "#009e73", "#00543d"),
+        T: KindStyle("vocabulary: gradients", "#f5ec8c", "#d6c41f", "#6e640a"),
     },
     # for print without colour: kinds stay apart in lightness
     "grey": {
         F: KindStyle("forward", "#f2f2f2", "#dcdcdc", "#404040"),
-        B: KindStyle("backward", "#8c8c8c", "#707070", "#202020"),
+        B: KindStyle("backward", "#9a9a9a", "#868686", "#202020"),
         I: KindStyle("backward for input", "#c4c4c4", "#a8a8a8", "#303030"),
         W: KindStyle("backward for weights", "#565656", "#3c3c3c", "#101010"),
         R: KindStyle("forward again", "#dbdbdb", "#c2c2c2", "#505050"),
+        S: KindStyle("vocabulary: logits", "#b1b1b1", "#9f9f9f", "#282828"),
+        T: KindStyle("vocabulary: gradients", "#7c7c7c", "#6a6a6a", "#181818"),
     },
 }
 """The looks of kinds that a chart can be drawn in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 
@@ -20,7 +20,7 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.model.footprint import State, state_by_rank
 from dualpipe_sim.model.layout import LayoutChoice
-from dualpipe_sim.order.ops import R
+from dualpipe_sim.order.ops import R, Vocabulary
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
@@ -136,10 +136,13 @@ class Judge:
             micro_batches = choice_at(self._experiment, candidate).micro_batches
             chosen = spec(candidate.schedule)
             if chosen.adapts_to_times:  # its order takes long to find
+                how: Vocabulary | None = (
+                    "one barrier" if chosen.cuts_vocabulary else None
+                )  # F and B are as with any other
                 placement = chosen.placement(candidate.ranks, candidate.options)
-                return self._of_placement(self._on(placement, candidate), (micro_batches,))
+                return self._of_placement(self._on(placement, candidate, how), (micro_batches,))
             order = self._order(candidate, micro_batches)
-            placed = self._on(order.placement, candidate)
+            placed = self._on(order.placement, candidate, order.vocabulary)
             setting = (candidate.label, micro_batches, placed.costs.stage_layers, candidate.setting_of("any layout"))
             other = self._layouts.setdefault(setting, candidate.layout)
             if other != candidate.layout:
@@ -154,16 +157,16 @@ class Judge:
             self._orders[key] = spec(candidate.schedule).build(candidate.ranks, micro_batches, candidate.options)
         return self._orders[key]
 
-    def _on(self, placement: Placement, candidate: Candidate) -> _Placed:
-        key = (placement, candidate.setting)
+    def _on(self, placement: Placement, candidate: Candidate, how: Vocabulary | None) -> _Placed:
+        key = (placement, candidate.setting, how)
         if key not in self._placed:
-            costs = self._costs[candidate.setting].on(placement)
+            costs = replace(self._costs[candidate.setting], vocabulary=how).on(placement)
             state = self._state(placement, costs)
             ends = costs.job.step_end.optimizer
             end_s = float(optimizer_s(state, costs.job.recipe, costs.gpu).max()) if ends else 0.0
             topology = self._topology(placement.ranks, costs.job.parallel.gpus)
             sizes = stage_bytes(costs, np.sum(state, axis=0))
-            known = self._known.setdefault(candidate.setting_of("any layout"), {})
+            known = self._known.setdefault((*candidate.setting_of("any layout"), how), {})
             self._placed[key] = _Placed(costs, placement, topology, sizes, end_s, known)
         return self._placed[key]
 

@@ -181,6 +181,7 @@ def _one_layer_moved(experiment: Experiment, result: Result) -> Iterator[tuple[s
     """Yield experiments in which the slowest stage has given a layer to another one; those in between shift along."""
     graph, costs = result.played.graph, layer_costs(experiment)
     stages = len(graph.schedule.placement.pipes[0])
+    costs = replace(costs, vocabulary=graph.schedule.vocabulary)
     layers = costs.on_cluster(experiment.cluster).stage_layers(stages)
     counts = [len(stage.layers) for stage in layers]
     slowest = int((result.slowest_stage or {"stage": 0})["stage"]) % stages

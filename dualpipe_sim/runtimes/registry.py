@@ -72,11 +72,12 @@ class RuntimeInUse:
         runs_it = (
             self.spec.chains
             and schedule.slices == 1
+            and schedule.vocabulary is None
             and (len(schedule.placement.pipes) == 1 or schedule.program is not None)
         )
         if schedule.name not in self.spec.schedules and not runs_it:
             known = ", ".join(self.spec.schedules)
-            others = ", and any other chain of stages without slices" if self.spec.chains else ""
+            others = ", and any other chain of stages without slices, S and T" if self.spec.chains else ""
             raise ScheduleError(f"runtime {self.name} has no schedule {schedule.name} (it has: {known}{others})")
         return self.runtime.program(schedule)
 

@@ -144,6 +144,8 @@ def program_of(schedule: Schedule) -> Program:
         return schedule.program
     if schedule.slices > 1:
         raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for slices of micro-batches")
+    if schedule.vocabulary is not None:
+        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for barriers (of S and T)")
     rows = [_with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
     return tuple(map(tuple, _with_messages(schedule, rows)))
 

@@ -55,6 +55,7 @@ class ScheduleSpec:
         place: ``(ranks, **options) -> Placement`` of a schedule that adapts to times, else None.
         tries: values of options worth trying where the best is sought.
         within: options that keep the schedule within a limit of activations, if it has such.
+        cuts_vocabulary: of a schedule that adapts to times, whether ranks share the output layer out.
 
     """
 
@@ -65,6 +66,7 @@ class ScheduleSpec:
     place: Callable[..., Placement] | None = None
     tries: Mapping[str, Sequence[object]] = field(default_factory=dict)
     within: Callable[[float], Mapping[str, object]] = _no_options
+    cuts_vocabulary: bool = False
 
     __repr__ = brief
 
@@ -264,7 +266,7 @@ _PACKAGE = "dualpipe_sim.schedules"
 SCHEDULES: Registry[ScheduleSpec] = Registry("schedule", _PACKAGE, _PACKAGE, ScheduleError)
 
 
-def register(
+def register(  # noqa: PLR0913 - each is one thing to say of a schedule
     name: str,
     *,
     requires: str = "",
@@ -272,6 +274,7 @@ def register(
     placement: Callable[..., Placement] | None = None,
     tries: Mapping[str, Sequence[object]] = MappingProxyType({}),
     within: Callable[[float], Mapping[str, object]] = _no_options,
+    cuts_vocabulary: bool = False,
     replace: bool = False,
 ) -> Callable[[Generator], Generator]:
     """Add a generator ``(ranks, micro_batches, **options) -> Schedule`` under a name.
@@ -291,6 +294,8 @@ def register(
             ``(ranks, **options) -> Placement``, where it will put its stages.
         tries: values of its options worth trying where the best is sought, by name.
         within: for a schedule that can be held within a limit of activations, the options that do so.
+        cuts_vocabulary: of one that adapts to times, whether its ranks share the output layer out (S and T), so that no
+            stage takes time for it.
         replace: whether it may take the place of another one; the same function may always be registered again.
 
     Raises:
@@ -302,7 +307,7 @@ def register(
 
     def add(generate: Generator) -> Generator:
         _check_registration(name, generate, adapts=placement is not None)
-        made = ScheduleSpec(name, generate, requires, accepts, placement, tries, within)
+        made = ScheduleSpec(name, generate, requires, accepts, placement, tries, within, cuts_vocabulary)
         _ = made.options  # read once, and refused here
         SCHEDULES.add(name, generate, made, replace=replaces)
         return generate

@@ -25,6 +25,7 @@ BREADTH_FIRST = "Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953"
 SEQ1F1B = "Ao et al., NAACL 2025, https://arxiv.org/abs/2406.03488"
 TERAPIPE = "Li et al., ICML 2021, https://arxiv.org/abs/2102.07988"
 SLIMPIPE = "Li et al., SC'25, https://arxiv.org/abs/2504.14519"
+VOCABULARY = "Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288"
 DEEPSEEK = "DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, table 2"
 
 _ROUNDING = 1e-9
@@ -78,6 +79,11 @@ class Setting(NamedTuple):
     def slices(self) -> int:
         """The number of slices of a micro-batch, k in Seq1F1B and n in SlimPipe."""
         return cast("int", self.options["slices"] or self.P)
+
+    @property
+    def barriers(self) -> int:
+        """How many barriers ranks share the output layer out with."""
+        return cast("int", self.options["barriers"])
 
     @property
     def immediate(self) -> bool:
@@ -226,6 +232,11 @@ def _short_weights(s: Setting) -> bool:
     return min(s.F, s.I) >= s.W
 
 
+def _vocabulary(s: Setting) -> bool:
+    whole = s.F > 0 and abs(s.backward / s.F - round(s.backward / s.F)) < _ROUNDING
+    return _immediate_rounds(s) and (s.barriers == 1 or whole)
+
+
 def _unit(s: Setting) -> bool:
     return s.immediate and s.F == s.I == s.W and s.M >= 2 * s.P
 
@@ -303,6 +314,24 @@ FORMULAS: Mapping[str, Formula] = {
         lambda s: _sliced(s) / s.stages_per_rank,
         _immediate,
         lambda s: min(1 + 2 * (s.P - 1) / (s.slices * s.stages_per_rank), s.M),
+    ),
+    "vocab-1f1b": Formula(
+        "(P-1)(F+B)",
+        "M ≥ P, with 2 barriers B a whole multiple of F, no transfer time",
+        "P+barriers",
+        f"1F1B's; peak: {VOCABULARY}",
+        _one_wave,
+        _vocabulary,
+        lambda s: min(s.P + s.barriers, s.M),
+    ),
+    "interlaced": Formula(
+        "(P-1)(F+B)",
+        "B = 2F, no transfer time",
+        "⌊3P/2⌋",
+        f"as it is described by {VOCABULARY}",
+        _one_wave,
+        lambda s: s.immediate and abs(s.backward - 2 * s.F) < _ROUNDING,
+        lambda s: min(3 * s.P // 2, s.M),
     ),
     "zb-h1": Formula(
         "(P-1)(F+I-W)",

@@ -15,7 +15,7 @@ from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_boun
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.bounds.tasks import task_time
 from dualpipe_sim.config import load_experiment
-from dualpipe_sim.costs.asked import costs_of_kinds
+from dualpipe_sim.costs.asked import costs_of_kinds, with_vocabulary_cut
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import Phase
@@ -26,7 +26,7 @@ from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link, Topology
 from dualpipe_sim.model.footprint import state_by_rank
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, Vocabulary, W
 from dualpipe_sim.order.placement import Placement, linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import build, schedules, spec
@@ -57,7 +57,8 @@ def orders(draw: st.DrawFn) -> Schedule:
 def any_order_bound_s(order: Schedule, costs: Any, topology: Topology | None) -> float:  # noqa: ANN401
     """Return the bound of all orders of an order's micro-batches, or of their slices, each a share of one as long."""
     parts = tuple(count * order.slices for count in order.micro_batches_of_pipe)
-    return placement_bound_s(order.placement, parts, costs_of_kinds(costs, order.kind), topology) / order.slices
+    own = costs_of_kinds(costs, order.kind, order.vocabulary)
+    return placement_bound_s(order.placement, parts, own, topology) / order.slices
 
 
 def a_cost(ranks: int) -> st.SearchStrategy[float | tuple[float, ...]]:
@@ -67,7 +68,8 @@ def a_cost(ranks: int) -> st.SearchStrategy[float | tuple[float, ...]]:
 @st.composite
 def uniform_costs(draw: st.DrawFn, ranks: int) -> UniformCosts:
     cost = a_cost(ranks)
-    return UniformCosts(draw(cost), draw(cost), draw(cost), draw(st.none() | cost), draw(st.none() | seconds), 1e8)
+    times = draw(cost), draw(cost), draw(cost), draw(st.none() | cost), draw(st.none() | seconds)
+    return UniformCosts(*times, 1e8, vocab_s=draw(cost), vocab_t=draw(cost))
 
 
 @st.composite
@@ -96,6 +98,9 @@ class UnderLoad:
 
     def on(self, placement: Placement) -> "UnderLoad":
         return UnderLoad(self._costs.on(placement), self.load)  # type: ignore[arg-type]
+
+    def with_vocabulary_cut(self, how: Vocabulary) -> "UnderLoad":
+        return UnderLoad(with_vocabulary_cut(self._costs, how), self.load)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._costs, name)
@@ -234,7 +239,8 @@ def layered(name: str, **settings: object) -> tuple[Schedule, LayerCosts, TaskGr
 
 def kept_by(costs: LayerCosts, order: Schedule) -> StageBytes:
     """What the model keeps on the placement of an order."""
-    stage_costs, placement = costs.on(order.placement), order.placement
+    costs, placement = replace(costs, vocabulary=order.vocabulary), order.placement
+    stage_costs = costs.on(placement)
     state = state_by_rank(costs.job, stage_costs.stage_layers, placement, costs.buffer_bytes)
     return stage_bytes(stage_costs, np.sum(state, axis=0))
 

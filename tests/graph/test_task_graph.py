@@ -19,7 +19,7 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.lowering import durations_s, lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, S, T, TaskShape, W
 from dualpipe_sim.order.placement import Placement, loop, opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
@@ -86,13 +86,20 @@ def needed_ops(schedule: Schedule, op: Op) -> list[tuple[tuple[Kind, ...], int]]
     placement = schedule.placement
     last = len(placement.pipes[placement.pipe_of_stage[op.stage]]) - 1
     depth = placement.depth_of_stage[op.stage]
-    if op.kind == F:
-        return [((F,), op.stage - 1)] if depth > 0 else []
-    if op.kind == W:
-        return [((I,), op.stage)]
-    if op.kind == R:
-        return [((F,), op.stage)]
-    return [((F,), op.stage), *([((B, I), op.stage + 1)] if depth < last else [])]
+    everywhere = sorted(min(placement.stages_of_rank(rank)) for rank in range(placement.ranks))
+    of_others: dict[Kind, list[tuple[tuple[Kind, ...], int]]] = {
+        F: [((F,), op.stage - 1)] if depth > 0 else [],
+        W: [((I,), op.stage)],
+        R: [((F,), op.stage)],
+        S: [((F,), last)],
+        T: [((S,), stage) for stage in everywhere],
+    }
+    if op.kind in of_others:
+        return of_others[op.kind]
+    if depth < last:
+        return [((F,), op.stage), ((B, I), op.stage + 1)]
+    passed = {None: [], "two barriers": [T]}.get(schedule.vocabulary, [S])
+    return [((F,), op.stage), *(((kind,), stage) for kind in passed for stage in everywhere)]
 
 
 @given(st.sampled_from([size for size in SIZES if spec(size[0]).accepts(*size[1:])]))

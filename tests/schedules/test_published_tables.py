@@ -30,6 +30,8 @@ UNIT = Times()
 
 
 def run(name: str, ranks: int, micro_batches: int, times: Times = UNIT, **options: object) -> Timeline:
+    if schedules()[name].adapts_to_times:
+        options = {"forward": times.F, "backward_input": times.I, "backward_weight": times.W, **options}
     order = build(name, ranks, micro_batches, **options)
     return play(lower(order, UniformCosts(times.F, times.I, times.W, times.X, times.C)))
 
@@ -225,6 +227,8 @@ def settings(draw: st.DrawFn) -> tuple[str, int, int, Times, dict[str, object]]:
     options: dict[str, object] = {}
     if "stages_per_rank" in schedules()[name].options:
         options["stages_per_rank"] = draw(st.integers(2, 3))
+    if "barriers" in schedules()[name].options:
+        options["barriers"] = draw(st.integers(1, 2))
     if name == "chimera":
         options["pairs"] = draw(st.integers(1, 3))
         options["concatenation"] = draw(st.sampled_from(["direct", "direct", "forward-doubling"]))

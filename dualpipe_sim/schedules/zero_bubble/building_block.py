@@ -22,7 +22,8 @@ from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.zero_bubble.problem import NOTHING, F, I, Lines, Problem, W
 from dualpipe_sim.schedules.zero_bubble.weights import place_weights
 
-_PERIOD = 6
+PERIOD = 6
+"""Slots from one micro-batch's block to the next one's."""
 
 Row: TypeAlias = dict[int, int]
 """One rank's ops by slot."""
@@ -66,20 +67,25 @@ def squeezed(problem: Problem, slots_of: SlotsOf) -> tuple[Lines, int]:
     return lines, max(peaks)
 
 
-def _repeated(problem: Problem, rank: int, of_first: Slots) -> Row:
-    """Return a rank's ops of all micro-batches, each W in the first free slot behind its I."""
-    down, up = rank, problem.stages - 1 - rank
+def block(ranks: int, rank: int, of_first: Slots) -> dict[tuple[int, int], int]:
+    """Return the slots of a rank's first ops by (kind, stage), each W in the first free one behind its I."""
+    down, up = rank, 2 * ranks - 1 - rank
     kinds = ((F, down), (F, up), (I, up), (I, down))
     start = {(kind, stage): slot for (kind, stage), slot in zip(kinds, of_first, strict=True)}
-    taken = {slot % _PERIOD for slot in of_first}
+    taken = {slot % PERIOD for slot in of_first}
     for stage in (up, down):
         # One of six slots in a row is free, since at most five of the rank's six ops have theirs.
-        free = next(slot for slot in range(start[I, stage], start[I, stage] + _PERIOD) if slot % _PERIOD not in taken)
-        taken.add(free % _PERIOD)
+        free = next(slot for slot in range(start[I, stage], start[I, stage] + PERIOD) if slot % PERIOD not in taken)
+        taken.add(free % PERIOD)
         start[W, stage] = free
+    return start
+
+
+def _repeated(problem: Problem, rank: int, of_first: Slots) -> Row:
+    """Return a rank's ops of all micro-batches."""
     return {
-        slot + _PERIOD * micro_batch: problem.code(kind, stage, micro_batch)
-        for (kind, stage), slot in start.items()
+        slot + PERIOD * micro_batch: problem.code(kind, stage, micro_batch)
+        for (kind, stage), slot in block(problem.ranks, rank, of_first).items()
         for micro_batch in range(problem.micro_batches)
     }
 

@@ -31,7 +31,7 @@ from dualpipe_sim.order.schedule import Schedule
 
 Lines: TypeAlias = list[list[int]]
 F, I, W = range(3)
-_LETTERS = (ops.F, ops.I, ops.W)
+LETTERS = (ops.F, ops.I, ops.W)
 NOTHING = -1
 NOT_YET = -1.0
 ROUNDING = 1e-9
@@ -207,12 +207,12 @@ class Problem:
             writer = order.rank(rank)
             for code in line:
                 kind, rest = divmod(code, self.of_kind)
-                writer.op(_LETTERS[kind], *divmod(rest, self.micro_batches))
+                writer.op(LETTERS[kind], *divmod(rest, self.micro_batches))
         return order.schedule()
 
     def lines(self, schedule: Schedule) -> Lines:
         """Return a schedule of F, I and W as lines."""
-        kind = np.searchsorted(_LETTERS, schedule.kind)
+        kind = np.searchsorted(LETTERS, schedule.kind)
         codes = (kind * self.stages + schedule.stage) * self.micro_batches + schedule.micro_batch
         return [codes[schedule.rank == rank].tolist() for rank in range(self.ranks)]
 

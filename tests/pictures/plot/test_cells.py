@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex, to_rgb
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.discrete_event import play
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.order.ops import B, F, I, R, W
+from dualpipe_sim.order.ops import B, F, I, R, S, T, W
 from dualpipe_sim.order.placement import opposed
 from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.pictures.palette import KIND_STYLES, PAIR_BORDER, fill, luminance
@@ -137,7 +137,9 @@ def test_kinds_have_the_colours_that_the_field_knows_and_borders_of_their_own(
     assert all(150 < one <= 185 for one in hues[I])  # bluish green
     assert all(210 <= one <= 240 for one in hues[W])  # blue
     assert all(250 <= one <= 270 for one in hues[R])  # violet
-    assert len({one.border for one in KIND_STYLES.values()} | {PAIR_BORDER}) == 6
+    assert all(55 <= one <= 65 for one in hues[S])  # yellow
+    assert all(320 <= one <= 340 for one in hues[T])  # dark pink
+    assert len({one.border for one in KIND_STYLES.values()} | {PAIR_BORDER}) == 8
     chart = read(figure5)
     for label in chart.ops():
         kind, shade = "FBIW".index(label[0]), int(label[-1])
