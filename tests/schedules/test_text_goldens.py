@@ -32,6 +32,32 @@ GOLDENS = [
         "2F0,2F1,2B0,2F2,2B1,2F3,2B2,2F4,2B3,2F5,2B4,2F6,2B5,2F7,2B6,2B7\n"
         "3F0,3B0,3F1,3B1,3F2,3B2,3F3,3B3,3F4,3B4,3F5,3B5,3F6,3B6,3F7,3B7\n",
     ),
+    # Yeung et al. (https://arxiv.org/abs/2411.05288), algorithm 2: a forward, a backward and a step in turn
+    Golden(
+        "vocab-1f1b",
+        2,
+        3,
+        "0F0,0F1,0S0,0F2,0T0,0S1,0B0,0T1,0S2,0B1,0B2,0T2\n1F0,1S0,1F1,1B0,1T0,1S1,1F2,1B1,1T1,1S2,1B2,1T2\n",
+    ),
+    # the same with algorithm 1: a step more before the first backward
+    Golden(
+        "vocab-1f1b",
+        2,
+        4,
+        "0F0,0F1,0S0,0F2,0T0,0S1,0F3,0T1,0S2,0B0,0T2,0S3,0B1,0T3,0B2,0B3\n"
+        "1F0,1S0,1F1,1T0,1S1,1F2,1B0,1T1,1S2,1F3,1B1,1T2,1S3,1B2,1T3,1B3\n",
+        {"barriers": 2},
+    ),
+    # V-Half's slots at 2 ranks (F 0 4, I 8 13 and F 2 3, I 10 12), I a period later, a step behind slot 5
+    Golden(
+        "vocab-v-half",
+        2,
+        2,
+        "0F0,3F0,0S0,0F1,3F1,0T0,0S1,3I0,3W0,0T1,0I0,3I1,3W1,0W0,0I1,0W1\n"
+        "1F0,2F0,1S0,1F1,2F1,1T0,1S1,2I0,2W0,1T1,1I0,1W0,2I1,2W1,1I1,1W1\n",
+    ),
+    # the interlaced pipeline: 3 and 2 forwards, as many passes of both ranks as ranks from there on, then in turn
+    Golden("interlaced", 2, 3, "0F0,0F1,0F2,0S0,0S1,0B0,0S2,0B1,0B2\n1F0,1F1,1S0,1B0,1S1,1B1,1F2,1S2,1B2\n"),
     # the same, bottom, on 2 devices: warm-up 2(P-r-1)+(v-1)P = 4 and 2
     Golden(
         "interleaved-1f1b",
