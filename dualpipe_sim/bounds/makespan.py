@@ -249,6 +249,7 @@ def placement_bound_s(
     topology: Topology | None = None,
     *,
     limit: MemoryLimit | None = None,
+    how: Vocabulary | None = None,
     known: Known | None = None,
 ) -> float:
     """Return seconds that no order's makespan is below, whatever its kinds of ops and pairs; infinite where none fits.
@@ -263,15 +264,16 @@ def placement_bound_s(
         topology: routes of transfers that are given as bytes.
         limit: most that ranks may hold; what a micro-batch keeps, for as long as it is on its way from a stage to the
             pipe's end and back, fills the limit times the makespan at most (Little's law).
+        how: how ranks share the output layer out, in S and T, where they do.
         known: what is known already of the same costs, as for :func:`tasks_of`.
 
     """
     micro_batches = np.array(micro_batches_of_pipe)[placement.pipe_of_stage]
-    tasks = tasks_of(_shapes_on(placement), costs, known)
+    tasks = tasks_of([*_shapes_on(placement), *_passes_on(placement, how)], costs, known)
     times = {shape: task.time for shape, task in tasks.items()}
     work, warm = _Work(micro_batches, times), warm_times(tasks, costs)
     least = _least(placement, times)
-    reached = reach(placement, least, hops_s(placement, costs, topology))
+    reached = reach(placement, least, hops_s(placement, costs, topology), _turn_s(times, how))
     # A pipe's first stage runs the last backward of a micro-batch; when that and its W are through, the way back ends.
     through_s = reached.backward_s + least.backward_s + least.weight_s
     bound_s = float(through_s[placement.is_first].max())
@@ -306,6 +308,12 @@ def _memory_bound_s(
     return filled / most if filled else 0.0
 
 
+def _passes_on(placement: Placement, how: Vocabulary | None) -> list[TaskShape]:
+    """Return the passes of the output layer that ranks have where they share it out."""
+    kinds = () if how is None else (S,) if how == "together" else (S, T)
+    return [((kind, stage),) for kind in kinds for stage in placement.first_stage_of_rank.tolist()]
+
+
 def _shapes_on(placement: Placement) -> list[TaskShape]:
     """Return all tasks that an order on a placement could be made of."""
     shapes: list[TaskShape] = []
@@ -325,12 +333,17 @@ class _Work:
     def all_s(self, stages: list[int]) -> float:
         """Seconds of all ops of a rank."""
         backward_s = {stage: min(self._s(B, stage), self._s(I, stage) + self._s(W, stage)) for stage in stages}
-        return self._sum_s(stages, backward_s, lambda pair: pair.whole_s)
+        return self._sum_s(stages, backward_s, lambda pair: pair.whole_s) + self._passes_s(stages, (S, T))
 
     def until_last_backward_s(self, stages: list[int]) -> float:
         """Seconds of a rank's ops until the output of its last B or I, whichever is faster, all W left for later."""
         backward_s = {stage: min(self.times[((kind, stage),)].forward_s for kind in (B, I)) for stage in stages}
-        return self._sum_s(stages, backward_s, lambda pair: pair.backward_s)
+        return self._sum_s(stages, backward_s, lambda pair: pair.backward_s) + self._passes_s(stages, (S,))
+
+    def _passes_s(self, stages: list[int], kinds: Sequence[int]) -> float:
+        """Seconds of a rank's passes of the output layer, of which each S comes before its micro-batch's backwards."""
+        passes = (((kind, stage),) for kind in kinds for stage in stages)
+        return sum(int(self.micro_batches[one[0][1]]) * self.times[one].whole_s for one in passes if one in self.times)
 
     def _sum_s(self, stages: list[int], backward_s: Mapping[int, float], pair_s: Callable[[TaskTime], float]) -> float:
         """Return the seconds of ops alone, less the most that pairs can save: each op is in one pair at most.

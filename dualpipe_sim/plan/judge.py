@@ -98,7 +98,13 @@ class _Placed:
             room = np.maximum(self.costs.gpu.memory_bytes - self.sizes.state, 0).astype(np.float64)
             limit = MemoryLimit(self.sizes.activations.astype(np.float64), room, from_start=False)
             bound_s = placement_bound_s(
-                self.placement, of_pipe, self.costs, self.topology, limit=limit, known=self.known
+                self.placement,
+                of_pipe,
+                self.costs,
+                self.topology,
+                limit=limit,
+                how=self.costs.costs.vocabulary,
+                known=self.known,
             )
             self.any_order_s[of_pipe] = (bound_s + self.end_s) * _ROUNDING
         return self.any_order_s[of_pipe]

@@ -58,7 +58,7 @@ def any_order_bound_s(order: Schedule, costs: Any, topology: Topology | None) ->
     """Return the bound of all orders of an order's micro-batches, or of their slices, each a share of one as long."""
     parts = tuple(count * order.slices for count in order.micro_batches_of_pipe)
     own = costs_of_kinds(costs, order.kind, order.vocabulary)
-    return placement_bound_s(order.placement, parts, own, topology) / order.slices
+    return placement_bound_s(order.placement, parts, own, topology, how=order.vocabulary) / order.slices
 
 
 def a_cost(ranks: int) -> st.SearchStrategy[float | tuple[float, ...]]:
