@@ -1,10 +1,10 @@
 """A schedule as text: the CSV of ``torch.distributed.pipelining``, a row a rank, a cell an action.
 
 A cell is ``5F3`` (stage, kind, micro-batch) or ``(0F7;7B3)OVERLAP_F_B``: torch's ``compute_only``, to which ``5F3.1``
-adds a slice of a micro-batch. Its
-``compute_comms`` holds sends (``0SEND_F3``), receives (``1RECV_F3``) and what is done about parameters (``0UNSHARD``,
-``0RESHARD``, ``0REDUCE_GRAD``) as well. Torch's own reader stops at the first mismatch and ignores the rest of a cell;
-this one matches whole cells.
+adds a slice of a micro-batch, and R, S and T what torch has no ops for. How many barriers S and T have stands in no
+cell: it is a field of the schedule. Torch's ``compute_comms`` holds sends (``0SEND_F3``), receives (``1RECV_F3``) and
+what is done about parameters (``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``) as well. Torch's own reader stops at the
+first mismatch and ignores the rest of a cell; this one matches whole cells.
 
 What torch itself wrote is read as it is. An empty cell is a slot in which a rank waits; since a rank takes its actions
 in order, it says nothing. Torch up to 2.5 had other letters: ``B`` for what is ``I`` today, ``BW`` for what is ``B``.
