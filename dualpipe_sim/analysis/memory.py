@@ -324,10 +324,11 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
         for unit, stored in bytes_by_unit(costs.job, costs.stage_layers).items()
     }
     away = offloaded(costs.job, costs.stage_layers)
-    again = bool(graph.schedule.of_kinds(R).any())
+    spans = list(_unit_spans(graph))
+    again = {unit for kind, unit, _, _ in spans if kind == R}
     at_start = np.zeros((len(graph.phases), len(COMPONENTS)), dtype=np.int64)
     at_end = np.zeros_like(at_start)
-    for kind, unit, first, last in _unit_spans(graph):
+    for kind, unit, first, last in spans:
         stored = units.get(unit, UnitBytes())
         if kind == F:
             at_start[first, _ACTIVATIONS] += stored.activations + stored.while_forward
@@ -335,7 +336,7 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
         if unit in away and kind in (F, B, I):
             at_end[last, _ACTIVATIONS] -= stored.activations * (kind == F)
             at_start[first, _ACTIVATIONS] += stored.activations * (kind != F)
-        if kind == R or (kind in (B, I) and not again):
+        if kind == R or (kind in (B, I) and unit not in again):
             at_start[first, _ACTIVATIONS] += stored.while_backward - stored.earlier
         if kind in (B, I):
             at_end[last, _ACTIVATIONS] -= stored.activations + stored.while_backward

@@ -28,6 +28,7 @@ from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.pictures.plot import memory_stack
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import build, schedules
+from tests.plays import asked_by
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -303,11 +304,13 @@ MOE = {
 
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
-    recompute = {name: draw(st.booleans()) for name in KEEP_ALL} | {"full": draw(st.booleans())}
+    schedule = draw(st.sampled_from(sorted(schedules())))
+    full = bool(asked_by(schedule)) or draw(st.booleans())
+    recompute = {name: draw(st.booleans()) for name in KEEP_ALL} | {"full": full}
     experts = draw(st.sampled_from([1, 2, 8]))
     return {
         "pipeline": {"ranks": 4, "micro_batches": draw(st.sampled_from([8, 16]))},
-        "schedule": draw(st.sampled_from(sorted(schedules()))),
+        "schedule": schedule,
         "costs": {"kind": "layers"},
         "model": {**MOE, "layers": draw(st.integers(8, 20))},
         "gpu": "h800",
