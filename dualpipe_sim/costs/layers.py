@@ -25,7 +25,7 @@ from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.job import Job
-from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, head_shared_out, lay_out
+from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out, vocabulary_shared_out
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import B, F, I, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
@@ -177,7 +177,12 @@ class LayerCosts:
 
     def stage_layers(self, stages: int) -> tuple[StageLayers, ...]:
         """Return what each stage of a pipe of so many stages holds."""
-        return lay_out(self.job.layout, stages, self.job.model.mtp_depth, self.depth_times)
+        times = self.depth_times
+        if self.vocabulary is not None:
+            first = StageLayers((), embedding=True, vocabulary_over=stages)
+            last = StageLayers((), mtp=self.job.model.mtp_depth)
+            times = replace(times, before_s=self._alone_s(first), after_s=self._alone_s(last))
+        return lay_out(self.job.layout, stages, self.job.model.mtp_depth, times)
 
     @cached_property
     def depth_times(self) -> DepthTimes:
@@ -186,7 +191,7 @@ class LayerCosts:
         (whole,) = lay_out(EVEN, 1, model.mtp_depth, DepthTimes((0.0,) * model.layers))
         layers_s = self._of_layers(self._alone_s)
         before = StageLayers((), embedding=True)
-        after = replace(whole, layers=(), embedding=False, head_over=int(self.vocabulary is not None))
+        after = replace(whole, layers=(), embedding=False)
         return DepthTimes(layers_s, self._alone_s(before), self._alone_s(after))
 
     @cached_property
@@ -217,7 +222,7 @@ class LayerCosts:
     def of(self, placement: Placement, stages: Sequence[StageLayers]) -> LayerStageCosts:
         """Return the costs of a placement's stages that hold such layers, the output layer shared out where it is."""
         if self.vocabulary is not None:
-            stages = head_shared_out(stages, placement.first_stage_of_rank.tolist())
+            stages = vocabulary_shared_out(stages, placement.first_stage_of_rank.tolist())
         return LayerStageCosts(self, tuple(stages), placement)
 
     @property
@@ -341,7 +346,7 @@ class LayerStageCosts:
             phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
         elif kind in (S, T) and self.costs.vocabulary is not None:
             layers, works = self.stage_layers[stage], PASSES[self.costs.vocabulary][kind]
-            phases = pass_phases(self.parts.with_vocabulary_over(layers.head_over), layers, works)
+            phases = pass_phases(self.parts.with_vocabulary_over(layers.vocabulary_over), layers, works)
             phases = self._issued(phases, kind, StageLayers(()))
         else:
             phases = op_phases(self.parts, self.stage_layers[stage], kind)

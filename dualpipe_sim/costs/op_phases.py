@@ -293,7 +293,8 @@ def _before_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[P
     if stage.empty and "F" in works:
         yield _pass_on(works)
     if stage.embedding:
-        yield Placed(tuple(parts.embedding[work] for work in works), NO_LAYER)
+        share = parts.with_vocabulary_over(stage.vocabulary_over) if stage.vocabulary_over else parts
+        yield Placed(tuple(share.embedding[work] for work in works), NO_LAYER)
 
 
 def _after_layers(parts: Parts, stage: StageLayers, works: Works) -> Iterator[Placed]:

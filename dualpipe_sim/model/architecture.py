@@ -317,8 +317,8 @@ class Model:
         )
 
     def with_vocabulary_over(self, ranks: int) -> Model:
-        """Return the model with one of so many shares of the vocabulary, whose head is a matrix of its own."""
-        return replace(self, vocabulary=ceil(self.vocabulary / ranks), tied_embedding=False)
+        """Return the model with one of so many shares of the vocabulary, padded where they are not alike."""
+        return replace(self, vocabulary=ceil(self.vocabulary / ranks))
 
     def layer_kinds(self) -> tuple[Layer, ...]:
         """Return what each layer is, shallowest first."""

@@ -103,7 +103,10 @@ def bytes_by_unit(job: Job, stage_layers: Sequence[StageLayers] = ()) -> dict[in
         for layer in range(model.layers, model.layers + model.mtp_depth)
     }
     stack = job.recipe.stack
-    whole, over = job.model if stack.whole_logits else model, max((one.head_over for one in stage_layers), default=0)
+    whole, over = (
+        job.model if stack.whole_logits else model,
+        max((one.vocabulary_over for one in stage_layers), default=0),
+    )
     if over:
         model, whole = model.with_vocabulary_over(over), whole.with_vocabulary_over(over)
     deferred = high_precision_weight_gradient_inputs(model.head_linears(), batch)
@@ -213,17 +216,17 @@ def rank_parameters(job: Job, stage_layers: Sequence[StageLayers], placement: Pl
     """Return the parameters on a rank.
 
     Multi-token prediction looks tokens up in the model's embedding and a tied head is the embedding's matrix: where the
-    first stage is on the same rank they share it, elsewhere they need a copy. Of a head that ranks share out, each has
-    its share beside that.
+    first stage is on the same rank they share it, elsewhere they need a copy. Where ranks share the vocabulary out,
+    none needs one.
     """
-    model = job.shard
+    model, shared_out = job.shard, any(one.vocabulary_over for one in stage_layers)
     found: RankParameters = {}
     for stage in placement.stages_of_rank(rank):
         here = stage_layers[stage]
         depth = int(placement.depth_of_stage[stage])
         for unit, parameters in job.parameters(here).items():
-            found[_EMBEDDING if unit == "embedding" else (depth, unit)] = parameters
-        if here.mtp or (here.heads and model.tied_embedding):
+            found[_EMBEDDING if unit == "embedding" and not shared_out else (depth, unit)] = parameters
+        if not shared_out and (here.mtp or (here.has_head and model.tied_embedding)):
             found[_EMBEDDING] = model.embedding_parameters()
     return found
 

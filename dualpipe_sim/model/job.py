@@ -145,11 +145,13 @@ class Job:
         kinds = model.layer_kinds()
         units: dict[Unit, Parameters] = {layer: model.layer_parameters(kinds[layer]) for layer in layers.layers}
         units |= {model.layers + module: model.mtp_parameters() for module in range(layers.mtp)}
+        if layers.vocabulary_over:
+            model = model.with_vocabulary_over(layers.vocabulary_over)
+            units["embedding"] = Parameters(embedding=model.vocabulary * model.hidden)
         if layers.embedding:
             units["embedding"] = model.embedding_parameters()
         if layers.has_head:
-            head = model.with_vocabulary_over(layers.head_over) if layers.head_over else model
-            units["head"] = head.head_parameters()
+            units["head"] = model.head_parameters()
         return units
 
     def _check_shares(self) -> None:

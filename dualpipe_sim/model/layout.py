@@ -39,8 +39,8 @@ class StageLayers:
         mtp: multi-token prediction modules here, each a projection and a layer.
         head: whether the head and the loss of the model itself are here.
         mtp_heads: how many passes through the head, with their losses, for multi-token prediction are here.
-        head_over: ranks that share the head out, each of which does its share in ops of its own (S and T); 0 where the
-            head is part of F and backward.
+        vocabulary_over: ranks that share embedding and head out, one share of which is here; the head's is worked on in
+            ops of its own (S and T). 0 where embedding and head are whole.
 
     """
 
@@ -49,7 +49,7 @@ class StageLayers:
     mtp: int = 0
     head: bool = False
     mtp_heads: int = 0
-    head_over: int = 0
+    vocabulary_over: int = 0
 
     __repr__ = brief
 
@@ -66,7 +66,7 @@ class StageLayers:
     @property
     def heads(self) -> tuple[str, ...]:
         """The names of the passes through the head in F and backward, in order."""
-        return () if self.head_over else self.passes
+        return () if self.vocabulary_over else self.passes
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -83,15 +83,15 @@ def mtp_head_names(passes: int) -> tuple[str, ...]:
     return ("mtp head", *(f"mtp head {number}" for number in range(2, passes + 1)))[:passes]
 
 
-def head_shared_out(stages: Sequence[StageLayers], holders: Collection[int]) -> tuple[StageLayers, ...]:
-    """Return stages of which some, one of each rank, hold a share of the head each, and no other anything of it.
+def vocabulary_shared_out(stages: Sequence[StageLayers], holders: Collection[int]) -> tuple[StageLayers, ...]:
+    """Return stages of which some, one of each rank, hold a share of embedding and head each, and no other any.
 
-    >>> [one.head_over for one in head_shared_out(with_ends((1, 1), 0), [0, 1])]
+    >>> [one.vocabulary_over for one in vocabulary_shared_out(with_ends((1, 1), 0), [0, 1])]
     [2, 2]
     """
     head, mtp_heads = any(one.head for one in stages), sum(one.mtp_heads for one in stages)
     return tuple(
-        replace(one, head=head and here, mtp_heads=mtp_heads * here, head_over=len(holders) * here)
+        replace(one, head=head and here, mtp_heads=mtp_heads * here, vocabulary_over=len(holders) * here)
         for one, here in ((one, stage in holders) for stage, one in enumerate(stages))
     )
 

@@ -392,16 +392,17 @@ def test_the_output_layer_leaves_the_last_stage_for_all_ranks() -> None:
     assert together == pytest.approx(busy_s("vocab-1f1b", S)[0] + busy_s("vocab-1f1b", T)[0])
 
 
-def test_each_rank_holds_its_share_of_the_matrix_and_of_its_states() -> None:
+def test_each_rank_holds_its_share_of_both_matrices() -> None:
     whole, cut = (layered(name).memory for name in ("1f1b", "vocab-1f1b"))
     assert whole is not None
     assert cut is not None
     matrix_bytes = 2 * 128256 * 4096
     weights = [[int(one.over_time(rank)[1][0, 0]) for rank in range(4)] for one in (whole, cut)]
     gains = [after - before for before, after in zip(*weights, strict=True)]
-    norm_bytes = 2 * 4096
-    assert gains[:3] == [matrix_bytes // 4 + norm_bytes] * 3
-    assert gains[3] == matrix_bytes // 4 - matrix_bytes
+    both_bytes, norm_bytes = 2 * matrix_bytes // 4, 2 * 4096  # of embedding and head; the norm is on each rank
+    assert gains[0] == both_bytes + norm_bytes - matrix_bytes
+    assert gains[1:3] == [both_bytes + norm_bytes] * 2
+    assert gains[3] == both_bytes - matrix_bytes
     # All that comes goes again.
     for rank in range(4):
         _, size_bytes = cut.over_time(rank)
