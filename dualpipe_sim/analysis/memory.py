@@ -38,7 +38,7 @@ from dualpipe_sim.model.footprint import (
 )
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.order.dependencies import dependencies
-from dualpipe_sim.order.ops import B, F, I, R, S, T, W
+from dualpipe_sim.order.ops import B, F, I, L, O, R, S, T, W
 from dualpipe_sim.order.schedule import Schedule
 
 COMPONENTS = (
@@ -315,8 +315,8 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
     and goes with the last. F brings activations, and for its own length what ``while_forward`` says (the head's
     logits). B or I frees the activations; a recomputed layer brings what its second forward leaves, for that length,
     or from the R on where that is an op of its own, or from the backward of the last layer that runs again with it.
-    An I leaves the inputs of the weight gradients, and the W frees them. What a share of the head keeps is there from S
-    to T.
+    An O takes activations away as its copy of a layer ends, and an L needs room for them as that begins. An I leaves
+    the inputs of the weight gradients, and the W frees them. What a share of the head keeps is there from S to T.
     """
     slices = graph.schedule.slices
     units = {  # of a slice; rounded up, each alike, so that what comes goes
@@ -336,6 +336,10 @@ def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArra
         if unit in away and kind in (F, B, I):
             at_end[last, _ACTIVATIONS] -= stored.activations * (kind == F)
             at_start[first, _ACTIVATIONS] += stored.activations * (kind != F)
+        if kind == O:
+            at_end[last, _ACTIVATIONS] -= stored.activations
+        if kind == L:
+            at_start[first, _ACTIVATIONS] += stored.activations
         if kind == R or (kind in (B, I) and unit not in again):
             at_start[first, _ACTIVATIONS] += stored.while_backward - stored.earlier
         if kind in (B, I):

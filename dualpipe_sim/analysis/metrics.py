@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from dualpipe_sim.analysis.gaps import gaps_of
-from dualpipe_sim.analysis.occupancy import activations_of_op, live_by_task
+from dualpipe_sim.analysis.occupancy import activations_of_op, activations_over_time, live_by_task
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import COPIES
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -86,9 +87,11 @@ def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
     """Most activations held at once on each rank, in activations of a whole rank's share of the model.
 
     A (stage, micro-batch) pair counts ranks x share of the model that the stage holds x size of the micro-batch.
-    Shape ``(ranks,)``.
+    What lies in the host's memory does not count. Shape ``(ranks,)``.
     """
     schedule = timeline.graph.schedule
+    if schedule.of_kinds(*COPIES).any():
+        return np.array([one.total.max() for one in activations_over_time(timeline)])
     return _peak_by_rank(schedule, activations_of_op(timeline))
 
 

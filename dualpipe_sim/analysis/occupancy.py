@@ -13,13 +13,15 @@ from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.graph.micro_batch_weights import size_of_op
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import B, F, W
+from dualpipe_sim.order.ops import COPIES, B, F, L, O, W
 from dualpipe_sim.order.schedule import Schedule
 
 Amounts: TypeAlias = FloatArray | IntArray
 
 ACTIVATIONS = "activations"
 IN_FLIGHT = "in flight"
+
+_TICK = 1e-9
 
 
 class Occupancy(NamedTuple):
@@ -47,9 +49,13 @@ class Occupancy(NamedTuple):
 def activations_over_time(timeline: Timeline) -> list[Occupancy]:
     """Return the activations on each rank, in those of a whole rank's share of the model.
 
-    A (stage, micro-batch) pair counts from the start of its F to the end of its B, or of its W where split.
+    A (stage, micro-batch) pair counts from the start of its F to the end of its B, or of its W where split; not from
+    the end of its copy to the host to the start of that back.
     """
-    return _live_over_time(timeline, activations_of_op(timeline), ACTIVATIONS)
+    held = activations_of_op(timeline)
+    if timeline.graph.schedule.of_kinds(*COPIES).any():
+        return _on_gpus_over_time(timeline, held)
+    return _live_over_time(timeline, held, ACTIVATIONS)
 
 
 def in_flight_over_time(timeline: Timeline) -> list[Occupancy]:
@@ -95,6 +101,24 @@ def live_by_task(schedule: Schedule, weight: FloatArray) -> tuple[FloatArray, Fl
     leaves = by_task(schedule.of_kinds(B, W))
     during = np.cumsum(enters) - np.cumsum(leaves) + leaves
     return during, during - leaves
+
+
+def _on_gpus_over_time(timeline: Timeline, weight: FloatArray) -> list[Occupancy]:
+    """What stays on GPUs where copies to the host run beside compute, so that tasks' order does not say what is there.
+
+    Moments closer than a billionth of the makespan are one, at which what goes makes room for what comes.
+    """
+    schedule = timeline.graph.schedule
+    task = schedule.task_of_op
+    comes, goes = (np.flatnonzero(schedule.of_kinds(*kinds)) for kinds in ((F, L), (B, W, O)))
+    at_s = np.append(timeline.first_phase_start_s[task[comes]], timeline.last_phase_end_s[task[goes]])
+    change = np.append(weight[comes], -weight[goes])
+    rank = np.append(schedule.rank[comes], schedule.rank[goes])
+    tick = np.rint(at_s / (_TICK * timeline.makespan_s or 1.0))
+    in_order = np.lexsort((change, tick, rank))
+    live = np.cumsum(change[in_order])  # ranks begin and end empty
+    bounds = np.searchsorted(rank[in_order], np.arange(schedule.ranks + 1)).tolist()
+    return [Occupancy(at_s[in_order][begin:end], {ACTIVATIONS: live[begin:end]}) for begin, end in pairwise(bounds)]
 
 
 def _live_over_time(timeline: Timeline, weight: FloatArray, name: str) -> list[Occupancy]:

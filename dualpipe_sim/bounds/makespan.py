@@ -26,7 +26,7 @@ from dualpipe_sim.costs.asked import costs_of_kinds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.ops import B, F, I, R, S, T, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, R, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -125,7 +125,7 @@ def order_bound_s(
     leaves_s = np.array([_leaves_s(shape, times[shape], reached) for shape in shapes])[shape_of_task]
 
     def bound_s(times: Mapping[TaskShape, TaskTime]) -> float:
-        whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+        whole_s = _on_compute_s(times, shapes)[shape_of_task]
         most_s = max(_rank_bound_s(whole_s[own], arrives_s[own], leaves_s[own]) for own in _tasks_by_rank(schedule))
         return most_s / schedule.slices
 
@@ -141,11 +141,16 @@ def busiest_rank_s(schedule: Schedule, costs: StageCosts, *, known: Known | None
     times = {shape: task.time for shape, task in tasks.items()}
 
     def work_s(times: Mapping[TaskShape, TaskTime]) -> float:
-        whole_s = np.array([times[shape].whole_s for shape in shapes])[shape_of_task]
+        whole_s = _on_compute_s(times, shapes)[shape_of_task]
         return float(np.bincount(schedule.rank_of_task, weights=whole_s).max()) / schedule.slices
 
     warm = warm_times(tasks, costs)
     return work_s(times) if warm is None else max(work_s(times), work_s(warm.times) - warm.once_s)
+
+
+def _on_compute_s(times: Mapping[TaskShape, TaskTime], shapes: Sequence[TaskShape]) -> FloatArray:
+    """Return how long tasks of each shape hold up their rank; copies to the host and back run beside."""
+    return np.array([0.0 if shape[0][0] in COPIES else times[shape].whole_s for shape in shapes])
 
 
 def _of_order(schedule: Schedule, costs: StageCosts, known: Known | None) -> tuple[StageCosts, Known | None]:
@@ -204,8 +209,8 @@ def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
             output_s = time.backward_s if half else time.forward_s
             if kind == F:
                 forward_s[stage] = min(forward_s[stage], output_s)
-            elif kind in (R, S, T):
-                continue  # of its rank's work it is a part
+            elif kind in (R, S, T, *COPIES):
+                continue  # it delays no output that must come from elsewhere; of its rank's work it is a part
             elif kind == W:
                 weight_s[stage] = min(weight_s[stage], time.whole_s)
             else:

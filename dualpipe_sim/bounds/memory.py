@@ -13,7 +13,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.costs.phases import JobStageCosts
 from dualpipe_sim.model.footprint import UnitBytes, bytes_by_unit, offloaded
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, O, W
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -59,16 +59,27 @@ def least_memory_bytes(schedule: Schedule, of_stage: StageBytes) -> IntArray:
     0F0, 0F1, 0B0, 0B1 leave 10, 20, 10, 0: at least 20.
     """
     shapes, shape_of_task = schedule.task_shapes
-    changes: dict[int, IntArray] = {
-        F: of_stage.activations // schedule.slices,
-        W: -(of_stage.deferred // schedule.slices),
-    }
+    activations = of_stage.activations // schedule.slices
+    changes: dict[int, IntArray] = {F: activations, W: -(of_stage.deferred // schedule.slices)}
     changes |= {B: -changes[F], I: -changes[W] - changes[F]}
     change = np.array([sum(int(changes[kind][at]) for kind, at in shape if kind in changes) for shape in shapes])
     ends_in_f = [shape[0][1] if shape[-1][0] == F else None for shape in shapes]
     logits = np.array([0 if at is None else int(of_stage.while_forward[at]) // schedule.slices for at in ends_in_f])
     # Ranks begin and end with nothing, so the running sum may pass from one to the next. Between the two ops of a pair
     # nothing is sure, so only whole tasks count.
-    after_task = np.cumsum(change[shape_of_task])
+    after_task = np.cumsum(change[shape_of_task] - _on_host(schedule, activations))
     most = np.maximum.reduceat(after_task + logits[shape_of_task], schedule.first_task_of_rank[:-1])
     return np.asarray(of_stage.state + np.maximum(most, 0), dtype=np.int64)
+
+
+def _on_host(schedule: Schedule, activations: IntArray) -> IntArray:
+    """Return what each task brings that may have left for the host, or not be back, between any two tasks."""
+    brought = np.zeros(len(schedule.first_op), dtype=np.int64)
+    copied = schedule.of_kinds(O)
+    if copied.any():
+        stage, unit = schedule.stage, schedule.unit
+        away = np.zeros((schedule.placement.stages, int(unit.max()) + 1), dtype=bool)
+        away[stage[copied], unit[copied]] = True
+        sign = np.select([schedule.of_kinds(F), schedule.of_kinds(B, I)], [1, -1], 0)
+        np.add.at(brought, schedule.task_of_op, sign * away[stage, unit] * activations[stage])
+    return brought

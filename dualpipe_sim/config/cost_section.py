@@ -32,7 +32,7 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, either, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
-_TIMES = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "transfer")
+_TIMES = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "offload", "transfer")
 
 
 _WEIGHTS = (
@@ -93,6 +93,10 @@ class Uniform(Section):
         0.0, description="time of S, a rank's pass through its share of the output layer; or a list"
     )
     vocab_t: CostTime = Field(0.0, description="time of T, likewise, which makes the share's gradients; or a list")
+    offload: CostTime = Field(
+        0.0,
+        description="time to copy what a micro-batch leaves on a rank to the host, and that back, in such schedules",
+    )
     unitless: Flag = Field(
         False, description="whether times are units of no clock, shown without 's'; default: where none has a unit"
     )
@@ -131,6 +135,11 @@ class Layers(Section):
     kind: Literal["layers"] = Field(description="times by layer, of a model on GPUs")
     transfer: TransferCost | None = Field(
         None, description="time of a stage boundary's tensor; default: its bytes over the cluster's links"
+    )
+    slices: Literal["balanced", "even"] = Field(
+        "balanced",
+        description="slices, where a schedule has such: as long in time each, or as many tokens each, of which "
+        "a later one attends to more",
     )
     measured: LayerTimes = Field(
         LayerTimes.model_validate({}), description="measured times that stand in for the formulas'"

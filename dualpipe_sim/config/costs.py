@@ -74,6 +74,7 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         recompute=section.recompute,
         vocab_s=section.vocab_s,
         vocab_t=section.vocab_t,
+        offload=section.offload,
         transfer_s=section.transfer.seconds,
         transfer_bytes=section.transfer.size_bytes,
         micro_batch_weights=section.micro_batch_weights,
@@ -122,6 +123,7 @@ def _layer_costs(root: Root, section: Layers) -> LayerCosts:
         overlap=Overlap(**overlap),
         measured=_measured(section.measured),
         transfer_s=None if transfer is None else transfer.seconds,
+        slices=section.slices,
     )
 
 

@@ -77,6 +77,8 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "costs[uniform].recompute": "9 ms",
     "costs[uniform].vocab_s": "3 ms",
     "costs[uniform].vocab_t": "4 ms",
+    "costs[uniform].offload": "12 ms",
+    "costs[layers].slices": "even",
     "costs[uniform].unitless": True,
     "costs[profile].kind": "profile",
     "costs[profile].layers": [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
+from typing import Literal
 
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
@@ -26,8 +27,9 @@ from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out, vocabulary_shared_out
+from dualpipe_sim.model.slices import shares_of_even_slices
 from dualpipe_sim.model.state import alltoall_buffer_bytes
-from dualpipe_sim.order.ops import B, F, I, S, T, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -51,6 +53,8 @@ class LayerCosts:
         transfer_s: seconds that a stage boundary's tensor is under way, one for all or one for each boundary between
             two stages of a pipe; None for its bytes over the links.
         vocabulary: how ranks share the output layer out; None where the last stage has all of it.
+        slices: where a schedule cuts micro-batches: into slices that take as long (``balanced``), or have as many
+            tokens (``even``), of which a later one attends to more.
 
     Raises:
         UserError: settings that do not fit each other.
@@ -65,6 +69,7 @@ class LayerCosts:
     measured: Measured = field(default_factory=Measured)
     transfer_s: ByBoundary | None = None
     vocabulary: Vocabulary | None = None
+    slices: Literal["balanced", "even"] = "balanced"
 
     __repr__ = brief
 
@@ -332,6 +337,13 @@ class LayerStageCosts:
         ]
 
     @property
+    def slices(self) -> Callable[[int], tuple[float, ...]] | None:
+        """The shares of a micro-batch's time that so many slices take; None where all take as long."""
+        if self.costs.slices == "balanced" or not self.job.causal:
+            return None
+        return partial(shares_of_even_slices, self.job.model, self.job.sequence_length)
+
+    @property
     def load(self) -> Load | None:
         """How much longer compute takes on busy GPUs and beside messages; None where clocks do not depend on that."""
         return USUAL if self.gpu.power_limited else None
@@ -350,7 +362,8 @@ class LayerStageCosts:
             phases = self._issued(phases, kind, StageLayers(()))
         else:
             phases = op_phases(self.parts, self.stage_layers[stage], kind)
-            phases = self._issued(phases, kind, self.stage_layers[stage])
+            if kind not in COPIES:
+                phases = self._issued(phases, kind, self.stage_layers[stage])
         return phases if self.load is None else tuple(_times(phase, 1 / (1 + self.load.beta)) for phase in phases)
 
     def _issued(self, phases: tuple[Phase, ...], kind: int, layers: StageLayers) -> tuple[Phase, ...]:
@@ -358,7 +371,8 @@ class LayerStageCosts:
         stack = self.job.recipe.stack
         apart = stack.split_backward if kind in (I, W) else 1.0
         phases = tuple(_times(phase, apart) for phase in phases)
-        of_kind_s, number = self.costs.issue_s[WORKS[kind]], self.job.model.kind_numbers()
+        number = self.job.model.kind_numbers()
+        of_kind_s = self.costs.issue_s[WORKS[kind]] if layers.layers else []  # (S and T have none)
         least_s = sum(of_kind_s[number[layer]] for layer in layers.layers)
         least_s += stack.issue.op_s * (len(self.stage_layers) > 1)
         late_s = least_s - sum(phase.duration_s for phase in phases)

@@ -24,7 +24,7 @@ from dualpipe_sim.costs.load import Load
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import ScheduleError, UnfitCostsError
-from dualpipe_sim.order.ops import B, F, I, Kind, R, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import B, F, I, Kind, L, O, R, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 FIXED_HOST = 1.0
@@ -383,8 +383,8 @@ class MeasuredStageCosts:
         known = [str(other) for other in (F, B, I, W) if not np.isnan(self.ops[other].time_s[stage])]
         if not known:
             return f"stage {stage}; calibrate with the traces of all ranks"
-        split = "a split backward (I and W)"
-        way_out = {F: "F", R: "F", B: "B, or I and W", I: split, W: split}[Kind(kind)]
+        split, copies = "a split backward (I and W)", "copies to the host, which no trace is read for"
+        way_out = {F: "F", R: "F", B: "B, or I and W", I: split, W: split, O: copies, L: copies}[Kind(kind)]
         return (
             f"{Kind(kind)} of stage {stage}, only for {', '.join(known)}; calibrate with a run that has {way_out}, or "
             "take a schedule without it"

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.parts import Part, Parts, Shared
@@ -32,7 +32,7 @@ from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.costs.workload import Work
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.model.layout import StageLayers
-from dualpipe_sim.order.ops import B, F, I, Kind, R, S, T, Vocabulary, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, Kind, O, R, S, T, Vocabulary, W
 
 FORWARD, BACKWARD = range(2)
 """The halves of a pair."""
@@ -141,6 +141,8 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
 
     A backward goes through the stage the other way: from what is after the layers, over the last layer to the first.
     """
+    if kind in COPIES:
+        return tuple(_copies(parts, stage, kind))
     works = WORKS[kind]
     if kind == R:
         return _again(parts, stage)
@@ -155,10 +157,28 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
     return tuple(score.phases)
 
 
+def _copies(parts: Parts, stage: StageLayers, kind: int) -> Iterator[Phase]:
+    """Yield the copies of what a stage's layers keep, to the host or back from it, in the order that makes or needs it.
+
+    Raises:
+        UnfitCostsError: layers of each stage are copied out anyway.
+
+    """
+    if parts.load.recipe.offload.layers:
+        raise UnfitCostsError("training.offload.layers: the order says what is copied to the host (O, L); take 0")
+    direction: Literal["to host", "from host"] = "to host" if kind == O else "from host"
+    for layer in stage.layers if kind == O else stage.layers[::-1]:
+        part = parts.copy(layer, direction, whole=_whole(parts, stage, layer))
+        yield Phase(part.lane, part.alone_s, kind, part.name, layer)
+    if not stage.layers:
+        yield Phase(Lane.COPY, 0.0, kind, "pass")
+
+
 def _again(parts: Parts, stage: StageLayers) -> tuple[Phase, ...]:
     """Return the phases of a forward that runs again: that of whole layers, which is what is recomputed."""
     score = _score(parts)
-    score.chain(_with_moves(parts, stage, _layers(parts, stage, stage.layers, WORKS[R]), WORKS[R]), FORWARD)
+    layers = (*stage.layers, *(parts.model.layers + module for module in range(stage.mtp)))
+    score.chain(_with_moves(parts, stage, _layers(parts, stage, layers, WORKS[R]), WORKS[R]), FORWARD)
     if not score.phases:
         score.chain([_pass_on(WORKS[R])], FORWARD)
     return tuple(phase._replace(kind=R) for phase in score.phases)

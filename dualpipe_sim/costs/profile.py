@@ -10,12 +10,12 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.base.units import number_of
-from dualpipe_sim.costs.phases import ByBoundary
+from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.costs.uniform import UniformStageCosts, scaled
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.model.layout import DepthTimes, LayoutChoice, lay_out
-from dualpipe_sim.order.ops import B, F, I, R, W
+from dualpipe_sim.order.ops import B, F, I, Kind, R, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -145,3 +145,24 @@ class ProfileStageCosts(UniformStageCosts):
     activations_of_stage: FloatArray | None = None
 
     __repr__ = brief
+
+    def with_vocabulary_cut(self, how: Vocabulary) -> ProfileStageCosts:  # noqa: ARG002 - of none of them
+        """Refuse: a layer's times do not say what a share of the output layer takes.
+
+        Raises:
+            UnfitCostsError: always.
+
+        """
+        raise UnfitCostsError("costs of kind 'profile' know no time of S and T; those of kind 'uniform' have vocab_s")
+
+    def phases(self, task: TaskShape) -> tuple[Phase, ...]:
+        """Return the task as a single phase.
+
+        Raises:
+            UnfitCostsError: a kind of op that a profile has no time of.
+
+        """
+        for kind, _ in task:
+            if kind not in self.stage_s:
+                raise UnfitCostsError(f"costs of kind 'profile' know no time of {Kind(kind)}")
+        return super().phases(task)

@@ -8,12 +8,12 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.base.lanes import COMPUTE
+from dualpipe_sim.base.lanes import COMPUTE, COPY
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError
-from dualpipe_sim.order.ops import B, F, I, R, S, T, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, L, O, R, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
@@ -29,6 +29,7 @@ class UniformTimes(NamedTuple):
         backward_weight: W.
         overlapped: an overlapped pair, or None for F + B.
         transfers: whether transfers take time, which papers leave out.
+        offload: O and L, a copy to the host and back.
 
     """
 
@@ -37,6 +38,7 @@ class UniformTimes(NamedTuple):
     backward_weight: float
     overlapped: float | None
     transfers: bool
+    offload: float = 0.0
 
     def __repr__(self) -> str:
         return brief(self)
@@ -69,6 +71,7 @@ class UniformCosts:
         recompute: seconds of an R; None for those of F.
         vocab_s: seconds of S on one rank: one number for all, or one for each.
         vocab_t: seconds of T, likewise; a pass of all ranks at once lasts S + T.
+        offload: seconds of an O, the copy of what F leaves out to the host, and of an L, the copy back.
         unitless: whether times are units of no clock, as in papers' figures, and are shown without "s".
 
     """
@@ -84,6 +87,7 @@ class UniformCosts:
     recompute: Cost | None = None
     vocab_s: Cost = 0.0
     vocab_t: Cost = 0.0
+    offload: Cost = 0.0
     unitless: bool = False
 
     __repr__ = brief
@@ -104,6 +108,7 @@ class UniformCosts:
         stage_s[S] = _per_rank(self.vocab_s, placement, "vocab_s")
         stage_s[T] = _per_rank(self.vocab_t, placement, "vocab_t")
         stage_s[R] = stage_s[F] if self.recompute is None else _per_stage(self.recompute, placement, "recompute")
+        stage_s[O] = stage_s[L] = _per_stage(self.offload, placement, "offload")
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
         return UniformStageCosts(
             stage_s,
@@ -118,13 +123,15 @@ class UniformCosts:
     @property
     def uniform_times(self) -> UniformTimes | None:
         """The times where all ranks' shares take the same, for papers' formulas; None where they do not."""
-        times = (self.forward, self.backward_input, self.backward_weight, self.overlapped, self.vocab_s, self.vocab_t)
+        times = (self.forward, self.backward_input, self.backward_weight, self.overlapped, self.offload)
         uneven = self.micro_batch_weights is not None or self.slices is not None
-        if uneven or any(isinstance(time, tuple) for time in times):
+        if uneven or any(isinstance(time, tuple) for time in (*times, self.vocab_s, self.vocab_t)):
             return None
-        forward, backward_input, backward_weight, overlapped, *_ = cast("tuple[float, ...]", times)
+        forward, backward_input, backward_weight, overlapped, offload = cast(
+            "tuple[float, float, float, float | None, float]", times
+        )
         transfers = bool(np.any(self.transfer_s or 0.0) or np.any(self.transfer_bytes))
-        return UniformTimes(forward, backward_input, backward_weight, overlapped, transfers)
+        return UniformTimes(forward, backward_input, backward_weight, overlapped, transfers, offload)
 
     def of_smaller_micro_batches(self, share: float) -> UniformCosts:
         """Return the costs of a share of a micro-batch: that share of each time, and of a transfer's bytes."""
@@ -137,6 +144,7 @@ class UniformCosts:
             recompute=None if self.recompute is None else scaled(self.recompute, share),
             vocab_s=scaled(self.vocab_s, share),
             vocab_t=scaled(self.vocab_t, share),
+            offload=scaled(self.offload, share),
             transfer_s=None if self.transfer_s is None else scaled(self.transfer_s, share),
             transfer_bytes=scaled(self.transfer_bytes, share),
         )
@@ -152,6 +160,7 @@ class UniformCosts:
             recompute=None if self.recompute is None else _joined(self.recompute, shares),
             vocab_s=_joined(self.vocab_s, shares),
             vocab_t=_joined(self.vocab_t, shares),
+            offload=_joined(self.offload, shares),
         )
 
 
@@ -187,10 +196,10 @@ class UniformStageCosts:
         return replace(self, stage_s={**self.stage_s, S: self.stage_s[S] + self.stage_s[T]})
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        """Return the task as a single phase on the compute lane."""
+        """Return the task as a single phase, a copy on its own lane."""
         (kind, stage), *backward = task
         if not backward:
-            return (Phase(COMPUTE, self.stage_s[kind].item(stage), kind),)
+            return (Phase(COPY if kind in COPIES else COMPUTE, self.stage_s[kind].item(stage), kind),)
         return (Phase(COMPUTE, self._pair_s(stage, backward[0][1]), F),)
 
     def _pair_s(self, forward: int, backward: int) -> float:

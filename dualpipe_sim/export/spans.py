@@ -15,7 +15,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import Kind, Op
+from dualpipe_sim.order.ops import COPIES, Kind, Op
 
 
 class Span(NamedTuple):
@@ -23,7 +23,7 @@ class Span(NamedTuple):
 
     Attributes:
         rank: the rank.
-        lane: ``op`` (a whole task), ``compute``, ``alltoall``, ``send`` or ``recv``.
+        lane: ``op`` (a whole task), ``compute``, ``alltoall``, ``copy``, ``send`` or ``recv``.
         start_ns: when it starts.
         end_ns: when it ends.
         name: what it is.
@@ -57,10 +57,11 @@ def has_phases(timeline: Timeline) -> bool:
 
 def tasks(timeline: Timeline) -> Iterator[Span]:
     """Yield a span for each task, from its first phase's start to its last phase's end, rank by rank."""
-    starts, ends = whole_ns(timeline.task_start_s).tolist(), whole_ns(timeline.task_end_s).tolist()
+    starts, ends = whole_ns(timeline.first_phase_start_s).tolist(), whole_ns(timeline.last_phase_end_s).tolist()
     for index, rank in enumerate(timeline.rank.tolist()):
         task = timeline.graph.schedule.task(index)
-        yield Span(rank, "op", starts[index], ends[index], str(task), str(task), task.ops)
+        lane = "copy" if task.ops[0].kind in COPIES else "op"
+        yield Span(rank, lane, starts[index], ends[index], str(task), str(task), task.ops)
 
 
 def phases(timeline: Timeline) -> Iterator[Span]:

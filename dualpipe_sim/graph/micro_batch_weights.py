@@ -48,6 +48,8 @@ def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
     size, shares = size_of_op(schedule, costs), getattr(costs, "slices", None)
     if size is None or shares is None or schedule.slice is None:
         return size
+    if callable(shares):
+        shares = shares(schedule.slices)
     if len(shares) != schedule.slices:
         cut = number_of(schedule.slices, "slice")
         raise UnfitCostsError(f"costs.slices: must have one share for each of the {cut}, got {len(shares)}")

@@ -12,11 +12,14 @@ from functools import cached_property
 
 import numpy as np
 
-from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import line
 from dualpipe_sim.base.units import format_seconds, number_of
+from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.model.slices import exchange_bytes
+from dualpipe_sim.order.ops import COPIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,22 @@ class Timeline:
         timeless = self.graph.schedule.cells_without_time
         said = ", ".join(f"{count} {what}" for what, count in timeless.items())
         of_order = (f"cells of {self.graph.schedule.name} that take no time here: {said}",) if timeless else ()
-        return *getattr(self.graph.costs, "caveats", ()), *of_order
+        return *getattr(self.graph.costs, "caveats", ()), *of_order, *self._not_exchanged()
+
+    def _not_exchanged(self) -> Iterator[str]:
+        """Yield how much ranks would exchange so that slices attend to as much, where the order takes that for done."""
+        schedule, costs = self.graph.schedule, with_job(self.graph.costs)
+        if not schedule.exchanges or costs is None or not costs.job.causal:
+            return
+        job = costs.job
+        tokens = job.micro_batch.tokens // schedule.slices
+        kinds = {layer.attention.exchanged for layer in job.shard.layer_kinds()}
+        moved = [max(exchange_bytes(kind, tokens, schedule.ranks), default=0.0) for kind in kinds]
+        if max(moved, default=0.0):
+            yield (
+                f"{schedule.name}'s ranks exchange attention, {max(moved) / 1e6:,.1f} MB a layer and slice at most, "
+                "which takes no time here"
+            )
 
     @property
     def ranks(self) -> int:
@@ -79,13 +97,40 @@ class Timeline:
 
     @cached_property
     def task_start_s(self) -> FloatArray:
-        """Start of each task's first phase, shape ``(tasks,)``."""
-        return np.minimum.reduceat(self.start_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
+        """Start of each task's first phase, shape ``(tasks,)``; of a copy the end of the task before it.
+
+        Copies to the host and back take none of their rank's time; when they run is what their phases say.
+        """
+        start_s = self.first_phase_start_s
+        return start_s if self._before_copies is None else np.where(self._is_copy, self.task_end_s, start_s)
 
     @cached_property
     def task_end_s(self) -> FloatArray:
-        """End of each task's last phase, shape ``(tasks,)``."""
+        """End of each task's last phase, shape ``(tasks,)``; of a copy the end of the task before it."""
+        end_s = self.last_phase_end_s
+        return end_s if self._before_copies is None else end_s[self._before_copies]
+
+    @cached_property
+    def first_phase_start_s(self) -> FloatArray:
+        """Start of each task's first phase, of copies too, shape ``(tasks,)``."""
+        return np.minimum.reduceat(self.start_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
+
+    @cached_property
+    def last_phase_end_s(self) -> FloatArray:
+        """End of each task's last phase, of copies too, shape ``(tasks,)``."""
         return np.maximum.reduceat(self.end_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
+
+    @cached_property
+    def _is_copy(self) -> BoolArray:
+        schedule = self.graph.schedule
+        return schedule.of_kinds(*COPIES)[schedule.first_op]
+
+    @cached_property
+    def _before_copies(self) -> IntArray | None:
+        """Of each task itself, or of a copy the last task before it that is none; None where there are no copies."""
+        if not self._is_copy.any():
+            return None
+        return np.maximum.accumulate(np.where(self._is_copy, 0, np.arange(len(self._is_copy))))
 
     @property
     def first_task_of_rank(self) -> IntArray:

@@ -32,6 +32,7 @@ from dualpipe_sim.order.barriers import barriers
 from dualpipe_sim.order.check import check_lines
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.messages import wrong_messages
+from dualpipe_sim.order.ops import COPIES, F, L, O
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse
 from dualpipe_sim.runtimes.torch import program_of
@@ -162,6 +163,7 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     edges = [
         _edges_inside(phases, phase, begin, task),
         *_edges_between_tasks(first_on, lane, task, schedule),
+        *_copied(schedule, first_on, begin + sizes - 1, producer, consumer),
         (output, transfer),
         *_inputs(first_on, schedule.task_of_op[receives], transfer),
         *_inputs(
@@ -240,13 +242,45 @@ def _edges_between_tasks(
     over there that is not earlier.
     """
     rank = schedule.rank_of_task
+    beside = schedule.of_kinds(*COPIES).any()  # such copies are ops of their own, and hold up nothing but by name
     for here, other in permutations(first_on, 2):
+        if other == Lane.COPY and beside:
+            continue
         over_there = np.flatnonzero(lane == other)
         first = first_on[here][first_on[here] >= 0]
         before = np.searchsorted(task[over_there], task[first]) - 1
         earlier = over_there[np.maximum(before, 0)]
         waits = (before >= 0) & (rank[task[earlier]] == rank[task[first]])
         yield earlier[waits], first[waits]
+
+
+def _copied(
+    schedule: Schedule, first_on: Mapping[Lane, IntArray], last: IntArray, producer: IntArray, consumer: IntArray
+) -> Iterable[Edges]:
+    """What waits for copies that are ops of their own: what they bring back, and forwards for room.
+
+    A forward waits for all copies to the host that stand before it on its rank but the last one, which may be under
+    way while it runs.
+
+    Args:
+        schedule: the order.
+        first_on: first node of each task on each lane.
+        last: last node of each task.
+        producer: row of the op that another one waits for.
+        consumer: row of that.
+
+    """
+    if not schedule.of_kinds(*COPIES).any():
+        return
+    brings = schedule.kind[producer] == int(L)
+    before, behind = schedule.task_of_op[producer[brings]], schedule.task_of_op[consumer[brings]]
+    out, forward = (schedule.task_of_op[schedule.of_kinds(kind)] for kind in (O, F))
+    left = np.searchsorted(out, forward) - 2
+    holds = (left >= 0) & (schedule.rank_of_task[out[np.maximum(left, 0)]] == schedule.rank_of_task[forward])
+    before, behind = np.append(before, out[left[holds]]), np.append(behind, forward[holds])
+    for first in first_on.values():
+        there = first[behind] >= 0
+        yield last[before[there]], first[behind[there]]
 
 
 def _output(

@@ -14,10 +14,10 @@ from dualpipe_sim.order.ops import B, F, I, Kind, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
-# An op is one integer: micro-batch | stage | whether it begins an overlapped pair | kind, from the highest bits down.
-_KIND_BITS = 3
-_PAIR_BIT = 1 << _KIND_BITS
-_STAGE_SHIFT = _KIND_BITS + 1
+# An op is one integer: micro-batch | stage | kind, from the highest bits down. An F that begins an overlapped pair has
+# a mark in place of its kind; anything else that would, a number that is no kind.
+_STAGE_SHIFT = 5
+_MARK = (1 << _STAGE_SHIFT) - 1
 _STAGE_BITS = 20
 _MICRO_BATCH_SHIFT = _STAGE_SHIFT + _STAGE_BITS
 _ONE_MICRO_BATCH = 1 << _MICRO_BATCH_SHIFT
@@ -45,7 +45,7 @@ class Line:
 
     def overlap_last(self) -> None:
         """Make the last two ops, a forward and a backward, one overlapped pair."""
-        self.codes[-2] |= _PAIR_BIT
+        self.codes[-2] ^= _MARK
 
     def forward(self, stage: int) -> None:
         """Append the forward of the stage's next micro-batch."""
@@ -72,7 +72,7 @@ class Line:
 
     def pair(self, forward: int, backward: int) -> None:
         """Append an overlapped pair: the next forward of one stage with the next full backward of another."""
-        self._append(forward << _STAGE_SHIFT, _PAIR_BIT)
+        self._append(forward << _STAGE_SHIFT, _MARK)
         self._append(backward << _STAGE_SHIFT | B)
 
     @property
@@ -143,12 +143,13 @@ def from_codes(
 ) -> Schedule:
     """Turn each rank's array of packed ops into a schedule's columns."""
     packed = np.concatenate([np.asarray(line, dtype=np.int64) for line in codes])
-    marked = (packed & ((1 << _STAGE_SHIFT) - 1)).astype(np.uint8)  # the kind of each op, and whether it begins a pair
-    if (marked & (_PAIR_BIT - 1) > max(Kind)).any():
+    marked = (packed & _MARK).astype(np.uint8)
+    begins = marked == _MARK
+    if ((marked >= len(Kind)) & (marked <= _MARK - len(Kind))).any():
         raise ValueError("an op of a kind that there is not")
-    begins = marked >= _PAIR_BIT
     paired: IntArray = np.flatnonzero(begins)
-    if (marked > _PAIR_BIT | F).any() or begins[-1:].any() or (begins[:-1] & (marked[1:] != int(B))).any():
+    broken = (marked >= len(Kind)) & ~begins
+    if broken.any() or begins[-1:].any() or (begins[:-1] & (marked[1:] != int(B))).any():
         raise ValueError("an overlapped pair is an F and the B that follows it, and nothing else")
     partner = np.full(len(packed), -1)
     partner[paired] = paired + 1
@@ -159,7 +160,7 @@ def from_codes(
         placement,
         micro_batches_of_pipe,
         rank=np.repeat(np.arange(placement.ranks), [len(line) for line in codes]),
-        kind=(marked & (_PAIR_BIT - 1)).astype(np.int64),
+        kind=np.where(begins, F, marked).astype(np.int64),
         stage=packed >> _STAGE_SHIFT & (MOST_STAGES - 1),
         micro_batch=unit if slices == 1 else unit // slices,
         partner=partner,

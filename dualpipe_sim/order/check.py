@@ -18,7 +18,24 @@ from dualpipe_sim.order.dependencies import producers
 from dualpipe_sim.order.finding import Finding, Rule, Site
 from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement, meant_slices
 from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages
-from dualpipe_sim.order.ops import Action, B, F, I, Op, R, Receive, S, Send, T, Vocabulary, W, ops_of, vocabulary_of
+from dualpipe_sim.order.ops import (
+    Action,
+    B,
+    F,
+    I,
+    L,
+    O,
+    Op,
+    R,
+    Receive,
+    S,
+    Send,
+    T,
+    Vocabulary,
+    W,
+    ops_of,
+    vocabulary_of,
+)
 from dualpipe_sim.order.placement import Placement, PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import Row, in_todays_form, order_of, parse_cell, rows_of
@@ -250,7 +267,7 @@ def _gaps(present: set[int], size: int) -> Iterator[tuple[int, int]]:
 
 
 def _incomplete_stage(sites: _Sites, op: Op, rank: int) -> Iterator[Finding]:
-    f, b, i, w = (op._replace(kind=kind) for kind in (F, B, I, W))
+    f, b, i, w, out, back = (op._replace(kind=kind) for kind in (F, B, I, W, O, L))
     if f not in sites:
         yield Finding("missing", f"{f} never runs", rank, None, str(f))
     if b in sites:
@@ -263,6 +280,9 @@ def _incomplete_stage(sites: _Sites, op: Op, rank: int) -> Iterator[Finding]:
         yield _at(w, sites[w][0], "backward", f"needs {i}, which never runs")
     elif i not in sites:
         yield Finding("missing", f"{b} never runs, nor do {i} and {w}", rank, None, str(b))
+    for copy, other in (out, back), (back, out):
+        if copy in sites and other not in sites:
+            yield _at(copy, sites[copy][0], "missing", f"lacks {other}; what goes to the host comes back")
 
 
 def _wrong_passes(sites: _Sites, placement: Placement, how: Vocabulary) -> Iterator[Finding]:
@@ -294,8 +314,8 @@ def _waits_for(op: Op, placement: Placement, sites: Mapping[Op, Site], slices: i
     """Yield what an op waits for; some of it may be missing."""
     for either in producers(op, placement, slices):
         yield next((one for one in either if one in sites), either[-1])
-    if op.kind in (B, I) and (again := Op(R, *op[1:])) in sites:
-        yield again
+    if op.kind in (B, I):
+        yield from (one for kind in (R, L) if (one := Op(kind, *op[1:])) in sites)
 
 
 def _before(sites: Mapping[Op, Site], waits_for: Mapping[Op, list[Op]]) -> Iterator[Finding]:

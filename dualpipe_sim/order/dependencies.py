@@ -2,7 +2,8 @@
 
 An F waits for the F of the stage before it; a B or I for the F of its own stage and for the B or I of the stage after
 it; a W for the I of its own stage; an R for the F of its own stage, and the B or I of that stage for the R, where there
-is one. Of a micro-batch in slices a slice's F also waits, on its stage, for that of the slice before it, whose keys and
+is one. An O waits for the F of its own stage, the L for the O, and the B or I of that stage for the L, where there is
+one. Of a micro-batch in slices a slice's F also waits, on its stage, for that of the slice before it, whose keys and
 values it attends to, and its B or I for that of the slice after it, which adds to their gradients.
 :func:`producers` says so of one op, :func:`dependencies` of all ops at once.
 Whether the output comes from another rank makes no difference here.
@@ -16,7 +17,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, S, T, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, Kind, L, O, Op, R, S, T, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -26,8 +27,8 @@ _EVERY_OP_ONCE = "every stage needs one F and one B, or I and W, for each micro-
 def producers(op: Op, placement: Placement, slices: int = 1) -> Iterator[tuple[Op, ...]]:
     """Yield what an op waits for, each as the ops of which one is there: the gradient comes from a B or from an I.
 
-    (Only who sees the whole order knows whether there is an R, which a B or I waits for too, and what is waited for at
-    barriers of S and T: see :mod:`dualpipe_sim.order.barriers`.)
+    (Only who sees the whole order knows whether there is an R or an L, which a B or I waits for too, and what is waited
+    for at barriers of S and T: see :mod:`dualpipe_sim.order.barriers`.)
 
     >>> from dualpipe_sim.order.placement import linear
     >>> [[str(op) for op in either] for either in producers(Op(I, 0, 3), linear(2))]
@@ -39,6 +40,9 @@ def producers(op: Op, placement: Placement, slices: int = 1) -> Iterator[tuple[O
     if kind == W:
         yield (Op(I, stage, micro_batch, part),)
         return
+    if kind == L:
+        yield (Op(O, stage, micro_batch, part),)
+        return
     if kind == F:
         if not placement.is_first[stage]:
             yield (Op(F, stage - 1, micro_batch, part),)
@@ -46,7 +50,7 @@ def producers(op: Op, placement: Placement, slices: int = 1) -> Iterator[tuple[O
             yield (Op(F, stage, micro_batch, part - 1),)
         return
     yield (Op(F, stage, micro_batch, part),)
-    if kind == R:
+    if kind in (R, O):
         return
     if not placement.is_last[stage]:
         yield Op(B, stage + 1, micro_batch, part), Op(I, stage + 1, micro_batch, part)
@@ -93,7 +97,30 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
         if schedule.late_again:
             late = again[~placement.is_last[stage[again]]]
             waits.append((backward_of[stage[late] + 1, unit[late]], late))
+    if schedule.of_kinds(*COPIES).any():
+        waits += _copied(schedule, forward_of, backward_of)
     return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
+
+
+def _copied(schedule: Schedule, forward_of: IntArray, backward_of: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Return what copies to the host and back wait for, and what waits for them.
+
+    Raises:
+        ScheduleError: what is copied out never comes back, or the reverse.
+
+    """
+    stage, unit = schedule.stage, schedule.unit
+    out, back = (np.flatnonzero(schedule.of_kinds(kind)) for kind in COPIES)
+    out_of, back_of = (row_of_each(schedule, rows) for rows in (out, back))
+    for rows, others, lacks in (out, back_of, "never comes back"), (back, out_of, "was never copied out"):
+        alone = rows[others[stage[rows], unit[rows]] < 0]
+        if len(alone):
+            raise ScheduleError(f"{_where(schedule, int(alone[0]))}: what it copies {lacks}; an O and an L go together")
+    return [
+        (forward_of[stage[out], unit[out]], out),
+        (out_of[stage[back], unit[back]], back),
+        (back, backward_of[stage[back], unit[back]]),
+    ]
 
 
 def row_of_each(schedule: Schedule, rows: IntArray) -> IntArray:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.order.finding import Finding, Site
 from dualpipe_sim.order.ops import (
+    COPIES,
     Action,
     B,
     Collective,
@@ -56,19 +57,22 @@ class Messages(NamedTuple):
     of_rank: list[list[int]]
 
 
+_OF_ONE_STAGE = (W, R, *COPIES)
+
+
 def input_of(op: Op) -> Tensor | None:
-    """Return the tensor that an op needs from the stage before it in its direction; None for a W or an R.
+    """Return the tensor that an op needs from the stage before it in its direction; None for what needs no other stage.
 
     The first stage of a pipe in that direction needs none: who knows the pipe leaves it out.
     """
-    return None if op.kind in (W, R) else Tensor("F" if op.kind == F else "B", op.stage, op.micro_batch)
+    return None if op.kind in _OF_ONE_STAGE else Tensor("F" if op.kind == F else "B", op.stage, op.micro_batch)
 
 
 def output_of(op: Op) -> Tensor | None:
-    """Return the tensor that an op makes for the stage after it in its direction; None for a W or an R."""
+    """Return the tensor that an op makes for the stage after it in its direction; None for what makes none."""
     if op.kind == F:
         return Tensor("F", op.stage + 1, op.micro_batch)
-    return None if op.kind in (W, R) else Tensor("B", op.stage - 1, op.micro_batch)
+    return None if op.kind in _OF_ONE_STAGE else Tensor("B", op.stage - 1, op.micro_batch)
 
 
 def tensors_between_ranks(schedule: Schedule) -> dict[Tensor, tuple[int, int]]:

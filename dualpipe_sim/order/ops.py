@@ -5,6 +5,8 @@ the input, ``W`` backward for the weights (papers often write B for I). ``R`` is
 that keeps no more than its stage's input: it waits for no gradient, so that it may run while its rank would idle.
 Where the vocabulary is cut over all ranks, each does its share of the output layer for every micro-batch: ``S`` makes
 its logits, ``T`` gradients of them. They are a rank's own, and named by its first stage.
+``O`` copies what a forward left out to the host's memory, ``L`` loads it back for the backward: what compute does
+beside them goes on.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ class Kind(IntEnum):
     R = 4
     S = 5
     T = 6
+    O = 7
+    L = 8
 
     __hash__ = int.__hash__  # an enum's own hashes the name, in Python: programs look up each of their ops
 
@@ -38,7 +42,10 @@ class Kind(IntEnum):
         return format(self.name, format_spec)
 
 
-F, B, I, W, R, S, T = Kind
+F, B, I, W, R, S, T, O, L = Kind
+
+COPIES = (O, L)
+"""What runs on a rank's copy lane, beside its compute."""
 
 
 class Op(NamedTuple):

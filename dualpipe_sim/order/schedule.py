@@ -64,6 +64,7 @@ class Schedule(Tabular):
         late_again: whether an R waits for its stage's gradient, as the backward behind it does.
         barriers: how many of them, 1 or 2, stand between a micro-batch's S and its backward on the last stage, where
             there are S and T.
+        exchanges: whether ranks exchange attention over their slices until all attend to as much.
         micro_batch_share: how much of a micro-batch each of the order's is: 1/2 where it cuts them into halves, so that
             it has twice as many.
 
@@ -83,6 +84,7 @@ class Schedule(Tabular):
     slice: IntArray | None = None
     late_again: bool = False
     barriers: int = 1
+    exchanges: bool = False
 
     @property
     def ranks(self) -> int:

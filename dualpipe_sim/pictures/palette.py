@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.order.ops import B, F, I, R, S, T, W
+from dualpipe_sim.order.ops import B, F, I, L, O, R, S, T, W
 
 Colour: TypeAlias = str
 """A colour as ``#rrggbb``."""
@@ -72,6 +72,12 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
 
 KIND_STYLES = PALETTES["deepseek"]
 """The usual one."""
+
+COPY_STYLES: dict[int, KindStyle] = {
+    O: KindStyle("copied to the host", "#d8ccb8", "#c4b59c", "#8d7f6b"),
+    L: KindStyle("copied back", "#8d7f6b", "#76695a", "#4a4136"),
+}
+"""Copies to the host and back, which are drawn below the ops that they run beside, in every palette."""
 
 BLACK: Colour = "#000000"
 WHITE: Colour = "#ffffff"
@@ -190,8 +196,13 @@ SERIES: tuple[Colour, ...] = (
 
 def fill(kind: int, shade: int, shades: int, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> Colour:
     """Return the fill of a kind (a code of ``ops``) in one of several shades, the lightest first."""
-    style = kinds[kind]
+    style = style_of(kind, kinds)
     return between(style.light, style.dark, shade, shades)
+
+
+def style_of(kind: int, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> KindStyle:
+    """Return how a kind is drawn."""
+    return COPY_STYLES[kind] if kind in COPY_STYLES else kinds[kind]
 
 
 def between(first: Colour, last: Colour, step: int, steps: int) -> Colour:

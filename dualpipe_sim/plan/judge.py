@@ -20,7 +20,7 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.model.footprint import State, state_by_rank
 from dualpipe_sim.model.layout import LayoutChoice
-from dualpipe_sim.order.ops import R, Vocabulary
+from dualpipe_sim.order.ops import COPIES, R, Vocabulary
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan.space import Candidate, choice_at, costs_at
@@ -215,8 +215,8 @@ class Judge:
 
 
 def _is_plain(order: Schedule) -> bool:
-    """Whether an order is one that bounds of any order hold for; with slices, or forwards again, it may be faster."""
-    return order.slices == 1 and not order.of_kinds(R).any()
+    """Whether bounds of any order hold for an order; with slices, forwards again or copies it may be faster."""
+    return order.slices == 1 and not order.of_kinds(R, *COPIES).any()
 
 
 def ruled_out(verdict: Verdict, cutoff_s: float) -> Verdict:

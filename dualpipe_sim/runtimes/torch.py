@@ -19,7 +19,22 @@ from typing import Literal
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.check import check_schedule
 from dualpipe_sim.order.messages import Pipes
-from dualpipe_sim.order.ops import Action, B, Collective, F, Kind, Op, Program, Receive, Send, Task, Tensor, W, ops_of
+from dualpipe_sim.order.ops import (
+    COPIES,
+    Action,
+    B,
+    Collective,
+    F,
+    Kind,
+    Op,
+    Program,
+    Receive,
+    Send,
+    Task,
+    Tensor,
+    W,
+    ops_of,
+)
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_rows
 from dualpipe_sim.runtimes.cells import Batch, Lines, Moved, Row, Wait
@@ -146,6 +161,8 @@ def program_of(schedule: Schedule) -> Program:
         raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for slices of micro-batches")
     if schedule.vocabulary is not None:
         raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for barriers (of S and T)")
+    if schedule.of_kinds(*COPIES).any():
+        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for copies to the host")
     rows = [_with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
     return tuple(map(tuple, _with_messages(schedule, rows)))
 

@@ -21,15 +21,28 @@ def one_f_one_b_recompute(ranks: int, micro_batches: int, early: bool = True, la
         last: whether the last rank's forwards run again too, whose backwards follow at once.
 
     """
+    return replace(with_recomputation(ranks, micro_batches, last=last), late_again=not early)
+
+
+def with_recomputation(ranks: int, micro_batches: int, *, last: bool, more: int = 0) -> Schedule:
+    """Return 1F1B with each forward again before its backward.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        last: whether on the last rank, too.
+        more: forwards that every rank but the last runs ahead beside 1F1B's.
+
+    """
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):
-        line = order.rank(rank)
-        warm_up = min(ranks - 1 - rank, micro_batches)
+        line, at_end = order.rank(rank), rank == ranks - 1
+        warm_up = min(ranks - 1 - rank + (0 if at_end else more), micro_batches)
         for turn in range(micro_batches + warm_up):
             if turn < micro_batches:
                 line.op(F, rank, turn)
             if turn >= warm_up:
-                if last or rank < ranks - 1:
+                if last or not at_end:
                     line.op(R, rank, turn - warm_up)
                 line.op(B, rank, turn - warm_up)
-    return replace(order.schedule(), late_again=not early)
+    return order.schedule()

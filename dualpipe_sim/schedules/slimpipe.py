@@ -1,5 +1,7 @@
 """SlimPipe. Li et al., SC'25, https://arxiv.org/abs/2504.14519; its Megatron-LM, https://github.com/Cuiym715/Megatron-LM."""
 
+from dataclasses import replace
+
 from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import loop
@@ -46,4 +48,4 @@ def slimpipe(ranks: int, micro_batches: int, slices: int | None = None, stages_p
         steady = [op for both in zip(forwards[warm_up:], backwards, strict=False) for op in both]
         for kind, batch, turn, part in (*forwards[:warm_up], *steady, *backwards[len(forwards) - warm_up :]):
             line.op(kind, turn * ranks + rank, batch, part)
-    return order.schedule()
+    return replace(order.schedule(), exchanges=True)

@@ -1,7 +1,8 @@
 """What papers say: closed forms of bubble and memory by schedule, each with its source and where it holds.
 
 Letters are the papers': P ranks, M micro-batches in all, F, I and W the times of one rank's share of the model for
-one micro-batch, B = I + W, X the time of an overlapped pair, C the time of a transfer, v the stages of a rank.
+one micro-batch, B = I + W, X the time of an overlapped pair, C the time of a transfer, O that of a copy of a rank's
+share to the host or back, v the stages of a rank.
 Memory counts activations of one rank's share of the model for one micro-batch.
 
 A bubble is the idle time of the rank that idles longest, as published; where the simulated one must be exactly that is
@@ -24,6 +25,7 @@ CHIMERA = "Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, table 2"
 BREADTH_FIRST = "Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953"
 SEQ1F1B = "Ao et al., NAACL 2025, https://arxiv.org/abs/2406.03488"
 TERAPIPE = "Li et al., ICML 2021, https://arxiv.org/abs/2102.07988"
+PIPE_OFFLOAD = "Wan et al., ICML 2025, https://arxiv.org/abs/2503.01328, table 1"
 SLIMPIPE = "Li et al., SC'25, https://arxiv.org/abs/2504.14519"
 VOCABULARY = "Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288"
 DEEPSEEK = "DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, table 2"
@@ -63,6 +65,7 @@ class Setting(NamedTuple):
     W: float
     X: float
     C: float
+    O: float
     options: Mapping[str, object]
 
     @property
@@ -137,6 +140,7 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
     backward_weight: float = 1.0,
     overlapped: float | None = None,
     transfer_s: float = 0.0,
+    offload: float = 0.0,
     options: Mapping[str, object] = MappingProxyType({}),
 ) -> ClosedForm | None:
     """Return a schedule's published bubble and memory at one setting, or None if it has no published formula.
@@ -150,6 +154,7 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
         backward_weight: seconds of W, likewise.
         overlapped: seconds of an overlapped pair; None for F + B.
         transfer_s: seconds of a transfer.
+        offload: seconds of a copy of a rank's share to the host, and of that back.
         options: the schedule's own options; those left out have their defaults.
 
     Raises:
@@ -169,6 +174,7 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
         backward_weight,
         pair,
         transfer_s,
+        offload,
         {**defaults, **options},
     )
     return ClosedForm(
@@ -220,6 +226,13 @@ def _interleaved_peak(more_warm_up: int) -> Value:
     return peak
 
 
+def _seq1f1b_peak(s: Setting) -> float:
+    """Rank 0's warm-up, and the forward that follows it; a slice is a k-th of a micro-batch, a stage a v-th."""
+    v, k = s.stages_per_rank, s.slices
+    ahead = s.P - 1 if v == 1 else 2 * (s.P - 1) + (v - 1) * s.P
+    return min((ahead + k) / (k * v), s.M)
+
+
 def _zb_h1(s: Setting) -> float:
     return (s.P - 1) * (s.F + s.I - s.W)
 
@@ -234,7 +247,7 @@ def _short_weights(s: Setting) -> bool:
 
 def _vocabulary(s: Setting) -> bool:
     whole = s.F > 0 and abs(s.backward / s.F - round(s.backward / s.F)) < _ROUNDING
-    return _immediate_rounds(s) and (s.barriers == 1 or whole)
+    return _immediate_rounds(s) and s.backward >= s.F and (s.barriers == 1 or whole)
 
 
 def _unit(s: Setting) -> bool:
@@ -243,6 +256,47 @@ def _unit(s: Setting) -> bool:
 
 def _v_half(s: Setting) -> float | None:
     return (1.5 * s.P - 3.5) * s.F if s.P in (4, 6, 8, 10) else None
+
+
+def _group(s: Setting) -> int:
+    """The letter g: micro-batches of a group."""
+    return cast("int", s.options["group"] or s.P)
+
+
+def _half(s: Setting) -> int:
+    """The same where groups are of half the ranks by default."""
+    return cast("int", s.options.get("group")) or -(-s.P // 2)
+
+
+def _gis(group: Callable[[Setting], int]) -> Value:
+    """((P-1)(F+I) + (P-g)(v-1)(F+I-W))/v; a stage takes a v-th of a rank's share."""
+
+    def bubble(s: Setting) -> float | None:
+        if not -(-s.P // 2) <= group(s) <= s.P:
+            return None
+        short = (s.P - group(s)) * (s.stages_per_rank - 1)
+        return ((s.P - 1) * (s.F + s.I) + short * (s.F + s.I - s.W)) / s.stages_per_rank
+
+    return bubble
+
+
+def _gis_exact(group: Callable[[Setting], int]) -> Condition:
+    return lambda s: s.immediate and s.M % group(s) == 0 and (group(s) == s.P or s.F == s.I == s.W)
+
+
+def _gis_peak(group: Callable[[Setting], int]) -> Value:
+    def peak(s: Setting) -> float | None:
+        v, g = s.stages_per_rank, group(s)
+        whole = s.M % g == 0 and 2 * g >= s.P
+        return min(g * (v - 1) + s.P, v * s.M) / v if whole else None
+
+    return peak
+
+
+def _copies_hidden(s: Setting) -> bool:
+    """One turn is long enough for a copy out and back; a rank alone has nothing to hide them behind."""
+    hidden = 2 * s.O <= s.F + s.I + s.W + _ROUNDING and s.options["apart"] == 1 and s.P > 1
+    return hidden and _half(s) == -(-s.P // 2) and _gis_exact(_half)(s)
 
 
 def _bidirectional(half: Callable[[Setting], int], share: float) -> Value:
@@ -263,6 +317,13 @@ def _chimera(s: Setting) -> float | None:
     return (s.P / pairs - 2) * (s.F + blocks * (s.backward - s.F)) if _direct(s) else None
 
 
+def _approximate(_: Setting) -> None:
+    """No exact number: what is published is about so much, or grows so."""
+
+
+_GIS_H = "((P-1)(F+I) + ⌊P/2⌋(v-1)(F+I-W))/v"
+_HALVES = "F = I = W, groups of ⌈P/2⌉ that come out whole"
+_HIDDEN = "P ≥ 2, a copy out and back no longer than F+I+W, no transfer time"
 _ANY_TIMES = "no transfer time"
 _LOOPED = "M ≥ P, no transfer time"
 _PAIRS = "max(F, B) ≤ X ≤ F+B"
@@ -295,13 +356,13 @@ FORMULAS: Mapping[str, Formula] = {
     ),
     "looped-bfs": Formula("(P-1)(F+B)/v", _LOOPED, "M", BREADTH_FIRST, _looped, _immediate_rounds, lambda s: s.M),
     "seq1f1b": Formula(
-        "(P-1)(F+B)/k",
+        "(P-1)(F+B)/(kv)",
         f"k slices that take as long, {_ANY_TIMES}",
-        "(k+P-1)/k",
+        "(k+P-1)/k; (2(P-1)+(v-1)P+k)/(kv) with v ≥ 2",
         SEQ1F1B,
-        _sliced,
+        lambda s: _sliced(s) / s.stages_per_rank,
         _immediate,
-        lambda s: min((s.slices + s.P - 1) / s.slices, s.M),
+        _seq1f1b_peak,
     ),
     "terapipe": Formula(
         "(P-1)(F+B)/k", f"k slices that take as long, {_ANY_TIMES}", "M", TERAPIPE, _sliced, _immediate, lambda s: s.M
@@ -317,7 +378,7 @@ FORMULAS: Mapping[str, Formula] = {
     ),
     "vocab-1f1b": Formula(
         "(P-1)(F+B)",
-        "M ≥ P, with 2 barriers B a whole multiple of F, no transfer time",
+        "M ≥ P, B ≥ F, with 2 barriers a whole multiple of it, no transfer time",
         "P+barriers",
         f"1F1B's; peak: {VOCABULARY}",
         _one_wave,
@@ -332,6 +393,42 @@ FORMULAS: Mapping[str, Formula] = {
         _one_wave,
         lambda s: s.immediate and abs(s.backward - 2 * s.F) < _ROUNDING,
         lambda s: min(3 * s.P // 2, s.M),
+    ),
+    "gis": Formula(
+        "((P-1)(F+I) + (P-g)(v-1)(F+I-W))/v",
+        "P/2 ≤ g, groups that come out whole, g = P or F = I = W, no transfer time",
+        "(g(v-1)+P)/v",
+        PIPE_OFFLOAD,
+        _gis(_group),
+        _gis_exact(_group),
+        _gis_peak(_group),
+    ),
+    "gis-h": Formula(
+        _GIS_H,
+        f"{_HALVES}, no transfer time",
+        "(⌈P/2⌉(v-1)+P)/v",
+        PIPE_OFFLOAD,
+        _gis(_half),
+        _gis_exact(_half),
+        _gis_peak(_half),
+    ),
+    "po-h": Formula(
+        _GIS_H,
+        f"{_HALVES}, {_HIDDEN}",
+        "about (v+2)P/(8v) in groups of 1",
+        PIPE_OFFLOAD,
+        _gis(_half),
+        _copies_hidden,
+        _approximate,
+    ),
+    "po-f": Formula(
+        _GIS_H,
+        f"{_HALVES}, {_HIDDEN}",
+        "a few stages', O(1/v)",
+        PIPE_OFFLOAD,
+        _gis(_half),
+        _copies_hidden,
+        _approximate,
     ),
     "zb-h1": Formula(
         "(P-1)(F+I-W)",

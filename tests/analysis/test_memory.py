@@ -308,6 +308,9 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     full = bool(asked_by(schedule)) or draw(st.booleans())
     recompute = {name: draw(st.booleans()) for name in KEEP_ALL} | {"full": full}
     experts = draw(st.sampled_from([1, 2, 8]))
+    schedule = draw(st.sampled_from(sorted(schedules())))
+    asked = asked_by(schedule)
+    recompute["full"] |= "training.recompute" in asked
     return {
         "pipeline": {"ranks": 4, "micro_batches": draw(st.sampled_from([8, 16]))},
         "schedule": schedule,

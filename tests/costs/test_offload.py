@@ -17,7 +17,7 @@ from dualpipe_sim.costs.phases import Phase, ends_s
 from dualpipe_sim.errors import ConfigError, UnfitCostsError, UserError
 from dualpipe_sim.model.footprint import bytes_by_unit
 from dualpipe_sim.model.layout import StageLayers
-from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, Kind, W
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import schedules
 from tests.plays import asked_by
@@ -40,7 +40,8 @@ STATE = ("weights", "gradients", "optimizer states")
 ACTIVATIONS = COMPONENTS.index("activations")
 
 PAIRED = [name for name in sorted(schedules()) if (build(name, 4, 8).partner >= 0).any()]
-ALONE = [name for name in sorted(schedules()) if name not in PAIRED]
+COPIED = [name for name in sorted(schedules()) if build(name, 4, 8).of_kinds(*COPIES).any()]
+ALONE = [name for name in sorted(schedules()) if name not in {*PAIRED, *COPIED}]
 
 
 def costs_of(layers: int = 2, /, **overrides: object) -> LayerCosts:
@@ -231,6 +232,12 @@ def test_schedules_run_and_both_engines_agree(schedule: str) -> None:
 
 
 SAID = r"training\.offload\.layers: an overlapped pair has no place for copies to the host; take 0"
+
+
+@pytest.mark.parametrize("schedule", COPIED)
+def test_orders_that_say_what_is_copied_refuse_others(schedule: str) -> None:
+    with pytest.raises(UserError, match=r"training\.offload\.layers: the order says what is copied .*; take 0"):
+        run(schedule=schedule, **{"pipeline.layout": "even", "training.offload.layers": 1})
 
 
 @pytest.mark.parametrize("schedule", PAIRED)

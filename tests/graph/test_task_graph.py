@@ -19,7 +19,7 @@ from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.lowering import durations_s, lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.hardware.cluster import Cluster, Link
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, R, S, T, TaskShape, W
+from dualpipe_sim.order.ops import B, F, I, Kind, L, O, Op, R, S, T, TaskShape, W
 from dualpipe_sim.order.placement import Placement, loop, opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
@@ -91,6 +91,8 @@ def needed_ops(schedule: Schedule, op: Op) -> list[tuple[tuple[Kind, ...], int]]
         F: [((F,), op.stage - 1)] if depth > 0 else [],
         W: [((I,), op.stage)],
         R: [((F,), op.stage)],
+        O: [((F,), op.stage)],
+        L: [((O,), op.stage)],
         S: [((F,), last)],
         T: [((S,), stage) for stage in everywhere],
     }

@@ -21,7 +21,7 @@ def test_a_pair_is_a_forward_and_the_backward_behind_it(wrong: list[tuple[int, i
 
 def test_a_kind_that_is_none_is_refused() -> None:
     order = OrderBuilder(linear(1), (2,))
-    order.rank(0).op(7, 0, 0)
+    order.rank(0).op(9, 0, 0)
     with pytest.raises(ValueError, match="an op of a kind that there is not"):
         order.schedule()
 

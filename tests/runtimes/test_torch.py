@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order, simulate
 from dualpipe_sim.order.check import check_lines, read_order
-from dualpipe_sim.order.ops import R, S, T
+from dualpipe_sim.order.ops import COPIES, R, S, T
 from dualpipe_sim.runtimes.torch import format_program, format_sharded
 from dualpipe_sim.schedules.registry import schedules
 
@@ -45,7 +45,8 @@ BY_TORCH = {
 def orders(draw: st.DrawFn) -> Schedule:
     try:
         order = build(draw(st.sampled_from(NAMES)), draw(st.integers(1, 6)), draw(st.integers(1, 12)))
-        assume(order.slices == 1 and order.vocabulary is None)  # no program has a text of slices, S and T
+        # (no program has a text of slices, S and T, or copies)
+        assume(order.slices == 1 and order.vocabulary is None and not order.of_kinds(*COPIES).any())
         return order
     except ScheduleError:
         assume(False)
@@ -117,8 +118,8 @@ def test_torch_adds_the_same_communication_to_every_order_of_one_pipe() -> None:
                 schedule = build(name, ranks, micro_batches)
             except ScheduleError:
                 continue
-            # (torch has no letter for a forward that runs again, nor for S and T, nor for slices)
-            if len(schedule.placement.pipes) > 1 or schedule.slices > 1 or schedule.of_kinds(R, S, T).any():
+            # (torch has no letter for a forward that runs again, S and T, copies, nor for slices)
+            if len(schedule.placement.pipes) > 1 or schedule.slices > 1 or schedule.of_kinds(R, S, T, *COPIES).any():
                 continue
             rows = cells(format_order(schedule))
             with_reductions = {

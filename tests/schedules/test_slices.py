@@ -41,6 +41,18 @@ def test_seq1f1b_idles_a_kth_of_1f1b_and_holds_k_slices_and_one_a_rank_behind(ra
     assert result.peak_activations_by_rank == pytest.approx(peaks)
 
 
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(2, 3))
+def test_interleaved_seq1f1b_idles_a_vth_of_it_and_holds_its_warm_up(k: int, times: int, groups: int, v: int) -> None:
+    """Warm-up 2(P-r-1) + (v-1)P + k-1 units, as in its release, and the forward behind."""
+    ranks = k * times
+    batches = groups * times
+    result = run("seq1f1b", ranks, batches, slices=k, stages_per_rank=v)
+    assert idle_s(result) == pytest.approx((ranks - 1) * 3 / (k * v))
+    ahead = [2 * (ranks - rank - 1) + (v - 1) * ranks + k - 1 for rank in range(ranks)]
+    peaks = [min(one + 1, k * v * batches) / (k * v) for one in ahead]
+    assert result.peak_activations_by_rank == pytest.approx(peaks)
+
+
 @given(SMALL, SMALL, st.lists(st.floats(0.1, 1), min_size=1, max_size=6))
 def test_terapipe_idles_by_its_largest_slice(ranks: int, batches: int, sizes: list[float]) -> None:
     shares = [size / sum(sizes) for size in sizes]
@@ -146,7 +158,7 @@ def test_one_slice_is_the_whole_micro_batch() -> None:
     assert check_order(cut) == []
 
 
-@pytest.mark.parametrize("cell", ["0SEND_F900000", "0RECV_B549755813887", "1F549755813887"])
+@pytest.mark.parametrize("cell", ["0SEND_F900000", "0RECV_B274877906943", "1F274877906943"])
 def test_large_micro_batches_are_read_as_before(cell: str) -> None:
     assert str(parse_cell(cell)) == cell
 
@@ -162,6 +174,12 @@ def test_large_micro_batches_are_read_as_before(cell: str) -> None:
         ),
         ("seq1f1b", {"slices": 2}, {"slices": [0.5, 0.6]}, "costs.slices: .* sum to 1, .*, got a sum of 1.1"),
         ("seq1f1b", {"slices": 0}, {}, "seq1f1b: slices must be 1 or more, got 0; the nearest that works?: slices 1"),
+        (
+            "seq1f1b",
+            {"slices": 3, "stages_per_rank": 2},
+            {},
+            "seq1f1b: slices must divide the 4 ranks where a rank has more stages than one, got 3",
+        ),
         ("slimpipe", {"slices": 3}, {}, "slimpipe: slices must be at least as many as the 4 ranks, got 3"),
     ],
 )

@@ -66,6 +66,68 @@ GOLDENS = [
         "0F0,0F1,2F0,2F1,0F2,2B0,0F3,2B1,2F2,0B0,2F3,0B1,2B2,2B3,0B2,0B3\n"
         "1F0,1F1,3F0,3B0,3F1,3B1,1F2,1B0,1F3,1B1,3F2,3B2,3F3,3B3,1B2,1B3\n",
     ),
+    # Mario: 1F1B with R before B but on the last rank, and one forward more ahead, as 3 may be in flight on rank 0
+    Golden(
+        "mario",
+        2,
+        4,
+        "0F0,0F1,0F2,0R0,0B0,0F3,0R1,0B1,0R2,0B2,0R3,0B3\n1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n",
+        {"limit": 3},
+    ),
+    # Seq1F1B on two stages a rank: warm-up 2(P-r-1)+(v-1)P+k-1 = 5 and 3 slices
+    Golden(
+        "seq1f1b",
+        2,
+        2,
+        "0F0.0,0F0.1,2F0.0,2F0.1,0F1.0,0F1.1,2B0.1,2F1.0,"
+        "2B0.0,2F1.1,0B0.1,0B0.0,2B1.1,2B1.0,0B1.1,0B1.0\n"
+        "1F0.0,1F0.1,3F0.0,3F0.1,3B0.1,1F1.0,3B0.0,1F1.1,"
+        "1B0.1,3F1.0,1B0.0,3F1.1,3B1.1,3B1.0,1B1.1,1B1.0\n",
+        {"slices": 2, "stages_per_rank": 2},
+    ),
+    # PipeOffload: warm-up d(v-1)+d-i = 4 and 3 forwards, of which the last before the first backward; W at once
+    Golden(
+        "gis",
+        2,
+        4,
+        "0F0,0F1,2F0,2F1,2I0,2W0,0F2,2I1,2W1,0F3,0I0,0W0,2F2,0I1,0W1,2F3,2I2,2W2,2I3,2W3,0I2,0W2,0I3,0W3\n"
+        "1F0,1F1,3F0,3I0,3W0,3F1,3I1,3W1,1F2,1I0,1W0,1F3,1I1,1W1,3F2,3I2,3W2,3F3,3I3,3W3,1I2,1W2,1I3,1W3\n",
+    ),
+    # the same in groups of half the ranks: g(v-1)+d-i = 3 and 2
+    Golden(
+        "gis-h",
+        2,
+        4,
+        "0F0,2F0,0F1,2I0,2W0,2F1,0I0,0W0,0F2,2I1,2W1,2F2,0I1,0W1,0F3,2I2,2W2,2F3,0I2,0W2,2I3,2W3,0I3,0W3\n"
+        "1F0,3F0,3I0,3W0,1F1,1I0,1W0,3F1,3I1,3W1,1F2,1I1,1W1,3F2,3I2,3W2,1F3,1I2,1W2,3F3,3I3,3W3,1I3,1W3\n",
+    ),
+    # PipeOffload, the same with copies to the host: out behind the forward, back in the turn before the backward
+    Golden(
+        "po-h",
+        4,
+        4,
+        "0F0,0O0,0F1,0O1,4F0,4F1,0F2,0O2,0F3,0O3,4I0,4W0,4F2,0L0,4I1,4W1,"
+        "4F3,0L1,0I0,0W0,0I1,0W1,4I2,4W2,0L2,4I3,4W3,0L3,0I2,0W2,0I3,0W3\n"
+        "1F0,1O0,1F1,1O1,5F0,5F1,1F2,1O2,5I0,5W0,1F3,1O3,1L0,5I1,5W1,5F2,"
+        "1L1,1I0,1W0,5F3,1I1,1W1,5I2,5W2,1L2,5I3,5W3,1L3,1I2,1W2,1I3,1W3\n"
+        "2F0,2O0,2F1,2O1,6F0,6F1,6I0,6W0,2F2,2O2,2L0,6I1,6W1,2F3,2O3,2L1,"
+        "2I0,2W0,6F2,2I1,2W1,6F3,6I2,6W2,2L2,6I3,6W3,2L3,2I2,2W2,2I3,2W3\n"
+        "3F0,3O0,3F1,3O1,7F0,7I0,7W0,7F1,3L0,7I1,7W1,3F2,3O2,3L1,3I0,3W0,"
+        "3F3,3O3,3I1,3W1,7F2,7I2,7W2,7F3,3L2,7I3,7W3,3L3,3I2,3W2,3I3,3W3\n",
+    ),
+    # all that lives longer than three turns: on one stage a rank, what ranks 0 and 1 hold
+    Golden(
+        "po-f",
+        6,
+        4,
+        "0F0,0O0,0F1,0O1,0F2,0O2,0F3,0O3,0L0,0L1,0I0,0W0,0L2,0I1,0W1,0L3,0I2,0W2,0I3,0W3\n"
+        "1F0,1O0,1F1,1O1,1F2,1O2,1F3,1O3,1L0,1L1,1I0,1W0,1L2,1I1,1W1,1L3,1I2,1W2,1I3,1W3\n"
+        "2F0,2F1,2F2,2F3,2I0,2W0,2I1,2W1,2I2,2W2,2I3,2W3\n"
+        "3F0,3F1,3F2,3I0,3W0,3F3,3I1,3W1,3I2,3W2,3I3,3W3\n"
+        "4F0,4F1,4I0,4W0,4F2,4I1,4W1,4F3,4I2,4W2,4I3,4W3\n"
+        "5F0,5I0,5W0,5F1,5I1,5W1,5F2,5I2,5W2,5F3,5I3,5W3\n",
+        {"stages_per_rank": 1},
+    ),
     # Looped BFS: every stage takes all micro-batches; backwards in reverse
     Golden("looped-bfs", 2, 2, "0F0,0F1,2F0,2F1,2B1,2B0,0B1,0B0\n1F0,1F1,3F0,3F1,3B1,3B0,1B1,1B0\n"),
     # Zero Bubble, figure 3: warm-up P-1-r, W from backward r on

@@ -24,11 +24,11 @@ from dualpipe_sim.base.arrays import BoolArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import B, F, Kind
 from dualpipe_sim.pictures.op_boxes import shade_of_stage
-from dualpipe_sim.pictures.palette import PAIR_BORDER, Colour, Theme, fill, ink_on
+from dualpipe_sim.pictures.palette import PAIR_BORDER, Colour, Theme, fill, ink_on, style_of
 from dualpipe_sim.pictures.plot import legend
 from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.pictures.plot.axis import band_axis, row_axis, time_axis
-from dualpipe_sim.pictures.plot.cells import Band, Boxes, Cells, host_boxes, op_cells, pair_boxes
+from dualpipe_sim.pictures.plot.cells import Band, Boxes, Cells, copy_cells, host_boxes, op_cells, pair_boxes
 from dualpipe_sim.pictures.plot.lanes import LaneCells, lane_cells
 from dualpipe_sim.pictures.plot.strips import CellStrips
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
@@ -46,6 +46,7 @@ _MOST_VECTOR_CELLS = 20_000  # with more, SVG and PDF hold cells as an image: qu
 _OPS_ALONE = {"ops": Band(0.0, 1.0)}
 _OPS_AND_LANES = {"ops": Band(-0.33, 0.26), "compute": Band(0.0, 0.36), "all-to-all": Band(0.33, 0.26)}
 _HOST = 0.14  # share of a row that its host takes
+_COPIES = 0.28  # share of the ops' band that copies to the host take
 _OPS_ROW_IN, _LANES_ROW_IN = (0.32, 0.5), (0.62, 1.3)  # least and most height of a row
 
 
@@ -99,6 +100,7 @@ class Content(NamedTuple):
         title: what stands above it.
         window: what of the timeline.
         cells: its ops.
+        copies: its copies to the host and back, below the ops that they run beside.
         pairs: its overlapped pairs.
         shades: shades of each kind.
         lanes: its phases, where rows show lanes.
@@ -110,10 +112,20 @@ class Content(NamedTuple):
     title: str
     window: Window
     cells: Cells
+    copies: Cells
     pairs: Boxes
     shades: int
     lanes: LaneCells | None
     host: Boxes | None = None
+
+    def bands(self, look: Look) -> dict[str, Band]:
+        """Return the parts of a row: copies, where there are any, take the lower end of that of the ops."""
+        middle, height = look.bands["ops"]
+        if not len(self.copies.kind):
+            return look.bands
+        ops = Band(middle - _COPIES * height / 2, (1 - _COPIES) * height)
+        copies = Band(middle + (1 - _COPIES) * height / 2, 0.8 * _COPIES * height)
+        return look.bands | {"ops": ops, "copies": copies}
 
     @property
     def narrow_s(self) -> float:
@@ -147,6 +159,7 @@ def content_of(timeline: Timeline, title: str, window: Window, look: Look) -> Co
         title,
         window,
         op_cells(timeline, window),
+        copy_cells(timeline, window),
         pair_boxes(timeline, window),
         int(shade_of_stage(timeline.graph.schedule.placement).max()) + 1,
         lane_cells(timeline, window) if look.lanes else None,
@@ -156,7 +169,7 @@ def content_of(timeline: Timeline, title: str, window: Window, look: Look) -> Co
 
 def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     """Draw one chart."""
-    theme, window, bands = look.theme, content.window, look.bands
+    theme, window, bands = look.theme, content.window, content.bands(look)
     time_axis(ax, window.begin_s, window.end_s, theme, unitless=content.timeline.unitless)
     row_axis(ax, [f"rank {rank}" for rank in window.ranks.tolist()], theme)
     ax.set_title(_in_lines(content.title, ax), loc="left", color=theme.ink)
@@ -164,6 +177,9 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
         for lines in _transfer_lines(content, look):
             ax.add_collection(lines, autolim=False)
     _draw_groups(ax, list(_groups(content.cells, content.shades, theme)), bands["ops"], content.narrow_s)
+    if "copies" in bands:
+        copies = list(_groups(content.copies, content.shades, theme))
+        _draw_groups(ax, copies, bands["copies"], _narrow_s([content.copies.boxes]))
     if len(content.pairs.row):
         frames = CellPolygons(content.pairs, bands["ops"], content.narrow_s)
         frames.set_facecolor("none")
@@ -216,7 +232,7 @@ def _alltoalls(contents: Sequence[Content]) -> tuple[bool, bool]:
 
 
 def _kinds_in_colour(contents: Sequence[Content]) -> set[int]:
-    shown = [content.cells for content in contents]
+    shown = [cells for content in contents for cells in (content.cells, content.copies)]
     shown += [content.lanes.compute for content in contents if content.lanes is not None]
     return {kind for cells in shown for kind in np.unique(cells.kind[cells.in_colour]).tolist()}
 
@@ -235,7 +251,7 @@ def _groups(cells: Cells, shades: int, theme: Theme) -> Iterator[Group]:
             f"{Kind(kind)} {'in pairs, ' if paired else ''}shade {shade}",
             cells.boxes.where(cells.in_colour & (look == code)),
             fill(kind, shade, shades, theme.kinds),
-            theme.kinds[kind].border,
+            style_of(kind, theme.kinds).border,
             0.0 if paired else BORDER_PT,
         )
     if not cells.in_colour.all():
@@ -299,7 +315,7 @@ def _numbers(content: Content, look: Look) -> CellLabels:
     schedule = content.timeline.graph.schedule
     texts = [schedule.number_of(unit) for unit in range(int(cells.unit.max(initial=-1)) + 1)]
     labels = Labels(texts, cells.unit, inks.inks, inks.of(cells))
-    return CellLabels(cells.boxes, look.bands["ops"], labels, alike=True)
+    return CellLabels(cells.boxes, content.bands(look)["ops"], labels, alike=True)
 
 
 class _InkTable:

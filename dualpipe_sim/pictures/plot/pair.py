@@ -26,7 +26,7 @@ from dualpipe_sim.base.units import format_time
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import Kind, Op, Pair
-from dualpipe_sim.pictures.palette import KIND_STYLES, Colour, Theme, ThemeName, between, ink_on
+from dualpipe_sim.pictures.palette import Colour, Theme, ThemeName, between, ink_on, style_of
 from dualpipe_sim.pictures.plot import legend
 from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.pictures.plot.axis import row_axis, time_axis
@@ -184,8 +184,8 @@ def _polygons(inside: _Inside, theme: Theme) -> Iterator[CellPolygons]:
     kind, boxes = inside.kind, inside.boxes
     for code in np.unique(kind).tolist():
         polygons = CellPolygons(boxes.where(kind == code), _BAND, inside.length_s)
-        polygons.set_facecolor(theme.kinds[code].light)
-        polygons.set_border(theme.kinds[code].border, BORDER_PT)
+        polygons.set_facecolor(style_of(code, theme.kinds).light)
+        polygons.set_border(style_of(code, theme.kinds).border, BORDER_PT)
         polygons.set_label(Kind(code))
         yield polygons
     if len(inside.transfers.row):
@@ -200,7 +200,7 @@ def _names(inside: _Inside) -> CellLabels:
     graph = inside.timeline.graph
     phases = [graph.phases[row] for row in graph.phase[inside.node].tolist()]
     texts = [f"{phase.name}\n{Kind(phase.kind)}" + (f" {phase.layer}" if phase.layer >= 0 else "") for phase in phases]
-    inks = [ink_on(KIND_STYLES[kind].light) for kind in Kind]
+    inks = [ink_on(style_of(kind).light) for kind in Kind]
     return CellLabels(inside.boxes, _BAND, Labels(texts, np.arange(len(texts)), inks, inside.kind), alike=False)
 
 
