@@ -11,6 +11,7 @@ SECTIONS = {
     "The whole run on SimPy against bare SimPy": sections.name_to_metrics_against_bare_simpy,
     "Programs of runtimes": sections.programs,
     "Many scenarios of one graph": sections.scenarios,
+    "Many orders of the same tasks, µs": sections.many_orders,
     "Sweeps": sections.sweep_points,
     "Sweeps where only numbers change": sections.number_points,
     "Plans": sections.plans,

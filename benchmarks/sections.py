@@ -20,6 +20,9 @@ from dualpipe_sim import sweep
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine.after_move import Evaluated, Move
+from dualpipe_sim.engine.any_order import AnyOrder
+from dualpipe_sim.engine.many_orders import makespans_of_orders
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
@@ -214,6 +217,48 @@ def scenarios() -> str:
     words = ["makespans", "timelines and bubble ratios", "the same, one play after the other"]
     seconds = best_s(makespans, bubbles, one_by_one, rounds=FEW)
     return table(["1 000 scenarios of dualpipe 16 × 120", "s"], zip(words, seconds, strict=True))
+
+
+def many_orders() -> str:
+    """Microseconds an order of others of the same tasks: side by side, after a swap, and lowered and played alone."""
+    rows = [_orders_of(name, 8, 32) for name in ("gpipe", *NAMES)]
+    head = ["schedule", "tasks", "lower", "longest path", "after a swap", "ratio", "side by side", "ratio", "orders/s"]
+    return table(head, rows)
+
+
+def _orders_of(name: str, ranks: int, micro_batches: int) -> list[object]:
+    """Measure orders that are a swap of two neighbours away from a schedule, those that deadlock left out."""
+    tasks = AnyOrder.of(lower(build(name, ranks, micro_batches), COSTS))
+    rank, own = tasks.schedule.rank_of_task, np.arange(tasks.tasks)
+    swaps = [Move(place, place + 1) for place in np.flatnonzero(rank[:-1] == rank[1:]).tolist()]
+    played = Evaluated(tasks, own)
+    swaps = [swap for swap in swaps if played.after(swap) < np.inf]
+    orders = own[None].repeat(len(swaps), axis=0)
+    for order, (place, to) in zip(orders, swaps, strict=True):
+        order[[place, to]] = order[[to, place]]
+    alone = [_unknown(tasks.ordered(order)) for order in orders[:: len(orders) // 20]]
+    graphs = [lower(schedule, COSTS) for schedule in alone]
+    many = np.resize(orders, (8 * len(orders), tasks.tasks))
+    seconds = best_s(
+        lambda: makespans_of_orders(tasks, many),
+        lambda: [played.after(swap) for swap in swaps],
+        lambda: [lower(_unknown(schedule), COSTS) for schedule in alone],
+        lambda: [longest_path.play(replace(graph, wiring=replace(graph.wiring))) for graph in graphs],
+    )
+    counts = (len(many), len(swaps), len(alone), len(graphs))
+    many_us, swap_us, lower_us, play_us = (1e6 * one / count for one, count in zip(seconds, counts, strict=True))
+    alone_us = lower_us + play_us
+    return [
+        f"{name} {ranks} × {micro_batches}",
+        tasks.tasks,
+        lower_us,
+        play_us,
+        swap_us,
+        alone_us / swap_us,
+        many_us,
+        alone_us / many_us,
+        round(1e6 / many_us),
+    ]
 
 
 def sweep_points() -> str:
