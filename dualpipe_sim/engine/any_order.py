@@ -68,6 +68,8 @@ class AnyOrder:
         tasks = len(schedule.first_op)
         if len(graph.task) != tasks or not graph.on(Lane.COMPUTE).all():
             raise UserError("orders side by side: every task must be one phase of compute, as with costs of whole ops")
+        if schedule.vocabulary is not None:
+            raise UserError("orders side by side: S and T wait at barriers of all ranks, which are not known here")
         if not graph.fixed_durations or graph.rendezvous or graph.issue is not None or graph.load is not None:
             raise UserError(
                 "orders side by side: times must not depend on the order, as they do with shared links or SMs, "

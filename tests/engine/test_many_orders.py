@@ -21,7 +21,7 @@ from dualpipe_sim.errors import DeadlockError, UserError
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.hardware.cluster import Topology
 from dualpipe_sim.order.builder import OrderBuilder
-from dualpipe_sim.order.ops import B, F, I, Op, W
+from dualpipe_sim.order.ops import COPIES, B, F, I, Op, S, T, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
@@ -141,6 +141,10 @@ def test_some_orders_are_legal_and_some_deadlock() -> None:
 @pytest.mark.parametrize("name", schedules())
 def test_every_schedule_is_an_order_of_its_own_tasks(name: str) -> None:
     setting = Setting(build(name, 4, 8), UniformCosts(1.0, 1.25, 0.5, transfer_s=0.125))
+    if setting.schedule.of_kinds(S, T, *COPIES).any():
+        with pytest.raises(UserError, match="orders side by side"):
+            _ = setting.tasks
+        return
     tasks = setting.tasks
     itself = np.arange(tasks.tasks)
     assert tasks.ordered(itself) == setting.schedule
