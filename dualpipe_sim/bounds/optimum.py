@@ -90,11 +90,10 @@ def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
     problem.post(None if memory_limit is None else _room(placement, memory_limit, layers_of_stage))
     if known is not None:
         problem.hint(known)
-    solver = cp_model.CpSolver()
+    solver = _solver_for(cp_model, within_s)
     solver.parameters.max_time_in_seconds = 4 * within_s  # (the machine may be slow)
-    solver.parameters.max_deterministic_time = within_s
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
+    if known is not None:  # several ways to search take turns, some of which change a part of what is known
+        solver.parameters.num_workers, solver.parameters.interleave_search = 4, True
     status = solver.solve(problem.model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         why = "no order fits the memory limit" if status == cp_model.INFEASIBLE else f"nothing found in {within_s} s"
@@ -109,6 +108,16 @@ def _solver() -> ModuleType:
     except ImportError as error:
         raise UserError("the optimum needs CP-SAT; pip install 'dualpipe-sim[optimum]'") from error
     return cp_model
+
+
+def _solver_for(cp_model: ModuleType, within_s: float) -> CpSolver:
+    """Return a solver that finds the same again, and leaves signals to the program: else Ctrl-C would be nobody's."""
+    solver: CpSolver = cp_model.CpSolver()
+    solver.parameters.max_deterministic_time = within_s
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    solver.parameters.catch_sigint_signal = False
+    return solver
 
 
 class _Room(NamedTuple):
@@ -142,8 +151,9 @@ def have_tick(times: OpTimes) -> bool:
 def _in_ticks(times: OpTimes) -> tuple[float, dict[int, list[int]], int]:
     """Return the tick in seconds, and ops by kind and a transfer in ticks.
 
-    The shortest time, or a small whole part of it, is tried as the tick; then the tick is made as long as all times
-    allow, since the solver is faster with small numbers. Stages of F = 1 s, I = 1.5 s, W = 0.5 s have ticks of 0.5 s:
+    The shortest time, or a small whole part of it, is tried as the tick, then decimals of a second; then the tick is
+    made as long as all times allow, since the solver is faster with small numbers. Stages of F = 1 s, I = 1.5 s, W =
+    0.5 s have ticks of 0.5 s:
 
     >>> _in_ticks(OpTimes(np.array([1.0]), np.array([1.5]), np.array([0.5])))
     (0.5, {<Kind.F: 0>: [2], <Kind.I: 2>: [3], <Kind.W: 3>: [1]}, 0)
@@ -157,8 +167,8 @@ def _in_ticks(times: OpTimes) -> tuple[float, dict[int, list[int]], int]:
     some = seconds[seconds > 0]
     if not len(some):
         raise UserError("optimum: all ops take no time")
-    for parts in (1, 2, 3, 4, 5, 10, 100, 1000):
-        tick_s = float(some.min()) / parts
+    of_shortest = [float(some.min()) / parts for parts in (1, 2, 3, 4, 5, 10, 100, 1000)]
+    for tick_s in (*of_shortest, *(10.0**-digits for digits in range(10))):
         whole = np.rint(seconds / tick_s)
         if np.allclose(whole * tick_s, seconds, rtol=1e-12, atol=0) and whole.max() < _TICKS:
             common = gcd(*whole.astype(int).tolist())
@@ -323,8 +333,6 @@ def best_balance_s(layer_s: Sequence[float], ranks: int, heads_s: Sequence[float
         work = sum(size * number for size, number in zip(sizes.tolist(), share, strict=True))
         model.add(busiest >= work + int(head_s / tick_s))
     model.minimize(busiest)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_deterministic_time = within_s
-    solver.parameters.num_workers = 1
+    solver = _solver_for(cp_model, within_s)
     solver.solve(model)
     return float(solver.best_objective_bound) * tick_s

@@ -41,6 +41,7 @@ class Found(Tabular):
         seconds: how long it took.
         seed: of what it drew.
         interrupted: whether it was told to end before its time.
+        remark: what could not be done, in words.
 
     """
 
@@ -56,6 +57,7 @@ class Found(Tabular):
     seconds: float
     seed: int
     interrupted: bool = False
+    remark: str = ""
 
     @property
     def schedule(self) -> Schedule:
@@ -97,6 +99,7 @@ class Found(Tabular):
             "seconds": self.seconds,
             "seed": self.seed,
             "interrupted": self.interrupted,
+            "remark": self.remark,
             "order": format_order(self.schedule),
         }
 
@@ -128,6 +131,7 @@ class Found(Tabular):
         notes.append(f"seed {self.seed}, {number_of(self.rounds, 'round')} {how} {self.seconds:.0f} s")
         size = f"{self.problem.ranks} ranks × {self.problem.micro_batches} micro-batches"
         headings = ("rank", "stages", "layers", "busy", "act.")
+        notes += [self.remark] if self.remark else []
         return Table(headings, rows, ("stages",), f"searched, {size}", notes)
 
     def __repr__(self) -> str:

@@ -119,7 +119,7 @@ class _Search:
         self._name = digest([self._problem, self._sought.moves, self._sought.seed])
         self._state = self._read() if resume else _State()
         self._begun_s -= self._state.spent_s
-        self._solved_s = 0.0
+        self._remark = ""
 
     def found(self) -> Found:
         """Search, and say what was found."""
@@ -152,6 +152,7 @@ class _Search:
             monotonic() - self._begun_s,
             self._sought.seed,
             interrupted,
+            self._remark,
         )
 
     def _goes_on(self, bound_s: float, orders: list[Order]) -> bool:
@@ -202,7 +203,8 @@ class _Search:
         found, proofs = list(orders), {}
         for order, row in zip(tried, self._evaluated(points, Polish(self._problem)), strict=True):
             if "text" not in row:
-                continue  # (CP-SAT is not installed, or found nothing)
+                self._remark = f"orders were not improved by CP-SAT: {row['error']}"
+                continue
             schedule = parse_order(cast("str", row["text"]), name="searched")
             polished = self._run(schedule, order.partition, f"{order.origin}, improved by CP-SAT")
             shorter = polished.makespan_s < order.makespan_s * (1 - _ROUNDING)
