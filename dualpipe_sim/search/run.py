@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from math import inf
 from os import cpu_count
 from pathlib import Path
 from time import monotonic
 from typing import cast
 
-from dualpipe_sim.base.files import read_text, written_whole
+from dualpipe_sim.base.files import output_file, read_text, written_whole
 from dualpipe_sim.base.plain_data import digest, plain_data
 from dualpipe_sim.base.signals import Stopped
 from dualpipe_sim.batch.points import Evaluate, Row
@@ -117,18 +118,22 @@ class _Search:
         self._workers, self._output, self._watched = workers, output, watched
         self._begun_s = monotonic()
         self._name = digest([self._problem, self._sought.moves, self._sought.seed])
+        if output is not None and not resume and output_file(output).exists():
+            raise UserError(f"{output}: is there already; --resume goes on from it, or name another file")
         self._state = self._read() if resume else _State()
         self._begun_s -= self._state.spent_s
         self._remark = ""
+        self._best_s = inf
 
     def found(self) -> Found:
         """Search, and say what was found."""
         bound_s, bound = lower_bound(self._problem)
         named = sorted(registered(self._experiment, self._problem), key=_by_makespan)
         orders, proved, interrupted = named[:1], False, False
+        self._best_s = min([order.makespan_s for order in orders], default=inf)
         try:
-            while self._goes_on(bound_s, orders):
-                self._round(orders)
+            while self._goes_on(bound_s):
+                self._round()
             orders += self._walked()
             orders, proved = self._polished(sorted(orders, key=_by_makespan))
         except Stopped:
@@ -155,11 +160,10 @@ class _Search:
             self._remark,
         )
 
-    def _goes_on(self, bound_s: float, orders: list[Order]) -> bool:
+    def _goes_on(self, bound_s: float) -> bool:
         """Return whether another round is due, and has the time."""
         state, sought = self._state, self._sought
-        best_s = min([cost_s for cost_s, _ in state.kept] + [order.makespan_s for order in orders], default=None)
-        if best_s is not None and best_s <= bound_s * (1 + _ROUNDING):
+        if self._best_s <= bound_s * (1 + _ROUNDING):
             return False
         if sought.rounds is not None:
             return state.rounds < sought.rounds
@@ -167,7 +171,7 @@ class _Search:
         a_round_s = spent_s / state.rounds if state.rounds else 0.0
         return spent_s + a_round_s / 2 < sought.seconds * (1 - _FOR_THE_SOLVER)
 
-    def _round(self, orders: list[Order]) -> None:
+    def _round(self) -> None:
         state = self._state
         points = [
             {"start": start, "hottest": hottest, "seed": f"{self._sought.seed} {state.rounds} {place}"}
@@ -175,7 +179,8 @@ class _Search:
         ]
         for row in self._evaluated(points, Walk(self._problem, self._sought.moves)):
             state.keep(row)
-            self._tell(orders)
+            self._best_s = min(self._best_s, cast("float", row.get("makespan_s", inf)))
+            self._tell()
         state.rounds += 1
         state.spent_s = monotonic() - self._begun_s
         if self._output is not None:
@@ -224,14 +229,13 @@ class _Search:
             rows.update(evaluated)
         return [rows[place] for place in range(len(points))]
 
-    def _tell(self, orders: list[Order]) -> None:
+    def _tell(self) -> None:
         if self._watched is None:
             return
-        best_s = min([cost_s for cost_s, _ in self._state.kept] + [order.makespan_s for order in orders])
         if self._sought.rounds is None:
-            self._watched(monotonic() - self._begun_s, self._sought.seconds, best_s)
+            self._watched(monotonic() - self._begun_s, self._sought.seconds, self._best_s)
         else:
-            self._watched(self._state.rounds, self._sought.rounds, best_s)
+            self._watched(self._state.rounds, self._sought.rounds, self._best_s)
 
     def _write(self, output: str | Path) -> None:
         state = self._state
