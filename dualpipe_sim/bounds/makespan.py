@@ -234,6 +234,8 @@ def _turn_s(times: Mapping[TaskShape, TaskTime], how: Vocabulary | None) -> floa
 class MemoryLimit:
     """Most that a rank may hold of what its stages' micro-batches keep between F and backward.
 
+    An order that copies some of it to the host and back may be faster than a bound within this limit.
+
     Attributes:
         activations: what a micro-batch keeps at each stage, shape ``(stages,)``.
         most: what fits on each rank, shape ``(ranks,)``.

@@ -101,7 +101,7 @@ def replay(found: Found, layer_s: list[tuple[float, float, float]]) -> tuple[flo
     limit=st.sampled_from([None, 1.0, 1.5, 2.0, 4.0]),
     split=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_orders_in_turn_are_whole_and_keep_the_limit(
     seed: int, ranks: int, micro_batches: int, stages: int, limit: float | None, split: bool
 ) -> None:
