@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from math import ceil
 from typing import Literal
@@ -254,6 +254,10 @@ class LayerCosts:
             )
 
 
+_BESIDE_LAYERS = tuple(one.name for one in fields(StageLayers) if one.name != "layers")
+"""What a stage holds beside layers, by the names of it."""
+
+
 @dataclass(frozen=True)
 class LayerStageCosts:
     """Layer costs laid on one placement.
@@ -332,7 +336,7 @@ class LayerStageCosts:
         """What the times of each stage depend on: equal for stages that hold the same kinds of layers."""
         number = self.job.model.kind_numbers()
         return [
-            (tuple(number[layer] for layer in one.layers), one.embedding, one.mtp, one.head, one.mtp_heads)
+            (tuple(number[layer] for layer in one.layers), *(getattr(one, key) for key in _BESIDE_LAYERS))
             for one in self.stage_layers
         ]
 

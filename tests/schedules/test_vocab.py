@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import Result, Schedule, ScheduleError, UserError, build, format_order, parse_order, simulate
 from dualpipe_sim.analysis.metrics import idle_s_by_cause
+from dualpipe_sim.config import load_experiment
+from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
 from dualpipe_sim.order.check import check_order, check_schedule
 from dualpipe_sim.order.ops import B, F, S, T
-from dualpipe_sim.order.placement import PlacementName
+from dualpipe_sim.order.placement import PlacementName, linear
 from dualpipe_sim.schedules.theory import closed_form
 
 MEASURED = Path(__file__).parent / "goldens" / "vocab_parallel_a100x8.csv"
@@ -326,12 +328,14 @@ def test_a_wait_at_a_barrier_is_waiting_for_an_op() -> None:
     }
 
 
-@pytest.mark.parametrize("runtime", ["torch", "megatron", "deepseek"])
-def test_no_runtimes_program_has_barriers(runtime: str) -> None:
-    with pytest.raises(ScheduleError, match=f"runtime {runtime} has no schedule interlaced"):
-        simulate(schedule="interlaced", ranks=2, micro_batches=2, **{"pipeline.runtime": runtime})
-    with pytest.raises(ScheduleError, match=r"no text for barriers \(of S and T\)"):
-        simulate(schedule="interlaced", ranks=2, micro_batches=2, **{"pipeline.transfers": "rendezvous"})
+def test_stages_are_alike_only_where_they_hold_as_much_of_the_vocabulary() -> None:
+    # Plans keep times of stages that are alike, over schedules that cut the vocabulary and others.
+    costs = load_experiment("deepseek_v2_lite").costs
+    assert isinstance(costs, LayerCosts)
+    whole = costs.on(linear(8))
+    shared_out = whole.with_vocabulary_cut("one barrier")
+    assert whole.stage_layers[0] != shared_out.stage_layers[0]
+    assert whole.alike[0] != shared_out.alike[0]
 
 
 def test_costs_that_know_no_passes_are_refused() -> None:
