@@ -7,7 +7,7 @@ times must be multiples of a common tick. Overlapped pairs are left out: each op
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 from types import ModuleType
@@ -84,13 +84,13 @@ def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
         UserError: ortools is not installed, times have no common tick, or nothing was found in time.
 
     """
-    cp_model = _solver()
+    cp_model = _cp_sat()
     tick_s, ticks, hop = _in_ticks(times)
     problem = _Problem(cp_model.CpModel(), placement, micro_batches_of_pipe, ticks, hop, split)
     problem.post(None if memory_limit is None else _room(placement, memory_limit, layers_of_stage))
     if known is not None:
         problem.hint(known)
-    solver = _solver_for(cp_model, within_s)
+    solver = _new_solver(cp_model, within_s)
     solver.parameters.max_time_in_seconds = 4 * within_s  # (the machine may be slow)
     if known is not None:  # several ways to search take turns, some of which change a part of what is known
         solver.parameters.num_workers, solver.parameters.interleave_search = 4, True
@@ -101,7 +101,7 @@ def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
     return Optimum(solver.objective_value * tick_s, round(solver.best_objective_bound) * tick_s, problem.order(solver))
 
 
-def _solver() -> ModuleType:
+def _cp_sat() -> ModuleType:
     """Return CP-SAT."""
     try:
         from ortools.sat.python import cp_model
@@ -110,7 +110,7 @@ def _solver() -> ModuleType:
     return cp_model
 
 
-def _solver_for(cp_model: ModuleType, within_s: float) -> CpSolver:
+def _new_solver(cp_model: ModuleType, within_s: float) -> CpSolver:
     """Return a solver that finds the same again, and leaves signals to the program: else Ctrl-C would be nobody's."""
     solver: CpSolver = cp_model.CpSolver()
     solver.parameters.max_deterministic_time = within_s
@@ -208,7 +208,8 @@ class _Problem:
     def post(self, room: _Room | None) -> None:
         """Post all constraints and the objective."""
         for (kind, stage, micro_batch), start in self._start.items():
-            self._after_its_producers(kind, stage, micro_batch, start)
+            for needed, hop in self._needs((kind, stage, micro_batch)):
+                self.model.add(start >= self._start[needed] + self._ticks[needed[0]][needed[1]] + hop)
             if (kind, stage, micro_batch + 1) in self._start:
                 # Micro-batches are alike, so that some shortest order runs those of a stage one after the other.
                 self.model.add(self._start[kind, stage, micro_batch + 1] >= start + self._ticks[kind][stage])
@@ -248,18 +249,20 @@ class _Problem:
 
     def _ready(self, op: tuple[int, int, int], end: dict[tuple[int, ...], int]) -> int | None:
         """Return when all that an op needs is there, or None if some of it did not run yet."""
-        kind, stage, micro_batch = op
         ready = 0
-        for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
-            needed = next(one[:3] for one in either if one[:3] in self._start)
+        for needed, hop in self._needs(op):
             if needed not in end:
                 return None
-            ready = max(ready, end[needed] + self._hop_from(needed[1], stage))
+            ready = max(ready, end[needed] + hop)
         return ready
 
-    def _hop_from(self, stage: int, other: int) -> int:
+    def _needs(self, op: tuple[int, int, int]) -> Iterator[tuple[tuple[int, int, int], int]]:
+        """Yield what an op needs, and the ticks that this is under way to it."""
+        kind, stage, micro_batch = op
         rank_of = self._placement.rank_of_stage
-        return 0 if rank_of[stage] == rank_of[other] else self._hop
+        for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
+            needed = next(one[:3] for one in either if one[:3] in self._start)
+            yield needed, 0 if rank_of[needed[1]] == rank_of[stage] else self._hop
 
     def order(self, solver: CpSolver) -> Schedule:
         """Return the order that was found: each rank's ops by their starts."""
@@ -276,14 +279,6 @@ class _Problem:
 
     def _ops_of(self, rank: int) -> list[tuple[int, int, int]]:
         return [op for op in self._start if self._placement.rank_of_stage[op[1]] == rank]
-
-    def _after_its_producers(self, kind: int, stage: int, micro_batch: int, start: IntVar) -> None:
-        for either in producers(Op(Kind(kind), stage, micro_batch), self._placement):
-            self._after(next(op[:3] for op in either if op[:3] in self._start), start, stage)
-
-    def _after(self, needed: tuple[int, int, int], start: IntVar, stage: int) -> None:
-        hop = self._hop_from(needed[1], stage)
-        self.model.add(start >= self._start[needed] + self._ticks[needed[0]][needed[1]] + hop)
 
     def _within(self, room: _Room, rank: int) -> None:
         """Hold what is in flight on a rank within its room.
@@ -321,7 +316,7 @@ def best_balance_s(layer_s: Sequence[float], ranks: int, heads_s: Sequence[float
         UserError: ortools is not installed.
 
     """
-    cp_model = _solver()
+    cp_model = _cp_sat()
     tick_s = max(sum(layer_s) / ranks / _TICKS, 1e-300)
     sizes, counts = np.unique(np.floor(np.asarray(layer_s) / tick_s).astype(int), return_counts=True)
     model = cp_model.CpModel()
@@ -333,6 +328,6 @@ def best_balance_s(layer_s: Sequence[float], ranks: int, heads_s: Sequence[float
         work = sum(size * number for size, number in zip(sizes.tolist(), share, strict=True))
         model.add(busiest >= work + int(head_s / tick_s))
     model.minimize(busiest)
-    solver = _solver_for(cp_model, within_s)
+    solver = _new_solver(cp_model, within_s)
     solver.solve(model)
     return float(solver.best_objective_bound) * tick_s

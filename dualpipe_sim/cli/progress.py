@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dualpipe_sim.base.signals import Stopped
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn, TaskID
 
     from dualpipe_sim.batch.points import Progress
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 def progress_bar() -> Iterator[Progress]:
     """Give what a progress bar is told by, on stderr; there is none where nobody watches."""
     from rich import progress
-    from rich.console import Console
 
     columns = (
         progress.BarColumn(),
@@ -27,8 +27,7 @@ def progress_bar() -> Iterator[Progress]:
         progress.TimeRemainingColumn(),
         progress.TextColumn("left"),
     )
-    console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with _on_stderr(*columns) as bar:
         tasks: list[TaskID] = []
 
         def show(done: int, total: int) -> None:
@@ -44,19 +43,26 @@ def progress_bar() -> Iterator[Progress]:
 def seconds_bar() -> Iterator[Callable[[float, float, float], None]]:
     """Give what a bar of a search is told by, on stderr: how much of how much is done, and the best seconds so far."""
     from rich import progress
-    from rich.console import Console
 
     from dualpipe_sim.base.units import format_seconds
 
-    console = Console(stderr=True)
     columns = progress.BarColumn(), progress.TaskProgressColumn(), progress.TextColumn("{task.description}")
-    with progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with _on_stderr(*columns) as bar:
         task = bar.add_task("")
 
         def show(done: float, total: float, best_s: float) -> None:
             bar.update(task, completed=done, total=total, description=f"best so far {format_seconds(best_s)}")
 
         yield show
+
+
+def _on_stderr(*columns: ProgressColumn) -> Bar:
+    """Return a bar that is gone when it is done, and never there where nobody watches."""
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,6 +20,10 @@ from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
 """Seconds for 1/ranks of the model: one number, or one for each 1/ranks of its depth, shallowest first."""
+
+
+_OF_OPS = ("forward", "backward_input", "backward_weight", "overlapped", "recompute", "vocab_s", "vocab_t", "offload")
+"""The fields that are times of ops."""
 
 
 class UniformTimes(NamedTuple):
@@ -137,31 +143,19 @@ class UniformCosts:
         """Return the costs of a share of a micro-batch: that share of each time, and of a transfer's bytes."""
         return replace(
             self,
-            forward=scaled(self.forward, share),
-            backward_input=scaled(self.backward_input, share),
-            backward_weight=scaled(self.backward_weight, share),
-            overlapped=None if self.overlapped is None else scaled(self.overlapped, share),
-            recompute=None if self.recompute is None else scaled(self.recompute, share),
-            vocab_s=scaled(self.vocab_s, share),
-            vocab_t=scaled(self.vocab_t, share),
-            offload=scaled(self.offload, share),
+            **self._each(partial(scaled, factor=share)),
             transfer_s=None if self.transfer_s is None else scaled(self.transfer_s, share),
             transfer_bytes=scaled(self.transfer_bytes, share),
         )
 
     def on_fewer_ranks(self, shares: int) -> UniformCosts:
         """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did."""
-        return replace(
-            self,
-            forward=_joined(self.forward, shares),
-            backward_input=_joined(self.backward_input, shares),
-            backward_weight=_joined(self.backward_weight, shares),
-            overlapped=None if self.overlapped is None else _joined(self.overlapped, shares),
-            recompute=None if self.recompute is None else _joined(self.recompute, shares),
-            vocab_s=_joined(self.vocab_s, shares),
-            vocab_t=_joined(self.vocab_t, shares),
-            offload=_joined(self.offload, shares),
-        )
+        return replace(self, **self._each(partial(_joined, shares=shares)))
+
+    def _each(self, change: Callable[[Cost], Cost]) -> dict[str, Any]:
+        """Return all times of ops that are given, changed, by their names."""
+        given = {name: getattr(self, name) for name in _OF_OPS}
+        return {name: change(cost) for name, cost in given.items() if cost is not None}
 
 
 @dataclass(frozen=True)

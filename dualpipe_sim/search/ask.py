@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.asked import op_seconds, stage_costs
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import Costs
@@ -32,10 +31,6 @@ def problem_of(experiment: Experiment) -> Problem:
     choice, asked = experiment.choice, experiment.sought
     costs = experiment.costs
     layers = _layers(experiment)
-    if layers < choice.ranks:
-        raise UserError(
-            f"search: {number_of(layers, 'layer')} cannot be shared out over {number_of(choice.ranks, 'rank')}"
-        )
     placement = Placement(choice.ranks, (tuple(layer % choice.ranks for layer in range(layers)),))
     single = _laid_out(costs, (1,) * layers)
     on_stages = stage_costs(single, placement)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import format_percent, format_seconds, number_of
 from dualpipe_sim.graph.timeline import Timeline
@@ -89,7 +88,7 @@ class Found(Tabular):
             "gap": self.gap,
             "work_s": self.problem.mean_work_s,
             "partition": list(self.partition),
-            "stages_by_rank": plain_data(self.stages_by_rank),
+            "stages_by_rank": list(map(list, self.stages_by_rank)),
             "peak_activations_by_rank": peaks(self.schedule, self.partition),
             "bubble_ratio": self.result.bubble_ratio,
             "origin": self.origin,

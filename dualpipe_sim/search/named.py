@@ -62,7 +62,6 @@ def peaks(schedule: Schedule, partition: Sequence[int]) -> list[float]:
 
 def registered(experiment: Experiment, problem: Problem) -> Iterator[Order]:
     """Yield the best run of each registered schedule that a search could have found, within the limit."""
-    kinds = [F, I, W, B] if problem.split else [F, B]
     for name in schedules():
         one = spec(name)
         limits = {} if problem.most_activations is None else one.within(problem.most_activations)
@@ -71,7 +70,7 @@ def registered(experiment: Experiment, problem: Problem) -> Iterator[Order]:
             options = {**dict(zip(one.tries, values, strict=True)), **limits}
             for layout in (BALANCED, EVEN):
                 order = _named(experiment, problem, Choice(name, problem.ranks, problem.micro_batches, options), layout)
-                if order is not None and set(order.schedule.kind.tolist()) <= set(map(int, kinds)):
+                if order is not None:
                     tried.append(order)
         if tried:
             yield min(tried, key=lambda order: order.makespan_s)
@@ -79,17 +78,17 @@ def registered(experiment: Experiment, problem: Problem) -> Iterator[Order]:
 
 def _named(experiment: Experiment, problem: Problem, choice: Choice, layout: str) -> Order | None:
     """Return a registered schedule's order on stages of whole layers, or None where it has none such."""
+    kinds = (F, I, W, B) if problem.split else (F, B)
     profile = ProfileCosts(tuple(LayerTime(*seconds) for seconds in problem.layer_s), layout, problem.hop_s)
     told = replace(experiment, choice=choice, cost_model=profile, compare=(), measured=None)
     try:
         schedule = build_choice(told, choice)
         stages = schedule.placement.stages
         apart = len(schedule.placement.pipes) > 1 or schedule.slices > 1 or schedule.micro_batch_share != 1
-        if apart or (schedule.partner >= 0).any() or stages > problem.most_stages:
+        apart = apart or bool((schedule.partner >= 0).any()) or not schedule.of_kinds(*kinds).all()
+        if apart or stages > problem.most_stages:
             return None
-        partition = profile.partition(stages)
-        result = run(with_order(experiment, problem, schedule, partition))
+        order = played(experiment, problem, schedule, profile.partition(stages), choice.name)
     except (ScheduleError, UserError):
         return None
-    order = Order(schedule, partition, result, choice.name)
     return order if fits(order, problem) else None

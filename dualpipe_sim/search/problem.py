@@ -117,9 +117,9 @@ class Problem:
         """Seconds of a rank's work if all had the same."""
         return self.work_until_s[-1] / self.ranks
 
-    def stage_s(self, answer: Answer) -> tuple[list[float], ...]:
+    def stage_s(self, cuts: Sequence[int]) -> tuple[list[float], ...]:
         """Return the seconds of each stage's op, by what it does."""
-        return tuple([until[end] - until[begin] for begin, end in pairwise(answer.cuts)] for until in self.until_s)
+        return tuple([until[end] - until[begin] for begin, end in pairwise(cuts)] for until in self.until_s)
 
     def work_s(self, cuts: Sequence[int], rank_of_stage: Sequence[int]) -> list[float]:
         """Return the seconds of each rank's work."""

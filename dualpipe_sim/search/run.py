@@ -18,7 +18,7 @@ from time import monotonic
 from typing import cast
 
 from dualpipe_sim.base.files import output_file, read_text, written_whole
-from dualpipe_sim.base.plain_data import digest, plain_data
+from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.base.signals import Stopped
 from dualpipe_sim.batch.points import Evaluate, Row
 from dualpipe_sim.batch.runner import evaluate_all
@@ -241,7 +241,7 @@ class _Search:
         state = self._state
         data = {"search": self._name, "rounds": state.rounds, "spent_s": state.spent_s, "kept": state.kept}
         with written_whole(output) as part:
-            part.write_text(json.dumps(plain_data({**data, "kept": [list(one) for one in state.kept]})))
+            part.write_text(json.dumps(data))
 
     def _read(self) -> _State:
         if self._output is None:
@@ -251,16 +251,12 @@ class _Search:
         try:
             data = json.loads(read_text(self._output))
             name, state = data["search"], _State(data["rounds"], data["spent_s"])
-            state.kept = [(cost_s, answer_of(_plain(answer))) for cost_s, answer in data["kept"]]
+            state.kept = [(cost_s, answer_of(answer)) for cost_s, answer in data["kept"]]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self._output}: is no file of a search") from error
         if name != self._name:
             raise UserError(f"{self._output}: is of another search; name another file, or leave --resume out")
         return state
-
-
-def _plain(answer: object) -> object:
-    return next(iter(answer.values())) if isinstance(answer, dict) else answer
 
 
 def _by_makespan(order: Order) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 from typing import cast
 
@@ -12,8 +13,6 @@ import numpy as np
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.bounds.optimum import have_tick, optimum
 from dualpipe_sim.order.op_times import OpTimes
-from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_order, parse_order
 from dualpipe_sim.search.anneal import anneal, begun
 from dualpipe_sim.search.in_turn import play
@@ -83,14 +82,14 @@ class Polish:
         """
         known = parse_order(cast("str", point["text"]))
         partition, problem = cast("list[int]", point["partition"]), self.problem
-        seconds = np.array(problem.stage_s(Answer((0, *np.cumsum(partition).tolist()), known_ranks(known), ((), ()))))
+        seconds = np.array(problem.stage_s(list(accumulate(partition, initial=0))))
         times = OpTimes(seconds[FORWARD], seconds[INPUT], seconds[WEIGHT], problem.hop_s)
         if not have_tick(times):
             tick_s = max(float(seconds.max()), problem.hop_s) / _TICKS
             ticks = np.rint(seconds / tick_s)
             times = OpTimes(ticks[FORWARD], ticks[INPUT], ticks[WEIGHT], float(round(problem.hop_s / tick_s)))
         found = optimum(
-            Placement(problem.ranks, known.placement.pipes),
+            known.placement,
             (problem.micro_batches,),
             times,
             split=problem.split,
@@ -100,9 +99,3 @@ class Polish:
             known=known,
         )
         return {"text": format_order(found.schedule), "proved": found.proved}
-
-
-def known_ranks(schedule: Schedule) -> tuple[int, ...]:
-    """Return the rank of each stage of a schedule of one pipe."""
-    (ranks,) = schedule.placement.pipes
-    return ranks

@@ -182,16 +182,6 @@ def test_an_order_with_half_a_copy_does_not_run() -> None:
         simulate(schedule=parse_order("0F0,0O0,0B0\n"), forward=1, backward=1)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "megatron", "deepseek"])
-def test_no_runtimes_program_has_copies(runtime: str) -> None:
-    with pytest.raises(ScheduleError, match=f"runtime {runtime} has no schedule po-f"):
-        simulate(schedule="po-f", ranks=4, micro_batches=4, forward=1, backward=2, **{"pipeline.runtime": runtime})
-    with pytest.raises(ScheduleError, match="no text for copies to the host"):
-        simulate(
-            schedule="po-f", ranks=4, micro_batches=4, forward=1, backward=2, **{"pipeline.transfers": "rendezvous"}
-        )
-
-
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [

@@ -190,16 +190,6 @@ def test_shares_and_slices_that_do_not_fit_are_refused(
         run(name, 4, 8, costs=costs, **options)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "megatron", "deepseek"])
-def test_no_runtimes_program_has_slices(runtime: str) -> None:
-    with pytest.raises(ScheduleError, match=f"runtime {runtime} has no schedule seq1f1b"):
-        simulate(schedule="seq1f1b", ranks=2, micro_batches=2, forward=1, backward=2, **{"pipeline.runtime": runtime})
-    with pytest.raises(ScheduleError, match="no text for slices"):
-        simulate(
-            schedule="seq1f1b", ranks=2, micro_batches=2, forward=1, backward=2, **{"pipeline.transfers": "rendezvous"}
-        )
-
-
 def test_formulas_are_those_of_slices() -> None:
     found = closed_form("slimpipe", 8, 16, options={"slices": 16, "stages_per_rank": 2})
     assert found is not None
