@@ -110,6 +110,7 @@ class Sought:
         stages_per_rank: most stages of a rank, at the mean.
         activations: most activations on a rank, in those of one micro-batch through 1/ranks of the layers; or None.
         split: whether the backward for the weights is an op of its own.
+        recompute: whether stages may run their forwards again, so that they keep their inputs alone until then.
         seconds: how long it may take.
         rounds: how many rounds it has instead, so that it finds the same again; or None.
         moves: how many changes a walk tries; None for as many as take some seconds.
@@ -120,6 +121,7 @@ class Sought:
     stages_per_rank: int = 4
     activations: float | None = None
     split: bool = True
+    recompute: bool = False
     seconds: float = 60.0
     rounds: int | None = None
     moves: int | None = None

@@ -63,6 +63,7 @@ def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
     split: bool = True,
     memory_limit: float | None = None,
     within_s: float = 30.0,
+    patience_s: float | None = None,
     layers_of_stage: Sequence[int] | None = None,
     known: Schedule | None = None,
 ) -> Optimum:
@@ -77,6 +78,7 @@ def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
             from the start of F to the end of W or B.
         within_s: seconds of search, as the solver counts them: by the work that it did, so that it finds the same
             again.
+        patience_s: seconds of search by the clock, after which it ends as well; by default four times ``within_s``.
         layers_of_stage: how many layers each stage holds, where they are not as deep; for the limit.
         known: an order that the search begins from, of the same stages and micro-batches.
 
@@ -91,7 +93,7 @@ def optimum(  # noqa: PLR0913 - what bounds an order, each by its name
     if known is not None:
         problem.hint(known)
     solver = _new_solver(cp_model, within_s)
-    solver.parameters.max_time_in_seconds = 4 * within_s  # (the machine may be slow)
+    solver.parameters.max_time_in_seconds = 4 * within_s if patience_s is None else patience_s
     if known is not None:  # several ways to search take turns, some of which change a part of what is known
         solver.parameters.num_workers, solver.parameters.interleave_search = 4, True
     status = solver.solve(problem.model)

@@ -88,6 +88,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "costs[profile].transfer": "0.2 ms",
     "search.activations": 5,
     "search.split": False,
+    "search.recompute": True,
     "search.rounds": 8,
     "search.moves": 5000,
     "search.seed": 1,

@@ -403,6 +403,10 @@ class SearchSection(Section):
         "any number",
     )
     split: Flag = Field(True, description="whether the backward for the weights is an op of its own")
+    recompute: Flag = Field(
+        False,
+        description="whether stages may run forwards again, so that they keep their inputs alone until then",
+    )
     seconds: Factor = Field(60.0, description="how long it may take")
     rounds: Count | None = Field(None, description="how many rounds it has instead, so that it finds the same again")
     moves: Count | None = Field(

@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.asked import op_seconds, stage_costs
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.costs.profile import LayerTime, ProfileCosts
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.experiment import Choice, Experiment
+from dualpipe_sim.experiment import Choice, Experiment, Sought
 from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.search.problem import Problem
+from dualpipe_sim.schedules.annealing.problem import Problem
 
 
 def problem_of(experiment: Experiment) -> Problem:
@@ -25,7 +26,8 @@ def problem_of(experiment: Experiment) -> Problem:
     Layers are those of a profile or of a model; where costs know none, stages as small as may be are.
 
     Raises:
-        UserError: costs that do not say what a part of the model takes, or micro-batches that are not alike.
+        UserError: costs that do not say what a part of the model takes, micro-batches that are not alike, fewer layers
+            than ranks, or a limit that not even one micro-batch fits.
 
     """
     choice, asked = experiment.choice, experiment.sought
@@ -37,6 +39,7 @@ def problem_of(experiment: Experiment) -> Problem:
     for key in ("micro_batch_weights", "slices"):
         if getattr(on_stages, key, None) is not None:
             raise UserError(f"costs.{key}: a search takes micro-batches that are all alike; leave it out")
+    _check(layers, choice.ranks, asked)
     seconds = np.array([op_seconds(on_stages, kind, layers) for kind in (F, I, W)])
     return Problem(
         ranks=choice.ranks,
@@ -46,7 +49,18 @@ def problem_of(experiment: Experiment) -> Problem:
         most_stages=min(layers, asked.stages_per_rank * choice.ranks),
         most_activations=asked.activations,
         split=asked.split,
+        recompute=asked.recompute,
     )
+
+
+def _check(layers: int, ranks: int, asked: Sought) -> None:
+    if layers < ranks:
+        raise UserError(f"search: {number_of(layers, 'layer')} cannot be shared out over {number_of(ranks, 'rank')}")
+    if asked.activations is not None and asked.activations < 1 and not asked.recompute:
+        raise UserError(
+            "search.activations: must be 1 or more (one micro-batch through one rank's share of the model), "
+            f"got {asked.activations:g}"
+        )
 
 
 def with_order(experiment: Experiment, problem: Problem, schedule: Schedule, partition: tuple[int, ...]) -> Experiment:

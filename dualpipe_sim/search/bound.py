@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from dualpipe_sim.bounds.optimum import best_balance_s
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.search.problem import Problem
+from dualpipe_sim.schedules.annealing.problem import Problem
 
 
 def lower_bound(problem: Problem) -> tuple[float, str]:

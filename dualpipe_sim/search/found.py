@@ -8,11 +8,12 @@ from typing import cast
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import format_percent, format_seconds, number_of
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import R
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_order
 from dualpipe_sim.result import Result
+from dualpipe_sim.schedules.annealing.problem import Problem
 from dualpipe_sim.search.named import peaks
-from dualpipe_sim.search.problem import Problem
 
 _ROUNDING = 1e-9
 
@@ -79,6 +80,12 @@ class Found(Tabular):
         placement = self.schedule.placement
         return tuple(tuple(placement.stages_of_rank(rank)) for rank in range(placement.ranks))
 
+    @property
+    def recomputed(self) -> tuple[int, ...]:
+        """The stages whose forwards run again."""
+        schedule = self.schedule
+        return tuple(sorted(set(schedule.stage[schedule.of_kinds(R)].tolist())))
+
     def to_dict(self) -> dict[str, object]:
         """Return it as plain data; ``order`` is torch's text."""
         return {
@@ -89,7 +96,8 @@ class Found(Tabular):
             "work_s": self.problem.mean_work_s,
             "partition": list(self.partition),
             "stages_by_rank": list(map(list, self.stages_by_rank)),
-            "peak_activations_by_rank": peaks(self.schedule, self.partition),
+            "recomputed_stages": list(self.recomputed),
+            "peak_activations_by_rank": peaks(self.schedule, self.partition, self.problem),
             "bubble_ratio": self.result.bubble_ratio,
             "origin": self.origin,
             "proved_for_its_stages": self.proved,
@@ -105,7 +113,7 @@ class Found(Tabular):
     def to_table(self) -> Table:
         """Return the ranks, what each holds and how busy it is, with how good the order is below."""
         busy = [1 - ratio for ratio in cast("list[float]", self.result.bubble_ratio_by_rank)]
-        held = peaks(self.schedule, self.partition)
+        held = peaks(self.schedule, self.partition, self.problem)
         rows = [
             [
                 f"{rank}",
@@ -126,6 +134,8 @@ class Found(Tabular):
         if self.proved and self.gap > _ROUNDING:
             notes.append("of the same stages on the same ranks no order is shorter: proved, up to rounding")
         notes.append(f"layers of each stage: {' '.join(map(str, self.partition))}")
+        if self.recomputed:
+            notes.append(f"forwards run again in stages {' '.join(map(str, self.recomputed))}")
         how = "interrupted after" if self.interrupted else "in"
         notes.append(f"seed {self.seed}, {number_of(self.rounds, 'round')} {how} {self.seconds:.0f} s")
         size = f"{self.problem.ranks} ranks × {self.problem.micro_batches} micro-batches"

@@ -13,12 +13,12 @@ from dualpipe_sim.costs.profile import LayerTime, ProfileCosts
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.model.layout import BALANCED, EVEN
-from dualpipe_sim.order.ops import B, F, I, W
+from dualpipe_sim.order.ops import B, F, I, R, W
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.result import Result
+from dualpipe_sim.schedules.annealing.problem import Problem
 from dualpipe_sim.schedules.registry import schedules, spec
 from dualpipe_sim.search.ask import with_order
-from dualpipe_sim.search.problem import Problem
 from dualpipe_sim.simulation import build_choice, run
 
 _ROUNDING = 1e-9
@@ -47,16 +47,25 @@ def played(
 
 def fits(order: Order, problem: Problem) -> bool:
     """Return whether an order holds no more than a problem allows."""
-    return problem.most_activations is None or max(peaks(order.schedule, order.partition)) <= (
+    return problem.most_activations is None or max(peaks(order.schedule, order.partition, problem)) <= (
         problem.most_activations + _ROUNDING
     )
 
 
-def peaks(schedule: Schedule, partition: Sequence[int]) -> list[float]:
-    """Return the most activations on each rank, in those of 1/ranks of the layers, from F to the end of W or B."""
-    of_stage = np.array(partition) * (schedule.ranks / sum(partition))
-    sign = np.select([schedule.of_kinds(F), schedule.of_kinds(B, W)], [1.0, -1.0], 0.0)
-    change = sign * of_stage[schedule.stage]
+def peaks(schedule: Schedule, partition: Sequence[int], problem: Problem) -> list[float]:
+    """Return the most activations on each rank, in those of 1/ranks of the layers.
+
+    They are held from F to the end of W or B; where a stage's forward runs again, its input from F on, all from R.
+    """
+    size = np.array(partition) * (schedule.ranks / sum(partition))
+    left = size.copy()
+    left[schedule.stage[schedule.of_kinds(R)]] = problem.input_share
+    stage = schedule.stage
+    change = np.select(
+        [schedule.of_kinds(F), schedule.of_kinds(R), schedule.of_kinds(B, W)],
+        [left[stage], (size - left)[stage], -size[stage]],
+        0.0,
+    )
     return [float(np.cumsum(change[schedule.rank == rank]).max(initial=0.0)) for rank in range(schedule.ranks)]
 
 
@@ -78,7 +87,7 @@ def registered(experiment: Experiment, problem: Problem) -> Iterator[Order]:
 
 def _named(experiment: Experiment, problem: Problem, choice: Choice, layout: str) -> Order | None:
     """Return a registered schedule's order on stages of whole layers, or None where it has none such."""
-    kinds = (F, I, W, B) if problem.split else (F, B)
+    kinds = (F, *((I, W, B) if problem.split else (B,)), *((R,) if problem.recompute else ()))
     profile = ProfileCosts(tuple(LayerTime(*seconds) for seconds in problem.layer_s), layout, problem.hop_s)
     told = replace(experiment, choice=choice, cost_model=profile, compare=(), measured=None)
     try:

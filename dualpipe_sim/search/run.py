@@ -24,20 +24,22 @@ from dualpipe_sim.batch.points import Evaluate, Row
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.order.ops import R
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_order, parse_order
+from dualpipe_sim.schedules.annealing.anneal import begun, spread_out
+from dualpipe_sim.schedules.annealing.in_turn import play
+from dualpipe_sim.schedules.annealing.problem import Answer, Problem
 from dualpipe_sim.search.ask import problem_of
 from dualpipe_sim.search.bound import lower_bound
 from dualpipe_sim.search.found import Found
-from dualpipe_sim.search.in_turn import play
 from dualpipe_sim.search.named import Order, fits, played, registered
-from dualpipe_sim.search.problem import Answer, Problem
 from dualpipe_sim.search.walks import Polish, Walk, answer_of
 
-_WALKS = 4  # of a round
 _EXPLORED = 3  # rounds from the start
-_KEPT = 6  # answers
-_HOT, _WARM = 5e-3, 1.5e-3  # of a rank's mean work
+_KEPT = 4  # answers
+_HOT = (5e-3, 4e-2, 1e-2, 2e-2)  # of a rank's mean work, each walk of a round
+_WARMER = 0.3  # as hot, where a walk goes on
 _FOR_THE_SOLVER = 0.25  # of the time
 _POLISHED = 2  # orders
 _A_ROUND_S = 4.0  # of the solver's own seconds, where rounds are counted
@@ -54,7 +56,7 @@ class _State:
     Attributes:
         rounds: how many are done.
         spent_s: seconds spent.
-        kept: the best answers by cost, least first, each (cost, answer).
+        kept: the best answers, the shortest first, each (makespan, answer).
 
     """
 
@@ -66,7 +68,7 @@ class _State:
         """Keep a walk's answer if it is one of the best, and no other with the same cuts is better."""
         if row.get("answer") is None:
             return
-        new = cast("float", row["cost_s"]), answer_of(row["answer"])
+        new = cast("float", row["makespan_s"]), answer_of(row["answer"])
         self.kept = [old for old in self.kept if old[1].cuts != new[1].cuts or old[0] < new[0]]
         if all(old[1].cuts != new[1].cuts for old in self.kept):
             self.kept = sorted([*self.kept, new])[:_KEPT]
@@ -174,7 +176,11 @@ class _Search:
     def _round(self) -> None:
         state = self._state
         points = [
-            {"start": start, "hottest": hottest, "seed": f"{self._sought.seed} {state.rounds} {place}"}
+            {
+                "start": start,
+                "hottest": hottest,
+                "seed": f"{self._sought.seed} {state.rounds} {place}",
+            }
             for place, (start, hottest) in enumerate(_starts(self._problem, state))
         ]
         for row in self._evaluated(points, Walk(self._problem, self._sought.moves)):
@@ -198,11 +204,18 @@ class _Search:
 
     def _polished(self, orders: list[Order]) -> tuple[list[Order], bool]:
         """Return the best orders with what the solver makes of them, and whether the best one is proved."""
-        left_s = self._sought.seconds - (monotonic() - self._begun_s)
-        within_s = _A_ROUND_S if self._sought.rounds is not None else max(1.0, left_s)
-        tried = orders[:_POLISHED]
-        points = [
-            {"text": format_order(order.schedule), "partition": list(order.partition), "within_s": within_s}
+        if self._sought.rounds is not None:
+            within_s, patience_s = _A_ROUND_S, None
+        else:
+            within_s = patience_s = max(1.0, self._sought.seconds - (monotonic() - self._begun_s))
+        tried = [order for order in orders if not order.schedule.of_kinds(R).any()][:_POLISHED]  # (CP-SAT has no R)
+        points: list[dict[str, object]] = [
+            {
+                "text": format_order(order.schedule),
+                "partition": list(order.partition),
+                "within_s": within_s,
+                "patience_s": patience_s,
+            }
             for order in tried
         ]
         found, proofs = list(orders), {}
@@ -225,7 +238,7 @@ class _Search:
     def _evaluated(self, points: list[dict[str, object]], evaluate: Evaluate) -> list[Row]:
         """Return the rows of points, in their order."""
         rows: dict[int, Row] = {}
-        with closing(evaluate_all(points, evaluate, workers=min(self._workers, len(points)))) as evaluated:
+        with closing(evaluate_all(points, evaluate, workers=max(1, min(self._workers, len(points))))) as evaluated:
             rows.update(evaluated)
         return [rows[place] for place in range(len(points))]
 
@@ -251,7 +264,7 @@ class _Search:
         try:
             data = json.loads(read_text(self._output))
             name, state = data["search"], _State(data["rounds"], data["spent_s"])
-            state.kept = [(cost_s, answer_of(answer)) for cost_s, answer in data["kept"]]
+            state.kept = [(makespan_s, answer_of(answer)) for makespan_s, answer in data["kept"]]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self._output}: is no file of a search") from error
         if name != self._name:
@@ -263,14 +276,20 @@ def _by_makespan(order: Order) -> float:
     return order.makespan_s
 
 
-def _starts(problem: Problem, state: _State) -> Iterator[tuple[object, float]]:
+def _starts(problem: Problem, state: _State) -> Iterator[tuple[Answer, float]]:
     """Yield where each walk of the next round begins, and how hot."""
     exploring = state.rounds < _EXPLORED or state.rounds % _EXPLORED == 0 or not state.kept
-    for place in range(_WALKS):
+    deep = -(-problem.most_stages // problem.ranks)
+    depths = [depth for depth in (4, 3, 5, 2, 6, 1, 8) if depth <= deep] or [1]
+    for place, hottest in enumerate(_HOT):
         if exploring:
-            deep = -(-problem.most_stages // problem.ranks)
-            depths = [depth for depth in (4, 3, 5, 2, 6, 1, 8) if depth <= deep] or [1]
             stages = min(problem.ranks * depths[(place + state.rounds) % len(depths)], problem.most_stages)
-            yield stages, _HOT
+            zigzag = (place // 2 + state.rounds) % 2 == 1
+            if problem.most_activations is None:
+                yield begun(problem, stages, zigzag=zigzag), hottest
+            elif place % 2:
+                yield spread_out(problem, stages, zigzag=zigzag), hottest
+            else:
+                yield begun(problem, stages, zigzag=zigzag, deep_first=True), hottest
         else:
-            yield state.kept[place // 2 % len(state.kept)][1], _WARM
+            yield state.kept[place // 2 % len(state.kept)][1], _WARMER * hottest

@@ -10,23 +10,25 @@ from typing import cast
 
 import numpy as np
 
+from dualpipe_sim.base.compiled import COMPILES
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.bounds.optimum import have_tick, optimum
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.text import format_order, parse_order
-from dualpipe_sim.search.anneal import anneal, begun
-from dualpipe_sim.search.in_turn import play
-from dualpipe_sim.search.problem import FORWARD, INPUT, WEIGHT, Answer, Problem
+from dualpipe_sim.schedules.annealing.anneal import anneal
+from dualpipe_sim.schedules.annealing.in_turn import play
+from dualpipe_sim.schedules.annealing.problem import FORWARD, INPUT, WEIGHT, Answer, Problem
 
-_OPS_OF_A_WALK = 4_000_000  # moves x ops of an order: some seconds
+_OPS_OF_A_WALK = 40_000_000 if COMPILES else 4_000_000  # moves x ops of an order: some seconds
 _FEWEST_MOVES = 200
+_MOST_SEED = 2_000_000_000
 _TICKS = 20_000  # that the longest op is rounded to, for a solver that counts
 
 
 def answer_of(data: object) -> Answer:
     """Return an answer that was plain data."""
-    cuts, ranks, (forward, backward) = cast("tuple[list[int], list[int], tuple[list[float], list[float]]]", data)
-    return Answer(tuple(cuts), tuple(ranks), (tuple(forward), tuple(backward)))
+    cuts, ranks, again, turns, waits = cast("tuple[list[int], list[int], list[bool], list[list[float]], bool]", data)
+    return Answer(tuple(cuts), tuple(ranks), tuple(again), tuple(map(tuple, turns)), waits)
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,16 @@ class Walk:
     def __call__(self, point: Mapping[str, object]) -> dict[str, object]:
         """Return where a walk came to; without an ``answer`` where it met nothing that fits.
 
-        ``start`` is an answer to begin from, or how many stages to begin with; ``hottest`` and ``seed`` are the walk's.
+        ``start`` is an answer; ``hottest`` and ``seed`` are the walk's.
         """
-        start = point["start"]
-        first = begun(self.problem, start) if isinstance(start, int) else answer_of(start)
+        first = answer_of(point["start"])
         ops = first.stages * self.problem.micro_batches * (3 if self.problem.split else 2)
         moves = self.moves or max(_FEWEST_MOVES, _OPS_OF_A_WALK // ops)
         draws = Random(f"{point['seed']}")  # noqa: S311 - draws moves, keeps no secret
-        best = anneal(self.problem, first, moves, cast("float", point["hottest"]), draws)
-        played = play(self.problem, best)
-        if played is None:
-            return {"answer": None}
-        return {"answer": best, "cost_s": played.cost_s, "makespan_s": played.makespan_s}
+        seeds = draws.randint(1, _MOST_SEED), draws.randint(1, _MOST_SEED)
+        best = anneal(self.problem, first, moves, cast("float", point["hottest"]), seeds)
+        found = play(self.problem, best)
+        return {"answer": None} if found is None else {"answer": best, "makespan_s": found.makespan_s}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Polish:
     __repr__ = brief
 
     def __call__(self, point: Mapping[str, object]) -> dict[str, object]:
-        """Return the best order found in ``within_s``, as text, from the order ``text`` on.
+        """Return the best order found in ``within_s`` or by ``patience_s``, as text, from the order ``text`` on.
 
         ``partition`` says how many layers each stage holds. Times without a common tick are rounded for the solver, so
         that the order is to be played again; ``proved`` is whether none of this placement is better but for rounding.
@@ -95,6 +95,7 @@ class Polish:
             split=problem.split,
             memory_limit=problem.most_activations,
             within_s=cast("float", point["within_s"]),
+            patience_s=cast("float | None", point["patience_s"]),
             layers_of_stage=partition,
             known=known,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +20,12 @@ from dualpipe_sim.bounds.optimum import best_balance_s
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.order import check_schedule
 from dualpipe_sim.order.text import format_order, parse_order
+from dualpipe_sim.schedules.annealing.anneal import anneal, begun, spread_out
+from dualpipe_sim.schedules.annealing.in_turn import play
+from dualpipe_sim.schedules.annealing.problem import Problem
 from dualpipe_sim.search import Found, run, search
-from dualpipe_sim.search.anneal import anneal, begun
 from dualpipe_sim.search.bound import lower_bound
-from dualpipe_sim.search.in_turn import play
 from dualpipe_sim.search.named import peaks
-from dualpipe_sim.search.problem import Problem
 
 ROUNDING = 1 + 1e-9
 
@@ -110,7 +112,8 @@ def test_orders_in_turn_are_whole_and_keep_the_limit(
     problem = Problem(
         ranks, micro_batches, tuple(layer_s), most_stages=ranks * stages, most_activations=limit, split=split
     )
-    answer = anneal(problem, begun(problem, ranks * stages), 30, 0.5, random)
+    start = random.choice([begun, spread_out])(problem, ranks * stages, zigzag=random.random() < 0.5)
+    answer = anneal(problem, start, 30, 0.5, (seed + 1, 12345))
     order = play(problem, answer)
     if order is None:
         assert limit is not None
@@ -119,7 +122,7 @@ def test_orders_in_turn_are_whole_and_keep_the_limit(
     check_schedule(schedule)
     makespan_s, most = replayed(format_order(schedule), layer_s, list(answer.partition))
     assert order.makespan_s == pytest.approx(makespan_s, rel=1e-12)
-    assert peaks(schedule, answer.partition) == pytest.approx(most)
+    assert peaks(schedule, answer.partition, problem) == pytest.approx(most)
     assert limit is None or max(most) <= limit * ROUNDING
     assert lower_bound(problem)[0] <= makespan_s * ROUNDING
     assert play(problem, answer, order.cost_s * ROUNDING) is not None
@@ -225,3 +228,37 @@ def test_too_few_layers_and_uneven_micro_batches_are_refused() -> None:
         search({**uniform, "costs": {"forward": 1.0, "backward": 1.0, "micro_batch_weights": [1, 2]}}, workers=1)
     with pytest.raises(UserError, match="no output to resume"):
         search(configured(uneven(draws(1), 4), 2, 2), workers=1, resume=True)
+
+
+def test_walks_are_the_same_without_a_compiler() -> None:
+    script = """
+import importlib.util as util, sys
+find = util.find_spec
+if sys.argv[1] == "plain":
+    util.find_spec = lambda name, package=None: None if name == "numba" else find(name, package)
+from dualpipe_sim.base.compiled import COMPILES
+from dualpipe_sim.schedules.annealing.anneal import anneal, spread_out
+from dualpipe_sim.schedules.annealing.problem import Problem
+assert COMPILES == (sys.argv[1] != "plain" and find("numba") is not None)
+layers = tuple((1.0 + layer % 3, 2.0, 1.0 + layer % 2) for layer in range(12))
+problem = Problem(3, 5, layers, 0.1, 9, 2.5, recompute=True)
+print(anneal(problem, spread_out(problem, 6), 300, 0.02, (3, 4)))
+"""
+    found = [
+        subprocess.run([sys.executable, "-c", script, how], check=True, capture_output=True, text=True).stdout
+        for how in ("plain", "compiled")
+    ]
+    assert found[0] == found[1]
+
+
+def test_forwards_that_run_again_make_room() -> None:
+    layer_s = [(1.0, 1.0, 1.0)] * 12
+    kept, again = (
+        search(configured(layer_s, 4, 6, activations=1.0, recompute=recompute, moves=4000), workers=1)
+        for recompute in (False, True)
+    )
+    check_schedule(again.schedule)
+    assert again.recomputed
+    assert not kept.recomputed
+    assert max(peaks(again.schedule, again.partition, again.problem)) <= 1.0 * ROUNDING
+    assert again.makespan_s < kept.makespan_s

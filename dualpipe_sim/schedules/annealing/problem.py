@@ -1,4 +1,4 @@
-"""What a search is asked: a model's layers, the ranks that share them, what they may hold; and one answer to it.
+"""What is asked: a model's layers, the ranks that share them, what they may hold; and one answer to it.
 
 Times are plain lists and not arrays, since a search reads them one op at a time, millions of times.
 """
@@ -12,15 +12,18 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.base.units import number_of
-from dualpipe_sim.errors import UserError
 from dualpipe_sim.order.builder import OrderBuilder
-from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.order.ops import B, F, I, Kind, R, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
-FORWARD, INPUT, WEIGHT = range(3)
-"""Numbers of what an op does, in lists by them; where backwards are whole, ``INPUT`` is all of one."""
+FORWARD, INPUT, WEIGHT, AGAIN = range(4)
+"""Numbers of what an op does, in rows by them; where backwards are whole, ``INPUT`` is all of one. ``AGAIN`` is a
+forward that runs again."""
+
+_INPUT_OF_LAYER = 1 / 17
+"""A transformer layer's input of its activations: 2 of 34 bytes a token and hidden unit (Korthikanti et al. 2022,
+https://arxiv.org/abs/2205.05198, section 4, where attention keeps no scores)."""
 
 Lines = list[list[tuple[int, int, int]]]
 """The ops of each rank in the order they run: what each does, stage, micro-batch."""
@@ -32,14 +35,19 @@ class Answer(NamedTuple):
     Attributes:
         cuts: the first layer of each stage and, last, the number of layers.
         rank_of_stage: the rank of each stage.
-        turn: by ``FORWARD`` and ``INPUT``, for each stage the turn of its op of micro-batch 0; that of micro-batch i
-            comes i later, and the op with the earliest turn runs.
+        again: whether each stage's forward runs again before its backward, so that it keeps its input alone.
+        turn: by ``FORWARD``, ``INPUT`` and ``WEIGHT``, for each stage the turn of its op of micro-batch 0; that of
+            micro-batch i comes i later, and the op with the earliest turn runs.
+        waits: whether a rank runs its forwards strictly in turn, and waits for the next, as where room is short;
+            else the one runs that is there.
 
     """
 
     cuts: tuple[int, ...]
     rank_of_stage: tuple[int, ...]
-    turn: tuple[tuple[float, ...], tuple[float, ...]]
+    again: tuple[bool, ...]
+    turn: tuple[tuple[float, ...], ...]
+    waits: bool = False
 
     @property
     def stages(self) -> int:
@@ -65,9 +73,7 @@ class Problem:
         most_activations: most activations that a rank may hold at once, each of 1/ranks of the layers of a micro-batch,
             from the start of F to the end of W; None for any number.
         split: whether W is an op of its own; else the backward is whole.
-
-    Raises:
-        UserError: fewer layers than ranks, or a limit that not even one micro-batch fits.
+        recompute: whether stages' forwards may run again, so that they keep their inputs alone until then.
 
     """
 
@@ -78,25 +84,19 @@ class Problem:
     most_stages: int = 0
     most_activations: float | None = None
     split: bool = True
+    recompute: bool = False
 
     __repr__ = brief
-
-    def __post_init__(self) -> None:
-        if len(self.layer_s) < self.ranks:
-            raise UserError(
-                f"search: {number_of(len(self.layer_s), 'layer')} cannot be shared out over "
-                f"{number_of(self.ranks, 'rank')}"
-            )
-        if self.most_activations is not None and self.most_activations < 1:
-            raise UserError(
-                "search.activations: must be 1 or more (one micro-batch through one rank's share of the model), "
-                f"got {self.most_activations:g}"
-            )
 
     @property
     def layers(self) -> int:
         """How many layers there are."""
         return len(self.layer_s)
+
+    @property
+    def input_share(self) -> float:
+        """What a stage's input holds, in activations of 1/ranks of the layers."""
+        return _INPUT_OF_LAYER * self.ranks / self.layers
 
     @cached_property
     def until_s(self) -> tuple[list[float], list[float], list[float]]:
@@ -128,14 +128,10 @@ class Problem:
             work[rank] += until[end] - until[begin]
         return work
 
-    def activations(self, answer: Answer) -> list[float]:
-        """Return what each stage holds of a micro-batch, in activations of 1/ranks of the layers."""
-        return [layers * self.ranks / self.layers for layers in answer.partition]
-
     def schedule(self, answer: Answer, lines: Lines) -> Schedule:
         """Return an order as a schedule; no stage is named of a rank that has none."""
         placement = Placement(self.ranks, (answer.rank_of_stage,))
-        kinds: tuple[Kind, ...] = (F, I, W) if self.split else (F, B)
+        kinds: tuple[Kind, ...] = (F, I, W, R) if self.split else (F, B, W, R)
         builder = OrderBuilder(placement, (self.micro_batches,))
         for rank, ops in enumerate(lines):
             line = builder.rank(rank)

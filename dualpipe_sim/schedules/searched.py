@@ -1,0 +1,118 @@
+"""An order found by simulated annealing. Kirkpatrick et al., Science 220 (1983), on turns as in list scheduling."""
+
+from collections.abc import Iterator
+from math import isfinite
+from operator import add, itemgetter, ne
+from typing import Literal
+
+from dualpipe_sim.base.units import number_of
+from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.placement import Placement, linear, v_shape
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.schedules.annealing.known import as_answer, makespan_s
+from dualpipe_sim.schedules.annealing.problem import FORWARD, Answer, Problem
+from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.zb_auto import zb_auto
+
+_HOTTEST = 2e-2  # of a rank's mean work
+_ROUNDING = 1e-9
+
+
+def place(ranks: int, stages_per_rank: int = 2, shape: Literal["loop", "v"] = "v") -> Placement:
+    """Return where the stages are: round and round, or there and back."""
+    down, up = tuple(range(ranks)), tuple(reversed(range(ranks)))
+    return Placement(ranks, (sum((up if shape == "v" and turn % 2 else down for turn in range(stages_per_rank)), ()),))
+
+
+@register(
+    "searched",
+    placement=place,
+    tries={"stages_per_rank": (1, 2, 4), "shape": ("loop", "v")},
+    within=lambda limit: {"activations": limit},
+)
+def searched(
+    ranks: int,
+    micro_batches: int,
+    times: OpTimes | None = None,
+    stages_per_rank: int = 2,
+    shape: Literal["loop", "v"] = "v",
+    activations: float | None = None,
+    moves: int = 500,
+) -> Schedule:
+    """Searched for given times and memory. Kirkpatrick et al., Science 220 (1983), https://doi.org/10.1126/science.220.4598.671.
+
+    Every rank runs whatever is there, the op whose turn is earliest first, and a walk changes turns, stage by stage: a
+    longer step is taken now and then, less often as the walk cools down. Walks begin from forwards first, from
+    backwards first and, where it has such stages, from `zb-auto`; the shortest order counts, that one's among them. The
+    command `search` looks for the stages and where they lie, too.
+
+    Args:
+        ranks: pipeline ranks.
+        micro_batches: micro-batches of the step.
+        times: seconds of F, I and W of each stage and of a transfer; all of a rank's ops of one kind take 1 by default.
+        stages_per_rank: how many.
+        shape: whether stages go round and round, or there and back.
+        activations: most activations on a rank, in those of one micro-batch through a rank's share of the model; any
+            number by default.
+        moves: how many changes each walk tries.
+
+    Raises:
+        ScheduleError: a limit below 1 activation, no stages or moves, or times of other stages.
+
+    """
+    from dualpipe_sim.schedules.annealing.anneal import anneal, begun  # (numba takes a while to load)
+    from dualpipe_sim.schedules.annealing.in_turn import play
+
+    for name, value in (("stages_per_rank", stages_per_rank), ("moves", moves)):
+        if value < 1:
+            raise ScheduleError(f"searched: {name} must be 1 or more, got {value}")
+    if activations is not None and not (isfinite(activations) and activations >= 1):
+        raise ScheduleError(
+            "searched: activations must be 1 or more (one micro-batch through one rank's share of the model), "
+            f"got {activations:g}"
+        )
+    where = place(ranks, stages_per_rank, shape)
+    times = times or OpTimes.uniform(where)
+    if times.stages != where.stages:
+        raise ScheduleError(f"searched: times must have {number_of(where.stages, 'stage')}, got {times.stages}")
+    stage_s = zip(
+        times.forward_s.tolist(), times.backward_input_s.tolist(), times.backward_weight_s.tolist(), strict=True
+    )
+    problem = Problem(ranks, micro_batches, tuple(stage_s), times.transfer_s, where.stages, activations)
+    starts = [begun(problem, where.stages, zigzag=shape == "v", deep_first=first) for first in (False, True)]
+    orders = list(_known(ranks, micro_batches, times, where, activations))
+    starts += [as_answer(problem, starts[0].cuts, order) for order in orders]
+    starts += [answer._replace(waits=True) for answer in starts[2:]]
+    found = [(makespan_s(problem, starts[0].cuts, order), order) for order in orders]
+    aim_s = _shortest_s(problem, starts[0])
+    for number, start in enumerate(starts, start=1):
+        answer = anneal(problem, start, moves, _HOTTEST, (number, 12345), turns_only=True, aim_s=aim_s)
+        order = play(problem, answer)
+        if order is not None:
+            found.append((order.makespan_s, problem.schedule(answer, order.lines)))
+    if not found:
+        raise ScheduleError("searched: no order was found that fits; allow more activations")
+    return min(found, key=itemgetter(0))[1]
+
+
+def _known(
+    ranks: int, micro_batches: int, times: OpTimes, where: Placement, activations: float | None
+) -> Iterator[Schedule]:
+    """Yield zero bubble's order where it has these stages."""
+    limit = float(max(ranks, micro_batches)) if activations is None else activations
+    if where == linear(ranks):
+        yield zb_auto(ranks, micro_batches, times, "linear", limit, 1.0)
+    elif where == v_shape(ranks):
+        yield zb_auto(ranks, micro_batches, times, "v", limit, 1.0)
+
+
+def _shortest_s(problem: Problem, answer: Answer) -> float:
+    """Return seconds that no order is below: a rank's work, and the wait until there is a first input for it."""
+    forward_s: list[float] = problem.until_s[FORWARD]
+    work_s = problem.work_s(answer.cuts, answer.rank_of_stage)
+    first = [answer.rank_of_stage.index(rank) for rank in range(problem.ranks)]
+    hops = [sum(map(ne, answer.rank_of_stage[:stage], answer.rank_of_stage[1 : stage + 1])) for stage in first]
+    waits_s = [forward_s[stage] + problem.hop_s * over for stage, over in zip(first, hops, strict=True)]
+    longest_s: float = max(map(add, work_s, waits_s))
+    return (1 + _ROUNDING) * longest_s
