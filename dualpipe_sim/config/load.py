@@ -148,8 +148,8 @@ def _copy(config: Mapping[str, object]) -> Data:
 
 def _copied(value: object) -> object:
     """Copy what an override may change in place: mappings and lists."""
-    if isinstance(value, Mapping):
-        return _copy(value)
+    if isinstance(value, Mapping):  # whose keys may be numbers, as those of slow ranks are
+        return {key: _copied(item) for key, item in value.items()}
     return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
