@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dualpipe_sim.order.schedule import Schedule
     from dualpipe_sim.order.text import format_order, parse_order
     from dualpipe_sim.result import Comparison, Result
+    from dualpipe_sim.robustness import RegimeMap, Robust, regimes, robust
     from dualpipe_sim.runtimes.registry import runtime_program
     from dualpipe_sim.schedules.registry import build
     from dualpipe_sim.simulation import compare, simulate
@@ -30,7 +31,9 @@ __all__ = [
     "DeadlockError",
     "Op",
     "Pair",
+    "RegimeMap",
     "Result",
+    "Robust",
     "Schedule",
     "ScheduleError",
     "SweepTable",
@@ -41,6 +44,8 @@ __all__ = [
     "compare",
     "format_order",
     "parse_order",
+    "regimes",
+    "robust",
     "runtime_program",
     "simulate",
     "sweep",
@@ -52,7 +57,9 @@ _HOME = {
     "DeadlockError": "errors",
     "Op": "order.ops",
     "Pair": "order.ops",
+    "RegimeMap": "robustness.regime_map",
     "Result": "result",
+    "Robust": "robustness.outcome",
     "Schedule": "order.schedule",
     "ScheduleError": "errors",
     "SweepTable": "sweeps.table",
@@ -62,6 +69,8 @@ _HOME = {
     "compare": "simulation",
     "format_order": "order.text",
     "parse_order": "order.text",
+    "regimes": "robustness.grid",
+    "robust": "robustness.play",
     "runtime_program": "runtimes.registry",
     "simulate": "simulation",
     "sweep": "sweeps.runs",

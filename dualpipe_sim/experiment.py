@@ -15,6 +15,7 @@ from dualpipe_sim.costs.asked import on_cluster
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.engine.play import Engine
+from dualpipe_sim.engine.scenarios import Scenarios
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.hardware.cluster import Cluster, Topology
 from dualpipe_sim.model.job import Job
@@ -143,6 +144,7 @@ class Experiment:
         contention: whether flows that overlap share links, max-min fair.
         source: the file it came from, for messages.
         noise: how durations vary, or None.
+        scenarios: what may happen in a step.
         free: what a plan may choose.
         sought: what a search looks for.
         transfers: whether a transfer waits for its producer only (``async``), or for both ranks' turns too.
@@ -164,6 +166,7 @@ class Experiment:
     source: str = "config"
     contention: Contention = "none"
     noise: Noise | None = None
+    scenarios: Scenarios = field(default_factory=Scenarios)
     free: Free = Free()
     sought: Sought = Sought()
     transfers: Moves = "async"

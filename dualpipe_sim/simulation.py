@@ -75,10 +75,17 @@ def compare(config: str | Path | Mapping[str, object] | None = None, **overrides
         ConfigError: what is wrong with the configuration, in one line.
 
     """
+    return run_all(experiment_to_compare(config, overrides))
+
+
+def experiment_to_compare(
+    config: str | Path | Mapping[str, object] | None, overrides: Mapping[str, object]
+) -> Experiment:
+    """Return the experiment whose schedules are compared; arguments and errors as for :func:`compare`."""
     several = overrides.get("schedule")
     if several == "all" or isinstance(several, (list, tuple)):
-        overrides["compare"] = overrides.pop("schedule")
-    return run_all(_load(config, overrides))
+        overrides = {"compare": several, **{key: one for key, one in overrides.items() if key != "schedule"}}
+    return _load(config, overrides)
 
 
 def run(experiment: Experiment, choice: Choice | None = None) -> Result:

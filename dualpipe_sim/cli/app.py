@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    "start", "imports", "simulate", "report", "memory", "layers", "sweep", "plan", "search", "score", "trace",
+    "start", "imports", "simulate", "report", "memory", "layers", "sweep", "robust", "plan", "search", "score", "trace",
     "calibrate", "compare_run", "orders",
 )  # fmt: skip
 """Modules beside this one whose commands make up the program, in the order of the help."""

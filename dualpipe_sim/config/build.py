@@ -10,6 +10,7 @@ from dualpipe_sim.config.job import agreed, micro_batches_of, parallelism_of, re
 from dualpipe_sim.config.overlap import runtime_of
 from dualpipe_sim.config.schema import ClusterSection, MeasuredSection, PlanSection, Root, Tier
 from dualpipe_sim.engine.noise import Noise
+from dualpipe_sim.engine.scenarios import Scenarios
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.experiment import Experiment, Free, Measured, Sought
 from dualpipe_sim.hardware.cluster import Cluster, Link
@@ -42,6 +43,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         source=source,
         contention=root.contention,
         noise=None if root.noise is None else Noise(**root.noise.model_dump()),
+        scenarios=_scenarios(root),
         free=_free(root.plan),
         sought=Sought() if root.search is None else Sought(**root.search.model_dump()),
         transfers=root.pipeline.transfers,
@@ -49,6 +51,12 @@ def _experiment(root: Root, source: str) -> Experiment:
         measured=None if root.measured is None else _measured(root.measured),
         gpus_per_rank=parallelism_of(root.parallel, own.ranks).gpus,
     )
+
+
+def _scenarios(root: Root) -> Scenarios:
+    told = root.scenarios.model_dump(exclude_none=True)
+    usual = {} if root.noise is None else {"jitter": root.noise.jitter}
+    return Scenarios(**{**usual, **told})
 
 
 def _measured(section: MeasuredSection) -> Measured:

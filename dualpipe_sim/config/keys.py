@@ -31,6 +31,7 @@ class Key:
         default: what holds where it is left out, as YAML, empty for nothing; None where it must be given.
         example: a value as YAML, mostly one of a configuration or preset of the package; None for a section.
         section: whether other keys are inside.
+        whole: whether it takes whole numbers only.
 
     """
 
@@ -40,6 +41,7 @@ class Key:
     default: str | None
     example: str | None
     section: bool
+    whole: bool = False
 
 
 _OWN_EXAMPLES: Mapping[str, object] = {
@@ -197,6 +199,15 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "noise.seed": 1,
     "noise.runs": 200,
     "noise.slow_ranks": {3: 1.2},
+    "scenarios.runs": 5000,
+    "scenarios.seed": 1,
+    "scenarios.jitter": 0.1,
+    "scenarios.stragglers": 0.02,
+    "scenarios.slowdown": 0.3,
+    "scenarios.slow_links": 0.1,
+    "scenarios.link_slowdown": 4,
+    "scenarios.routing_skew": 1.3,
+    "scenarios.expert_share": 0.4,
     "model.preset": "deepseek-v3",
     "gpu.preset": "h800",
     "cluster.preset": "h800-ib",
@@ -245,7 +256,8 @@ def _keys(above: str, section: Schema, defs: Mapping[str, Schema]) -> Iterator[K
             inner.append((f"{path}[{kind}]." if kind else f"{path}.", one))
         meaning = place.get("description") or (sections[0][1].get("description", "") if sections else "")
         example = None if sections else _example(path)
-        yield Key(path, _line(meaning), _unit(place), _default(place), example, bool(sections))
+        whole = _is_whole(place)
+        yield Key(path, _line(meaning), _unit(place), _default(place), example, bool(sections), whole)
         for kind, one in sections:
             if kind:
                 yield Key(f"{path}[{kind}]", _line(one.get("description", "")), "", "", None, section=True)
@@ -269,6 +281,11 @@ def _sections(place: Schema, defs: Mapping[str, Schema]) -> Iterator[tuple[str, 
 
 def _unit(place: Schema) -> str:
     return str(place.get("x-unit") or next((_unit(one) for one in place.get("anyOf", ()) if _unit(one)), ""))
+
+
+def _is_whole(place: Schema) -> bool:
+    kinds = {one.get("type") for one in (place, *place.get("anyOf", ()))}
+    return "integer" in kinds and kinds.isdisjoint(("number", "string", "array"))
 
 
 def _default(place: Schema) -> str | None:

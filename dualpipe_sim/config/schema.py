@@ -365,6 +365,37 @@ class NoiseSection(Section):
     slow_ranks: dict[Index, Factor] = Field({}, description="factor on the compute of some ranks, by rank")
 
 
+class ScenariosSection(Section):
+    """What may happen in a step: `robust` draws it many times, the same for every schedule that it compares."""
+
+    runs: Count = Field(1000, description="how many scenarios are drawn")
+    seed: Index = Field(0, description="what the draws follow from")
+    jitter: Fraction | None = Field(
+        None,
+        description="standard deviation of what a rank's share takes for one micro-batch over its mean, and of a "
+        "transfer; default: noise.jitter, or 0.05 without a section noise",
+    )
+    stragglers: Fraction = Field(0.05, description="chance of each rank to be slow for the whole step")
+    slowdown: Fraction = Field(
+        0.2, description="how much longer a slow rank computes, at the mean; exponentially distributed"
+    )
+    slow_links: Fraction = Field(
+        0.05, description="chance of each two ranks that send to each other to have a slow link between them"
+    )
+    link_slowdown: Fraction = Field(
+        1.0, description="how much longer a transfer over a slow link takes, at the mean; exponentially distributed"
+    )
+    routing_skew: Skew | None = Field(
+        None,
+        description="tokens of the busiest expert rank over the mean, at the mean over stages and micro-batches; what "
+        "it is above 1 is drawn for each; default: training.routing_skew, and at least 1.12, as in DeepSeek's trace",
+    )
+    expert_share: Fraction = Field(
+        0.0,
+        description="share of an op's time that goes with the skew; costs by layer know it and leave this out",
+    )
+
+
 class MeasuredSection(Section):
     """What somebody measured of the schedule that `run` plays: shown beside what is simulated."""
 
@@ -461,6 +492,9 @@ class Root(Section):
         "configuration is; they are run",
     )
     noise: NoiseSection | None = Field(None, description="jitter and stragglers")
+    scenarios: ScenariosSection = Field(
+        ScenariosSection.model_validate({}), description="what may happen in a step, which `robust` draws"
+    )
     measured: MeasuredSection | None = Field(
         None, description="what was measured of it, to be shown beside; left out where a setting changes the experiment"
     )

@@ -9,9 +9,11 @@ from dualpipe_sim.base.lazy import lazy_names
 if TYPE_CHECKING:
     from dualpipe_sim.engine.noise import Noise as Noise
     from dualpipe_sim.engine.noise import Spread as Spread
+    from dualpipe_sim.engine.scenarios import Scenarios as Scenarios
 
 _HOME = {
     "Noise": "noise",
+    "Scenarios": "scenarios",
     "Spread": "noise",
 }
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dualpipe_sim
-from dualpipe_sim import Comparison, Op, Pair, Result, SweepTable, build, compare
+from dualpipe_sim import Comparison, Op, Pair, Result, SweepTable, build, compare, regimes, robust
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, brief, line
 from dualpipe_sim.calibration import calibrate, read_recording
 from dualpipe_sim.config import load_experiment
@@ -109,6 +109,8 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
         Errors.of([0.1] * 99),
         layers_of_v3(),
         class_bar("moe"),
+        robust("figure5", scenarios={"runs": 2}),
+        regimes("figure5", "costs.transfer=0..9", "micro_batches=32,40"),
         Noise(slow_ranks=dict.fromkeys(range(64), 1.1)),
         Spread(100, 1.0, 0.9, 1.1),
         Flow("nvlink", 1e9),

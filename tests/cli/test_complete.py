@@ -28,6 +28,8 @@ COMMANDS = {
     "memory": "",
     "layers": "",
     "sweep": "",
+    "robust": "",
+    "regimes": "",
     "plan": "needs minutes",
     "search": "needs minutes",
     "score": "needs measured runs",

@@ -12,6 +12,7 @@ from dualpipe_sim.pictures.plot.memory import activations_over_time, memory_over
 from dualpipe_sim.pictures.plot.memory_stack import memory_stack
 from dualpipe_sim.pictures.plot.pair import pair_figure
 from dualpipe_sim.pictures.plot.plan import plan_chart
+from dualpipe_sim.pictures.plot.regimes import regime_chart
 from dualpipe_sim.pictures.plot.sweep import bubble_curves, bubble_heatmap
 from dualpipe_sim.pictures.plot.tradeoff import bubble_against_activations
 
@@ -29,5 +30,6 @@ __all__ = [
     "memory_stack",
     "pair_figure",
     "plan_chart",
+    "regime_chart",
     "save",
 ]
