@@ -15,7 +15,7 @@ from dualpipe_sim.balance import balanced_for
 from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs, with_vocabulary_cut
-from dualpipe_sim.costs.phases import with_job
+from dualpipe_sim.costs.phases import Costs, with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
 from dualpipe_sim.engine.noise import slowed, spread
@@ -139,16 +139,21 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load."""
     topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
-    costs = of_smaller_micro_batches(experiment.costs, order.micro_batch_share)
     graph = lower(
         order,
-        balanced_for(order, costs, topology) if experiment.settle_layout else costs,
+        laid_costs(experiment, order),
         topology,
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
         runtime=experiment.runtime,
     )
     return settled(graph if experiment.noise is None else slowed(graph, experiment.noise), experiment.engine)
+
+
+def laid_costs(experiment: Experiment, order: Schedule) -> Costs:
+    """Return the costs of an experiment for an order: of its micro-batches, in the layout that is settled for it."""
+    costs = of_smaller_micro_batches(experiment.costs, order.micro_batch_share)
+    return balanced_for(order, costs, experiment.topology(order.ranks)) if experiment.settle_layout else costs
 
 
 def _op_times(experiment: Experiment, how: Vocabulary | None, placement: Placement) -> OpTimes:

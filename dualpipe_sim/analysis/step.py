@@ -196,14 +196,20 @@ def _pieces(
     placement, job = timeline.graph.schedule.placement, costs.job
     copies = len(placement.pipes)
     groups = _groups(timeline.ranks, copies, costs)
+    known: dict[tuple[float, float], tuple[float, float]] = {}  # most layers have as many parameters as others
+
+    def moved_s(parameters: Parameters) -> tuple[float, float]:
+        held = _held(parameters, job)
+        if held not in known:
+            moved = ((group, one * bytes_of_parameter) for group, one in zip(groups, held, strict=True))
+            known[held] = _moved_s(moved, job)
+        return known[held]
+
     for rank in range(timeline.ranks):
         yield {
-            (stage, unit): _moved_s(
-                ((group, parameters * bytes_of_parameter) for group, parameters in zip(groups, held, strict=True)), job
-            )
+            (stage, unit): moved_s(unit_parameters)
             for stage in placement.stages_of_rank(rank)
             for unit, unit_parameters in job.parameters(costs.stage_layers[stage]).items()
-            for held in (_held(unit_parameters, job),)
         }
 
 

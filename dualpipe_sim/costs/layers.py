@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from math import ceil
@@ -26,7 +26,7 @@ from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.job import Job
-from dualpipe_sim.model.layout import EVEN, DepthTimes, StageLayers, lay_out, vocabulary_shared_out
+from dualpipe_sim.model.layout import BALANCED, EVEN, DepthTimes, StageLayers, lay_out, vocabulary_shared_out
 from dualpipe_sim.model.slices import shares_of_even_slices
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import COPIES, B, F, I, S, T, TaskShape, Vocabulary, W
@@ -182,6 +182,9 @@ class LayerCosts:
 
     def stage_layers(self, stages: int) -> tuple[StageLayers, ...]:
         """Return what each stage of a pipe of so many stages holds."""
+        if self.job.layout != BALANCED:  # which takes no time into account
+            times = DepthTimes((0.0,) * self.job.model.layers)
+            return lay_out(self.job.layout, stages, self.job.model.mtp_depth, times)
         times = self.depth_times
         if self.vocabulary is not None:
             first = StageLayers((), embedding=True, vocabulary_over=stages)
@@ -355,8 +358,30 @@ class LayerStageCosts:
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
         """Return the task's phases, compute as it is on an idle GPU where that is faster.
 
-        Times by shape are those of a GPU that was busy all the time, with no message beside.
+        Times by shape are those of a GPU that was busy all the time, with no message beside. Stages that hold the same
+        kinds of layers have the same phases but for the layers' numbers, so they are put together once.
         """
+        question = tuple([(kind, self.alike[stage]) for kind, stage in task])
+        if question not in self._known:
+            self._known[question] = task, self._put_together(task)
+            return self._known[question][1]
+        known, phases = self._known[question]
+        moved = [
+            (self.stage_layers[other].layers, self._first_layer(stage) - self._first_layer(other))
+            for (_, stage), (_, other) in zip(task, known, strict=True)
+        ]
+        if not any(by for _, by in moved):
+            return phases
+        return tuple(_moved(phase, *moved[phase.half]) for phase in phases)
+
+    @cached_property
+    def _known(self) -> dict[tuple[object, ...], tuple[TaskShape, tuple[Phase, ...]]]:
+        return {}
+
+    def _first_layer(self, stage: int) -> int:
+        return min(self.stage_layers[stage].layers, default=0)
+
+    def _put_together(self, task: TaskShape) -> tuple[Phase, ...]:
         (kind, stage), *backward = task
         if backward:
             phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
@@ -384,6 +409,11 @@ class LayerStageCosts:
         if late_s <= 0 or not computed_s:
             return phases
         return tuple(_times(phase, 1 + late_s / computed_s) for phase in phases)
+
+
+def _moved(phase: Phase, layers: Collection[int], by: int) -> Phase:
+    """Return a phase of one of some layers with the number of another layer, so many behind; any other as it is."""
+    return phase._replace(layer=phase.layer + by) if phase.layer in layers else phase
 
 
 def _times(phase: Phase, factor: float) -> Phase:

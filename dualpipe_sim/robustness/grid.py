@@ -17,11 +17,13 @@ from dualpipe_sim.config.load import in_full, read_config
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.robustness.axis import Axis, AxisGiven, axis_of
-from dualpipe_sim.robustness.points import At, Judged, JudgeLine, Line, SettleAt, Settled
+from dualpipe_sim.robustness.points import At, Judged, JudgeLines, Line, SettleAt, Settled
 from dualpipe_sim.robustness.regime_map import CLOSE, RegimeMap
 from dualpipe_sim.version import __version__
 
 _SETTLED = (0.0, 0.5, 1.0)  # where along both axes layouts are sought
+_LINES = 4  # that are judged together, at most
+_SHARES = 2  # of the work that each process gets, at least
 
 
 def regimes(  # noqa: PLR0913 - as the command has them
@@ -127,27 +129,32 @@ class _Map:
         return self._map(ordered, close)
 
     def _judged(self, left: Sequence[int]) -> Iterator[tuple[int, Row]]:
-        """Yield (place, row) of each point that is left, line by line."""
-        x, y = self._axes
+        """Yield (place, row) of each point that is left, some lines at a time."""
+        x, _ = self._axes
         of_lines: dict[int, list[int]] = {}
         for place in left:
             of_lines.setdefault(place // len(x), []).append(place)
-        lines = [
-            Line(
-                [x.values[place % len(x)] for place in places],
-                [_share(place % len(x), x) for place in places],
-                y.values[number],
-                _share(number, y),
-            )
-            for number, places in of_lines.items()
-        ]
-        judge, by_line = JudgeLine(self._at, self._settled() if lines else ()), list(of_lines.values())
-        points: list[dict[str, object]] = [{"line": one} for one in lines]
+        each = min(_LINES, -(-len(of_lines) // (_SHARES * self._workers))) or 1
+        bands = [list(of_lines.items())[first : first + each] for first in range(0, len(of_lines), each)]
+        judge = JudgeLines(self._at, self._settled() if left else ())
+        points: list[dict[str, object]] = [{"lines": [self._line(*line) for line in band]} for band in bands]
         with closing(evaluate_all(points, judge, workers=self._workers)) as evaluated:
             for number, row in evaluated:
-                found = row.get("points") or [str(row["error"])] * len(by_line[number])
-                for place, known in zip(by_line[number], cast("list[list[Judged] | str]", found), strict=True):
+                places = [place for _, of_line in bands[number] for place in of_line]
+                found = row.get("points") or [str(row["error"])] * len(places)
+                for place, known in zip(places, cast("list[list[Judged] | str]", found), strict=True):
                     yield place, self._row(known)
+
+    def _line(self, number: int, places: Sequence[int]) -> Line:
+        x, y = self._axes
+        along = [place % len(x) for place in places]
+        return Line(
+            [x.values[one] for one in along],
+            [] if x.words else [float(x.numbers[one]) for one in along],
+            [_share(one, x) for one in along],
+            y.values[number],
+            _share(number, y),
+        )
 
     def _settled(self) -> tuple[Settled, ...]:
         """Return layouts that are sought at a few points, for all points near them."""

@@ -11,7 +11,7 @@ import pytest
 from dualpipe_sim import ConfigError, RegimeMap, UserError, compare, regimes, simulate
 from dualpipe_sim.batch.rows import read_rows
 from dualpipe_sim.robustness.axis import AxisGiven, axis_of
-from dualpipe_sim.robustness.points import At, JudgeLine, Line, SettleAt, Settled
+from dualpipe_sim.robustness.points import At, JudgeLines, Line, SettleAt, Settled
 
 UNIT: dict[str, Any] = {"pipeline": {"ranks": 8, "micro_batches": 32}, "costs": {"forward": 1, "backward": 2}}
 
@@ -98,10 +98,10 @@ def test_a_layout_is_sought_only_where_there_is_none_nearby() -> None:
     (layout,) = cast("tuple[tuple[int, ...]]", SettleAt(at)({"x": 1.0, "y": 16})["layouts"])
     assert sum(layout) == 61
     given = (4,) * 15 + (1,)
-    judge = JudgeLine(at, (Settled(0.0, 0.0, (given,)), Settled(1.0, 0.0, (layout,))))
+    judge = JudgeLines(at, (Settled(0.0, 0.0, (given,)), Settled(1.0, 0.0, (layout,))))
 
     def judged(place: float, ranks: int) -> Any:  # noqa: ANN401 - seconds of the only schedule, or None
-        points: Any = judge({"line": Line([1.0], [place], ranks, 0.0)})["points"]
+        points: Any = judge({"lines": [Line([1.0], [1.0], [place], ranks, 0.0)]})["points"]
         return points[0][0].seconds
 
     sought, as_given = (
