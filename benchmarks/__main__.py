@@ -14,6 +14,8 @@ SECTIONS = {
     "Many orders of the same tasks, µs": sections.many_orders,
     "Sweeps": sections.sweep_points,
     "Sweeps where only numbers change": sections.number_points,
+    "Robust choice": sections.robust_choice,
+    "Maps of regimes": sections.regime_maps,
     "Plans": sections.plans,
     "Growth": sections.linearity,
     "Cold start": sections.cold_start,

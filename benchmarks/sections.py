@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import bare
 from benchmarks.measure import best_s, command, peak_mb, simpy_work
 from benchmarks.table import table
-from dualpipe_sim import sweep
+from dualpipe_sim import regimes, robust, sweep
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
@@ -297,6 +297,34 @@ def number_points() -> str:
         count = len(next(iter(over.values())))
         rows.append([words, count, taken_s, count / taken_s])
     return table(["configuration and what varies", "points", "s", "points/s"], rows)
+
+
+def robust_choice() -> str:
+    """Schedules in the same scenarios, with one process."""
+    rows = []
+    for name, runs in (("figure5", 1000), ("deepseek_v3_stage_level", 1000), ("deepseek_v3", 100)):
+        begin = process_time()
+        played = len(robust(name, scenarios={"runs": runs}))
+        seconds = process_time() - begin
+        rows.append([name, played, runs, seconds, 1e3 * seconds / (played * runs)])
+    return table(["configuration", "schedules", "scenarios", "s", "ms a schedule and scenario"], rows)
+
+
+def regime_maps() -> str:
+    """Maps of 33 × 33 points, with one process."""
+    bandwidth = "cluster.infiniband.bandwidth=20 GB/s..100 GB/s"
+    maps = {
+        "eight_ranks": ("costs.transfer=0..3", "costs.overlapped=2.5..4"),
+        "deepseek_v3_stage_level": ("costs.transfer=0 ms..10 ms", "costs.overlapped=110 ms..162 ms"),
+        "deepseek_v3": ("training.routing_skew=1..2", f"{bandwidth}:33:log"),
+    }
+    rows = []
+    for name, (x, y) in maps.items():
+        begin = process_time()
+        found = regimes(name, x, y)
+        seconds = process_time() - begin
+        rows.append([name, found.best.size, len(found.schedules), seconds, found.best.size / seconds])
+    return table(["configuration", "points", "schedules", "s", "points/s"], rows)
 
 
 def plans() -> str:
