@@ -17,11 +17,10 @@ from dualpipe_sim.config.load import in_full, read_config
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.robustness.axis import Axis, AxisGiven, axis_of
-from dualpipe_sim.robustness.points import At, Judged, JudgeLines, Line, SettleAt, Settled
+from dualpipe_sim.robustness.points import At, Judged, JudgeLines, Line, settle
 from dualpipe_sim.robustness.regime_map import CLOSE, RegimeMap
 from dualpipe_sim.version import __version__
 
-_SETTLED = (0.0, 0.5, 1.0)  # where along both axes layouts are sought
 _LINES = 4  # that are judged together, at most
 _SHARES = 2  # of the work that each process gets, at least
 
@@ -90,7 +89,7 @@ class _Map:
         x, y = axes
         points: list[dict[str, object]] = [{y.key: below, x.key: along} for below in y.values for along in x.values]
         keys = [*self._labels, "unfit", "error"]
-        self._study = Study(points, SettleAt(at), keys, [__version__, "regimes", base])
+        self._study = Study(points, JudgeLines(at), keys, [__version__, "regimes", base])
 
     def _first_valid(self) -> Experiment:
         """Return the experiment of a first point; where no point has one, raise the first point's mistake."""
@@ -151,28 +150,16 @@ class _Map:
         return Line(
             [x.values[one] for one in along],
             [] if x.words else [float(x.numbers[one]) for one in along],
-            [_share(one, x) for one in along],
             y.values[number],
-            _share(number, y),
         )
 
-    def _settled(self) -> tuple[Settled, ...]:
-        """Return layouts that are sought at a few points, for all points near them."""
+    def _settled(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Return the layouts that are sought in the middle of the map, for all of its points."""
         x, y = self._axes
-        places = [
-            (along, below)
-            for below in dict.fromkeys(round(share * (len(y) - 1)) for share in _SETTLED)
-            for along in dict.fromkeys(round(share * (len(x) - 1)) for share in _SETTLED)
-        ]
-        points: list[dict[str, object]] = [{"x": x.values[along], "y": y.values[below]} for along, below in places]
-        found = []
-        with closing(evaluate_all(points, SettleAt(self._at), workers=self._workers)) as evaluated:
-            for number, row in evaluated:
-                along, below = places[number]
-                if "layouts" in row:
-                    layouts = cast("tuple[tuple[int, ...] | None, ...]", row["layouts"])
-                    found.append(Settled(_share(along, x), _share(below, y), layouts))
-        return tuple(sorted(found))
+        try:
+            return settle(self._at, x.values[len(x) // 2], y.values[len(y) // 2])
+        except UserError:
+            return ()
 
     def _row(self, known: list[Judged] | str) -> Row:
         if isinstance(known, str):
@@ -194,10 +181,6 @@ class _Map:
 def _why(row: Row, labels: Sequence[str]) -> list[str]:
     unfit = cast("Mapping[str, Any]", row.get("unfit") or {})
     return [str(row.get("error") or unfit.get(label, "")) for label in labels]
-
-
-def _share(place: int, axis: Axis) -> float:
-    return place / max(1, len(axis) - 1)
 
 
 def _labels(choices: Sequence[Choice]) -> Iterator[str]:

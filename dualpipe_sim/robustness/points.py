@@ -3,14 +3,14 @@
 Points of a line differ in one value, so most of their graphs differ in durations only: each schedule's are lowered one
 by one, and played side by side. What a map needs of a run is little: how long it takes, and whether it fits.
 
-Two things are not asked at every point. A layout that is ``balanced`` is sought at some points of the map, and the
-others take that of the nearest one. Where memory depends on no more than when things run, points between two that both
-fit do.
+Two things are not asked at every point. A layout that is ``balanced`` is sought once, in the middle of the map, so that
+no boundary on it is one between layouts. Where memory depends on no more than when things run, points between two that
+both fit do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -55,38 +55,19 @@ class Judged(NamedTuple):
     unfit: str = ""
 
 
-class Settled(NamedTuple):
-    """The layouts that were sought at one point of a map.
-
-    Attributes:
-        x: where it is along one axis, as a share of it.
-        y: where it is along the other.
-        layouts: layers of each stage, for each compared schedule; None where there is nothing to seek.
-
-    """
-
-    x: float
-    y: float
-    layouts: tuple[tuple[int, ...] | None, ...]
-
-
 class Line(NamedTuple):
     """Points of a map in a row.
 
     Attributes:
         x: values of the key that varies, in order.
         x_numbers: the same as numbers, empty for words.
-        x_places: where each is along its axis, as a share of it.
         y: the value of the other key.
-        y_place: where it is along its axis.
 
     """
 
     x: Sequence[object]
     x_numbers: Sequence[float]
-    x_places: Sequence[float]
     y: object
-    y_place: float
 
 
 @dataclass(frozen=True)
@@ -124,18 +105,15 @@ class At:
         return None if value is None else float(cast("float", value))
 
 
-@dataclass(frozen=True)
-class SettleAt:
-    """Seeks the layouts of all compared schedules at a point."""
+def settle(at: At, x: object, y: object) -> tuple[tuple[int, ...] | None, ...]:
+    """Return the layers of each stage that are sought at a point, for each compared schedule; None where none are.
 
-    at: At
+    Raises:
+        UserError: values that no configuration has.
 
-    __repr__ = brief
-
-    def __call__(self, point: Point) -> Row:
-        """Return the point's ``layouts``, as :class:`Settled` has them."""
-        experiment = self.at.experiment(point["x"], point["y"])
-        return {"layouts": tuple(map(_Lowered(experiment).settled, range(len(experiment.choices))))}
+    """
+    experiment = at.experiment(x, y)
+    return tuple(map(_Lowered(experiment).settled, range(len(experiment.choices))))
 
 
 @dataclass(frozen=True)
@@ -146,12 +124,12 @@ class JudgeLines:
 
     Attributes:
         at: the configuration.
-        settled: layouts that were sought.
+        layouts: what :func:`settle` found, taken at all points that it suits.
 
     """
 
     at: At
-    settled: tuple[Settled, ...] = ()
+    layouts: tuple[tuple[int, ...] | None, ...] = ()
 
     __repr__ = brief
 
@@ -163,10 +141,6 @@ class JudgeLines:
                 line.judge(which)
         return {"points": [one for line in lines for one in line.found]}
 
-    def nearest(self, x: float, y: float) -> Sequence[Settled]:
-        """Return the layouts that were sought, those at the nearest place first."""
-        return sorted(self.settled, key=lambda one: max(abs(one.x - x), abs(one.y - y)))
-
 
 class _Judged:
     """A line while it is judged."""
@@ -177,8 +151,7 @@ class _Judged:
         self._lowered: dict[int, _Lowered] = {}
         for place, x in enumerate(line.x):
             try:
-                near = judge.nearest(line.x_places[place], line.y_place)
-                self._lowered[place] = _Lowered(at.experiment(x, line.y), near)
+                self._lowered[place] = _Lowered(at.experiment(x, line.y), judge.layouts)
                 self.found.append([])
             except UserError as error:
                 self.found.append(str(error).removeprefix(f"{at.source}: "))
@@ -215,33 +188,32 @@ class _Lowered:
 
     Attributes:
         experiment: what is compared.
-        near: layouts that were sought at other points, the nearest first.
+        layouts: those that were sought elsewhere, for each schedule.
 
     """
 
     experiment: Experiment
-    near: Sequence[Settled] = ()
+    layouts: tuple[tuple[int, ...] | None, ...] = ()
 
     def graph(self, which: int) -> TaskGraph | str:
         """Return the graph of a compared schedule, or why there is none."""
-        laid = next(self._laid(which), None)
-        graph = _lower(self.experiment if laid is None else laid, which)
-        # (a layout that was sought nearby may be one for another number of stages)
-        return _lower(self.experiment, which) if laid is not None and isinstance(graph, str) else graph
+        laid = self._laid(which)
+        graph = _lower(laid, which)
+        # (a layout that was sought elsewhere may be one for another number of stages)
+        return _lower(self.experiment, which) if isinstance(graph, str) and laid is not self.experiment else graph
 
     def costs(self, which: int, order: Schedule) -> StageCosts:
         """Return the costs that :meth:`graph` lays on the stages of an order."""
-        laid = next(self._laid(which), self.experiment)
-        return costs_of_kinds(laid_costs(laid, order).on(order.placement), order.kind, order.vocabulary)
+        costs = laid_costs(self._laid(which), order).on(order.placement)
+        return costs_of_kinds(costs, order.kind, order.vocabulary)
 
-    def _laid(self, which: int) -> Iterator[Experiment]:
-        """Yield the experiment with the layout of the nearest point at which one was sought for a schedule."""
-        job = self.experiment.job
-        if job is not None and self._is_sought(job):
-            for layout in dict.fromkeys(one.layouts[which] for one in self.near):
-                if layout is not None and sum(layout) == job.model.layers:
-                    laid = replace(cast("LayerCosts", self.experiment.cost_model), job=replace(job, layout=layout))
-                    yield replace(self.experiment, cost_model=laid)
+    def _laid(self, which: int) -> Experiment:
+        """Return the experiment with the layout that was sought elsewhere for a schedule, if it has such layers."""
+        job, layout = self.experiment.job, self.layouts[which] if which < len(self.layouts) else None
+        if job is None or layout is None or not self._is_sought(job) or sum(layout) != job.model.layers:
+            return self.experiment
+        laid = replace(cast("LayerCosts", self.experiment.cost_model), job=replace(job, layout=layout))
+        return replace(self.experiment, cost_model=laid)
 
     def settled(self, which: int) -> tuple[int, ...] | None:
         """Return the layers of each stage of a compared schedule where they are sought for it, else None."""

@@ -65,11 +65,15 @@ class RegimeMap(Tabular):
         points = number_of(len(self.x) * len(self.y), "point")
         return line(self, f"{self.x.name} × {self.y.name}", points, number_of(len(self.schedules), "schedule"))
 
+    @property
+    def fits(self) -> BoolArray:
+        """Which schedules can be played at each point and fit, shape ``(y, x, schedules)``."""
+        return np.asarray((self.unfit == "") & np.isfinite(self.seconds))
+
     @cached_property
     def fitting_s(self) -> FloatArray:
         """``seconds`` of what fits, infinite for all else."""
-        fits = (self.unfit == "") & np.isfinite(self.seconds)
-        return np.where(fits, self.seconds, np.inf)
+        return np.where(self.fits, self.seconds, np.inf)
 
     @cached_property
     def best(self) -> IntArray:

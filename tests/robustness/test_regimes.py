@@ -11,7 +11,7 @@ import pytest
 from dualpipe_sim import ConfigError, RegimeMap, UserError, compare, regimes, simulate
 from dualpipe_sim.batch.rows import read_rows
 from dualpipe_sim.robustness.axis import AxisGiven, axis_of
-from dualpipe_sim.robustness.points import At, JudgeLines, Line, SettleAt, Settled
+from dualpipe_sim.robustness.points import At, JudgeLines, Line, settle
 
 UNIT: dict[str, Any] = {"pipeline": {"ranks": 8, "micro_batches": 32}, "costs": {"forward": 1, "backward": 2}}
 
@@ -72,7 +72,7 @@ def test_every_point_is_what_a_comparison_says() -> None:
             assert {name: seconds for name, seconds in ours.items() if np.isfinite(seconds)} == times
 
 
-def test_by_layer_a_point_is_what_a_comparison_says_but_for_the_layout_that_is_sought_nearby() -> None:
+def test_by_layer_a_point_is_what_a_comparison_says_but_for_the_layout() -> None:
     config: dict[str, Any] = {"pipeline.micro_batches": 32, "compare": ["zb-h1", "dualpipe"]}
     found = regimes("deepseek_v3", "training.routing_skew=1..1.2:5", "cluster.infiniband.bandwidth=50 GB/s", **config)
     for column, skew in ((1, 1.05), (3, 1.15)):
@@ -85,7 +85,7 @@ def test_by_layer_a_point_is_what_a_comparison_says_but_for_the_layout_that_is_s
         assert found.winner(column, 0) == runs[0].label == "dualpipe"
 
 
-def test_a_layout_is_sought_only_where_there_is_none_nearby() -> None:
+def test_a_layout_is_sought_once_for_all_points_that_it_suits() -> None:
     config: dict[str, Any] = {
         "pipeline": {"ranks": 16, "micro_batches": 32, "layout": "balanced"},
         "model": "deepseek-v3",
@@ -95,21 +95,20 @@ def test_a_layout_is_sought_only_where_there_is_none_nearby() -> None:
         "training": {"sequence_length": 4096},
     }
     at = At(config, "config", "training.routing_skew", "pipeline.ranks")
-    (layout,) = cast("tuple[tuple[int, ...]]", SettleAt(at)({"x": 1.0, "y": 16})["layouts"])
-    assert sum(layout) == 61
+    (layout,) = settle(at, 1.0, 16)
+    assert sum(layout or ()) == 61
     given = (4,) * 15 + (1,)
-    judge = JudgeLines(at, (Settled(0.0, 0.0, (given,)), Settled(1.0, 0.0, (layout,))))
 
-    def judged(place: float, ranks: int) -> Any:  # noqa: ANN401 - seconds of the only schedule, or None
-        points: Any = judge({"lines": [Line([1.0], [1.0], [place], ranks, 0.0)]})["points"]
+    def judged(layout: tuple[int, ...] | None, ranks: int) -> Any:  # noqa: ANN401 - seconds of the only schedule
+        points: Any = JudgeLines(at, (layout,))({"lines": [Line([1.0], [1.0], ranks)]})["points"]
         return points[0][0].seconds
 
     sought, as_given = (
         simulate(config, **{"pipeline.layout": one}).tokens_per_second_per_gpu for one in ("balanced", list(given))
     )
-    assert 1 / judged(0.1, 16) == pytest.approx(as_given, rel=1e-12)  # which of both is nearer
-    assert 1 / judged(0.9, 16) == pytest.approx(sought, rel=1e-12)
-    assert judged(0.1, 8) is not None  # for so many ranks neither is a layout
+    assert 1 / judged(layout, 16) == pytest.approx(sought, rel=1e-12)
+    assert 1 / judged(given, 16) == pytest.approx(as_given, rel=1e-12)
+    assert judged(given, 8) == judged(None, 8) is not None  # for so many ranks it is no layout
 
 
 def test_leads_below_the_threshold_are_too_close_to_call() -> None:

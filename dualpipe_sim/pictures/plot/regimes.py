@@ -99,8 +99,13 @@ class Map(Protocol):
         ...
 
     @property
-    def fitting_s(self) -> FloatArray:
-        """What each schedule takes at each point, infinite where it does not fit, shape ``(y, x, schedules)``."""
+    def seconds(self) -> FloatArray:
+        """What each schedule takes at each point, not a number where it cannot be, shape ``(y, x, schedules)``."""
+        ...
+
+    @property
+    def fits(self) -> BoolArray:
+        """Whether each schedule fits at each point, same shape."""
         ...
 
 
@@ -142,7 +147,7 @@ def regime_chart(  # noqa: PLR0913 - each says how it looks
     paper, colours = paper_of(size, font_size, font, legend=legend), theme_named(theme)
     with style_around(ax, colours, paper=paper):
         axes = ax or new_axes(_size_in(paper), exact=paper.width_in is not None)
-        times_s = _finely(_finely(found.fitting_s, found.y, 0), found.x, 1)
+        times_s = _dots(found)
         best = np.where(np.isfinite(times_s).any(axis=2), times_s.argmin(axis=2), -1)
         lead = _lead(times_s)
         shown = [which for which in _by_area(best) if which >= 0]
@@ -156,7 +161,11 @@ def regime_chart(  # noqa: PLR0913 - each says how it looks
         _draw_borders(axes, best, colours, extent)
         stepped = found.x.whole or found.y.whole  # of whose steps lines of equal lead would be a staircase
         places = _middles(best.shape, extent)
-        drawn = _draw_lines(axes, *((_lead(found.fitting_s),) if stepped else (lead, *places)), theme=colours)
+        drawn = _draw_lines(
+            axes,
+            *((_lead(np.where(found.fits, found.seconds, np.inf)),) if stepped else (lead, *places)),
+            theme=colours,
+        )
         for values, axis, along in ((found.x, axes.xaxis, "x"), (found.y, axes.yaxis, "y")):
             axis.set_ticks(*_ticks(values))
             getattr(axes, f"set_{along}label")(_label(values))
@@ -175,12 +184,25 @@ def _size_in(paper: Paper) -> tuple[float, float]:
     return paper.width_in, paper.height_in or _ASPECT * paper.width_in
 
 
-def _finely(times_s: FloatArray, axis: MapAxis, along: int) -> FloatArray:
-    """Return times along one dimension of a map at dots between its points, on straight lines where both are finite."""
-    count = times_s.shape[along]
+def _dots(found: Map) -> FloatArray:
+    """Return the times at dots between a map's points, infinite around points where a schedule does not fit."""
+    times_s, fits = found.seconds, found.fits
+    for along, axis in enumerate((found.y, found.x)):
+        places, nearest = _between(len(axis.values))
+        times_s, fits = _finely(times_s, axis, along, places, nearest), np.take(fits, nearest, axis=along)
+    return np.where(fits & np.isfinite(times_s), times_s, np.inf)
+
+
+def _between(count: int) -> tuple[FloatArray, IntArray]:
+    """Return where dots are between so many points of an axis, and the point that is nearest to each."""
     each = max(1, -(-_FINE // count))
     places = (np.arange(count * each) + 0.5) / each - 0.5
-    nearest = np.clip(np.round(places), 0, count - 1).astype(int)
+    return places, np.clip(np.round(places), 0, count - 1).astype(int)
+
+
+def _finely(times_s: FloatArray, axis: MapAxis, along: int, places: FloatArray, nearest: IntArray) -> FloatArray:
+    """Return times along one dimension of a map at dots between its points, on straight lines where both are known."""
+    count = times_s.shape[along]
     if axis.whole or count < 2:
         return np.asarray(np.take(times_s, nearest, axis=along))
     places = np.clip(places, 0, count - 1)
