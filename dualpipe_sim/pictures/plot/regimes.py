@@ -28,6 +28,7 @@ _FINE = 480  # dots along an axis whose values lie close enough to draw between 
 _STRONG = 0.25  # a lead from which colours are as strong as they get
 _PALEST = 0.3
 _LINES = (0.02, 0.05, 0.1, 0.2, 0.5)
+_JUMP = 0.01  # between two dots
 _LINE_PT, _BORDER_PT = 0.5, 1.1
 _COLUMN_IN = 2.6  # width of a legend's column
 _CLOSE_HATCH, _NOBODY_HATCH = "////", "xx"
@@ -159,13 +160,10 @@ def regime_chart(  # noqa: PLR0913 - each says how it looks
         _hatch(axes, (best >= 0) & (lead < found.close), _CLOSE_HATCH, colours, extent)
         _hatch(axes, best < 0, _NOBODY_HATCH, colours, extent)
         _draw_borders(axes, best, colours, extent)
-        stepped = found.x.whole or found.y.whole  # of whose steps lines of equal lead would be a staircase
-        places = _middles(best.shape, extent)
-        drawn = _draw_lines(
-            axes,
-            *((_lead(np.where(found.fits, found.seconds, np.inf)),) if stepped else (lead, *places)),
-            theme=colours,
-        )
+        if found.x.whole or found.y.whole:  # of whose steps lines of equal lead would be a staircase
+            drawn = _draw_lines(axes, _lead(np.where(found.fits, found.seconds, np.inf)), theme=colours)
+        else:
+            drawn = _draw_lines(axes, _smooth(lead), *_middles(best.shape, extent), theme=colours)
         for values, axis, along in ((found.x, axes.xaxis, "x"), (found.y, axes.yaxis, "y")):
             axis.set_ticks(*_ticks(values))
             getattr(axes, f"set_{along}label")(_label(values))
@@ -250,6 +248,18 @@ def _hatch(axes: Axes, where: BoolArray, hatch: str, theme: Theme, extent: Seque
         drawn = axes.contourf(*places, where.astype(float), levels=[0.5, 1.5], colors="none", hatches=[hatch])
         drawn.set_edgecolor(theme.faint_ink)
         drawn.set_linewidth(0.0)
+
+
+def _smooth(lead: FloatArray) -> FloatArray:
+    """Return leads without those next to a jump, which is no slope that lines of equal lead could run along."""
+    smooth: FloatArray = lead.copy()
+    for along in range(2):
+        with np.errstate(invalid="ignore"):
+            jumps = np.abs(np.diff(lead, axis=along)) > _JUMP
+        before, behind = (slice(None, -1), slice(1, None)) if along == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+        smooth[before] = np.where(jumps, np.inf, smooth[before])
+        smooth[behind] = np.where(jumps, np.inf, smooth[behind])
+    return smooth
 
 
 def _draw_borders(axes: Axes, best: IntArray, theme: Theme, extent: Sequence[float]) -> None:
