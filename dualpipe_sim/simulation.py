@@ -82,10 +82,15 @@ def experiment_to_compare(
     config: str | Path | Mapping[str, object] | None, overrides: Mapping[str, object]
 ) -> Experiment:
     """Return the experiment whose schedules are compared; arguments and errors as for :func:`compare`."""
+    return _load(config, to_compare(overrides))
+
+
+def to_compare(overrides: Mapping[str, object]) -> dict[str, object]:
+    """Return overrides in which several schedules, or ``"all"``, are those to compare."""
     several = overrides.get("schedule")
-    if several == "all" or isinstance(several, (list, tuple)):
-        overrides = {"compare": several, **{key: one for key, one in overrides.items() if key != "schedule"}}
-    return _load(config, overrides)
+    if several != "all" and not isinstance(several, (list, tuple)):
+        return dict(overrides)
+    return {**{key: one for key, one in overrides.items() if key != "schedule"}, "compare": several}
 
 
 def run(experiment: Experiment, choice: Choice | None = None) -> Result:

@@ -19,6 +19,7 @@ from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.robustness.axis import Axis, AxisGiven, axis_of
 from dualpipe_sim.robustness.points import At, Judged, JudgeLines, Line, settle
 from dualpipe_sim.robustness.regime_map import CLOSE, RegimeMap
+from dualpipe_sim.simulation import to_compare
 from dualpipe_sim.version import __version__
 
 _LINES = 4  # that are judged together, at most
@@ -66,12 +67,7 @@ def regimes(  # noqa: PLR0913 - as the command has them
     axes = axis_of(x, "--x"), axis_of(y, "--y")
     if axes[0].key == axes[1].key:
         raise ConfigError(f"--y {axes[1].key}: is varied by --x already; take another key")
-    several = overrides.pop("schedule", None)
-    if several == "all" or isinstance(several, (list, tuple)):
-        overrides["compare"] = several
-    elif several is not None:
-        overrides["schedule"] = several
-    data, source = read_config(config, in_full(overrides), settings)
+    data, source = read_config(config, in_full(to_compare(overrides)), settings)
     base = {key: value for key, value in data.items() if key != "sweep"}
     at = At({key: value for key, value in base.items() if key != "plugins"}, source, axes[0].key, axes[1].key)
     study = _Map(at, axes, base, workers)

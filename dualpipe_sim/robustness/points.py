@@ -27,7 +27,7 @@ from dualpipe_sim.costs.asked import costs_of_kinds
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts
 from dualpipe_sim.costs.phases import JobStageCosts, StageCosts, with_job
 from dualpipe_sim.engine.side_by_side import play_all
-from dualpipe_sim.errors import ScheduleError, UnfitCostsError, UserError
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
@@ -171,7 +171,7 @@ class _Judged:
         try:
             engine = next(iter(self._lowered.values())).experiment.engine
             timelines = play_all(list(there.values()), engine)
-        except ScheduleError as error:  # whether an order deadlocks depends on no time
+        except UserError as error:  # such as a deadlock, which depends on no time
             judged |= {place: Judged(None, str(error)) for place in there}
         else:
             micro_batches = {place: self._lowered[place].experiment.choices[which].micro_batches for place in there}
@@ -230,7 +230,7 @@ class _Lowered:
 def _lower(experiment: Experiment, which: int) -> TaskGraph | str:
     try:
         return lower_choice(experiment, experiment.choices[which])
-    except (ScheduleError, UnfitCostsError) as error:
+    except UserError as error:  # at other points it may be none
         return str(error)
 
 

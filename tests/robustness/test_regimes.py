@@ -164,6 +164,13 @@ def test_a_point_that_is_no_configuration_is_said_and_the_others_go_on() -> None
     assert str(odd.unfit[0, 1, 0]).startswith("costs.transfer: must be a time like 1.2 ms")
 
 
+def test_what_is_wrong_at_one_point_is_not_at_another() -> None:
+    slow = {**UNIT, "noise": {"slow_ranks": {6: 1.5}}}
+    found = regimes(slow, "ranks=4,8", "micro_batches=8", compare=["1f1b", "zb-h1"])
+    assert found.winners == [[None, "zb-h1"]]
+    assert str(found.unfit[0, 0, 0]) == "noise.slow_ranks: there is no rank 6; the pipeline has ranks 0 to 3"
+
+
 def test_a_map_shows_what_it_says() -> None:
     found = regimes(UNIT, "costs.overlapped=2.5..3.5:21", "micro_batches=20,24", compare=["zb-h1", "dualpipe"])
     assert found.crossings[0] == "micro_batches 20: dualpipe until overlapped 3.071, then zb-h1"
