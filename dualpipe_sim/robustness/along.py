@@ -149,7 +149,7 @@ def _straight(
     if min(along.values()) > 0:
         scales.append({place: 1 / number for place, number in along.items()})
     first, middle, last = places
-    for scale in scales:
+    for scale in scales if along[first] != along[last] else ():
         way = (scale[middle] - scale[first]) / (scale[last] - scale[first])
         expected = (1 - way) * values[0] + way * values[2]
         if np.allclose(values[1], expected, rtol=_ROUNDING, atol=atol):

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.base.show import line
 from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, format_number
 from dualpipe_sim.config.axes import with_axes
@@ -115,7 +116,8 @@ def axis_of(given: AxisGiven, option: str) -> Axis:
     if isinstance(values, str):
         return _ranged(full, values, f"{option} {key}")
     (factor,) = with_axes((), {full: values})
-    return _listed(full, tuple(point[full] for point in factor))
+    once = {digest(point): point[full] for point in factor}
+    return _listed(full, tuple(once.values()))
 
 
 def _listed(key: str, values: tuple[object, ...]) -> Axis:

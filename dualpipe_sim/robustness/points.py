@@ -125,7 +125,8 @@ class JudgeLines:
         lines = [_Judged(self, line) for line in cast("Sequence[Line]", point["lines"])]
         for which in range(max((line.schedules for line in lines), default=0)):
             for line in lines:
-                line.judge(which)
+                if which < line.schedules:
+                    line.judge(which)
         return {"points": [one for line in lines for one in line.found]}
 
 

@@ -158,6 +158,8 @@ def test_workers_and_a_stop_leave_the_same_rows(tmp_path: Path) -> None:
 def test_a_point_that_is_no_configuration_is_said_and_the_others_go_on() -> None:
     found = regimes(UNIT, "costs.transfer=0..1:2", {"ranks": [1, 4]}, compare=["1f1b", "dualpipe"])
     assert found.winner(0, 0) == "1f1b"
+    of_lines = regimes(UNIT, "costs.transfer=0..1:5", {"micro_batches": [0, 8]}, compare=["1f1b", "zb-h1"])
+    assert of_lines.winners == [[None] * 5, ["zb-h1"] * 5]
     odd = regimes("small", "costs.transfer=0 ms,fast", "micro_batches=8,16", compare=["1f1b"])
     assert odd.winner(0, 0) == "1f1b"
     assert odd.winner(1, 0) is None
@@ -209,6 +211,13 @@ def test_a_mistake_in_an_axis_is_one_line(x: AxisGiven, y: AxisGiven, said: str)
         regimes({**UNIT, "compare": ["1f1b", "gpipe"]}, x, y)
     assert str(raised.value).startswith(said)
     assert "\n" not in str(raised.value)
+
+
+def test_a_value_counts_once() -> None:
+    found = regimes(UNIT, {"costs.transfer": [0, 0, 1, 1, 0]}, {"micro_batches": [8, 8]}, compare=["1f1b", "zb-h1"])
+    assert (found.x.values, found.y.values) == ((0, 1), (8,))
+    same = regimes(UNIT, {"costs.transfer": ["1 s", "1000 ms", "1.0 s", "1s", "1 s "]}, "ranks=2,4", compare=["1f1b"])
+    assert np.ptp(same.seconds[0]) == 0
 
 
 def test_whole_numbers_keep_their_multiples() -> None:
