@@ -34,6 +34,13 @@ def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Conca
     depth d of its pipe has a block's forwards in slots d, d + 2, d + 4, … and its backwards from slot
     2 × ranks - 1 - d on, again every second slot. A block begins where the one before leaves slots open.
 
+    Recipe, on P ranks with f pairs of pipes:
+
+    1. Pipe after pipe is laid over the ranks, each pair P / f ranks further on: one down, one up.
+    2. With ``direct`` a block takes P micro-batches, P / 2f in each pipe. The k-th of them, from 0, in block n has its
+       forward at depth d in slot 2 P n + d + 2 k and its backward there in slot 2 P n + 2 P - 1 - d + 2 k.
+    3. A rank runs its ops by slot, pipes merged, and closes the gaps that times leave.
+
     Args:
         ranks: pipeline ranks, D in the paper.
         micro_batches: micro-batches of the step, in all pipes together.

@@ -69,6 +69,18 @@ def dualpipe(ranks: int, micro_batches: int) -> Schedule:
 
     The order is that of the released code, https://github.com/deepseek-ai/DualPipe, which also asks for at least
     2 × ranks micro-batches; the report itself asks only that both be divisible by 2.
+
+    Recipe, on rank r of P: h = P / 2, q the ranks from it to the nearer end, 0 the pipe that begins at that end and 1
+    the other one:
+
+    1. 2 (h - q - 1) times F0.
+    2. q + 1 times F0, F1.
+    3. h - q - 1 times I1, the oldest W put off, F1.
+    4. M / 2 - P + q + 1 times the pairs F0 with B1 and F1 with B0; on a middle rank the very first F0, B1 stand alone.
+    5. h - q - 1 times B1 and the pair F1 with B0.
+    6. q + 1 times B1, B0; the last q + 1 of them as I, their W put off.
+    7. h - q - 1 times the oldest W put off, I0.
+    8. The q + 1 W that are left.
     """
     half = ranks // 2
     order = OrderBuilder(opposed(ranks), (micro_batches // 2, micro_batches // 2))

@@ -17,6 +17,17 @@ def dualpipev(ranks: int, micro_batches: int) -> Schedule:
 
     Rank r is where one pipe of 2 × ranks stages passes on its way down (stage r) and back (stage 2 × ranks - 1 - r);
     its last rank does what DualPipe's middle ranks do.
+
+    Recipe, on rank r of P, with 0 the stage on the way down and 1 that on the way back:
+
+    1. 2 (P - r - 1) times F0.
+    2. r + 1 times F0, F1.
+    3. P - r - 1 times I1, the oldest W put off, F1.
+    4. M - 2 P + r + 1 times the pairs F0 with B1 and F1 with B0; on the last rank the very first F0 and B1 stand alone.
+    5. P - r - 1 times B1 and the pair F1 with B0.
+    6. r + 1 times B1, B0; the last r + 1 of them as I, their W put off.
+    7. P - r - 1 times the oldest W put off, I0.
+    8. The r + 1 W that are left.
     """
     order = OrderBuilder(v_shape(ranks), (micro_batches,))
     for rank in range(ranks):

@@ -58,6 +58,14 @@ def gis(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | N
 
     A weight gradient follows its backward for the input at once. Groups smaller than the ranks hold less and idle more.
 
+    Recipe, on rank r of P, with turns as long as an F, an I and a W:
+
+    1. Forwards go by groups of g micro-batches: a group takes g turns at the rank's first stage and comes to its next
+       stage g turns later (with g < P / 2 as many groups later as lets it pass all ranks).
+    2. Backwards go likewise, from the rank's last stage to its first, and begin P - 1 - r turns behind its last stage's
+       first forward.
+    3. A turn runs its forward, where it has one, then the I and at once the W of its backward.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -9,6 +9,12 @@ from dualpipe_sim.schedules.registry import register
 def gis_h(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Schedule:
     """GIS-H: GIS in groups of half the ranks, which hold least. Wan et al., https://arxiv.org/abs/2503.01328.
 
+    A group comes back when half of the ranks are through with it, so ranks wait longer while the pipe fills and drains.
+
+    Recipe, on every rank:
+
+    1. As GIS, in groups of half the ranks, rounded up.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

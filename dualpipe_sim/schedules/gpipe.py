@@ -11,6 +11,11 @@ def gpipe(ranks: int, micro_batches: int) -> Schedule:
     """GPipe: all forwards, then all backwards. Huang et al. 2018, https://arxiv.org/abs/1811.06965, figure 2c.
 
     The backwards run in micro-batch order, as ``torch.distributed.pipelining`` runs them.
+
+    Recipe, on every rank:
+
+    1. The forwards of all M micro-batches.
+    2. Their backwards, in the same order.
     """
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):

@@ -24,6 +24,12 @@ def hanayo(ranks: int, micro_batches: int, waves: int = 2) -> Schedule:
     is ready, or else the forward of the oldest. At most ranks micro-batches, the paper's case, are at most that many
     in flight; more run on without a break, and then fewer than 2 × ranks are in flight.
 
+    Recipe, written down in slots as long as an F, with B = 2 F:
+
+    1. The pipe runs down the ranks and back up w times: 2 P w stages.
+    2. Whenever a rank is free: the backward of the oldest micro-batch that is ready.
+    3. If there is none: the forward of the oldest micro-batch that is ready.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

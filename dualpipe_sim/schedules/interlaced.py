@@ -14,6 +14,15 @@ def interlaced(ranks: int, micro_batches: int) -> Schedule:
     The vocabulary is cut over all ranks, and its pass, written as S, is one op of all of them: it starts when all have
     come to it and ends on all together. As in 1F1B but with half as many forwards more; the order is that of
     https://arxiv.org/abs/2411.05288, which compares with it.
+
+    Recipe, on rank r of P: w = ⌊3 P / 2⌋ - r, c = P - r and u = w - c - ⌊(P - r - 1) / 2⌋, or 0 if that is less:
+
+    1. w times F.
+    2. c times S.
+    3. u times B, S.
+    4. M - w times F, B, S where r and P are both even or both odd, else B, F, S.
+    5. w - c - u times B, S.
+    6. c times B.
     """
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):

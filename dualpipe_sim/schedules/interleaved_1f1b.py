@@ -76,6 +76,17 @@ def _grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]
 def interleaved_1f1b(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
     """Interleaved 1F1B: v stages a rank. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom).
 
+    A stage is a v-th as long, so the pipe fills and drains v times as fast, for v times as many transfers.
+
+    Recipe, on rank r of P, which holds stages r, r + P, …, r + (v - 1) P:
+
+    1. Forwards go by groups of g micro-batches, as many as ranks where that divides them: a group through the rank's
+       first stage, the same group through its second, and so on; then the next group. Backwards go likewise, from the
+       rank's last stage to its first.
+    2. Warm-up: the first 2 (P - 1 - r) + (v - 1) g forwards.
+    3. Steady state: the next forward and the next backward in turn.
+    4. Drain: the backwards that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

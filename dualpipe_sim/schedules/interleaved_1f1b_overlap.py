@@ -16,6 +16,13 @@ def interleaved_1f1b_overlap(
     One more warm-up forward than interleaved 1F1B on each rank (there ``--overlap-moe-expert-parallel-comm``), so that
     no pair holds a forward that its own backward waits for.
 
+    Recipe, on rank r of P:
+
+    1. Forwards and backwards go by groups of g micro-batches and stage by stage, as in interleaved 1F1B.
+    2. Warm-up: the first 2 (P - 1 - r) + (v - 1) g + 1 forwards.
+    3. Steady state: the next forward and the next backward as an overlapped pair.
+    4. Drain: the backwards that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -14,6 +14,13 @@ def interleaved_zb(ranks: int, micro_batches: int, stages_per_rank: int = 2, gro
     Interleaved 1F1B with half the warm-up per hop, as a backward for the input alone climbs back sooner; rank r puts
     off the weights of its first r backwards (ZB-H1's rule, https://arxiv.org/abs/2401.10241).
 
+    Recipe, on rank r of P:
+
+    1. Forwards and backwards go by groups of g micro-batches and stage by stage, as in interleaved 1F1B.
+    2. Warm-up: the first P - 1 - r + (v - 1) g forwards.
+    3. In turn: the next forward, while there is one; the next I; from the (r + 1)-th turn on, the oldest W put off.
+    4. The r W that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

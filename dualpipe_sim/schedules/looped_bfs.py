@@ -15,6 +15,11 @@ def looped_bfs(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Sche
     All micro-batches run through a stage before the rank turns to its next. The backwards run in reverse micro-batch
     order, as ``torch.distributed.pipelining`` runs them.
 
+    Recipe, on rank r of P, which holds stages r, r + P, …:
+
+    1. From the rank's first stage to its last: the forwards of all M micro-batches.
+    2. From its last stage to its first: the backwards of all of them, in reverse.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -21,6 +21,12 @@ def mario(ranks: int, micro_batches: int, limit: int | None = None) -> Schedule:
     ahead as rank 0 has room for, in what were bubbles. The paper's rules as far as its abstract says them: it searches
     for where forwards go, here all ranks move alike, which never makes a step longer.
 
+    Recipe, on rank r of P, with at most L micro-batches in flight:
+
+    1. Warm-up: P - 1 - r forwards and L - P more; on the last rank none.
+    2. Steady state: a forward; then the oldest micro-batch's forward again, R, and its backward; on the last rank no R.
+    3. Drain: R and the backward of the micro-batches that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -13,6 +13,12 @@ def one_f_one_b_overlap(ranks: int, micro_batches: int) -> Schedule:
     A fair rival for DualPipe: the same overlap without a second copy of the parameters. A pair takes in a forward
     and a backward at once and hands both on when it ends, so a micro-batch needs two turns a rank, not one: the
     warm-up is 2 × (ranks - 1 - rank) + 1, and up to 2 × ranks micro-batches are in flight on rank 0.
+
+    Recipe, on rank r of P:
+
+    1. Warm-up: 2 (P - 1 - r) + 1 forwards.
+    2. Steady state: pairs of a forward and the oldest micro-batch's backward, overlapped, until no forward is left.
+    3. Drain: the 2 (P - 1 - r) + 1 backwards that are left.
     """
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):

@@ -13,6 +13,15 @@ from dualpipe_sim.schedules.registry import register
 def one_f_one_b_recompute(ranks: int, micro_batches: int, early: bool = True, last: bool = True) -> Schedule:
     """1F1B whose forwards run again, before the gradient is there. Mario, PPoPP'25, https://doi.org/10.1145/3710848.3710878.
 
+    A forward keeps its input alone; what its backward needs beside that comes from a second run of it, the op R.
+
+    Recipe, on rank r of P:
+
+    1. Warm-up: P - 1 - r forwards.
+    2. Steady state: a forward; then the oldest micro-batch's forward again, R, and its backward. With ``early``, R does
+       not wait for the gradient, and so stands in the bubble before it.
+    3. Drain: R and the backward of the P - 1 - r micro-batches that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -16,6 +16,13 @@ def po_f(
     4 stages' activations at most, whatever the sizes. While out and back take an F, an I and a W at most, a step is as
     long as without.
 
+    Recipe, on every rank:
+
+    1. GIS in groups of half the ranks.
+    2. What a forward leaves is copied out, O, in the first turn behind it in which the copy stream is free, and back,
+       L, in the last such turn before its backward. What lives no longer than three round trips stays.
+    3. A turn runs its forward, starts its copies and runs its backward, which waits for its L.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

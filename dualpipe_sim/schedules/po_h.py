@@ -35,6 +35,14 @@ def po_h(
     https://github.com/sail-sg/zero-bubble-pipeline-parallelism, which places copies by time; here they have turns, of
     an F, an I and a W. While out and back take ``apart`` turns at most, a step is as long as without.
 
+    Recipe, on every rank:
+
+    1. GIS in groups of half the ranks.
+    2. What the forwards of the first ⌊v / 2⌋ stages leave is copied out, O, in the first turn behind them in which the
+       copy stream is free, and back, L, in the last such turn before their backward. What lives no longer than three
+       round trips stays.
+    3. A turn runs its forward, starts its copies and runs its backward, which waits for its L.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -31,6 +31,12 @@ def seq1f1b(ranks: int, micro_batches: int, slices: int = 4, stages_per_rank: in
     takes all slices of one micro-batch in before it turns to one forward, one backward. With several stages a rank it
     is interleaved 1F1B on slices, in groups of as many as ranks.
 
+    Recipe, on rank r of P, with k slices of each micro-batch and one stage a rank:
+
+    1. Warm-up: the forwards of P - 1 - r + k - 1 slices, in the order of the sequence.
+    2. Steady state: the forward of the next slice, the backward of the oldest micro-batch's last slice left, in turn.
+    3. Drain: the backwards that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

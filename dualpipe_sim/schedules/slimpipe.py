@@ -24,6 +24,14 @@ def slimpipe(ranks: int, micro_batches: int, slices: int | None = None, stages_p
     Forwards go by groups of slices, within a group stage by stage; backwards are their exact mirror. Ranks exchange
     queries, keys and values until all slices attend to as much, so slices are equally long.
 
+    Recipe, on rank r of P, with n slices of each micro-batch and v stages a rank:
+
+    1. Forwards go by groups of g slices, g the least divisor of n that is no less than P: a group through the rank's
+       first stage, the same group through its second, and so on. Backwards go from the last of these to the first.
+    2. Warm-up: the first n v + 2 (P - 1 - r) - 1 forwards.
+    3. Steady state: the next forward and the next backward in turn.
+    4. Drain: the backwards that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -14,6 +14,11 @@ def terapipe(ranks: int, micro_batches: int, slices: int = 4) -> Schedule:
 
     All forwards, then all backwards in the reverse of their order.
 
+    Recipe, on every rank, with k slices of each micro-batch:
+
+    1. The forwards of all M k slices, in the order of the sequences.
+    2. Their backwards, last slice of the last micro-batch first.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -18,5 +18,13 @@ def v_half(ranks: int, micro_batches: int) -> Schedule:
 
     A V whose forwards go down two slots a rank and come back one slot a rank, and likewise the backwards for the input.
     The order is the same for all times.
+
+    Recipe, on rank r of P, which holds stages a = r and b = 2 P - 1 - r, in slots as long as an F, an I or a W:
+
+    1. Micro-batch 0: F of a in slot 2 r, F of b in slot 3 P - 2 - r, I of b in slot 3 P + δ - 1 + 2 r, I of a in slot
+       6 P + δ - 2 - r, with δ = 3 for an even P, else 0.
+    2. The same for each next micro-batch, six slots later.
+    3. Ops of ramp-up and drain are pulled into earlier free slots, as far as the peak of memory does not grow.
+    4. The W fill the gaps that are left.
     """
     return build_v(ranks, micro_batches, slots)

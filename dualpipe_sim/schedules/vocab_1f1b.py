@@ -25,6 +25,15 @@ def vocab_1f1b(ranks: int, micro_batches: int, times: OpTimes | None = None, bar
     for each barrier, and then takes a forward, a backward and a step (T of one micro-batch, S of the next) in turn.
     Where the step stands depends on how long forwards and backwards take.
 
+    Recipe, on rank r of P, a step being T of one micro-batch and S of the next:
+
+    1. Warm-up: P - r forwards.
+    2. For each barrier: a step and a forward.
+    3. As many steps more as lie between this rank's turns and those of the last rank.
+    4. Steady state: a backward, then a step and a forward, or a forward and a step, whichever times leave room for.
+    5. Drain: the backwards that are left, each with a step while there are any.
+    6. The steps that are left.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

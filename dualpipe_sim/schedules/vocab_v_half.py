@@ -25,6 +25,12 @@ def vocab_v_half(ranks: int, micro_batches: int, barriers: Barriers = 1) -> Sche
     S of a micro-batch comes a slot after the end of the V, with T of the one before it. Ops stand in the order of their
     slots, none pulled earlier.
 
+    Recipe, on every rank:
+
+    1. The slots of V-Half, those of I six later for each barrier.
+    2. A step, T of one micro-batch and S of the next, every six slots, from the first slot behind the end of the V.
+    3. Ops in the order of their slots; each W in the first free one behind its I.
+
     Args:
         ranks: pipeline ranks.
         micro_batches: micro-batches of the step.

@@ -48,13 +48,19 @@ def zb_auto(
 ) -> Schedule:
     """Zero bubble for given times and memory. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, section 3.1.
 
-    Orders of F and I come first: those of the paper's handcrafted schedules and others with more and with less warm-up,
-    as far as memory allows, then forwards and backwards in turn. For each the paper's question is where the W go: a W
-    fills a gap at least as long as itself, and a shorter one where that does no harm; it runs at once where memory is
-    full, and at the end otherwise. The paper judges harm by the longest bubble so far; here the rest of the order is
-    known, so an op behind a gap may start late as long as no rank ends later than an aim allows, and the aim is lowered
-    step by step. The best order's critical path is then shortened move by move. Best is the order whose longest span of
-    a rank is shortest, the paper's measure; that is never longer than in those of ZB-H1, ZB-H2 and ZB-V that fit.
+    For an order of F and I the paper's question is where the W go. It judges what one may delay by the longest bubble
+    so far; here the rest of the order is known, so an op behind a gap may start late as long as no rank ends later than
+    an aim allows. Best is the order whose longest span of a rank is shortest, the paper's measure; that is never longer
+    than in those of ZB-H1, ZB-H2 and ZB-V that fit.
+
+    Recipe, of the search:
+
+    1. Write down orders of F and I: the paper's handcrafted ones, and others with more and with less warm-up, as far as
+       memory allows, then forwards and backwards in turn.
+    2. In each, let a W fill a gap at least as long as itself, and a shorter one where no rank ends later for it than an
+       aim allows; at once where memory is full; else at the end.
+    3. Lower the aim step by step, of the three best orders.
+    4. Shorten the best order's critical path, move by move.
 
     Args:
         ranks: pipeline ranks.

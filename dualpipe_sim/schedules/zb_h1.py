@@ -35,6 +35,16 @@ def zb_h1(ranks: int, micro_batches: int) -> Schedule:
     """ZB-H1: 1F1B's memory, a third of its bubble. Qi et al. 2024, https://arxiv.org/abs/2401.10241, figure 3 (top).
 
     DeepSeek-V3's table calls it ZB1P.
+
+    The backward is split. Other ranks wait for its half for the input, I; nobody waits for that for the weights, W,
+    which therefore fills bubbles.
+
+    Recipe, on rank r of P:
+
+    1. Warm-up: P - 1 - r forwards.
+    2. For each micro-batch: the next forward, while there is one; its I; and, from the (r + 1)-th on, the oldest W that
+       was put off.
+    3. The r W that are left.
     """
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):

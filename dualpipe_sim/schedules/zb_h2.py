@@ -13,6 +13,13 @@ def zb_h2(ranks: int, micro_batches: int) -> Schedule:
 
     ZB-H1 with twice the warm-up: no rank waits between its first op and its last when F, I and W take the same time
     and there are at least 2 × ranks - 1 micro-batches.
+
+    Recipe, on rank r of P:
+
+    1. Warm-up: 2 (P - 1 - r) forwards.
+    2. For each micro-batch: the next forward, while there is one; its I; and, from the (2 r + 1)-th on, the oldest W
+       that was put off.
+    3. The 2 r W that are left.
     """
     order = OrderBuilder(linear(ranks), (micro_batches,))
     for rank in range(ranks):

@@ -50,6 +50,16 @@ def zb_v(ranks: int, micro_batches: int) -> Schedule:
 
     The static order that ``torch.distributed.pipelining`` runs, without a bubble where F = I = W. Fewer micro-batches
     than 2 × ranks - 1 run as the first of that many, as torch does it.
+
+    Recipe, on rank r of P, which holds stages a = r, on the way down, and b = 2 P - 1 - r, on the way back up:
+
+    1. 2 (P - r) - 1 times F of a, until the first micro-batch is back.
+    2. r times F of b, F of a, until the first backward arrives.
+    3. P - r times F, I and W of b.
+    4. Until all forwards are done: F, while there is one, I and W of a; then F, I and W of b.
+    5. r times I of a, I of b.
+    6. P - r times I and W of a.
+    7. The W that are left, those of b first.
     """
     order = OrderBuilder(v_shape(ranks), (micro_batches,))
     for rank in range(ranks):
