@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.order.ops import B, F, I, L, O, R, S, T, W
+from dualpipe_sim.order.ops import B, F, I, L, O, R, S, T, Vocabulary, W
 
 Colour: TypeAlias = str
 """A colour as ``#rrggbb``."""
@@ -78,6 +78,9 @@ COPY_STYLES: dict[int, KindStyle] = {
     L: KindStyle("copied back", "#8d7f6b", "#76695a", "#4a4136"),
 }
 """Copies to the host and back, which are drawn below the ops that they run beside, in every palette."""
+
+_VOCABULARY_AT_ONCE = "vocabulary: logits and gradients"
+"""What S is where one pass of all ranks does both."""
 
 BLACK: Colour = "#000000"
 WHITE: Colour = "#ffffff"
@@ -203,6 +206,17 @@ def fill(kind: int, shade: int, shades: int, kinds: Mapping[int, KindStyle] = KI
 def style_of(kind: int, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> KindStyle:
     """Return how a kind is drawn."""
     return COPY_STYLES[kind] if kind in COPY_STYLES else kinds[kind]
+
+
+def words_of(kind: int, vocabulary: Vocabulary | None, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> str:
+    """Return what legends call a kind, in orders whose ranks share the output layer out like this, if at all.
+
+    >>> words_of(S, "together")
+    'vocabulary: logits and gradients'
+    """
+    if kind == S and vocabulary == "together":
+        return _VOCABULARY_AT_ONCE
+    return style_of(kind, kinds).words
 
 
 def between(first: Colour, last: Colour, step: int, steps: int) -> Colour:

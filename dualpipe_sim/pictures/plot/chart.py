@@ -207,7 +207,8 @@ def _in_lines(title: str, ax: Axes) -> str:
 def legend_handles(contents: Sequence[Content], look: Look) -> Iterator[Artist]:
     """Yield a sample of everything that charts show, and of nothing else."""
     theme, most = look.theme, max(content.shades for content in contents)
-    yield from legend.kind_swatches(_kinds_in_colour(contents), most, theme)
+    cut = [content.timeline.graph.schedule.vocabulary for content in contents]
+    yield from legend.kind_swatches(_kinds_in_colour(contents), most, theme, [way for way in cut if way] or [None])
     if any(len(content.pairs.row) for content in contents):
         yield legend.pair_swatch(most, theme)
     if look.lanes:

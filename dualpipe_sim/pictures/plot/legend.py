@@ -16,9 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.ops import B, F, Vocabulary
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.pictures.palette import COPY_STYLES, PAIR_BORDER, Colour, Theme, between, fill
+from dualpipe_sim.pictures.palette import COPY_STYLES, PAIR_BORDER, Colour, Theme, between, fill, words_of
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
 
 _POINTS_PER_INCH = 72.0
@@ -99,11 +99,17 @@ def _text_em(text: str) -> float:
     return float(TextPath((0, 0), text, size=1.0).get_extents().width)
 
 
-def kind_swatches(kinds: Iterable[int], shades: int, theme: Theme) -> list[Artist]:
-    """Return a swatch in all shades for each kind that occurs."""
-    present = set(kinds)
+def kind_swatches(
+    kinds: Iterable[int], shades: int, theme: Theme, vocabularies: Iterable[Vocabulary | None] = (None,)
+) -> list[Artist]:
+    """Return a swatch in all shades for each kind that occurs, whichever way orders share the output layer out."""
+    present, ways = set(kinds), list(vocabularies)
     return [
-        Swatch(one.words, [fill(kind, shade, shades, theme.kinds) for shade in range(shades)], one.border)
+        Swatch(
+            " or ".join(dict.fromkeys(words_of(kind, way, theme.kinds) for way in ways)),
+            [fill(kind, shade, shades, theme.kinds) for shade in range(shades)],
+            one.border,
+        )
         for kind, one in (*theme.kinds.items(), *COPY_STYLES.items())
         if kind in present
     ]
