@@ -43,7 +43,7 @@ ifeq ($(shell command -v npm 2>/dev/null),)
 lint-js:
 	@echo "LEFT OUT: no npm to check the report's viewer with; apt-get install nodejs npm brings it"
 else
-lint-js:  ## biome and tsc on the report's viewer, where npm can install them
+lint-js:  ## biome and tsc on the report's viewer and the site's script, where npm can install them
 	@if $(MAKE) --no-print-directory $(NODE); then npm run --silent lint; \
 	else echo "LEFT OUT: npm did not install what checks the report's viewer, for the reason above"; fi
 endif

@@ -1,13 +1,8 @@
-"""Pages to look at, and a browser to look at them.
-
-The browser tests need Chromium and its driver (Debian: ``apt-get install chromium chromium-driver``); without them
-they are skipped.
-"""
+"""Pages to look at, and a browser to look at them."""
 
 from __future__ import annotations
 
 import base64
-import shutil
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -21,9 +16,7 @@ from dualpipe_sim import compare, simulate
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.report import Page
 from dualpipe_sim.result import Result
-
-PATIENCE_S = 60.0
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+from tests.browser import PATIENCE_S, chromium
 
 
 @pytest.fixture(scope="session")
@@ -137,22 +130,5 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("NOT TESTED IN A BROWSER: apt-get install chromium chromium-driver, and run again")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        driver.set_script_timeout(PATIENCE_S)
-        driver.execute_cdp_cmd("Network.enable", {})
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    with chromium() as driver:
         yield Browser(driver, tmp_path_factory.mktemp("pages"))
-    finally:
-        driver.quit()
