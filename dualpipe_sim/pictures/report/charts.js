@@ -13,25 +13,30 @@ function rowHeight(run, lanes) {
   return lanes ? clamp(room, 44, 84) : clamp(room, 14, 40);
 }
 
+const COPIES = 0.26; // share of the ops' band that copies to the host and back take, below those that they run beside
+
+// The ops, and where there are any the copies.
+/** @param {Run} run @param {[top: number, height: number]} place @returns {Band[]} */
+function opBands(run, [top, height]) {
+  const { ops, copies, palette } = run;
+  /** @type {Band} */
+  const band = { name: "ops", boxes: ops, palette, place: [top, height], gap: true, label: (op) => numberOf(run, op) };
+  if (!copies.row.length) return [band];
+  band.place = [top, (1 - COPIES) * height];
+  return [band, { name: "copies", boxes: copies, palette, place: [top + (1 - COPIES) * height, 0.9 * COPIES * height], gap: true }];
+}
+
 /** @param {Run} run @param {boolean} lanes @returns {Band[]} */
 function ganttBands(run, lanes) {
-  /** @type {Band} */
-  const ops = {
-    name: "ops",
-    boxes: run.ops,
-    palette: run.palette,
-    place: lanes ? GANTT_BANDS.ops : [0, 1],
-    gap: true,
-    label: (op) => numberOf(run, op),
-  };
+  const ops = opBands(run, lanes ? GANTT_BANDS.ops : [0, 1]);
   const { phases } = run;
-  if (!lanes || !phases) return [ops];
+  if (!lanes || !phases) return ops;
   const { compute, alltoall, exposed } = phases;
   /** @param {Lane} lane @returns {(place: number) => string} */
   const nameIn = (lane) => (place) => run.looks[phases.look[lane.row[place]]][0];
   const { alltoall: place } = GANTT_BANDS;
   return [
-    ops,
+    ...ops,
     { name: "compute", boxes: compute, palette: run.palette, place: GANTT_BANDS.compute, gap: true, label: nameIn(compute) },
     { name: "all-to-all", boxes: alltoall, palette: [colourOf("hidden")], place, gap: true, label: nameIn(alltoall) },
     { name: "exposed", boxes: exposed, palette: [colourOf("exposed")], place },

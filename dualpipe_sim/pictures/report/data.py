@@ -27,9 +27,9 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import Kind
+from dualpipe_sim.order.ops import COPIES, Kind
 from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
-from dualpipe_sim.pictures.palette import fill
+from dualpipe_sim.pictures.palette import fill, words_of
 
 _TICKS = 2**30
 _ALIGNED = 4
@@ -69,6 +69,7 @@ def run_data(run: Run) -> Json:
     occupancies = activations_over_time(timeline) if run.memory is None else bytes_over_time(run.memory)
     columns = {
         **_op_columns(timeline),
+        **_copy_columns(timeline),
         **_transfer_columns(timeline),
         **_occupancy_columns(occupancies, timeline.makespan_s),
     }
@@ -86,6 +87,7 @@ def run_data(run: Run) -> Json:
         "pipe_of_stage": schedule.placement.pipe_of_stage.tolist(),
         "shade_of_stage": shade.tolist(),
         "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in Kind],
+        "words": [words_of(kind, schedule.vocabulary) for kind in Kind],
         "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
         "collectives": collectives_word([timeline]),
         "looks": _looks(timeline.graph) if lanes else [],
@@ -111,6 +113,19 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
         "op_length": (end - start).astype(np.int32),
         "waits_for": gaps.op.astype(np.int32),
         **{cause: _ticks(timeline, seconds).astype(np.int32) for cause, seconds in gaps.seconds_by_cause.items()},
+    }
+
+
+def _copy_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
+    """Copies to the host and back by the rows of their ops: when they run, beside what their rank computes."""
+    schedule = timeline.graph.schedule
+    copies = np.flatnonzero(schedule.of_kinds(*COPIES))
+    task = schedule.task_of_op[copies]
+    start, end = (_ticks(timeline, times[task]) for times in (timeline.first_phase_start_s, timeline.last_phase_end_s))
+    return {
+        "copy": np.diff(copies, prepend=0).astype(np.int32),
+        "copy_start": np.diff(start, prepend=0).astype(np.int32),
+        "copy_length": (end - start).astype(np.int32),
     }
 
 

@@ -76,6 +76,7 @@ async function unpack(data, memoryFills) {
       host: column("host"),
     },
     transfers: { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") },
+    copies: copiesOf(data, column, spans, rank, ops),
     occupancy: occupancyOf(data, column, second),
     memoryFills: data.kinds.map((one) => memoryFills[one] ?? "#888888"),
     phases: null,
@@ -119,6 +120,20 @@ function tasksOf(rank, kind, paired, ops) {
         ops.starts.length - 1,
       ),
     },
+  };
+}
+
+/** @param {RunHead} run @param {ColumnOf} column @param {SpansOf} spans @param {Uint16Array} rank @param {Coloured} ops @returns {Lane} */
+function copiesOf(run, column, spans, rank, ops) {
+  const row = Int32Array.from(summed(column("copy")));
+  return {
+    ...spans("copy"),
+    row,
+    starts: startsOf(
+      row.map((op) => rank[op]),
+      run.ranks,
+    ),
+    code: Uint16Array.from(row, (op) => ops.code[op]),
   };
 }
 

@@ -3,17 +3,6 @@
 
 const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
 const KINDS = ["F", "B", "I", "W", "R", "S", "T", "O", "L"];
-const KIND_WORDS = [
-  "forward",
-  "backward",
-  "backward for input",
-  "backward for weights",
-  "forward again",
-  "vocabulary: logits",
-  "vocabulary: gradients",
-  "copied to the host",
-  "copied back",
-];
 
 const styles = () => getComputedStyle(document.documentElement);
 /** @param {string} name */

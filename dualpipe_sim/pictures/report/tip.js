@@ -21,10 +21,25 @@ function ganttTip(chart, run, event) {
     return -1;
   }
   const band = chart.bands.find(({ place: [top, height] }) => share >= top - 0.03 && share <= top + height + 0.03);
-  const lines = band?.name === "compute" || band?.name === "all-to-all" ? phaseLines(run, band, rank, time) : null;
-  showTip(event, lines ?? opLines(run, rank, time));
+  showTip(event, (band && bandLines(run, band, rank, time)) ?? opLines(run, rank, time));
   const task = firstAfter(run.task.end, time, run.task.starts[rank], run.task.starts[rank + 1]);
   return task < run.task.starts[rank + 1] ? task : -1;
+}
+
+/** @param {Run} run @param {Band} band @param {number} rank @param {number} time */
+function bandLines(run, band, rank, time) {
+  if (band.name === "copies") return copyLines(run, rank, time);
+  return band.name === "compute" || band.name === "all-to-all" ? phaseLines(run, band, rank, time) : null;
+}
+
+/** @param {Run} run @param {number} rank @param {number} time @returns {Line[] | null} */
+function copyLines(run, rank, time) {
+  const { begin, end, starts, row } = run.copies;
+  const place = firstAfter(end, time, starts[rank], starts[rank + 1]);
+  if (place >= starts[rank + 1] || time < begin[place]) return null;
+  const op = row[place];
+  const words = `${run.words[run.kind[op]]}: micro-batch ${numberOf(run, op)}, stage ${run.stage[op]}, rank ${rank}`;
+  return [[opName(run, op), words], ...timeLines(run, begin[place], end[place])];
 }
 
 /** @param {Run} run @param {number} rank @param {number} time @returns {Line[]} */
@@ -41,7 +56,7 @@ function opLines(run, rank, time) {
   const stage = run.stage[op];
   const pipe = new Set(run.pipe_of_stage).size > 1 ? ` of pipe ${run.pipe_of_stage[stage]}` : "";
   return [
-    [opName(run, op), `${KIND_WORDS[run.kind[op]]} of micro-batch ${numberOf(run, op)}${pipe}, stage ${stage}, rank ${rank}`],
+    [opName(run, op), `${run.words[run.kind[op]]} of micro-batch ${numberOf(run, op)}${pipe}, stage ${stage}, rank ${rank}`],
     .../** @type {Line[]} */ (run.paired[op] ? [["pair", taskName(run, place)]] : []),
     ...timeLines(run, task.begin[place], task.end[place]),
     ...gapLines(run, rank, place),

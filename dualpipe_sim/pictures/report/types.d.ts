@@ -16,6 +16,9 @@ interface Columns {
   blocked: Int32Array;
   exposed_transfer: Int32Array;
   host: Int32Array;
+  copy: Int32Array;
+  copy_start: Int32Array;
+  copy_length: Int32Array;
   transfer_from: Int32Array;
   transfer_to: Int32Array;
   transfer_start: Int32Array;
@@ -33,7 +36,7 @@ interface Columns {
 }
 type ArrayName = "uint8" | "uint16" | "int32" | "float32";
 type ColumnOf = <Name extends keyof Columns>(name: Name) => Columns[Name];
-type SpansOf = (name: "op" | "transfer" | "phase" | "exposed") => Spans;
+type SpansOf = (name: "op" | "copy" | "transfer" | "phase" | "exposed") => Spans;
 
 /** What distinguishes phases for a reader. */
 type Look = [name: string, kind: number, layer: number, lane: number, half: number];
@@ -52,6 +55,8 @@ interface RunHead {
   shade_of_stage: number[];
   /** A colour by kind of op and shade. */
   fills: string[][];
+  /** What each kind of op is called. */
+  words: string[];
   /** Idle time by cause and rank. */
   causes: Record<string, number[]>;
   collectives: string;
@@ -88,7 +93,7 @@ interface Boxes extends Spans {
 interface Coloured extends Boxes {
   code: Uint16Array;
 }
-/** A lane's boxes with their rows among all phases. */
+/** A lane's boxes with their rows among all phases, or among all ops. */
 interface Lane extends Coloured {
   row: Int32Array;
 }
@@ -127,6 +132,8 @@ interface Run extends RunHead, Tasks {
   /** By task: the op it waited for, -1 for none, and how many ticks of the gap before it each cause explains. */
   waitsFor: Int32Array;
   gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer" | "host", Int32Array>;
+  /** Copies to the host and back, which run beside what their rank computes. */
+  copies: Lane;
   transfers: Spans & { from: Int32Array; to: Int32Array };
   occupancy: Occupancy;
   memoryFills: string[];
@@ -146,7 +153,7 @@ interface BandOf<Name, Shown> {
   label?: (place: number) => string;
 }
 type LaneBand = BandOf<"compute" | "all-to-all", Lane>;
-type Band = BandOf<"ops" | "exposed", Coloured> | LaneBand;
+type Band = BandOf<"ops" | "exposed" | "copies", Coloured> | LaneBand;
 /** A band of one rank, in pixels. */
 type PlacedBand = Band & { row: number; y: number; height: number };
 

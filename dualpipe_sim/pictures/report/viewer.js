@@ -221,7 +221,7 @@ function showLegends(run, data, lanes) {
   };
   const kinds = new Set(run.kind);
   if (lanes) for (const look of run.looks) kinds.add(look[1]);
-  const entries = [...kinds].sort().map((kind) => swatch(run.fills[kind], KIND_WORDS[kind]));
+  const entries = [...kinds].sort().map((kind) => swatch(run.fills[kind], run.words[kind]));
   if (run.pairs.begin.length) {
     const [forward, backward] = run.fills;
     const pair = swatch([forward[0], backward[backward.length - 1]], "overlapped pair");

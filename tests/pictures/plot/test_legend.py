@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from matplotlib.axes import Axes
 
+from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.pictures.plot import gantt
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def test_the_legend_names_what_is_drawn_and_nothing_else(timeline: Play, figure5
         "activations sent",
         "gradients sent",
     ]
+    costs = UniformCosts(1, 1, 1, vocab_s=1, vocab_t=1)
+    passes = [entries(gantt(timeline(name, 2, 4, costs)))[2:-1] for name in ("vocab-1f1b", "interlaced")]
+    assert passes == [["vocabulary: logits", "vocabulary: gradients"], ["vocabulary: logits and gradients"]]
     interleaved = timeline("interleaved-1f1b", 2, 4, stages_per_rank=3)
     assert entries(gantt(interleaved))[-1] == "a rank's 3 stages, shallowest first"
 

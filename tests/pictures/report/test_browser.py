@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from dualpipe_sim import simulate
+from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.pictures.palette import KIND_STYLES, THEMES, rgb
+from dualpipe_sim.order.ops import F, L, O
+from dualpipe_sim.pictures.palette import COPY_STYLES, KIND_STYLES, THEMES, rgb
 from dualpipe_sim.pictures.report import Page, Run, page
 
 if TYPE_CHECKING:
@@ -98,6 +100,25 @@ def test_an_exposed_transfer_is_named_as_such(browser: Browser) -> None:
     browser.open(simulate("figure5", schedule="1f1b", **settings).report())
     # 0F0 0-1, 0F1 1-2; 1F0 1.5-2.5, 1B0 2.5-4.5; 0B0 from 5 on, its gradient under way from 4.5
     assert browser.hover(5.5, 0.5).endswith("3 s: 2.5 s waiting for 1B0 of rank 1, 500 ms exposed transfer of 1B0")
+
+
+def test_copies_to_the_host_run_below_the_ops_that_they_run_beside(browser: Browser) -> None:
+    costs = UniformCosts(1, 1, 1, offload=2, unitless=True)
+    browser.open(simulate(schedule="0F0,0O0,0F1,0L0,0B0,0B1\n", costs=costs).report())
+    # F of 0 until 1, of 1 until 2; copied out from 1 to 3 and back, once F of 1 is done, from 3 to 5, which B awaits
+    assert hex_of(browser.colour(1.2, 0.2)) == KIND_STYLES[F].light
+    assert hex_of(browser.colour(1.2, 0.87)) == hex_of(browser.colour(2.5, 0.87)) == COPY_STYLES[O].light
+    assert hex_of(browser.colour(4, 0.87)) == COPY_STYLES[L].light
+    assert hex_of(browser.colour(4, 0.3)) == hex_of(browser.colour(6, 0.87)) == THEMES["light"].ground
+    assert browser.hover(2.5, 0.87).split("\n") == [
+        "0O0 copied to the host: micro-batch 0, stage 0, rank 0",
+        "time", "1 to 3",
+        "lasts", "2",
+    ]  # fmt: skip
+    assert browser.hover(1.5, 0.3).startswith("0F1 forward of micro-batch 1")
+    legend = browser.ask("[...document.querySelectorAll('#gantt-legend .swatch')].map((one) => one.innerText)")
+    assert legend == ["forward", "backward", "copied to the host", "copied back"]
+    assert browser.errors() == []
 
 
 def test_zoom_keeps_what_the_pointer_is_on_in_place(browser: Browser, figure5_page: Page) -> None:

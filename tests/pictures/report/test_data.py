@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dualpipe_sim import build, parse_order
 from dualpipe_sim.analysis.alltoall import collective_times
 from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.costs.uniform import UniformCosts
+from dualpipe_sim.engine.longest_path import play
+from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import S
 from dualpipe_sim.pictures.report import Run
 from dualpipe_sim.pictures.report.data import run_data
 
@@ -58,3 +63,22 @@ def test_a_page_holds_what_happened_to_a_tick(layered: Timeline) -> None:
     assert looks == [
         [one.name, one.kind, one.layer, one.lane, one.half] for one in map(graph.phases.__getitem__, graph.phase)
     ]
+
+
+def test_copies_are_where_their_lane_runs_them() -> None:
+    """Beside compute: they take time of their own lane, though none of their rank's."""
+    costs = UniformCosts(1, 1, 1, offload=2)
+    run = run_data(Run("copies", play(lower(parse_order("0F0,0O0,0F1,0L0,0B0,0B1\n"), costs))))
+    assert np.cumsum(columns_of(run)["copy"]).tolist() == [1, 3]
+    start, end = times_s(run, "copy")
+    assert start == pytest.approx([1, 3])
+    assert end == pytest.approx([3, 5])
+
+
+def test_kinds_are_called_what_they_are_in_this_order() -> None:
+    costs = UniformCosts(1, 1, 1, vocab_s=1, vocab_t=1)
+    words = {
+        name: run_data(Run(name, play(lower(build(name, 2, 4), costs))))["words"] for name in ("1f1b", "interlaced")
+    }
+    assert words["1f1b"][:2] == words["interlaced"][:2] == ["forward", "backward"]
+    assert [one[S] for one in words.values()] == ["vocabulary: logits", "vocabulary: logits and gradients"]
