@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.base.show import brief, line
 from dualpipe_sim.base.units import label_of, sizes
-from dualpipe_sim.costs.asked import on_cluster
+from dualpipe_sim.costs.asked import gathers_stages, on_cluster
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.engine.noise import Noise
 from dualpipe_sim.engine.play import Engine
@@ -186,6 +186,10 @@ class Experiment:
         if self.runtime is not None and self.transfers == "rendezvous":
             raise UserError(
                 f"pipeline.transfers: a runtime ({self.runtime.name}) says how tensors move; leave rendezvous out"
+            )
+        if self.runtime is not None and not self.runtime.spec.chains and gathers_stages(self.cost_model):
+            raise UserError(
+                f"pipeline.runtime: {self.runtime.name} does not gather weights stage by stage, as torch and ideal do"
             )
         _ = self.costs  # a cost model that does not fit the cluster is refused here
 

@@ -14,7 +14,13 @@ from dualpipe_sim.analysis.registry import measure
 from dualpipe_sim.balance import balanced_for
 from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.base.plain_data import digest
-from dualpipe_sim.costs.asked import of_smaller_micro_batches, op_seconds, stage_costs, with_vocabulary_cut
+from dualpipe_sim.costs.asked import (
+    gathers_stages,
+    of_smaller_micro_batches,
+    op_seconds,
+    stage_costs,
+    with_vocabulary_cut,
+)
 from dualpipe_sim.costs.phases import Costs, with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
@@ -25,6 +31,7 @@ from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.gathers import with_gathers
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.ops import F, I, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
@@ -144,6 +151,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load."""
     topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
+    order = with_gathers(order) if gathers_stages(experiment.costs) else order
     graph = lower(
         order,
         laid_costs(experiment, order),
@@ -203,6 +211,7 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         "stages or micro-batches do not all take the same time": times is None,
         "ranks are not all as fast": any(factor != 1 for factor in slow.values()),
         "it leaves out transfers, which take time here": transfers,
+        "weights are gathered a stage at a time": gathers_stages(experiment.costs),
         "transfers wait for both of their sides": experiment.transfers == "rendezvous"
         or experiment.runtime is not None,
         f"it holds where {published.holds}": not published.exact,

@@ -8,6 +8,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import UNSHARD
 
 NO_OP = -1
 
@@ -22,7 +23,8 @@ class Gaps(NamedTuple):
             ``host``, while everything was there but the host had not issued the op; ``exposed_transfer``, while the
             tensor was under way; ``host`` again, while the host had not issued that; ``blocked``, while it was made
             already but stood behind other sends, receives and ops of its sender or receiver; ``exposed_alltoall``, as
-            long as the all-to-all took that it came out of; ``waiting``, for the op that makes it.
+            long as the all-to-all took that it came out of; ``waiting``, for the op that makes it. Where weights are
+            gathered a stage at a time, ``exposed_gather`` comes right behind the first: all else was there but them.
 
     """
 
@@ -53,6 +55,10 @@ def gaps_of(timeline: Timeline) -> Gaps:
     not_issued_s = unissued_s(timeline)
     host_s = np.clip(not_issued_s[graph.first_phase_of_task], 0.0, left)
     left = left - host_s
+    gathering = {}
+    if graph.schedule.of_kinds(UNSHARD).any():
+        gathering["exposed_gather"] = np.clip(ungathered_s(timeline), 0.0, left)
+        left = left - gathering["exposed_gather"]
     is_alltoall = np.array([phase.is_alltoall for phase in graph.phases])[graph.phase[graph.sender]]
     exchange_s = np.where(is_alltoall, made_s - timeline.start_s[graph.sender], 0.0)
     seconds: dict[str, FloatArray] = {}
@@ -67,7 +73,25 @@ def gaps_of(timeline: Timeline) -> Gaps:
         seconds[cause] = np.clip(of_task, 0.0, left)
         left = left - seconds[cause]
     seconds["host"] = host_s + seconds.pop("unissued")
-    return Gaps(op, seconds | {"waiting": left})
+    return Gaps(op, seconds | gathering | {"waiting": left})
+
+
+def ungathered_s(timeline: Timeline) -> FloatArray:
+    """Return how long each task waited for its stage's weights alone, shape ``(tasks,)``; a rank's first one too."""
+    graph = timeline.graph
+    kinds = np.array([phase.kind for phase in graph.phases])[graph.phase]
+    source, target = graph.edges
+    weights = np.zeros(len(source), dtype=bool)
+    phases = np.flatnonzero(source < graph.first_transfer)
+    weights[phases] = kinds[source[phases]] == int(UNSHARD)
+    there_s = np.zeros(graph.nodes)
+    np.maximum.at(there_s, target[~weights], timeline.end_s[source[~weights]])
+    behind = np.flatnonzero(graph.previous_on_lane >= 0)
+    there_s[behind] = np.maximum(there_s[behind], timeline.end_s[graph.previous_on_lane[behind]])
+    waits = np.zeros(graph.nodes, dtype=bool)
+    waits[target[weights]] = True
+    first = graph.first_phase_of_task
+    return np.where(waits[first], np.maximum(timeline.start_s[first] - there_s[first], 0.0), 0.0)
 
 
 def unissued_s(timeline: Timeline) -> FloatArray:

@@ -22,6 +22,7 @@ import numpy as np
 
 from dualpipe_sim.analysis.step import unit_times
 from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.precision import BF16_BYTES
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import in_gb, number_of
 from dualpipe_sim.costs.phases import JobStageCosts, with_job
@@ -37,8 +38,9 @@ from dualpipe_sim.model.footprint import (
     state_by_rank,
 )
 from dualpipe_sim.model.job import Job
+from dualpipe_sim.model.state import local_parameters
 from dualpipe_sim.order.dependencies import dependencies
-from dualpipe_sim.order.ops import B, F, I, L, O, R, S, T, W
+from dualpipe_sim.order.ops import RESHARD, UNSHARD, B, F, I, L, O, R, S, T, W
 from dualpipe_sim.order.schedule import Schedule
 
 COMPONENTS = (
@@ -57,7 +59,7 @@ DOES_NOT_FIT = "does not fit"
 HEADINGS = ("rank", "weights", "gradients", "optimizer", "comm.", "W inputs", "act.", "peak", "left")
 """What memory's table shows of each rank: ``COMPONENTS``, their sum, and what is left on its GPU."""
 
-_GRADIENTS = 1
+_WEIGHTS, _GRADIENTS = range(2)
 _COMMUNICATION, _DEFERRED, _ACTIVATIONS = range(3, 6)
 _BEHIND = 1 + 1e-6  # of a makespan: when the optimizer steps
 
@@ -230,6 +232,7 @@ def memory_of(timeline: Timeline) -> Memory:
     # A change of nothing at time 0 gives every rank a first moment there, with its state alone.
     beginning = _Changes(np.arange(timeline.ranks), np.zeros(timeline.ranks), np.zeros_like(fixed))
     changes = [beginning, *_of_phases(timeline, costs), *_of_boundaries(timeline, costs.job)]
+    changes += _of_gathers(timeline, costs)
     if comes_later(costs.job):
         fixed[:, _GRADIENTS] = 0
         changes += _of_gradients(timeline, costs)
@@ -306,6 +309,35 @@ def _of_gradients(timeline: Timeline, costs: JobStageCosts) -> list[_Changes]:
     change[:, _GRADIENTS] = [size_bytes for _, _, size_bytes in rows]
     ranks, made = np.array([rank for rank, _, _ in rows]), np.array([when_s for _, when_s, _ in rows])
     return [_Changes(ranks, made, change), _Changes(ranks, np.full(len(rows), timeline.makespan_s * _BEHIND), -change)]
+
+
+def _of_gathers(timeline: Timeline, costs: JobStageCosts) -> Iterator[_Changes]:
+    """Yield stages' weights that are gathered, from the start of each UNSHARD to its RESHARD, or to the end."""
+    schedule, job = timeline.graph.schedule, costs.job
+    held = np.array(
+        [
+            ceil(
+                sum(local_parameters(one, job.parallel.expert).total for one in job.parameters(layers).values())
+                * BF16_BYTES
+            )
+            for layers in costs.stage_layers
+        ]
+    )
+    comes, goes = (np.flatnonzero(schedule.of_kinds(kind)) for kind in (UNSHARD, RESHARD))
+    task = schedule.task_of_op
+    # Those of one stage alternate, so that the next RESHARD of a stage behind an UNSHARD is the one that frees it.
+    rows = len(schedule.rank)
+    freed_s = np.append(timeline.last_phase_end_s[task[goes]], timeline.makespan_s)
+    by_stage = np.argsort(schedule.stage[goes] * rows + goes)
+    places = (schedule.stage[goes] * rows + goes)[by_stage]
+    behind = np.searchsorted(places, schedule.stage[comes] * rows + comes)
+    found = np.append(by_stage, len(goes))[behind]
+    known = np.append(schedule.stage[goes], -1)[found] == schedule.stage[comes]
+    change = np.zeros((len(comes), len(COMPONENTS)), dtype=np.int64)
+    change[:, _WEIGHTS] = held[schedule.stage[comes]]
+    rank = schedule.rank[comes]
+    yield _Changes(rank, timeline.first_phase_start_s[task[comes]], change)
+    yield _Changes(rank, np.where(known, freed_s[found], timeline.makespan_s), -change)
 
 
 def _by_phase(graph: TaskGraph, costs: JobStageCosts) -> tuple[IntArray, IntArray]:

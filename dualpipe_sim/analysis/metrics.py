@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpipe_sim.analysis.gaps import gaps_of
+from dualpipe_sim.analysis.gaps import gaps_of, ungathered_s
 from dualpipe_sim.analysis.occupancy import activations_of_op, activations_over_time, live_by_task
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import COPIES
+from dualpipe_sim.order.ops import BESIDE, COPIES, OF_WEIGHTS
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -64,13 +64,30 @@ def idle_s_by_cause(timeline: Timeline) -> dict[str, FloatArray]:
     """Idle seconds of each rank by cause, each of shape ``(ranks,)``; they sum to :func:`idle_s`.
 
     Idle time before a rank's first op is ``warm_up``, after its last op ``drain``; a gap between two ops is cut up by
-    :func:`~dualpipe_sim.analysis.gaps.gaps_of`.
+    :func:`~dualpipe_sim.analysis.gaps.gaps_of`. Where weights are gathered a stage at a time, what the first op waits
+    for its weights alone is ``exposed_gather``, as in gaps, and what reducing gradients takes beyond the last op
+    ``exposed_reduction``.
     """
     first = timeline.first_task_of_rank
-    return {
+    causes = {
         "warm_up": timeline.task_start_s[first[:-1]],
         "drain": timeline.makespan_s - timeline.task_end_s[first[1:] - 1],
         **{cause: _sum_by_rank(timeline, seconds) for cause, seconds in gaps_of(timeline).seconds_by_cause.items()},
+    }
+    schedule = timeline.graph.schedule
+    if not schedule.of_kinds(*OF_WEIGHTS).any():
+        return causes
+    ends_s = np.maximum.reduceat(timeline.last_phase_end_s, first[:-1])
+    late_s = ends_s - timeline.task_end_s[first[1:] - 1]
+    beside = schedule.of_kinds(*BESIDE)[schedule.first_op]
+    ungathered = np.where(beside, 0.0, ungathered_s(timeline))
+    first_op = np.minimum.reduceat(np.where(beside, len(beside) - 1, np.arange(len(beside))), first[:-1])
+    early_s = ungathered[first_op]
+    return causes | {
+        "warm_up": causes["warm_up"] - early_s,
+        "drain": causes["drain"] - late_s,
+        "exposed_gather": causes.get("exposed_gather", 0.0) + early_s,
+        "exposed_reduction": late_s,
     }
 
 

@@ -150,8 +150,8 @@ def reduction_end_s(timeline: Timeline, costs: JobStageCosts) -> FloatArray:
     """
     ends_s: FloatArray = np.maximum.reduceat(timeline.task_end_s, timeline.first_task_of_rank[:-1])
     job = costs.job
-    if job.step_end.reduction == "none" or (job.parallel.shards_weights and job.parallel.gathers == "each"):
-        return ends_s  # (each op reduces its own)
+    if job.step_end.reduction == "none" or (job.parallel.shards_weights and job.parallel.gathers != "once"):
+        return ends_s  # (each op, or the pipeline itself, reduces them)
     ready_s = unit_times(timeline, W, np.maximum, -1.0) if job.step_end.reduction == "overlapped" else {}
     passes = 2 if job.parallel.zero == 0 and not job.parallel.shards_weights else 1
     for rank, pieces in enumerate(_pieces(timeline, costs, job.recipe.optimizer.gradient_bytes * passes)):
@@ -174,7 +174,7 @@ def gathering_s(timeline: Timeline, costs: JobStageCosts) -> float:
     """
     job, cut = costs.job, costs.job.parallel
     whole = cut.zero == 0 and not cut.shards_weights
-    if whole or job.step_end.reduction == "none" or (cut.shards_weights and cut.gathers == "each"):
+    if whole or job.step_end.reduction == "none" or (cut.shards_weights and cut.gathers != "once"):
         return 0.0
     needed_s = unit_times(timeline, F, np.minimum, np.inf) if job.step_end.gathering == "overlapped" else {}
     late_s = 0.0

@@ -13,6 +13,7 @@ class Lane(IntEnum):
     SEND = 2
     RECV = 3
     COPY = 4
+    DATA = 5
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -21,6 +22,6 @@ class Lane(IntEnum):
         return format(str(self), format_spec)
 
 
-COMPUTE, ALLTOALL, SEND, RECV, COPY = Lane
-PHASE_LANES = (COMPUTE, ALLTOALL, COPY)
+COMPUTE, ALLTOALL, SEND, RECV, COPY, DATA = Lane
+PHASE_LANES = (COMPUTE, ALLTOALL, COPY, DATA)
 """The lanes that phases of a task run on; on the others transfers show."""

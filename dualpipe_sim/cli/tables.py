@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from dualpipe_sim.config.keys import Key
     from dualpipe_sim.scoring.accuracy import ErrorBar
 
-_HEADINGS = {"warm_up": "warm-up", "exposed_transfer": "transfer", "exposed_alltoall": "all-to-all"}
+_HEADINGS = {
+    "warm_up": "warm-up",
+    "exposed_transfer": "transfer",
+    "exposed_alltoall": "all-to-all",
+    "exposed_gather": "gather",
+    "exposed_reduction": "reduce",
+}
 
 
 def print_table(table: Table) -> None:

@@ -32,7 +32,8 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, either, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
-_TIMES = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "offload", "transfer")
+_OF_OPS = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "offload")
+_TIMES = (*_OF_OPS, "unshard", "reduce_grad", "transfer")
 
 
 _WEIGHTS = (
@@ -93,6 +94,12 @@ class Uniform(Section):
         0.0, description="time of S, a rank's pass through its share of the output layer; or a list"
     )
     vocab_t: CostTime = Field(0.0, description="time of T, likewise, which makes the share's gradients; or a list")
+    unshard: CostTime | None = Field(
+        None,
+        description="time to gather the weights of 1/ranks of the model, where GPUs share them out and gather them a "
+        "stage at a time (FSDP under torch's pipelining); default: they do not",
+    )
+    reduce_grad: CostTime | None = Field(None, description="time to reduce and scatter their gradients, likewise")
     offload: CostTime = Field(
         0.0,
         description="time to copy what a micro-batch leaves on a rank to the host, and that back, in such schedules",

@@ -14,6 +14,7 @@ from dualpipe_sim.config.presets import read_preset
 from dualpipe_sim.config.records import read
 from dualpipe_sim.config.registered import registered_costs
 from dualpipe_sim.config.schema import Root
+from dualpipe_sim.costs.asked import gathers_stages
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.costs.measured import MeasuredCosts
 from dualpipe_sim.costs.parts import Measured, Overlap
@@ -51,6 +52,14 @@ def costs_of(root: Root, folder: Path) -> Costs:
         UserError: sections that do not fit each other, or that this kind of costs does not read.
 
     """
+    costs, asked = _costs_of(root, folder), root.parallel.gathers
+    if asked is not None and (asked == "stages") != gathers_stages(costs):
+        known = "costs.unshard and costs.reduce_grad say how long stages take to gather and reduce"
+        raise UserError(f"parallel.gathers: {asked} does not fit these costs; of kind 'uniform', {known}")
+    return costs
+
+
+def _costs_of(root: Root, folder: Path) -> Costs:
     section = root.costs
     if isinstance(section, Layers):
         return _layer_costs(root, section)
@@ -75,6 +84,8 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         vocab_s=section.vocab_s,
         vocab_t=section.vocab_t,
         offload=section.offload,
+        unshard=section.unshard,
+        reduce_grad=section.reduce_grad,
         transfer_s=section.transfer.seconds,
         transfer_bytes=section.transfer.size_bytes,
         micro_batch_weights=section.micro_batch_weights,

@@ -115,10 +115,10 @@ class Parallel(Section):
     fsdp: Count | None = Field(
         None, description="GPUs that share out weights, gradients and optimizer states; several such groups hold copies"
     )
-    gathers: Literal["each", "once"] | None = Field(
+    gathers: Literal["each", "once", "stages"] | None = Field(
         None,
-        description="whether weights so shared out are gathered for each op, layer by layer, or once a step; default: "
-        "once in a pipeline, as PyTorch has it",
+        description="whether weights so shared out are gathered for each op, layer by layer, or once a step, or stage "
+        "by stage ahead of its ops, three at a time, as PyTorch's pipelining does; default: once in a pipeline",
     )
 
     def replicas(self, ranks: int | None) -> int:

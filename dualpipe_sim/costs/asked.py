@@ -13,13 +13,13 @@ from typing import Any, cast
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
-from dualpipe_sim.base.lanes import PHASE_LANES
+from dualpipe_sim.base.lanes import PHASE_LANES, Lane
 from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
 from dualpipe_sim.errors import UnfitCostsError, UserError, quoted
 from dualpipe_sim.hardware.cluster import Cluster
-from dualpipe_sim.order.ops import Kind, R, TaskShape, Vocabulary
+from dualpipe_sim.order.ops import OF_WEIGHTS, RESHARD, Kind, R, TaskShape, Vocabulary
 from dualpipe_sim.order.placement import Placement
 
 _FINITE = "times must be finite and 0 or more"
@@ -88,7 +88,7 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
 
     """
     with in_code_of(costs, f"costs: {type(costs).__qualname__}.phases"):
-        answers: list[Any] = [costs.phases(task) for task in tasks]
+        answers: list[Any] = [_phases(costs, task) for task in tasks]
     sound: set[int] = set()  # flows that were looked at, by identity: many phases have the same tuple
     for task, phases in zip(tasks, answers, strict=True):
         if not isinstance(phases, (tuple, list)):
@@ -101,6 +101,22 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
             if fault := _fault(phase, place, task, sound):
                 raise UserError(fault)
     return answers
+
+
+def _phases(costs: StageCosts, task: TaskShape) -> Sequence[Phase]:
+    """Ask for a task's phases; what is done about weights takes no time where costs know of none."""
+    kind, stage = task[0]
+    if kind not in OF_WEIGHTS:
+        return costs.phases(task)
+    if kind == RESHARD:
+        return (Phase(Lane.COMPUTE, 0.0, kind),)  # memory is free once the task before it is done
+    moved = getattr(costs, "weights_moved", None)
+    return (Phase(Lane.DATA, 0.0, kind) if moved is None else moved(kind, stage),)
+
+
+def gathers_stages(costs: Costs) -> bool:
+    """Whether these costs are of weights that GPUs share out and gather a stage at a time, as torch's pipelining."""
+    return bool(getattr(costs, "gathers_stages", False))
 
 
 def costs_of_kinds(costs: StageCosts, kinds: IntArray, how: Vocabulary | None = None) -> StageCosts:

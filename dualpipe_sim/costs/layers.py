@@ -29,7 +29,7 @@ from dualpipe_sim.model.job import Job
 from dualpipe_sim.model.layout import BALANCED, EVEN, DepthTimes, StageLayers, lay_out, vocabulary_shared_out
 from dualpipe_sim.model.slices import shares_of_even_slices
 from dualpipe_sim.model.state import alltoall_buffer_bytes
-from dualpipe_sim.order.ops import COPIES, B, F, I, S, T, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import COPIES, UNSHARD, B, F, I, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 
@@ -137,10 +137,18 @@ class LayerCosts:
             ContextGroup(context, cut.context_exchange) if cut.context > 1 else None,
             Group(cluster, cut.expert_tensor) if cut.expert_tensor > 1 else None,
             self.job.micro_batch.arriving if cut.expert_tensor > 1 else 0.0,
-            SharedWeights(cut, cluster, self.job.recipe.optimizer.gradient_bytes)
-            if cut.shards_weights and cut.gathers == "each"
-            else None,
+            self.shared_weights if cut.shards_weights and cut.gathers == "each" else None,
         )
+
+    @property
+    def shared_weights(self) -> SharedWeights:
+        """How weights and gradients are gathered and scattered where GPUs share them out."""
+        return SharedWeights(self.job.parallel, self.links, self.job.recipe.optimizer.gradient_bytes)
+
+    @property
+    def gathers_stages(self) -> bool:
+        """Whether weights are gathered a stage at a time."""
+        return self.job.parallel.gathers == "stages"
 
     @cached_property
     def parts(self) -> Parts:
@@ -394,6 +402,12 @@ class LayerStageCosts:
             if kind not in COPIES:
                 phases = self._issued(phases, kind, self.stage_layers[stage])
         return phases if self.load is None else tuple(_times(phase, 1 / (1 + self.load.beta)) for phase in phases)
+
+    def weights_moved(self, kind: int, stage: int) -> Phase:
+        """Return the gathering of a stage's weights, layer after layer, or the reduction of its gradients."""
+        shared, units = self.costs.shared_weights, self.job.parameters(self.stage_layers[stage]).values()
+        moved = shared.gather_all(units) if kind == UNSHARD else shared.scatter_all(units)
+        return Phase(Lane.DATA, moved.duration_s, kind, flows=moved.flows)
 
     def _issued(self, phases: tuple[Phase, ...], kind: int, layers: StageLayers) -> tuple[Phase, ...]:
         """Return an op's phases, no shorter than the host takes to issue them; I and W apart take longer than in B."""

@@ -50,7 +50,8 @@ class Phase(NamedTuple):
     7
 
     Attributes:
-        lane: ``Lane.COMPUTE``, or ``Lane.ALLTOALL`` for all-to-alls and other collectives inside an op.
+        lane: ``Lane.COMPUTE``, ``Lane.ALLTOALL`` for all-to-alls and other collectives inside an op, ``Lane.COPY`` for
+            copies to the host and back, or ``Lane.DATA`` for weights and gradients of whole stages.
         duration_s: seconds that it occupies the lane.
         kind: kind code of the work (a full backward's phases may be ``I`` and ``W``).
         name: what it does: ``op`` for a whole op, else ``attn``, ``dispatch``, ``mlp``, ``combine``, ….
@@ -105,8 +106,9 @@ class StageCosts(Protocol):
     They may also have ``micro_batch_weights``, a number for each micro-batch of the step: how long its ops and its
     transfers take over what ``phases`` and the amounts here say; ``load``, a :class:`~dualpipe_sim.costs.load.Load`
     that makes ops longer on busy GPUs; ``activations_of_stage``, what each stage holds of a micro-batch in activations
-    of 1/ranks of the model, where stages are not alike; and ``host_s(task)``: how long the host takes to issue a task,
-    and from then until it comes to the next one, in seconds.
+    of 1/ranks of the model, where stages are not alike; ``host_s(task)``: how long the host takes to issue a task,
+    and from then until it comes to the next one, in seconds; and ``weights_moved(kind, stage)``: the phase, on
+    ``Lane.DATA``, of gathering a stage's weights (``UNSHARD``) or of reducing its gradients (``REDUCE_GRAD``).
     """
 
     @property
@@ -125,7 +127,11 @@ class StageCosts(Protocol):
 
 
 class Costs(Protocol):
-    """A cost model, independent of how the model is cut into stages."""
+    """A cost model, independent of how the model is cut into stages.
+
+    It may also have ``gathers_stages``: whether weights are shared out and gathered a stage at a time, so that orders
+    are played with their gathers (:mod:`~dualpipe_sim.order.gathers`).
+    """
 
     def on(self, placement: Placement) -> StageCosts:
         """Return the costs of each stage of a placement."""

@@ -1,12 +1,14 @@
-"""Weights that GPUs share out and gather for each op, and gradients that they scatter behind each backward.
+"""Weights that GPUs share out and gather, for each op or a stage at a time, and gradients that they scatter.
 
 Fully sharded data parallelism (https://arxiv.org/abs/2304.11277) and ZeRO-3 (https://arxiv.org/abs/1910.02054) gather a
-layer's weights shortly before it runs, beside the layer before it, and reduce its gradients beside the next one. Where
+layer's weights shortly before it runs, beside the layer before it, and reduce its gradients beside the next one. Under
+torch's pipelining all layers of a stage are gathered one after the other, and stay for as many ops as there are. Where
 several groups hold copies, a GPU's share of the gradients is then summed over the groups.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dualpipe_sim.base.precision import BF16_BYTES
@@ -54,6 +56,14 @@ class SharedWeights:
                 moved.append((copies, copies.ring(2 * size_bytes / shards.gpus)))
         return _joined(GRADIENTS, moved)
 
+    def gather_all(self, units: Iterable[Parameters]) -> Collective:
+        """Return the gathering of several units' weights, one after the other."""
+        return _in_a_row(WEIGHTS, [self.gather(one) for one in units])
+
+    def scatter_all(self, units: Iterable[Parameters]) -> Collective:
+        """Return the reduction of several units' gradients, one after the other."""
+        return _in_a_row(GRADIENTS, [self.scatter(one) for one in units])
+
     @property
     def _strides(self) -> tuple[int, int]:
         return self.cut.tensor, self.cut.expert * self.cut.expert_tensor
@@ -78,7 +88,10 @@ class SharedWeights:
 
 def _joined(name: str, moved: list[tuple[Group, dict[Tier, float]]]) -> Collective:
     """Return collectives that run one after the other as one; those of a lone GPU are none."""
-    parts = [Collective.of(name, group, by_tier) for group, by_tier in moved if group.gpus > 1]
+    return _in_a_row(name, [Collective.of(name, group, by_tier) for group, by_tier in moved if group.gpus > 1])
+
+
+def _in_a_row(name: str, parts: list[Collective]) -> Collective:
     flows: dict[Tier, float] = {}
     for flow in (flow for part in parts for flow in part.flows):
         flows[flow.tier] = flows.get(flow.tier, 0.0) + flow.size_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.base.lanes import COMPUTE, COPY
+from dualpipe_sim.base.lanes import COMPUTE, COPY, DATA
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError
-from dualpipe_sim.order.ops import COPIES, B, F, I, L, O, R, S, T, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import COPIES, REDUCE_GRAD, UNSHARD, B, F, I, L, O, R, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 
 Cost = float | tuple[float, ...]
@@ -23,7 +23,9 @@ Cost = float | tuple[float, ...]
 
 
 _OF_OPS = ("forward", "backward_input", "backward_weight", "overlapped", "recompute", "vocab_s", "vocab_t", "offload")
-"""The fields that are times of ops."""
+"""The fields that are times of ops of a micro-batch."""
+_OF_WEIGHTS = ("unshard", "reduce_grad")
+"""Those that are times of a stage's weights, however large micro-batches are."""
 
 
 class UniformTimes(NamedTuple):
@@ -78,6 +80,9 @@ class UniformCosts:
         vocab_s: seconds of S on one rank: one number for all, or one for each.
         vocab_t: seconds of T, likewise; a pass of all ranks at once lasts S + T.
         offload: seconds of an O, the copy of what F leaves out to the host, and of an L, the copy back.
+        unshard: seconds to gather the weights of 1/ranks of the model, where GPUs share them out and gather them a
+            stage at a time (FSDP under torch's pipelining); None, and ``reduce_grad`` too, where they do not.
+        reduce_grad: seconds to reduce and scatter the gradients of 1/ranks of the model, likewise.
         unitless: whether times are units of no clock, as in papers' figures, and are shown without "s".
 
     """
@@ -94,9 +99,16 @@ class UniformCosts:
     vocab_s: Cost = 0.0
     vocab_t: Cost = 0.0
     offload: Cost = 0.0
+    unshard: Cost | None = None
+    reduce_grad: Cost | None = None
     unitless: bool = False
 
     __repr__ = brief
+
+    @property
+    def gathers_stages(self) -> bool:
+        """Whether weights are gathered a stage at a time: where it is said how long that takes."""
+        return self.unshard is not None or self.reduce_grad is not None
 
     def on(self, placement: Placement) -> UniformStageCosts:
         """Return the costs of each stage of a placement.
@@ -115,6 +127,8 @@ class UniformCosts:
         stage_s[T] = _per_rank(self.vocab_t, placement, "vocab_t")
         stage_s[R] = stage_s[F] if self.recompute is None else _per_stage(self.recompute, placement, "recompute")
         stage_s[O] = stage_s[L] = _per_stage(self.offload, placement, "offload")
+        stage_s[UNSHARD] = _per_stage(self.unshard or 0.0, placement, "unshard")
+        stage_s[REDUCE_GRAD] = _per_stage(self.reduce_grad or 0.0, placement, "reduce_grad")
         overlapped = None if self.overlapped is None else _per_stage(self.overlapped, placement, "overlapped")
         return UniformStageCosts(
             stage_s,
@@ -143,18 +157,18 @@ class UniformCosts:
         """Return the costs of a share of a micro-batch: that share of each time, and of a transfer's bytes."""
         return replace(
             self,
-            **self._each(partial(scaled, factor=share)),
+            **self._each(_OF_OPS, partial(scaled, factor=share)),
             transfer_s=None if self.transfer_s is None else scaled(self.transfer_s, share),
             transfer_bytes=scaled(self.transfer_bytes, share),
         )
 
     def on_fewer_ranks(self, shares: int) -> UniformCosts:
         """Return the costs of the same model on fewer ranks, each holding as much as ``shares`` ranks did."""
-        return replace(self, **self._each(partial(_joined, shares=shares)))
+        return replace(self, **self._each((*_OF_OPS, *_OF_WEIGHTS), partial(_joined, shares=shares)))
 
-    def _each(self, change: Callable[[Cost], Cost]) -> dict[str, Any]:
-        """Return all times of ops that are given, changed, by their names."""
-        given = {name: getattr(self, name) for name in _OF_OPS}
+    def _each(self, names: Sequence[str], change: Callable[[Cost], Cost]) -> dict[str, Any]:
+        """Return those of these times that are given, changed, by their names."""
+        given = {name: getattr(self, name) for name in names}
         return {name: change(cost) for name, cost in given.items() if cost is not None}
 
 
@@ -195,6 +209,10 @@ class UniformStageCosts:
         if not backward:
             return (Phase(COPY if kind in COPIES else COMPUTE, self.stage_s[kind].item(stage), kind),)
         return (Phase(COMPUTE, self._pair_s(stage, backward[0][1]), F),)
+
+    def weights_moved(self, kind: int, stage: int) -> Phase:
+        """Return the gathering of a stage's weights, or the reduction of its gradients, on its lane."""
+        return Phase(DATA, self.stage_s[kind].item(stage) if kind in self.stage_s else 0.0, kind)
 
     def _pair_s(self, forward: int, backward: int) -> float:
         if self.overlapped_s is None:

@@ -20,6 +20,7 @@ from dualpipe_sim.base.files import made_folder, written_whole
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, tasks, transfers
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import BESIDE
 
 _VERSION = "0.0.4"
 """Of the schema, as chakra's own generator writes it."""
@@ -62,6 +63,11 @@ def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
         raise UserError(
             f"{prefix}: a Chakra trace holds the bytes of every transfer, but here transfers are given as a time; set "
             "costs.transfer to a size such as 33.6 MB, and a cluster for it"
+        )
+    if timeline.graph.schedule.of_kinds(*BESIDE).any():
+        raise UserError(
+            f"{prefix}: a Chakra trace holds a rank's ops one after the other; copies to the host, and gathered "
+            "weights, run beside them"
         )
     made_folder(Path(prefix).parent)
     by_rank = _nodes(timeline)

@@ -32,7 +32,7 @@ Event: TypeAlias = "dict[str, Any]"
 _CHANGING = COMPONENTS.index("communication buffers")
 """The first component of memory that changes during a step; those before it are a rank's state."""
 
-_LANE_ORDER = ("op", "compute", "alltoall", "copy", "send", "recv")
+_LANE_ORDER = ("op", "compute", "alltoall", "copy", "data", "send", "recv")
 _THREADS_A_RANK = 10_000
 _ROWS_A_LANE = 1_000
 

@@ -25,7 +25,7 @@ from dualpipe_sim.graph.timeline import Timeline
 
 Event: TypeAlias = "dict[str, Any]"
 
-_STREAMS = {"compute": 7, "alltoall": 20, "send": 1000, "recv": 2000}
+_STREAMS = {"compute": 7, "alltoall": 20, "copy": 21, "data": 22, "send": 1000, "recv": 2000}
 _MARK_STREAM = 6
 _GPU, _CPU = 0, 1
 _ISSUES_TASKS, _ISSUES_TRANSFERS = 1, 2
@@ -137,7 +137,7 @@ def _kernels(timeline: Timeline, ranges: list[list[_Range]], end_us: int) -> lis
 
 def _kernel(span: Span, name: str, launch_us: int, thread: int) -> _Kernel:
     # As NCCL's own kernels are named, so that HTA takes them for communication, and calibration an op's own for its.
-    kinds = {"compute": "", "alltoall": "ncclKernel_AllToAll "}
+    kinds = {"compute": "", "alltoall": "ncclKernel_AllToAll ", "copy": "Memcpy "}
     name = f"{kinds.get(span.lane, 'ncclKernel ')}{name}"
     return _Kernel(name, _STREAMS[span.lane] + span.row, launch_us, _us(span.start_ns), _us(span.end_ns), thread)
 

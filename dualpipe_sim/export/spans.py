@@ -15,7 +15,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import COPIES, Kind, Op
+from dualpipe_sim.order.ops import COPIES, OF_WEIGHTS, Kind, Op
 
 
 class Span(NamedTuple):
@@ -23,7 +23,7 @@ class Span(NamedTuple):
 
     Attributes:
         rank: the rank.
-        lane: ``op`` (a whole task), ``compute``, ``alltoall``, ``copy``, ``send`` or ``recv``.
+        lane: ``op`` (a whole task), ``compute``, ``alltoall``, ``copy``, ``data``, ``send`` or ``recv``.
         start_ns: when it starts.
         end_ns: when it ends.
         name: what it is.
@@ -60,7 +60,8 @@ def tasks(timeline: Timeline) -> Iterator[Span]:
     starts, ends = whole_ns(timeline.first_phase_start_s).tolist(), whole_ns(timeline.last_phase_end_s).tolist()
     for index, rank in enumerate(timeline.rank.tolist()):
         task = timeline.graph.schedule.task(index)
-        lane = "copy" if task.ops[0].kind in COPIES else "op"
+        kind = task.ops[0].kind
+        lane = "copy" if kind in COPIES else "data" if kind in OF_WEIGHTS else "op"
         yield Span(rank, lane, starts[index], ends[index], str(task), str(task), task.ops)
 
 

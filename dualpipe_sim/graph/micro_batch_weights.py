@@ -11,7 +11,7 @@ from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.asked import op_seconds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.errors import UnfitCostsError
-from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.ops import OF_WEIGHTS, B, F
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -46,14 +46,17 @@ def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
 
     """
     size, shares = size_of_op(schedule, costs), getattr(costs, "slices", None)
-    if size is None or shares is None or schedule.slice is None:
-        return size
+    if size is None:
+        return None
+    if shares is None or schedule.slice is None:
+        return np.where(schedule.of_kinds(*OF_WEIGHTS), 1.0, size)
     if callable(shares):
         shares = shares(schedule.slices)
     if len(shares) != schedule.slices:
         cut = number_of(schedule.slices, "slice")
         raise UnfitCostsError(f"costs.slices: must have one share for each of the {cut}, got {len(shares)}")
-    return size * np.array(shares, dtype=np.float64)[schedule.slice] * schedule.slices
+    of_slice = np.array(shares, dtype=np.float64)[schedule.slice] * schedule.slices
+    return np.where(schedule.of_kinds(*OF_WEIGHTS), 1.0, size * of_slice)
 
 
 def weight_of_phase(

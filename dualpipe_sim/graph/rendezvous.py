@@ -28,7 +28,7 @@ from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.messages import input_of
-from dualpipe_sim.order.ops import F, Receive, Send, Tensor, ops_of
+from dualpipe_sim.order.ops import OF_WEIGHTS, F, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.cells import Batch, Cell, Lines, Moved, Wait, WaitBesideCompute
 from dualpipe_sim.runtimes.registry import RuntimeInUse
@@ -121,7 +121,7 @@ def issued_by(runtime: RuntimeInUse, schedule: Schedule, consumer: IntArray) -> 
 
     def find() -> Issued:
         with _no_collection():
-            return issued(schedule, runtime.rows(schedule), consumer, with_lines)
+            return issued(schedule, runtime.rows(schedule.bare), consumer, with_lines)
 
     return _KEPT.of((runtime, schedule.key), find)
 
@@ -154,7 +154,10 @@ class _Rank:
         self.before_task: list[tuple[Tensor, int]] = []
         self._rank_of_stage: list[int] = schedule.placement.rank_of_stage.tolist()
         self._lines = lines
-        self._next_task = int(schedule.first_task_of_rank[rank])
+        begin, end = schedule.first_task_of_rank[rank : rank + 2].tolist()
+        tasks = np.arange(begin, end)
+        of_weights = schedule.of_kinds(*OF_WEIGHTS)[schedule.first_op[begin:end]]  # on a stream of their own
+        self._tasks: Iterator[int] = iter(tasks[~of_weights].tolist())
         self._last_task: int | None = None
         self._waited: list[Tensor] = []  # by the compute stream, since its last task
         self._through: set[Tensor | None] = set()  # what its tasks have waited for: behind them it needs no edge
@@ -171,12 +174,11 @@ class _Rank:
                 self._waited += [one.tensor for one in cell.messages]
             elif not isinstance(cell, WaitBesideCompute) and (ops := ops_of(cell)):  # type: ignore[arg-type]
                 inputs = [input_of(op) for op in ops]
+                task = self._last_task = next(self._tasks)
                 waited = dict.fromkeys(tensor for tensor in self._waited if tensor not in inputs)
-                self.before_task += [(tensor, self._next_task) for tensor in waited]
+                self.before_task += [(tensor, task) for tensor in waited]
                 self._through.update(self._waited, inputs)
                 self._waited = []
-                self._last_task = self._next_task
-                self._next_task += 1
         return self
 
     def _move(self, messages: Sequence[Moved], *, lone: bool) -> None:

@@ -19,7 +19,7 @@ from dualpipe_sim.base.units import format_seconds, number_of
 from dualpipe_sim.costs.phases import with_job
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.model.slices import exchange_bytes
-from dualpipe_sim.order.ops import COPIES
+from dualpipe_sim.order.ops import BESIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,40 +97,42 @@ class Timeline:
 
     @cached_property
     def task_start_s(self) -> FloatArray:
-        """Start of each task's first phase, shape ``(tasks,)``; of a copy the end of the task before it.
+        """Start of each task's first phase, shape ``(tasks,)``; of one beside compute the end of the task before it.
 
-        Copies to the host and back take none of their rank's time; when they run is what their phases say.
+        Copies to the host and back, and what is done about weights, take none of their rank's time; when they run is
+        what their phases say. Before a rank's first task they stand at its start.
         """
         start_s = self.first_phase_start_s
-        return start_s if self._before_copies is None else np.where(self._is_copy, self.task_end_s, start_s)
+        return np.where(self._is_beside, self.task_end_s, start_s) if self._is_beside.any() else start_s
 
     @cached_property
     def task_end_s(self) -> FloatArray:
-        """End of each task's last phase, shape ``(tasks,)``; of a copy the end of the task before it."""
-        end_s = self.last_phase_end_s
-        return end_s if self._before_copies is None else end_s[self._before_copies]
+        """End of each task's last phase, shape ``(tasks,)``; beside compute as :attr:`task_start_s`."""
+        end_s, beside = self.last_phase_end_s, self._is_beside
+        if not beside.any():
+            return end_s
+        place = np.arange(len(beside))
+        before = np.maximum.accumulate(np.where(beside, -1, place))
+        behind = np.minimum.accumulate(np.where(beside, len(place), place)[::-1])[::-1]
+        leads = before < self.first_task_of_rank[self.rank]
+        return np.where(
+            leads, self.first_phase_start_s[np.minimum(behind, len(place) - 1)], end_s[np.maximum(before, 0)]
+        )
 
     @cached_property
     def first_phase_start_s(self) -> FloatArray:
-        """Start of each task's first phase, of copies too, shape ``(tasks,)``."""
+        """Start of each task's first phase, of those beside compute too, shape ``(tasks,)``."""
         return np.minimum.reduceat(self.start_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
 
     @cached_property
     def last_phase_end_s(self) -> FloatArray:
-        """End of each task's last phase, of copies too, shape ``(tasks,)``."""
+        """End of each task's last phase, of those beside compute too, shape ``(tasks,)``."""
         return np.maximum.reduceat(self.end_s[: self.graph.first_transfer], self.graph.first_phase_of_task)
 
     @cached_property
-    def _is_copy(self) -> BoolArray:
+    def _is_beside(self) -> BoolArray:
         schedule = self.graph.schedule
-        return schedule.of_kinds(*COPIES)[schedule.first_op]
-
-    @cached_property
-    def _before_copies(self) -> IntArray | None:
-        """Of each task itself, or of a copy the last task before it that is none; None where there are no copies."""
-        if not self._is_copy.any():
-            return None
-        return np.maximum.accumulate(np.where(self._is_copy, 0, np.arange(len(self._is_copy))))
+        return schedule.of_kinds(*BESIDE)[schedule.first_op]
 
     @property
     def first_task_of_rank(self) -> IntArray:

@@ -32,7 +32,7 @@ from dualpipe_sim.order.barriers import barriers
 from dualpipe_sim.order.check import check_lines
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.messages import wrong_messages
-from dualpipe_sim.order.ops import COPIES, F, L, O
+from dualpipe_sim.order.ops import BESIDE, COPIES, UNSHARD, F, L, O
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse
 from dualpipe_sim.runtimes.torch import program_of
@@ -154,7 +154,7 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     elif rendezvous:
         if stopped := check_lines(schedule):
             raise DeadlockError(f"{schedule.name}: {stopped[0]}")
-        in_turn = issued(schedule, program_of(schedule), receives)
+        in_turn = issued(schedule, program_of(schedule.bare), receives)
     if in_turn is not None:
         sends, receives = sends[in_turn.order], receives[in_turn.order]
     transfer = len(task) + np.arange(len(sends))
@@ -163,7 +163,7 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     edges = [
         _edges_inside(phases, phase, begin, task),
         *_edges_between_tasks(first_on, lane, task, schedule),
-        *_copied(schedule, first_on, begin + sizes - 1, producer, consumer),
+        *_brought(schedule, first_on, begin + sizes - 1, producer, consumer),
         (output, transfer),
         *_inputs(first_on, schedule.task_of_op[receives], transfer),
         *_inputs(
@@ -244,7 +244,7 @@ def _edges_between_tasks(
     rank = schedule.rank_of_task
     beside = schedule.of_kinds(*COPIES).any()  # such copies are ops of their own, and hold up nothing but by name
     for here, other in permutations(first_on, 2):
-        if other == Lane.COPY and beside:
+        if other == Lane.DATA or (other == Lane.COPY and beside):
             continue
         over_there = np.flatnonzero(lane == other)
         first = first_on[here][first_on[here] >= 0]
@@ -254,10 +254,10 @@ def _edges_between_tasks(
         yield earlier[waits], first[waits]
 
 
-def _copied(
+def _brought(
     schedule: Schedule, first_on: Mapping[Lane, IntArray], last: IntArray, producer: IntArray, consumer: IntArray
 ) -> Iterable[Edges]:
-    """What waits for copies that are ops of their own: what they bring back, and forwards for room.
+    """What waits for ops beside compute: for what they bring, activations or weights, and forwards for room.
 
     A forward waits for all copies to the host that stand before it on its rank but the last one, which may be under
     way while it runs.
@@ -270,13 +270,14 @@ def _copied(
         consumer: row of that.
 
     """
-    if not schedule.of_kinds(*COPIES).any():
+    if not schedule.of_kinds(*BESIDE).any():
         return
-    brings = schedule.kind[producer] == int(L)
+    brings = (schedule.kind[producer] == int(L)) | (schedule.kind[producer] == int(UNSHARD))
     before, behind = schedule.task_of_op[producer[brings]], schedule.task_of_op[consumer[brings]]
     out, forward = (schedule.task_of_op[schedule.of_kinds(kind)] for kind in (O, F))
     left = np.searchsorted(out, forward) - 2
-    holds = (left >= 0) & (schedule.rank_of_task[out[np.maximum(left, 0)]] == schedule.rank_of_task[forward])
+    left, forward = left[left >= 0], forward[left >= 0]
+    holds = schedule.rank_of_task[out[left]] == schedule.rank_of_task[forward]
     before, behind = np.append(before, out[left[holds]]), np.append(behind, forward[holds])
     for first in first_on.values():
         there = first[behind] >= 0

@@ -267,7 +267,7 @@ def _gathered_bytes(job: Job, on_rank: RankParameters) -> float:
 
     Two units' weights at most are whole at a time, and one's gradients; the largest count.
     """
-    if not job.parallel.shards_weights or job.parallel.gathers == "once":
+    if not job.parallel.shards_weights or job.parallel.gathers != "each":
         return 0.0
     sizes = sorted(local_parameters(one, job.parallel.expert).total for one in on_rank.values())
     return (sum(sizes[-2:]) + sizes[-1]) * BF16_BYTES if sizes else 0.0

@@ -52,7 +52,8 @@ class Parallelism:
         zero: what is shared out over all that hold the same parameter.
         fsdp: GPUs that share out weights, gradients and states (FSDP, https://arxiv.org/abs/2304.11277), of which there
             may be several groups; 0 for none, or with ZeRO-3 for all that hold the same parameter.
-        gathers: whether shared weights are gathered for each op, layer by layer, or once a step.
+        gathers: whether shared weights are gathered for each op, layer by layer, or once a step, or a stage at a time
+            ahead of the ops that need it (:mod:`dualpipe_sim.order.gathers`).
         dispatcher: how tokens go to experts on other GPUs; None for as the software usually does.
 
     Raises:
@@ -70,7 +71,7 @@ class Parallelism:
     data: int = 1
     zero: Zero = 1
     fsdp: int = 0
-    gathers: Literal["each", "once"] = "each"
+    gathers: Literal["each", "once", "stages"] = "each"
     tensor_overlap: bool | None = None
     dispatcher: Dispatcher | None = None
 
@@ -88,6 +89,9 @@ class Parallelism:
                 f"parallel.fsdp: {self.fsdp} GPUs are no share of the {self.holders} that hold the same parameters "
                 f"({self._product()}); take a divisor"
             )
+
+        if self.gathers == "stages" and not self.shards_weights:
+            raise UserError("parallel.gathers: stages are gathered where weights are shared out; add fsdp, or zero: 3")
 
     @property
     def gpus(self) -> int:

@@ -75,13 +75,13 @@ def state_bytes(local: LocalParameters, recipe: Recipe, cut: Parallelism, *, cop
     rank, times ``copies`` of each stage (2 in a bidirectional schedule). Parameters that tensor parallelism leaves
     whole are there on each of its GPUs, with their optimizer states. Weights that are gathered once a step are whole,
     and so are their gradients; where they are gathered for each op, what lies here is the optimizer's copy if it has
-    one.
+    one. Those that are gathered a stage at a time come and go, and their gradients add up whole.
     """
     low = local.total - local.high_precision
     optimizer = recipe.optimizer
     weights = low * recipe.weight_bytes + local.high_precision * BF16_BYTES
     gathered_each = cut.shards_weights and cut.gathers == "each"
-    if gathered_each:
+    if cut.shards_weights and cut.gathers != "once":
         share = _sharded(local, cut, copies) / (local.total or 1)
         weights = 0.0 if optimizer.main_weights != "none" else weights * share
     whole_gradients = not gathered_each and (cut.zero < 2 or cut.shards_weights)

@@ -113,7 +113,7 @@ def check_schedule(schedule: Schedule) -> list[Finding]:
     >>> check_schedule(build("dualpipe", ranks=4, micro_batches=8))
     []
     """
-    rows = [[task.ops for task in row] for row in schedule.order]
+    rows = [[task.ops for task in row] for row in schedule.bare.order]
     return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe, schedule.slices, schedule.barriers))
 
 

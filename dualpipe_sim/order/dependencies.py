@@ -3,8 +3,9 @@
 An F waits for the F of the stage before it; a B or I for the F of its own stage and for the B or I of the stage after
 it; a W for the I of its own stage; an R for the F of its own stage, and the B or I of that stage for the R, where there
 is one. An O waits for the F of its own stage, the L for the O, and the B or I of that stage for the L, where there is
-one. Of a micro-batch in slices a slice's F also waits, on its stage, for that of the slice before it, whose keys and
-values it attends to, and its B or I for that of the slice after it, which adds to their gradients.
+one. Where a stage's weights are gathered, its ops wait for the last gathering before them. Of a micro-batch in slices a
+slice's F also waits, on its stage, for that of the slice before it, whose keys and values it attends to, and its B or I
+for that of the slice after it, which adds to their gradients.
 :func:`producers` says so of one op, :func:`dependencies` of all ops at once.
 Whether the output comes from another rank makes no difference here.
 """
@@ -17,7 +18,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import COPIES, B, F, I, Kind, L, O, Op, R, S, T, W
+from dualpipe_sim.order.ops import COPIES, UNSHARD, B, F, I, Kind, L, O, Op, R, S, T, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -99,6 +100,8 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
             waits.append((backward_of[stage[late] + 1, unit[late]], late))
     if schedule.of_kinds(*COPIES).any():
         waits += _copied(schedule, forward_of, backward_of)
+    if schedule.of_kinds(UNSHARD).any():
+        waits.append(_gathered(schedule))
     return np.concatenate([producer for producer, _ in waits]), np.concatenate([consumer for _, consumer in waits])
 
 
@@ -121,6 +124,27 @@ def _copied(schedule: Schedule, forward_of: IntArray, backward_of: IntArray) -> 
         (out_of[stage[back], unit[back]], back),
         (back, backward_of[stage[back], unit[back]]),
     ]
+
+
+def _gathered(schedule: Schedule) -> tuple[IntArray, IntArray]:
+    """Return (row of an UNSHARD, row of an op that waits for it), shape ``(waits,)`` each: the last of its stage.
+
+    Raises:
+        ScheduleError: an op of a stage whose weights are gathered, but not before it.
+
+    """
+    gathers = np.flatnonzero(schedule.of_kinds(UNSHARD))
+    ops = np.flatnonzero(schedule.of_kinds(F, B, I, W, R) & np.isin(schedule.stage, schedule.stage[gathers]))
+    # A stage is on one rank, whose rows stand in order: stage by stage, the gather before an op is the one to its left.
+    rows = len(schedule.rank)
+    places = np.sort(schedule.stage[gathers] * rows + gathers)
+    left = np.searchsorted(places, schedule.stage[ops] * rows + ops) - 1
+    found = places[np.maximum(left, 0)] % rows if len(places) else places
+    early = (left < 0) | (schedule.stage[found] != schedule.stage[ops]) if len(ops) else np.zeros(0, dtype=bool)
+    if early.any():
+        op = schedule.op(int(ops[early][0]))
+        raise ScheduleError(f"{op} on rank {schedule.rank[ops[early][0]]} stands before its stage's {op.stage}UNSHARD")
+    return found, ops
 
 
 def row_of_each(schedule: Schedule, rows: IntArray) -> IntArray:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from dualpipe_sim.order.finding import Finding, Site
 from dualpipe_sim.order.ops import (
-    COPIES,
+    BESIDE,
     Action,
     B,
     Collective,
@@ -57,7 +57,7 @@ class Messages(NamedTuple):
     of_rank: list[list[int]]
 
 
-_OF_ONE_STAGE = (W, R, *COPIES)
+_OF_ONE_STAGE = (W, R, *BESIDE)
 
 
 def input_of(op: Op) -> Tensor | None:

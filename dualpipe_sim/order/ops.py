@@ -6,7 +6,8 @@ that keeps no more than its stage's input: it waits for no gradient, so that it 
 Where the vocabulary is cut over all ranks, each does its share of the output layer for every micro-batch: ``S`` makes
 its logits, ``T`` gradients of them. They are a rank's own, and named by its first stage.
 ``O`` copies what a forward left out to the host's memory, ``L`` loads it back for the backward: what compute does
-beside them goes on.
+beside them goes on. So it does beside what is done about a stage's weights where GPUs share them out, of no
+micro-batch: ``UNSHARD`` gathers them, ``RESHARD`` frees them, ``REDUCE_GRAD`` reduces their gradients.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class Kind(IntEnum):
     T = 6
     O = 7
     L = 8
+    UNSHARD = 9
+    RESHARD = 10
+    REDUCE_GRAD = 11
 
     __hash__ = int.__hash__  # an enum's own hashes the name, in Python: programs look up each of their ops
 
@@ -42,10 +46,16 @@ class Kind(IntEnum):
         return format(self.name, format_spec)
 
 
-F, B, I, W, R, S, T, O, L = Kind
+F, B, I, W, R, S, T, O, L, UNSHARD, RESHARD, REDUCE_GRAD = Kind
 
 COPIES = (O, L)
 """What runs on a rank's copy lane, beside its compute."""
+
+OF_WEIGHTS = (UNSHARD, RESHARD, REDUCE_GRAD)
+"""What is done about a stage's weights and gradients, beside compute on the lane of their data-parallel group."""
+
+BESIDE = (*COPIES, *OF_WEIGHTS)
+"""What takes none of its rank's time by itself."""
 
 
 class Op(NamedTuple):
@@ -63,6 +73,8 @@ class Op(NamedTuple):
     slice: int | None = None
 
     def __str__(self) -> str:
+        if self.kind in OF_WEIGHTS:
+            return f"{self.stage}{self.kind}"
         whole = f"{self.stage}{self.kind}{self.micro_batch}"
         return whole if self.slice is None else f"{whole}.{self.slice}"
 
@@ -146,7 +158,7 @@ Verb: TypeAlias = Literal["UNSHARD", "RESHARD", "REDUCE_GRAD"]
 class Collective(NamedTuple):
     """What is done about a stage's parameters and gradients: ``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``.
 
-    Its time is not simulated; a program keeps its place.
+    A program only keeps its place: where weights are shared out it becomes an op (:mod:`dualpipe_sim.order.gathers`).
     """
 
     stage: int

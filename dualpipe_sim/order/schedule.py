@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
 from dualpipe_sim.base.units import number_of, sizes
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import (
+    OF_WEIGHTS,
     B,
     Collective,
     Kind,
@@ -58,6 +59,8 @@ class Schedule(Tabular):
         partner: row of the other op of an overlapped pair, or -1.
         program: the tasks with the sends and receives between them, where the order came with them; else a runtime
             is what adds them.
+        sharded: the tasks with what is done about stages' weights between them, where the order came with that; else
+            :mod:`~dualpipe_sim.order.gathers` adds it where weights are shared out.
         slices: how many slices each micro-batch is cut into along its sequence, of which a later one attends to all
             before it.
         slice: slice of each op, from 0, shape ``(ops,)``; None where micro-batches are whole.
@@ -79,6 +82,7 @@ class Schedule(Tabular):
     micro_batch: IntArray
     partner: IntArray
     program: Program | None = None
+    sharded: Program | None = None
     micro_batch_share: float = 1.0
     slices: int = 1
     slice: IntArray | None = None
@@ -119,6 +123,23 @@ class Schedule(Tabular):
         columns = np.stack([self.rank, self.kind, self.stage, self.unit, self.partner])
         what = self.name, self.placement, self.micro_batches_of_pipe, self.program, self.slices, self.late_again
         return (*what, self.barriers, columns.tobytes())
+
+    @cached_property
+    def bare(self) -> Schedule:
+        """The order without what is done about stages' weights: itself where nothing is."""
+        gone = self.of_kinds(*OF_WEIGHTS)
+        if not gone.any():
+            return self
+        stays = np.flatnonzero(~gone)
+        place = np.cumsum(~gone) - 1
+        partner = self.partner[stays]
+        columns = {name: getattr(self, name)[stays] for name in ("rank", "kind", "stage", "micro_batch")}
+        return replace(
+            self,
+            **columns,
+            partner=np.where(partner >= 0, place[partner], partner),
+            slice=None if self.slice is None else self.slice[stays],
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
@@ -188,7 +209,9 @@ class Schedule(Tabular):
     @property
     def cells_without_time(self) -> Counter[str]:
         """What its program does about parameters and gradients, which nobody says the time of, and how often."""
-        cells = (cell for row in self.program or () for cell in row)
+        if self.of_kinds(*OF_WEIGHTS).any():
+            return Counter()
+        cells = (cell for row in self.sharded or () for cell in row)
         return Counter(cell.verb for cell in cells if isinstance(cell, Collective))
 
     def of_kinds(self, *kinds: Kind) -> BoolArray:

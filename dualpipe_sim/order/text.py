@@ -41,7 +41,8 @@ from dualpipe_sim.order.ops import (
 from dualpipe_sim.order.placement import Placement, PlacementName, named
 from dualpipe_sim.order.schedule import Schedule
 
-_OP = rf"(\d+)(BW|[{''.join(Kind.__members__)}])(\d+)(?:\.(\d+))?"
+_LETTERS = "".join(kind for kind in Kind.__members__ if len(kind) == 1)
+_OP = rf"(\d+)(BW|[{_LETTERS}])(\d+)(?:\.(\d+))?"
 _OP_CELL = re.compile(_OP, re.ASCII)
 _PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
 _MESSAGE_CELL = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)
@@ -114,7 +115,11 @@ def order_of(rows: Sequence[Row], placement: Placement, micro_batches_of_pipe: t
             if len(ops) == 2:
                 line.overlap_last()
     schedule = order.schedule(name)
-    return replace(schedule, program=_program(rows)) if has_messages else schedule
+    cells = _program(rows)
+    if has_messages:
+        schedule = replace(schedule, program=cells)
+    has_gathers = any(isinstance(cell, Collective) for row in cells for cell in row)
+    return replace(schedule, sharded=cells) if has_gathers else schedule
 
 
 def slices_of(cells: Iterable[tuple[Op, ...]]) -> int:

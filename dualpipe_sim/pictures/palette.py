@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from dualpipe_sim.order.ops import B, F, I, L, O, R, S, T, Vocabulary, W
+from dualpipe_sim.order.ops import REDUCE_GRAD, RESHARD, UNSHARD, B, F, I, L, O, R, S, T, Vocabulary, W
 
 Colour: TypeAlias = str
 """A colour as ``#rrggbb``."""
@@ -73,11 +73,14 @@ PALETTES: dict[PaletteName, dict[int, KindStyle]] = {
 KIND_STYLES = PALETTES["deepseek"]
 """The usual one."""
 
-COPY_STYLES: dict[int, KindStyle] = {
+BESIDE_STYLES: dict[int, KindStyle] = {
     O: KindStyle("copied to the host", "#d8ccb8", "#c4b59c", "#8d7f6b"),
     L: KindStyle("copied back", "#8d7f6b", "#76695a", "#4a4136"),
+    UNSHARD: KindStyle("weights gathered", "#c3c8d2", "#a9b0bd", "#6c7482"),
+    RESHARD: KindStyle("weights freed", "#e3e6eb", "#ced3db", "#8a92a0"),
+    REDUCE_GRAD: KindStyle("gradients reduced", "#6c7482", "#586070", "#343a45"),
 }
-"""Copies to the host and back, which are drawn below the ops that they run beside, in every palette."""
+"""What is drawn below the ops that it runs beside, in every palette: copies to the host and back, shared weights."""
 
 _VOCABULARY_AT_ONCE = "vocabulary: logits and gradients"
 """What S is where one pass of all ranks does both."""
@@ -174,6 +177,8 @@ CAUSE_STYLES = {
     "blocked": CauseStyle("blocked by the order of messages", "#009e73"),
     "exposed_alltoall": CauseStyle("exposed all-to-all", "#d55e00"),
     "host": CauseStyle("not issued by the host yet", "#f0e442"),
+    "exposed_gather": CauseStyle("exposed gathering of weights", "#6c7482"),
+    "exposed_reduction": CauseStyle("exposed reduction of gradients", "#343a45"),
 }
 MEMORY_FILLS: dict[str, Colour] = {
     "weights": "#56606b",
@@ -205,7 +210,7 @@ def fill(kind: int, shade: int, shades: int, kinds: Mapping[int, KindStyle] = KI
 
 def style_of(kind: int, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> KindStyle:
     """Return how a kind is drawn."""
-    return COPY_STYLES[kind] if kind in COPY_STYLES else kinds[kind]
+    return BESIDE_STYLES[kind] if kind in BESIDE_STYLES else kinds[kind]
 
 
 def words_of(kind: int, vocabulary: Vocabulary | None, kinds: Mapping[int, KindStyle] = KIND_STYLES) -> str:

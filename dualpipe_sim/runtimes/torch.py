@@ -12,12 +12,13 @@ directions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.check import check_schedule
+from dualpipe_sim.order.gathers import sharded_rows, with_reductions
 from dualpipe_sim.order.messages import Pipes
 from dualpipe_sim.order.ops import (
     COPIES,
@@ -32,16 +33,11 @@ from dualpipe_sim.order.ops import (
     Send,
     Task,
     Tensor,
-    W,
-    ops_of,
 )
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_rows
 from dualpipe_sim.runtimes.cells import Batch, Lines, Moved, Row, Wait
 from dualpipe_sim.runtimes.registry import register
-
-UNSHARDED_STAGES = 3
-"""Stages whose parameters torch keeps gathered ahead, for each rank."""
 
 _CLASSES = ("1f1b", "gpipe")
 
@@ -93,7 +89,7 @@ class Torch:
             return [list(row) for row in schedule.program]
         if schedule.name in _CLASSES and not self.loaded:
             return [self._of_class(schedule, rank) for rank in range(schedule.ranks)]
-        lowered = _with_messages(schedule, _sharded(schedule))
+        lowered = _with_messages(schedule, sharded_rows(schedule))
         if self.defer_pp_recv:
             lowered = [_deferred(row, schedule) for row in lowered]
         return [list(row) for row in lowered]
@@ -111,22 +107,14 @@ class Torch:
 
 
 def format_sharded(schedule: Schedule) -> str:
-    """Return the schedule with what FSDP does about its stages' parameters and gradients, one line a rank.
-
-    As torch has it (2.13.0, ``_add_unshard_reshard`` and ``_add_reduce_grad``): parameters of the next few stages are
-    gathered ahead of each task, those of others freed, and a stage's gradients reduced behind its last backward.
+    """Return the schedule with what FSDP does about its stages' weights and gradients, one line a rank.
 
     >>> from dualpipe_sim import build
     >>> print(format_sharded(build("1f1b", ranks=2, micro_batches=1)), end="")
     0UNSHARD,0F0,0B0,0REDUCE_GRAD,0RESHARD
     1UNSHARD,1F0,1B0,1REDUCE_GRAD,1RESHARD
     """
-    return format_rows(_sharded(schedule))
-
-
-def _sharded(schedule: Schedule) -> list[list[Task | Collective]]:
-    rows = enumerate(schedule.order)
-    return [list(_with_reductions(schedule, _unsharded(row), rank)) for rank, row in rows]
+    return format_rows(sharded_rows(schedule))
 
 
 def format_program(schedule: Schedule) -> str:
@@ -163,7 +151,7 @@ def program_of(schedule: Schedule) -> Program:
         raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for barriers (of S and T)")
     if schedule.of_kinds(*COPIES).any():
         raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for copies to the host")
-    rows = [_with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
+    rows = [with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
     return tuple(map(tuple, _with_messages(schedule, rows)))
 
 
@@ -196,42 +184,6 @@ def _with_messages(schedule: Schedule, tasks: Sequence[Sequence[Task | Collectiv
         if not progress:
             raise ScheduleError(f"{schedule.name}: {check_schedule(schedule)[0]}")
     return rows
-
-
-def _unsharded(tasks: Sequence[Task]) -> Iterator[Task | Collective]:
-    """Yield a rank's tasks with the gathering of parameters ahead of them, and their freeing.
-
-    Before a task the first few stages that it and those after it need are gathered; others are freed. Both stages of a
-    pair count at once.
-    """
-    gathered: set[int] = set()
-    for task, ahead in zip(tasks, _stages_ahead(tasks), strict=True):
-        for stage in sorted(gathered.difference(ahead)):
-            yield Collective(stage, "RESHARD")
-        for stage in ahead:
-            if stage not in gathered:
-                yield Collective(stage, "UNSHARD")
-        gathered = set(ahead)
-        yield task
-    for stage in sorted(gathered):
-        yield Collective(stage, "RESHARD")
-
-
-def _stages_ahead(tasks: Sequence[Task]) -> list[list[int]]:
-    """Return the first few different stages that tasks from each one on work on, from the last task to the first."""
-    ahead: list[list[int]] = []
-    coming: list[list[int]] = []  # all stages in the order of their first use, those of a pair together
-    for task in reversed(tasks):
-        own = list(dict.fromkeys(op.stage for op in task.ops))
-        later = ([stage for stage in stages if stage not in own] for stages in coming)
-        coming = [own, *(stages for stages in later if stages)]
-        first: list[int] = []
-        for stages in coming:
-            if len(first) >= UNSHARDED_STAGES:
-                break
-            first += stages
-        ahead.append(first)
-    return ahead[::-1]
 
 
 def _deferred(row: Sequence[Action], schedule: Schedule) -> list[Action]:
@@ -338,20 +290,3 @@ class _Line:
     def _reduced(self) -> Row:
         self._row.append(Collective(self._stage, "REDUCE_GRAD"))
         return self._row
-
-
-def _with_reductions(schedule: Schedule, tasks: Iterable[Task | Collective], rank: int) -> list[Task | Collective]:
-    """Return a rank's tasks with the reduction of a stage's gradients after its last B or W."""
-    left = {
-        stage: schedule.micro_batches_of_pipe[schedule.placement.pipe_of_stage[stage]] * schedule.slices
-        for stage in schedule.placement.stages_of_rank(rank)
-    }
-    row: list[Task | Collective] = []
-    for task in tasks:
-        row.append(task)
-        for op in ops_of(task):
-            if op.kind in (B, W) and op.stage in left:
-                left[op.stage] -= 1
-                if left[op.stage] == 0:
-                    row.append(Collective(op.stage, "REDUCE_GRAD"))
-    return row

@@ -6,7 +6,7 @@ import pytest
 
 from dualpipe_sim import ScheduleError, simulate
 from dualpipe_sim.order import OrderBuilder, linear
-from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.order.ops import B, F, Kind
 
 
 @pytest.mark.parametrize("wrong", [[(F, 0, 0), (F, 0, 1)], [(B, 0, 0), (B, 0, 1)], [(B, 0, 0), (F, 0, 1)]])
@@ -21,7 +21,7 @@ def test_a_pair_is_a_forward_and_the_backward_behind_it(wrong: list[tuple[int, i
 
 def test_a_kind_that_is_none_is_refused() -> None:
     order = OrderBuilder(linear(1), (2,))
-    order.rank(0).op(9, 0, 0)
+    order.rank(0).op(len(Kind), 0, 0)
     with pytest.raises(ValueError, match="an op of a kind that there is not"):
         order.schedule()
 

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.pictures.palette import CAUSE_STYLES, COPY_STYLES, KIND_STYLES, THEMES, fill, ink_on
+from dualpipe_sim.order.ops import REDUCE_GRAD, UNSHARD, Kind, L, O
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES, fill, ink_on
 
 # Machado, Oliveira & Fernandes 2009, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
 # severity 1.0: matrices on linear RGB.
@@ -55,8 +56,9 @@ def test_kinds_and_shades_stay_apart_for_the_colour_blind(eyes: str, shades: int
 
 
 @pytest.mark.parametrize("eyes", SEEN_BY)
-def test_copies_out_and_back_and_idle_stay_apart_for_all_eyes(eyes: str) -> None:
-    out, back = ([lab(fill(kind, shade, 2), eyes) for shade in range(2)] for kind in COPY_STYLES)
+@pytest.mark.parametrize("kinds", [(O, L), (UNSHARD, REDUCE_GRAD)])
+def test_what_runs_beside_compute_and_idle_stay_apart_for_all_eyes(eyes: str, kinds: tuple[Kind, Kind]) -> None:
+    out, back = ([lab(fill(kind, shade, 2), eyes) for shade in range(2)] for kind in kinds)
     grounds = [lab(theme.ground, eyes) for theme in THEMES.values()]
     assert min(float(np.linalg.norm(one - other)) for one in out for other in back) > 2.3 * 6
     assert min(float(np.linalg.norm(one - ground)) for one in (*out, *back) for ground in grounds) > 2.3 * 5

@@ -14,7 +14,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import COPIES
+from dualpipe_sim.order.ops import BESIDE
 from dualpipe_sim.pictures.op_boxes import forward_of_pairs, op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.plot.window import Window
 
@@ -118,12 +118,12 @@ def phase_cells(timeline: Timeline, window: Window, node: IntArray) -> Cells:
 
 
 def copy_cells(timeline: Timeline, window: Window) -> Cells:
-    """Return a cell for each copy to the host or back that is an op of its own and that a window shows."""
+    """Return a cell for each op beside compute that a window shows: copies to the host and back, gathered weights."""
     schedule = timeline.graph.schedule
     task = schedule.task_of_op
     row = window.row_of_rank[schedule.rank]
     boxes = Boxes(row, timeline.first_phase_start_s[task], timeline.last_phase_end_s[task])
-    shown = np.flatnonzero(schedule.of_kinds(*COPIES) & window.sees(*boxes) & (boxes.end_s > boxes.begin_s))
+    shown = np.flatnonzero(schedule.of_kinds(*BESIDE) & window.sees(*boxes) & (boxes.end_s > boxes.begin_s))
     return _cells(timeline, window, boxes.where(shown), shown, schedule.kind[shown])
 
 

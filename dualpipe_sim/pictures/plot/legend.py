@@ -18,7 +18,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from dualpipe_sim.order.ops import B, F, Vocabulary
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.pictures.palette import COPY_STYLES, PAIR_BORDER, Colour, Theme, between, fill, words_of
+from dualpipe_sim.pictures.palette import BESIDE_STYLES, PAIR_BORDER, Colour, Theme, between, fill, words_of
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
 
 _POINTS_PER_INCH = 72.0
@@ -110,7 +110,7 @@ def kind_swatches(
             [fill(kind, shade, shades, theme.kinds) for shade in range(shades)],
             one.border,
         )
-        for kind, one in (*theme.kinds.items(), *COPY_STYLES.items())
+        for kind, one in (*theme.kinds.items(), *BESIDE_STYLES.items())
         if kind in present
     ]
 

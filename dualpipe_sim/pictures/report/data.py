@@ -27,7 +27,7 @@ from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import COPIES, Kind
+from dualpipe_sim.order.ops import BESIDE, Kind
 from dualpipe_sim.pictures.op_boxes import op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.palette import fill, words_of
 
@@ -117,9 +117,9 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
 
 
 def _copy_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
-    """Copies to the host and back by the rows of their ops: when they run, beside what their rank computes."""
+    """Copies to the host and back, gathered weights and reduced gradients, by the rows of their ops: when they run, beside what their rank computes."""
     schedule = timeline.graph.schedule
-    copies = np.flatnonzero(schedule.of_kinds(*COPIES))
+    copies = np.flatnonzero(schedule.of_kinds(*BESIDE))
     task = schedule.task_of_op[copies]
     start, end = (_ticks(timeline, times[task]) for times in (timeline.first_phase_start_s, timeline.last_phase_end_s))
     return {

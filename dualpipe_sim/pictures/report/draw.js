@@ -2,7 +2,7 @@
 // Drawing on a canvas: a time axis below rows, and boxes in bands of rows, crowded or not.
 
 const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
-const KINDS = ["F", "B", "I", "W", "R", "S", "T", "O", "L"];
+const KINDS = ["F", "B", "I", "W", "R", "S", "T", "O", "L", "UNSHARD", "RESHARD", "REDUCE_GRAD"];
 
 const styles = () => getComputedStyle(document.documentElement);
 /** @param {string} name */
