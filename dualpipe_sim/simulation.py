@@ -211,6 +211,7 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         "stages or micro-batches do not all take the same time": times is None,
         "ranks are not all as fast": any(factor != 1 for factor in slow.values()),
         "it leaves out transfers, which take time here": transfers,
+        "it leaves out all-reduces, which take time here": bool(getattr(experiment.costs, "all_reduce", 0.0)),
         "weights are gathered a stage at a time": gathers_stages(experiment.costs),
         "transfers wait for both of their sides": experiment.transfers == "rendezvous"
         or experiment.runtime is not None,
@@ -254,7 +255,11 @@ def _with_training(result: Result, timeline: Timeline) -> Result:
     costs = with_job(timeline.graph.costs)
     if costs is None:
         held = held_by_rank(timeline)
-        return result if held is None else replace(result, peak_memory_bytes_by_rank=held.tolist())
+        result = result if held is None else replace(result, peak_memory_bytes_by_rank=held.tolist())
+        if not alltoall.has_alltoall(timeline):
+            return result
+        exposed_s = alltoall.collective_times(timeline).other.exposed_s
+        return replace(result, exposed_tensor_parallel_s_by_rank=exposed_s.tolist())
     training_step = step.step(timeline, costs)
     stage, seconds = step.slowest_stage(costs)
     memory, collectives = memory_of(timeline), alltoall.collective_times(timeline)

@@ -14,6 +14,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.order.ops import Kind
 
 
 class AllToAllPieces(NamedTuple):
@@ -113,20 +114,21 @@ def collective_times(timeline: Timeline) -> CollectiveTimes:
 
 
 def overlapped_pair_s(timeline: Timeline) -> dict[str, float]:
-    """Return the seconds of each distinct overlapped pair, by its stages: ``0F;7B``.
+    """Return the seconds of each distinct overlapped pair, by its stages and kinds: ``0F;7B``.
 
     Where links are shared, pairs of the same stages need not all take as long; then it is their median.
     """
     schedule = timeline.graph.schedule
     first = schedule.first_op
     pairs = np.flatnonzero(schedule.partner[first] >= 0)
-    stages = np.stack([schedule.stage[first[pairs]], schedule.stage[first[pairs] + 1]], axis=1)
+    forward, beside = first[pairs], first[pairs] + 1
+    shapes = np.stack([schedule.stage[forward], schedule.kind[beside], schedule.stage[beside]], axis=1)
     seconds = (timeline.task_end_s - timeline.task_start_s)[pairs]
-    found, which = np.unique(stages, axis=0, return_inverse=True)
+    found, which = np.unique(shapes, axis=0, return_inverse=True)
     return {
         # (raveled, since numpy 2.0 gives ``which`` a second axis)
-        f"{forward}F;{backward}B": float(np.median(seconds[which.ravel() == number]))
-        for number, (forward, backward) in enumerate(found.tolist())
+        f"{stage}F;{other}{Kind(kind)}": float(np.median(seconds[which.ravel() == number]))
+        for number, (stage, kind, other) in enumerate(found.tolist())
     }
 
 

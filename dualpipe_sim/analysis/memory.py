@@ -400,7 +400,8 @@ def _unit_spans(graph: TaskGraph) -> Iterator[tuple[int, int | str, int, int]]:
         rows_of: dict[tuple[int, int | str], list[int]] = {}
         for row in range(begin, end):
             rows_of.setdefault((phases[row].half, phases[row].unit), []).append(row)
-        kinds = int(schedule.kind[schedule.first_op[task]]), B  # the second half of a pair is a full backward
+        first = int(schedule.first_op[task])
+        kinds = schedule.kind[first : first + 2].tolist()  # of a lone op there is no second half
         for (half, unit), rows in rows_of.items():
             yield kinds[half], unit, rows[0], rows[-1]
 

@@ -26,7 +26,7 @@ from dualpipe_sim.costs.asked import costs_of_kinds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.costs.transfers import hop_s
 from dualpipe_sim.hardware.cluster import Topology
-from dualpipe_sim.order.ops import COPIES, B, F, I, R, S, T, TaskShape, Vocabulary, W
+from dualpipe_sim.order.ops import BESIDE, B, F, I, R, S, T, TaskShape, Vocabulary, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -149,8 +149,8 @@ def busiest_rank_s(schedule: Schedule, costs: StageCosts, *, known: Known | None
 
 
 def _on_compute_s(times: Mapping[TaskShape, TaskTime], shapes: Sequence[TaskShape]) -> FloatArray:
-    """Return how long tasks of each shape hold up their rank; copies to the host and back run beside."""
-    return np.array([0.0 if shape[0][0] in COPIES else times[shape].whole_s for shape in shapes])
+    """Return how long tasks of each shape hold up their rank; what is beside compute holds up none."""
+    return np.array([0.0 if shape[0][0] in BESIDE else times[shape].whole_s for shape in shapes])
 
 
 def _of_order(schedule: Schedule, costs: StageCosts, known: Known | None) -> tuple[StageCosts, Known | None]:
@@ -209,7 +209,7 @@ def _least(placement: Placement, times: Mapping[TaskShape, TaskTime]) -> Least:
             output_s = time.backward_s if half else time.forward_s
             if kind == F:
                 forward_s[stage] = min(forward_s[stage], output_s)
-            elif kind in (R, S, T, *COPIES):
+            elif kind in (R, S, T, *BESIDE):
                 continue  # it delays no output that must come from elsewhere; of its rank's work it is a part
             elif kind == W:
                 weight_s[stage] = min(weight_s[stage], time.whole_s)

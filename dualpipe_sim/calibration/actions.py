@@ -13,12 +13,13 @@ from typing import Literal, NamedTuple
 
 from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.order.messages import input_of
-from dualpipe_sim.order.ops import Kind, Op, Receive, Send, Tensor, ops_of
+from dualpipe_sim.order.ops import OF_WEIGHTS, Kind, Op, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.text import parse_cell
 
 PREFIX = "PP:"
 _GPIPE = re.compile(r"(Forward|Backward) (\d+)", re.ASCII)
 """Torch's GPipe, which runs the stage of its rank."""
+_LETTERS = [str(kind) for kind in Kind if kind not in OF_WEIGHTS]
 _NO_OP = re.compile(r"\d+([A-Z_]+)", re.ASCII)
 
 Side = Literal["SEND", "RECV"]
@@ -108,7 +109,7 @@ class Names:
 def kind_of_no_op(text: str) -> str | None:
     """Return the name of one of torch's actions that is no op (``REDUCE_GRAD``), or None for anything else."""
     match = _NO_OP.fullmatch(text)
-    return match[1] if match and match[1] not in Kind.__members__ else None
+    return match[1] if match and match[1] not in _LETTERS else None
 
 
 def _parse_map(text: str) -> tuple[re.Pattern[str], str]:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dualpipe_sim.base.lanes import Lane
-from dualpipe_sim.calibration.actions import Action, inputs_of
+from dualpipe_sim.calibration.actions import Action, inputs_of, kind_of_no_op
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
 from dualpipe_sim.calibration.tables import action_of, rank_of, rows_of
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.order.ops import Tensor
+from dualpipe_sim.order.ops import OF_WEIGHTS, Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]
 HOST = ["host_start_s", "host_end_s"]
@@ -24,6 +24,7 @@ _SAME_S = 1e-6
 """Moments of two rows that are as close as this may be one moment, rounded."""
 
 _LANES = [str(lane) for lane in Lane]
+_OF_WEIGHTS = [str(kind) for kind in OF_WEIGHTS]
 
 
 class Row(NamedTuple):
@@ -86,7 +87,9 @@ def add_timeline(recording: Recording, text: str, source: str) -> None:
             recording.ops.append(ran)
             for tensor in inputs_of(row.action):
                 needed[row.rank, tensor].append(ran)
-        elif row.action.tensor is not None and row.lane == "recv":
+        elif row.action.tensor is None:
+            recording.left_out[f"rows of {kind_of_no_op(row.action.text)}, which is no op"] += 1
+        elif row.lane == "recv":
             received.append((row.rank, row.action.tensor, row.end_s))
             recording.moved_s.append(row.end_s - row.start_s)
     for rank, tensor, there_s in received:
@@ -132,7 +135,7 @@ def _row(cells: list[str], where: str) -> Row:
         raise UserError(f"{where}: lane must be {', '.join(_LANES)}, got {lane[:40]!r}")
     number = rank_of(rank, where)
     name, _, phase = task.partition(" ")
-    action = action_of(name, where)
+    action = Action(name, ()) if kind_of_no_op(name) in _OF_WEIGHTS else action_of(name, where)
     start_s, end_s = _seconds(start, where, "start_s"), _seconds(end, where, "end_s")
     if end_s < start_s:
         raise UserError(f"{where}: {task} ends at {end_s} s, before it starts at {start_s} s")

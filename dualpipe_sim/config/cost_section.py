@@ -32,7 +32,7 @@ from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import did_you_mean, either, plain, quoted
 
 HALVES = ("backward_input", "backward_weight")
-_OF_OPS = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "offload")
+_OF_OPS = ("forward", "backward", *HALVES, "overlapped", "recompute", "vocab_s", "vocab_t", "offload", "all_reduce")
 _TIMES = (*_OF_OPS, "unshard", "reduce_grad", "transfer")
 
 
@@ -94,6 +94,11 @@ class Uniform(Section):
         0.0, description="time of S, a rank's pass through its share of the output layer; or a list"
     )
     vocab_t: CostTime = Field(0.0, description="time of T, likewise, which makes the share's gradients; or a list")
+    all_reduce: CostTime = Field(
+        0.0,
+        description="time of tensor-parallel all-reduces in a forward, and again in a backward for the input: exposed "
+        "there, hidden beside W in a full backward and beside all compute in an overlapped pair",
+    )
     unshard: CostTime | None = Field(
         None,
         description="time to gather the weights of 1/ranks of the model, where GPUs share them out and gather them a "

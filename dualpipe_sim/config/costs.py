@@ -84,6 +84,7 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
         vocab_s=section.vocab_s,
         vocab_t=section.vocab_t,
         offload=section.offload,
+        all_reduce=section.all_reduce,
         unshard=section.unshard,
         reduce_grad=section.reduce_grad,
         transfer_s=section.transfer.seconds,

@@ -80,6 +80,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "costs[uniform].vocab_s": "3 ms",
     "costs[uniform].vocab_t": "4 ms",
     "costs[uniform].offload": "12 ms",
+    "costs[uniform].all_reduce": "1 ms",
     "costs[uniform].unshard": "5 ms",
     "costs[uniform].reduce_grad": "6 ms",
     "costs[layers].slices": "even",

@@ -5,8 +5,8 @@ from __future__ import annotations
 SHORT = {
     **{key: f"pipeline.{key}" for key in ("ranks", "micro_batches")},
     **{key: f"costs.{key}" for key in ("forward", "backward", "backward_input", "backward_weight", "overlapped")},
-    **{key: f"costs.{key}" for key in ("recompute", "vocab_s", "vocab_t", "offload", "unshard", "reduce_grad")},
-    "transfer": "costs.transfer",
+    **{key: f"costs.{key}" for key in ("recompute", "vocab_s", "vocab_t", "offload", "transfer")},
+    **{key: f"costs.{key}" for key in ("all_reduce", "unshard", "reduce_grad")},
 }
 
 

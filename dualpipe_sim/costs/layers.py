@@ -390,9 +390,10 @@ class LayerStageCosts:
         return min(self.stage_layers[stage].layers, default=0)
 
     def _put_together(self, task: TaskShape) -> tuple[Phase, ...]:
-        (kind, stage), *backward = task
-        if backward:
-            phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[backward[0][1]])
+        (kind, stage), *beside = task
+        if beside:
+            ((other_kind, other),) = beside
+            phases = pair_phases(self.parts, self.stage_layers[stage], self.stage_layers[other], other_kind)
         elif kind in (S, T) and self.costs.vocabulary is not None:
             layers, works = self.stage_layers[stage], PASSES[self.costs.vocabulary][kind]
             phases = pass_phases(self.parts.with_vocabulary_over(layers.vocabulary_over), layers, works)

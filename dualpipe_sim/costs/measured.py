@@ -359,18 +359,19 @@ class MeasuredStageCosts:
             ScheduleError: an op that was not measured.
 
         """
-        (kind, stage), *backward = task
-        if not backward:
+        (kind, stage), *beside = task
+        if not beside:
             return self._op_time(kind, stage)
-        other = backward[0][1]
-        if (stage, other) in self.pairs:
+        other_kind, other = beside[0]
+        if other_kind == B and (stage, other) in self.pairs:
             return self.pairs[stage, other]
-        forward, full = self._op_time(F, stage), self._op_time(B, other)
+        forward, second = self._op_time(F, stage), self._op_time(other_kind, other)
+        gain = self.gain if other_kind == B else 1.0  # (only such pairs are measured)
         return OpTime(
-            self.gain * (forward.time_s + full.time_s),
+            gain * (forward.time_s + second.time_s),
             forward.launch_s,
-            forward.host_s + full.host_s,
-            full.host_after_s,
+            forward.host_s + second.host_s,
+            second.host_after_s,
         )
 
     def _op_time(self, kind: int, stage: int) -> OpTime:

@@ -15,6 +15,12 @@ a slot they take turns with the other layer's forward::
     compute     attn F  attn F      mlp F       mlp I  ...
     alltoall    combine I  dispatch F  dispatch F  combine F  ...
 
+In STP's other pairs (https://arxiv.org/abs/2510.27257) a forward's blocks take turns with those of an I, of a W or of a
+second forward, so that collectives of the one go beside the other's compute. With tensor parallelism, F beside I::
+
+    compute             attn F    mlp I               mlp F               attn I
+    alltoall  gather F  gather I  scatter F  gather F  scatter I  gather I  scatter F  ...
+
 A phase names those that it waits for by their place in the list of phases (``after``), and only where they are on the
 other lane: on each lane, phases run in the order listed. So the order in which parts are appended is the schedule of
 the two lanes.
@@ -23,7 +29,7 @@ the two lanes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
 from dualpipe_sim.base.lanes import Lane
@@ -93,6 +99,23 @@ class LayerBackward(NamedTuple):
     dispatch: Part | None
     attn: Part
     attn_weight: Part
+
+
+class Turn(NamedTuple):
+    """A block of one half of a pair whose halves take turns.
+
+    Attributes:
+        half: which half.
+        ahead: the all-to-alls since the half's last block, each with its layer.
+        block: attention or FFN.
+        layer: its layer.
+
+    """
+
+    half: int
+    ahead: tuple[tuple[Part, int], ...]
+    block: Part
+    layer: int
 
 
 def layer_again(parts: Parts, stage: StageLayers, layer: int) -> LayerAgain:
@@ -205,8 +228,8 @@ def pass_phases(parts: Parts, stage: StageLayers, works: Works) -> tuple[Phase, 
     return tuple(score.phases)
 
 
-def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tuple[Phase, ...]:
-    """Return the phases of an overlapped pair of two stages' ops.
+def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers, kind: int = B) -> tuple[Phase, ...]:
+    """Return the phases of an overlapped pair of two stages' ops, a forward and an op of some kind beside it.
 
     First comes what each half does before its layers, then the slots, then the layers that one half has more than the
     other, then what each does behind its layers.
@@ -217,21 +240,26 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers) -> tu
         )
     if parts.load.recipe.offload.layers:
         raise UnfitCostsError("training.offload.layers: an overlapped pair has no place for copies to the host; take 0")
-    down, up = forward.layers, backward.layers[::-1]
+    works = WORKS[kind]
+    down, up = forward.layers, backward.layers if kind == F else backward.layers[::-1]
+    begin, end = (_before_layers, _after_layers) if kind == F else (_after_layers, _before_layers)
     met = min(len(down), len(up))
     score = _score(parts)
     score.chain(_before_layers(parts, forward, WORKS[F]), FORWARD)
-    score.chain(_after_layers(parts, backward, WORKS[B]), BACKWARD)
-    for layer, other in zip(down, up, strict=False):
-        of_backward = parts.without_recompute if _whole(parts, backward, other) else parts
-        score.slot(
-            layer_forward(parts, layer), layer, layer_backward(of_backward, other), other,
-            layer_again(parts, backward, other),
-        )  # fmt: skip
+    score.chain(begin(parts, backward, works), BACKWARD)
+    if kind == B:
+        for layer, other in zip(down, up, strict=False):
+            of_backward = parts.without_recompute if _whole(parts, backward, other) else parts
+            score.slot(
+                layer_forward(parts, layer), layer, layer_backward(of_backward, other), other,
+                layer_again(parts, backward, other),
+            )  # fmt: skip
+    else:
+        score.braid(_layers(parts, forward, down[:met], WORKS[F]), _layers(parts, backward, up[:met], works))
     score.chain(_layers(parts, forward, down[met:], WORKS[F]), FORWARD)
-    score.chain(_layers(parts, backward, up[met:], WORKS[B]), BACKWARD)
+    score.chain(_layers(parts, backward, up[met:], works), BACKWARD)
     score.chain(_after_layers(parts, forward, WORKS[F]), FORWARD)
-    score.chain(_before_layers(parts, backward, WORKS[B]), BACKWARD)
+    score.chain(end(parts, backward, works), BACKWARD)
     return tuple(score.phases)
 
 
@@ -354,6 +382,19 @@ def _pass_on(works: Works) -> Placed:
     return Placed((Part(Lane.COMPUTE, "pass", Kind[works[0]], 0.0, 0.0),), NO_LAYER)
 
 
+def _turns(steps: Iterable[Placed], half: int) -> tuple[list[Turn], list[tuple[Part, int]]]:
+    """Return a half's blocks, each with the all-to-alls ahead of it, and the all-to-alls behind the last one."""
+    turns: list[Turn] = []
+    ahead: list[tuple[Part, int]] = []
+    for (part,), layer, *_ in steps:
+        if part.lane == Lane.COMPUTE:
+            turns.append(Turn(half, tuple(ahead), part, layer))
+            ahead = []
+        else:
+            ahead.append((part, layer))
+    return turns, ahead
+
+
 class _Score:
     """Phases while they are written down.
 
@@ -449,6 +490,35 @@ class _Score:
         self._gradient = after(backward.attn, BACKWARD, turned)
         weighed = play(backward.attn_weight, BACKWARD, to_weigh)
         self._ended[BACKWARD] = self._gradient + weighed
+
+    def braid(self, first: Iterable[Placed], second: Iterable[Placed]) -> None:
+        """Append blocks of both halves in turn, each half a chain whose collectives go beside the other's blocks.
+
+        So what a block waits for stands ahead of what the block before it, of the other half, sends.
+        """
+        halves = [list(first), list(second)]
+        beside = any(one.parts[0].lane == Lane.ALLTOALL for steps in halves for one in steps)
+        turns, left = zip(*(_turns(steps, half) for half, steps in enumerate(halves)), strict=True)
+        in_turn: list[Turn] = [turn for both in zip_longest(*turns) for turn in both if turn is not None]
+
+        def sent(parts: Iterable[tuple[Part, int]], half: int) -> Places:
+            for part, layer in parts:
+                self._ended[half] = (self._append(part, layer, half, self._ended[half], beside=beside),)
+            return self._ended[half]
+
+        def begun(turn: Turn) -> Places:
+            return self._before(turn.block, turn.layer, turn.half, sent(turn.ahead, turn.half))
+
+        waits: Places | None = None
+        for turn, upcoming in zip(in_turn, (*in_turn[1:], *in_turn[-1:]), strict=True):
+            half, _, block, layer = turn
+            mine = begun(turn) if waits is None else waits
+            done = (self._append(block, layer, half, mine, beside=beside),)
+            waits = begun(upcoming) if upcoming.half != half else None
+            self._ended[half] = self._after(block, layer, half, done)
+        for half, parts in enumerate(left):
+            sent(parts, half)
+        self._gradient = self._ended[BACKWARD]
 
     def _before(self, part: Part, layer: int, half: int, waits: Places) -> Places:
         """Append the collectives that a part waits for, and return what it then waits for."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.base.lanes import COMPUTE, COPY, DATA
+from dualpipe_sim.base.lanes import ALLTOALL, COMPUTE, COPY, DATA
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.costs.phases import ByBoundary, Phase
+from dualpipe_sim.costs.phases import ALL_REDUCE, ByBoundary, Phase
 from dualpipe_sim.costs.registry import register
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.order.ops import COPIES, REDUCE_GRAD, UNSHARD, B, F, I, L, O, R, S, T, TaskShape, Vocabulary, W
@@ -22,7 +22,10 @@ Cost = float | tuple[float, ...]
 """Seconds for 1/ranks of the model: one number, or one for each 1/ranks of its depth, shallowest first."""
 
 
-_OF_OPS = ("forward", "backward_input", "backward_weight", "overlapped", "recompute", "vocab_s", "vocab_t", "offload")
+_OF_OPS = (
+    *("forward", "backward_input", "backward_weight", "overlapped"),
+    *("recompute", "vocab_s", "vocab_t", "offload", "all_reduce"),
+)
 """The fields that are times of ops of a micro-batch."""
 _OF_WEIGHTS = ("unshard", "reduce_grad")
 """Those that are times of a stage's weights, however large micro-batches are."""
@@ -80,6 +83,8 @@ class UniformCosts:
         vocab_s: seconds of S on one rank: one number for all, or one for each.
         vocab_t: seconds of T, likewise; a pass of all ranks at once lasts S + T.
         offload: seconds of an O, the copy of what F leaves out to the host, and of an L, the copy back.
+        all_reduce: seconds of the all-reduces of tensor parallelism in F, and again in the backward for the input. They
+            come behind what they sum; a full backward has them beside its W, a pair all of both beside its compute.
         unshard: seconds to gather the weights of 1/ranks of the model, where GPUs share them out and gather them a
             stage at a time (FSDP under torch's pipelining); None, and ``reduce_grad`` too, where they do not.
         reduce_grad: seconds to reduce and scatter the gradients of 1/ranks of the model, likewise.
@@ -99,6 +104,7 @@ class UniformCosts:
     vocab_s: Cost = 0.0
     vocab_t: Cost = 0.0
     offload: Cost = 0.0
+    all_reduce: Cost = 0.0
     unshard: Cost | None = None
     reduce_grad: Cost | None = None
     unitless: bool = False
@@ -138,6 +144,7 @@ class UniformCosts:
             self.micro_batch_weights,
             self.slices,
             self.unitless,
+            _per_stage(self.all_reduce, placement, "all_reduce") if self.all_reduce else None,
         )
 
     @property
@@ -184,6 +191,7 @@ class UniformStageCosts:
         micro_batch_weights: how long each micro-batch takes over these, or None where all are alike.
         slices: shares of a micro-batch's time that its slices take, or None where all are alike.
         unitless: whether times are shown without a unit.
+        all_reduce_s: seconds of all-reduces in each stage's F, and in its I, shape ``(stages,)``, or None for none.
 
     """
 
@@ -194,6 +202,7 @@ class UniformStageCosts:
     micro_batch_weights: tuple[float, ...] | None = None
     slices: tuple[float, ...] | None = None
     unitless: bool = False
+    all_reduce_s: FloatArray | None = None
 
     __repr__ = brief
 
@@ -204,20 +213,45 @@ class UniformStageCosts:
         return replace(self, stage_s={**self.stage_s, S: self.stage_s[S] + self.stage_s[T]})
 
     def phases(self, task: TaskShape) -> tuple[Phase, ...]:
-        """Return the task as a single phase, a copy on its own lane."""
-        (kind, stage), *backward = task
-        if not backward:
-            return (Phase(COPY if kind in COPIES else COMPUTE, self.stage_s[kind].item(stage), kind),)
-        return (Phase(COMPUTE, self._pair_s(stage, backward[0][1]), F),)
+        """Return the task as a single phase, a copy on its own lane; with all-reduces as one phase or two more."""
+        (kind, stage), *beside = task
+        if beside:
+            return self._pair((kind, stage), beside[0])
+        seconds, summed_s = self.stage_s[kind].item(stage), self._summed_s(kind, stage)
+        if kind in COPIES or not summed_s:
+            return (Phase(COPY if kind in COPIES else COMPUTE, seconds, kind),)
+        if kind != B:
+            return Phase(COMPUTE, seconds, kind), Phase(ALLTOALL, summed_s, kind, ALL_REDUCE, after=(0,))
+        inputs_s, weights_s = self.stage_s[I].item(stage), self.stage_s[W].item(stage)
+        whole = (
+            Phase(COMPUTE, inputs_s, I),
+            Phase(ALLTOALL, summed_s, I, ALL_REDUCE, after=(0,)),
+            Phase(COMPUTE, weights_s, W),
+        )
+        return whole if summed_s <= weights_s else (*whole, Phase(COMPUTE, 0.0, W, after=(1,)))
+
+    def _pair(self, forward: tuple[int, int], beside: tuple[int, int]) -> tuple[Phase, ...]:
+        """Return a pair as one phase, and its all-reduces beside that: a layer at a time they are hidden."""
+        (_, stage), (kind, other) = forward, beside
+        if kind == B and self.overlapped_s is not None:
+            seconds = (self.overlapped_s.item(stage) + self.overlapped_s.item(other)) / 2
+        else:
+            seconds = self.stage_s[F].item(stage) + self.stage_s[kind].item(other)
+        summed_s = self._summed_s(F, stage) + self._summed_s(kind, other)
+        if not summed_s:
+            return (Phase(COMPUTE, seconds, F),)
+        pair = Phase(ALLTOALL, summed_s, F, ALL_REDUCE), Phase(COMPUTE, seconds, F)
+        return pair if summed_s <= seconds else (*pair, Phase(COMPUTE, 0.0, F, after=(0,)))
+
+    def _summed_s(self, kind: int, stage: int) -> float:
+        """Return the seconds of an op's all-reduces."""
+        if self.all_reduce_s is None or kind not in (F, R, B, I):
+            return 0.0
+        return self.all_reduce_s.item(stage)
 
     def weights_moved(self, kind: int, stage: int) -> Phase:
         """Return the gathering of a stage's weights, or the reduction of its gradients, on its lane."""
         return Phase(DATA, self.stage_s[kind].item(stage) if kind in self.stage_s else 0.0, kind)
-
-    def _pair_s(self, forward: int, backward: int) -> float:
-        if self.overlapped_s is None:
-            return self.stage_s[F].item(forward) + self.stage_s[B].item(backward)
-        return (self.overlapped_s.item(forward) + self.overlapped_s.item(backward)) / 2
 
 
 def scaled(cost: Cost, factor: float) -> Cost:

@@ -129,7 +129,8 @@ def _arguments(span: Span) -> Event:
         arguments |= {"stage": op.stage, "micro_batch": op.micro_batch, "kind": str(op.kind)}
         arguments |= {} if op.slice is None else {"slice": op.slice}
     else:
-        arguments |= {"kind": "OVERLAP_F_B", "forward": str(span.ops[0]), "backward": str(span.ops[1])}
+        forward, beside = span.ops
+        arguments |= {"kind": f"OVERLAP_F_{beside.kind}", "forward": str(forward), "backward": str(beside)}
     return arguments | ({"layer": span.layer} if span.layer >= 0 else {})
 
 

@@ -11,7 +11,7 @@ from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.asked import op_seconds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.errors import UnfitCostsError
-from dualpipe_sim.order.ops import OF_WEIGHTS, B, F
+from dualpipe_sim.order.ops import OF_WEIGHTS, F
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -78,12 +78,15 @@ def weight_of_phase(
     own: FloatArray = weight[first + half]
     both = (schedule.partner[first] >= 0) & (np.bincount(task)[task] == 1)
     if both.any():
-        forward, backward = first[both], first[both] + 1
-        forward_s, backward_s = (
-            op_seconds(costs, kind, schedule.placement.stages)[schedule.stage[op]]
-            for kind, op in ((F, forward), (B, backward))
+        forward, beside = first[both], first[both] + 1
+        kinds = np.unique(schedule.kind[beside]).tolist()
+        of_kind_s = {kind: op_seconds(costs, kind, schedule.placement.stages) for kind in {int(F), *kinds}}
+        forward_s = of_kind_s[F][schedule.stage[forward]]
+        beside_s = np.select(
+            [schedule.kind[beside] == kind for kind in kinds],
+            [of_kind_s[kind][schedule.stage[beside]] for kind in kinds],
         )
-        weighed_s = forward_s * weight[forward] + backward_s * weight[backward]
-        alone_s = forward_s + backward_s
+        weighed_s = forward_s * weight[forward] + beside_s * weight[beside]
+        alone_s = forward_s + beside_s
         own[both] = np.divide(weighed_s, alone_s, out=np.ones_like(alone_s), where=alone_s > 0)
     return own

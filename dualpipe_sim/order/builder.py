@@ -10,7 +10,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
-from dualpipe_sim.order.ops import B, F, I, Kind, W
+from dualpipe_sim.order.ops import PAIRED, B, F, I, Kind, W
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -44,7 +44,7 @@ class Line:
         self.codes.append(unit << _MICRO_BATCH_SHIFT | stage << _STAGE_SHIFT | kind)
 
     def overlap_last(self) -> None:
-        """Make the last two ops, a forward and a backward, one overlapped pair."""
+        """Make the last two ops, a forward and what runs beside it, one overlapped pair."""
         self.codes[-2] ^= _MARK
 
     def forward(self, stage: int) -> None:
@@ -74,6 +74,24 @@ class Line:
         """Append an overlapped pair: the next forward of one stage with the next full backward of another."""
         self._append(forward << _STAGE_SHIFT, _MARK)
         self._append(backward << _STAGE_SHIFT | B)
+
+    def pair_input(self, forward: int, backward: int) -> None:
+        """Append a pair: the next forward of one stage with the next backward for the input of another."""
+        self.forward(forward)
+        self.backward_input(backward)
+        self.overlap_last()
+
+    def pair_weight(self, forward: int) -> None:
+        """Append a pair: the next forward of a stage with the oldest deferred backward for the weights."""
+        self.forward(forward)
+        self.weight()
+        self.overlap_last()
+
+    def pair_forwards(self, stage: int) -> None:
+        """Append a pair: a stage's next two forwards."""
+        self.forward(stage)
+        self.forward(stage)
+        self.overlap_last()
 
     @property
     def deferred(self) -> int:
@@ -127,7 +145,7 @@ class OrderBuilder:
         """Return all lines as one schedule.
 
         Raises:
-            ValueError: an overlapped pair that is not an F and a B.
+            ValueError: an overlapped pair of ops that cannot be one.
 
         """
         codes = [line.codes for line in self._lines]
@@ -149,8 +167,9 @@ def from_codes(
         raise ValueError("an op of a kind that there is not")
     paired: IntArray = np.flatnonzero(begins)
     broken = (marked >= len(Kind)) & ~begins
-    if broken.any() or begins[-1:].any() or (begins[:-1] & (marked[1:] != int(B))).any():
-        raise ValueError("an overlapped pair is an F and the B that follows it, and nothing else")
+    follows = np.isin(marked, PAIRED)
+    if broken.any() or begins[-1:].any() or (begins[:-1] & ~follows[1:]).any():
+        raise ValueError("an overlapped pair is an F and the B, I, W or F that follows it, and nothing else")
     partner = np.full(len(packed), -1)
     partner[paired] = paired + 1
     partner[paired + 1] = paired

@@ -84,18 +84,30 @@ class Op(NamedTuple):
         return (self,)
 
 
-class Pair(NamedTuple):
-    """A forward and a backward of another micro-batch that run as one, written ``(0F7;7B3)OVERLAP_F_B``.
+PAIRED = (B, I, W, F)
+"""What can run beside a forward as its pair: torch's full backward, and STP's other three."""
 
-    >>> str(Pair(Op(F, 0, 7), Op(B, 7, 3)))
-    '(0F7;7B3)OVERLAP_F_B'
+
+class Pair(NamedTuple):
+    """A forward and an op of another micro-batch that run as one, written ``(0F7;7B3)OVERLAP_F_B``.
+
+    Torch pairs forwards with full backwards; STP (https://arxiv.org/abs/2510.27257) also with halves of them and with
+    second forwards, written likewise by their kinds.
+
+    >>> str(Pair(Op(F, 0, 7), Op(B, 7, 3))), str(Pair(Op(F, 0, 7), Op(W, 7, 3)))
+    ('(0F7;7B3)OVERLAP_F_B', '(0F7;7W3)OVERLAP_F_W')
+
+    Attributes:
+        forward: the forward.
+        backward: what runs beside it, of a kind of ``PAIRED``.
+
     """
 
     forward: Op
     backward: Op
 
     def __str__(self) -> str:
-        return f"({self.forward};{self.backward})OVERLAP_F_B"
+        return f"({self.forward};{self.backward})OVERLAP_F_{self.backward.kind}"
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -116,7 +128,7 @@ once, written as S: it starts when all have come to it and ends on all together.
 """
 
 TaskShape: TypeAlias = tuple[tuple[int, int], ...]
-"""What a task's cost depends on: (kind, stage) of its op, or of the forward and the backward of a pair."""
+"""What a task's cost depends on: (kind, stage) of its op, or of the forward of a pair and of what is beside it."""
 
 Direction: TypeAlias = Literal["F", "B"]
 

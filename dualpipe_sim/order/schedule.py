@@ -15,6 +15,7 @@ from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
 from dualpipe_sim.base.units import number_of, sizes
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.ops import (
+    COPIES,
     OF_WEIGHTS,
     B,
     Collective,
@@ -128,16 +129,17 @@ class Schedule(Tabular):
     def bare(self) -> Schedule:
         """The order without what is done about stages' weights: itself where nothing is."""
         gone = self.of_kinds(*OF_WEIGHTS)
-        if not gone.any():
-            return self
-        stays = np.flatnonzero(~gone)
-        place = np.cumsum(~gone) - 1
+        return self.only(~gone) if gone.any() else self
+
+    def only(self, stays: BoolArray) -> Schedule:
+        """Return the order of some of its ops, shape ``(ops,)``; an op whose pair's other one goes runs alone."""
+        place = np.where(stays, np.cumsum(stays) - 1, -1)
         partner = self.partner[stays]
         columns = {name: getattr(self, name)[stays] for name in ("rank", "kind", "stage", "micro_batch")}
         return replace(
             self,
             **columns,
-            partner=np.where(partner >= 0, place[partner], partner),
+            partner=np.where(partner >= 0, place[partner], -1),
             slice=None if self.slice is None else self.slice[stays],
         )
 
@@ -172,8 +174,8 @@ class Schedule(Tabular):
     def task_shapes(self) -> tuple[list[TaskShape], IntArray]:
         """The distinct shapes of the tasks, and which of them each task has, shape ``(tasks,)``.
 
-        A shape is one number while they are told apart: (kind, stage) of the first op, then the stage of a pair's
-        backward, or ``stages`` for a lone op.
+        A shape is one number while they are told apart: kind and stage of the first op, then those of what a pair has
+        beside it, or ``ops`` for a lone op.
 
         Raises:
             ScheduleError: no op at all, or one of a stage or a micro-batch that does not exist.
@@ -181,13 +183,14 @@ class Schedule(Tabular):
         """
         self._check_range()
         stages, row = self.placement.stages, self.first_op
-        second = np.where(self.partner[row] < 0, stages, self.stage[np.minimum(row + 1, len(self.rank) - 1)])
-        codes, shape_of_task = distinct((self.kind[row] * stages + self.stage[row]) * (stages + 1) + second)
+        op, ops = self.kind * stages + self.stage, len(Kind) * stages
+        second = np.where(self.partner[row] < 0, ops, op[np.minimum(row + 1, len(op) - 1)])
+        codes, shape_of_task = distinct(op[row] * (ops + 1) + second)
         shapes: list[TaskShape] = []
         for code in codes.tolist():
-            first, backward = divmod(code, stages + 1)
+            first, beside = divmod(code, ops + 1)
             alone = divmod(first, stages)
-            shapes.append((alone,) if backward == stages else (alone, (B, backward)))
+            shapes.append((alone,) if beside == ops else (alone, divmod(beside, stages)))
         return shapes, shape_of_task
 
     def _check_range(self) -> None:
@@ -205,6 +208,18 @@ class Schedule(Tabular):
         if self.micro_batch[row := int((self.micro_batch - most).argmax())] >= most[row]:
             named = f"{self.op(row)} on rank {self.rank[row]}"
             raise ScheduleError(f"{named} names no micro-batch; they go from 0 to {most[row] - 1}")
+
+    @property
+    def beyond_torch(self) -> str:
+        """What it has that torch and other runtimes have no ops for, in words; empty where all runs there."""
+        beside = self.kind[np.flatnonzero(self.partner > np.arange(len(self.partner))) + 1]
+        found = {
+            "slices of micro-batches": self.slices > 1,
+            "barriers (of S and T)": self.vocabulary is not None,
+            "copies to the host": bool(self.of_kinds(*COPIES).any()),
+            "pairs but of F and B": bool((beside != int(B)).any()),
+        }
+        return " and ".join(what for what, there in found.items() if there)
 
     @property
     def cells_without_time(self) -> Counter[str]:

@@ -1,10 +1,10 @@
 """A schedule as text: the CSV of ``torch.distributed.pipelining``, a row a rank, a cell an action.
 
 A cell is ``5F3`` (stage, kind, micro-batch) or ``(0F7;7B3)OVERLAP_F_B``: torch's ``compute_only``, to which ``5F3.1``
-adds a slice of a micro-batch, and R, S and T what torch has no ops for. How many barriers S and T have stands in no
-cell: it is a field of the schedule. Torch's ``compute_comms`` holds sends (``0SEND_F3``), receives (``1RECV_F3``) and
-what is done about parameters (``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``) as well. Torch's own reader stops at the
-first mismatch and ignores the rest of a cell; this one matches whole cells.
+adds a slice of a micro-batch, R, S and T what torch has no ops for, and ``(0F7;7W3)OVERLAP_F_W`` other pairs. How many
+barriers S and T have stands in no cell: it is a field of the schedule. Torch's ``compute_comms`` holds sends
+(``0SEND_F3``), receives (``1RECV_F3``) and what is done about parameters (``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``)
+as well. Torch's own reader stops at the first mismatch and ignores the rest of a cell; this one matches whole cells.
 
 What torch itself wrote is read as it is. An empty cell is a slot in which a rank waits; since a rank takes its actions
 in order, it says nothing. Torch up to 2.5 had other letters: ``B`` for what is ``I`` today, ``BW`` for what is ``B``.
@@ -22,6 +22,7 @@ from dualpipe_sim.base.units import number_of, plural
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES, OrderBuilder
 from dualpipe_sim.order.ops import (
+    PAIRED,
     Action,
     B,
     Collective,
@@ -44,7 +45,7 @@ from dualpipe_sim.order.schedule import Schedule
 _LETTERS = "".join(kind for kind in Kind.__members__ if len(kind) == 1)
 _OP = rf"(\d+)(BW|[{_LETTERS}])(\d+)(?:\.(\d+))?"
 _OP_CELL = re.compile(_OP, re.ASCII)
-_PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_B", re.ASCII)
+_PAIR_CELL = re.compile(rf"\({_OP};{_OP}\)OVERLAP_F_([{''.join(map(str, PAIRED))}])", re.ASCII)
 _MESSAGE_CELL = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)
 _COLLECTIVE_CELL = re.compile(r"(\d+)(REDUCE_GRAD|UNSHARD|RESHARD)", re.ASCII)
 _KINDS = {**Kind.__members__, "BW": B}
@@ -182,8 +183,10 @@ def parse_cell(cell: str) -> Action | None:
     ops = [Op(_KINDS[kind], int(stage), int(batch), int(part) if part else None) for stage, kind, batch, part in found]
     if len(ops) == 1:
         return ops[0]
-    if [op.kind for op in ops] != [Kind.F, B]:
-        raise ScheduleError(f"{quoted} must overlap an F with a B, in this order")
+    beside = str(match[match.re.groups])
+    if [str(op.kind) for op in ops] != ["F", beside]:
+        other = {"B": "a B", "F": "another F"}.get(beside, f"{'an' if beside == 'I' else 'a'} {beside}")
+        raise ScheduleError(f"{quoted} must overlap an F with {other}, in this order")
     return Pair(*ops)
 
 

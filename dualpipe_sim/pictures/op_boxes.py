@@ -18,8 +18,8 @@ from dualpipe_sim.order.schedule import Schedule
 def op_boxes_s(timeline: Timeline) -> tuple[FloatArray, FloatArray]:
     """Return where each op's box begins and ends, shape ``(ops,)`` each, in the schedule's order.
 
-    The two ops of a pair run at once. The box of the forward comes first and takes the share of the pair that F has of
-    F + B where they run alone: a pair of 6 s of an F of 2 s and a B of 4 s is drawn as 2 s and 4 s.
+    The two ops of a pair run at once. The box of the forward comes first and takes the share of the pair that it has of
+    both where they run alone: a pair of 6 s of an F of 2 s and a B of 4 s is drawn as 2 s and 4 s.
     """
     schedule = timeline.graph.schedule
     task = schedule.task_of_op
@@ -48,7 +48,7 @@ def shade_of_stage(placement: Placement) -> IntArray:
 
 
 def forward_of_pairs(schedule: Schedule) -> IntArray:
-    """Return the rows of the forwards that are half of a pair; their backwards stand in the next rows."""
+    """Return the rows of the forwards that begin a pair; what runs beside them stands in the next rows."""
     return np.flatnonzero(schedule.partner > np.arange(len(schedule.partner)))
 
 
@@ -57,8 +57,8 @@ def _forward_share(timeline: Timeline) -> FloatArray:
     schedule = timeline.graph.schedule
     forward = forward_of_pairs(schedule)
     alone_s = _alone_s(timeline)
-    forward_s, backward_s = alone_s[F, schedule.stage[forward]], alone_s[B, schedule.stage[forward + 1]]
-    both_s = forward_s + backward_s
+    forward_s = alone_s[F, schedule.stage[forward]]
+    both_s = forward_s + alone_s[schedule.kind[forward + 1], schedule.stage[forward + 1]]
     share = np.full(len(forward), 0.5)
     np.divide(forward_s, both_s, out=share, where=np.isfinite(both_s) & (both_s > 0))
     return share

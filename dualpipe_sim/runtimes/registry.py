@@ -9,7 +9,6 @@ from typing import Protocol, TypeVar, cast
 
 from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.errors import ScheduleError, did_you_mean, quoted
-from dualpipe_sim.order.ops import COPIES
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_rows
 from dualpipe_sim.runtimes.cells import Cell, Lines
@@ -70,16 +69,12 @@ class RuntimeInUse:
 
         """
         # What lowers any chain of stages also runs a program that came with an order, whatever its pipes.
-        runs_it = (
-            self.spec.chains
-            and schedule.slices == 1
-            and schedule.vocabulary is None
-            and not schedule.of_kinds(*COPIES).any()
-            and (len(schedule.placement.pipes) == 1 or schedule.program is not None)
-        )
+        single = len(schedule.placement.pipes) == 1 or schedule.program is not None
+        runs_it = self.spec.chains and single and not schedule.beyond_torch
         if schedule.name not in self.spec.schedules and not runs_it:
             known = ", ".join(self.spec.schedules)
-            others = ", and any other chain of stages without slices, S and T, or copies" if self.spec.chains else ""
+            chains = ", and any other chain of stages without slices, S and T, copies, or pairs but of F and B"
+            others = chains if self.spec.chains else ""
             raise ScheduleError(f"runtime {self.name} has no schedule {schedule.name} (it has: {known}{others})")
         return self.runtime.program(schedule)
 

@@ -21,7 +21,6 @@ from dualpipe_sim.order.check import check_schedule
 from dualpipe_sim.order.gathers import sharded_rows, with_reductions
 from dualpipe_sim.order.messages import Pipes
 from dualpipe_sim.order.ops import (
-    COPIES,
     Action,
     B,
     Collective,
@@ -145,12 +144,8 @@ def program_of(schedule: Schedule) -> Program:
     """
     if schedule.program is not None:
         return schedule.program
-    if schedule.slices > 1:
-        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for slices of micro-batches")
-    if schedule.vocabulary is not None:
-        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for barriers (of S and T)")
-    if schedule.of_kinds(*COPIES).any():
-        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for copies to the host")
+    if beyond := schedule.beyond_torch:
+        raise ScheduleError(f"{schedule.name}: a program of sends and receives has no text for {beyond}")
     rows = [with_reductions(schedule, schedule.order[rank], rank) for rank in range(schedule.ranks)]
     return tuple(map(tuple, _with_messages(schedule, rows)))
 

@@ -28,6 +28,7 @@ TERAPIPE = "Li et al., ICML 2021, https://arxiv.org/abs/2102.07988"
 PIPE_OFFLOAD = "Wan et al., ICML 2025, https://arxiv.org/abs/2503.01328, table 1"
 SLIMPIPE = "Li et al., SC'25, https://arxiv.org/abs/2504.14519"
 VOCABULARY = "Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288"
+STP = "Qi et al. 2025, https://arxiv.org/abs/2510.27257"
 DEEPSEEK = "DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, table 2"
 
 _ROUNDING = 1e-9
@@ -503,6 +504,15 @@ FORMULAS: Mapping[str, Formula] = {
         _bidirectional(lambda s: s.P, share=0.5),
         _dualpipe_exact,
         lambda s: s.P + 0.5,
+    ),
+    "stp": Formula(
+        "(P-1)(F+I-W)/2",
+        f"M ≥ 3P-1, {_UNIT}",
+        "3P/2 published, up to 2P-1/2 until the end of W",
+        STP,
+        lambda s: (s.P - 1) * (s.F + s.I - s.W) / 2,
+        lambda s: s.M >= 3 * s.P - 1 and _unit(s),
+        lambda _: None,
     ),
 }
 """The schedules that have a published formula."""

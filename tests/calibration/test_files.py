@@ -23,7 +23,7 @@ from dualpipe_sim.calibration import calibrate
         ('[{"ph": "X", "cat": "kernel", "name": "k", "ts": "x"}]', "event 0 ('k'): ts must be microseconds, got 'x'"),
         ('[{"ph": "X", "cat": "user_annotation", "name": "PP:boo", "ts": 1}]', "1 PP: ranges that name no action"),
         ("rank,lane,task,start_s,end_s\n0,compute,0F0,0\n", "line 2: must have 5 cells"),
-        ("rank,lane,task,start_s,end_s\n0,gpu,0F0,0,1\n", "must be compute, alltoall, send, recv, copy, got 'gpu'"),
+        ("rank,lane,task,start_s,end_s\n0,gpu,0F0,0,1\n", "alltoall, send, recv, copy, data, got 'gpu'"),
         ("rank,lane,task,start_s,end_s\n-1,compute,0F0,0,1\n", "line 2: rank must be a whole number, got '-1'"),
         ("rank,lane,task,start_s,end_s\n0,compute,0X0,0,1\n", "line 2: '0X0' is no task"),
         ("rank,lane,task,start_s,end_s\n0,compute,0F0,0,nan\n", "line 2: end_s must be a number of seconds, got 'nan'"),

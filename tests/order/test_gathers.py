@@ -16,6 +16,7 @@ from dualpipe_sim import build, format_order, parse_order, simulate
 from dualpipe_sim.analysis.memory import COMPONENTS, memory_of
 from dualpipe_sim.analysis.metrics import critical_path, idle_s_by_cause
 from dualpipe_sim.analysis.metrics import idle_s as idle_s_of_ranks
+from dualpipe_sim.calibration import calibrate
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.errors import ScheduleError, UserError
@@ -80,7 +81,7 @@ def ends_by_hand(schedule: Schedule, unshard: float, reduce_grad: float) -> floa
                     if "UN" in cell:
                         gathered[int(cell.removesuffix("UNSHARD"))] = data[rank]
                 else:
-                    ops = cell.removesuffix("OVERLAP_F_B").strip("()").split(";")
+                    ops = cell.partition("OVERLAP")[0].strip("()").split(";")
                     waits = [one for op in ops for one in needs(op)]
                     if any(one not in ended for one in waits):
                         break
@@ -318,3 +319,11 @@ def test_a_chart_draws_them_below_the_ops_that_they_run_beside() -> None:
     legend = axes.figure.legends[0] if axes.figure.legends else axes.get_legend()
     assert legend is not None
     assert {"weights gathered", "gradients reduced"} <= {text.get_text() for text in legend.get_texts()}
+
+
+def test_a_timeline_with_them_still_says_what_ops_take(tmp_path: Path) -> None:
+    rows = [["rank", "lane", "task", "start_s", "end_s"], *played(run("1f1b", 5.0, ranks=2, micro_batches=2)).rows()]
+    (tmp_path / "timeline.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    costs = calibrate([tmp_path / "timeline.csv"])
+    assert costs.ops[0]["F"].time.median_s == pytest.approx(1.0)
+    assert costs.left_out["rows of UNSHARD, which is no op"] == 2

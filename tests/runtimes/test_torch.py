@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_order, parse_order, simulate
 from dualpipe_sim.order.check import check_lines, read_order
-from dualpipe_sim.order.ops import COPIES, R, S, T
+from dualpipe_sim.order.ops import R
 from dualpipe_sim.runtimes.torch import format_program, format_sharded
 from dualpipe_sim.schedules.registry import schedules
 
@@ -46,7 +46,7 @@ def orders(draw: st.DrawFn) -> Schedule:
     try:
         order = build(draw(st.sampled_from(NAMES)), draw(st.integers(1, 6)), draw(st.integers(1, 12)))
         # (no program has a text of slices, S and T, or copies)
-        assume(order.slices == 1 and order.vocabulary is None and not order.of_kinds(*COPIES).any())
+        assume(not order.beyond_torch)
         return order
     except ScheduleError:
         assume(False)
@@ -119,7 +119,7 @@ def test_torch_adds_the_same_communication_to_every_order_of_one_pipe() -> None:
             except ScheduleError:
                 continue
             # (torch has no letter for a forward that runs again, S and T, copies, nor for slices)
-            if len(schedule.placement.pipes) > 1 or schedule.slices > 1 or schedule.of_kinds(R, S, T, *COPIES).any():
+            if len(schedule.placement.pipes) > 1 or schedule.of_kinds(R).any() or schedule.beyond_torch:
                 continue
             rows = cells(format_order(schedule))
             with_reductions = {

@@ -272,7 +272,9 @@ def test_every_closed_form_holds_somewhere_and_names_its_source(name: str) -> No
     assert formula is not None
     assert formula.exact
     assert formula.bubble_s is not None
-    assert (formula.peak_activations is None) == (name in {"po-f", "po-h"})  # which papers give by its order alone
+    assert (formula.peak_activations is None) == (
+        name in {"po-f", "po-h", "stp"}
+    )  # which papers give by its order alone
     assert formula.source
     assert np.isfinite([formula.bubble_s, formula.peak_activations or 0.0]).all()
 

@@ -32,6 +32,16 @@ GOLDENS = [
         "2F0,2F1,2B0,2F2,2B1,2F3,2B2,2F4,2B3,2F5,2B4,2F6,2B5,2F7,2B6,2B7\n"
         "3F0,3B0,3F1,3B1,3F2,3B2,3F3,3B3,3F4,3B4,3F5,3B5,3F6,3B6,3F7,3B7\n",
     ),
+    # MICLAB-BUPT/STP, steps 1 to 9 of rank 0 and of rank 1 (https://arxiv.org/abs/2510.27257)
+    Golden(
+        "stp",
+        2,
+        5,
+        "0F0,0F1,0F2,3F0,0F3,(3F1;3I0)OVERLAP_F_I,(0F4;3W0)OVERLAP_F_W,(3F2;3B1)OVERLAP_F_B,0B0,(3F3;3I2)OVERLAP_F_I,"
+        "0B1,(3F4;3I3)OVERLAP_F_I,0B2,3B4,0B3,3W2,3W3,0B4\n"
+        "1F0,2F0,1F1,2F1,(1F2;1F3)OVERLAP_F_F,(2F2;2B0)OVERLAP_F_B,(1F4;1B0)OVERLAP_F_B,(2F3;2I1)OVERLAP_F_I,"
+        "1B1,(2F4;2I2)OVERLAP_F_I,1B2,2B3,1B3,2B4,1B4,2W1,2W2\n",
+    ),
     # Yeung et al. (https://arxiv.org/abs/2411.05288), algorithm 2: a forward, a backward and a step in turn
     Golden(
         "vocab-1f1b",

@@ -117,7 +117,7 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
 
 
 def _copy_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
-    """Copies to the host and back, gathered weights and reduced gradients, by the rows of their ops: when they run, beside what their rank computes."""
+    """Copies to the host and back, and what is done about weights, by the rows of their ops: when they run."""
     schedule = timeline.graph.schedule
     copies = np.flatnonzero(schedule.of_kinds(*BESIDE))
     task = schedule.task_of_op[copies]

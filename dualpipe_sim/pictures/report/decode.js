@@ -97,7 +97,9 @@ function tasksOf(rank, kind, paired, ops) {
   /** @type {number[]} */
   const firstOp = [];
   for (let op = 0; op < kind.length; op += 1) {
-    if (!paired[op] || kind[op] === 0) firstOp.push(op);
+    // The second of a pair comes right behind its first, which may be a forward as well.
+    const first = firstOp[firstOp.length - 1];
+    if (!paired[op] || first !== op - 1 || !paired[first]) firstOp.push(op);
     taskOfOp[op] = firstOp.length - 1;
   }
   /** @param {number} task */

@@ -6,7 +6,7 @@ const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${numberOf(ru
 /** @param {Run} run @param {number} task */
 const taskName = (run, task) => {
   const first = run.firstOp[task];
-  return run.paired[first] ? `(${opName(run, first)};${opName(run, first + 1)})OVERLAP_F_B` : opName(run, first);
+  return run.paired[first] ? `(${opName(run, first)};${opName(run, first + 1)})OVERLAP_F_${KINDS[run.kind[first + 1]]}` : opName(run, first);
 };
 
 // Say what the pointer is on, and return its task, or that of the gap's end; -1 for none.
