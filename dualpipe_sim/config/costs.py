@@ -9,7 +9,7 @@ from pathlib import Path
 from dualpipe_sim.config.cost_section import FromRun, Layers, LayerTimes, Profile, Registered, Uniform
 from dualpipe_sim.config.job import gpu_of, job_of, refuse_unread
 from dualpipe_sim.config.measured import read_measured
-from dualpipe_sim.config.overlap import FLAGS
+from dualpipe_sim.config.overlap import FLAGS, delay_wgrad_of
 from dualpipe_sim.config.presets import read_preset
 from dualpipe_sim.config.records import read
 from dualpipe_sim.config.registered import registered_costs
@@ -132,7 +132,7 @@ def _layer_costs(root: Root, section: Layers) -> LayerCosts:
         job=job_of(root),
         gpu=gpu_of(root),
         kernel=getattr(root.cluster, "alltoall", None) or _usual_kernel(),
-        overlap=Overlap(**overlap),
+        overlap=Overlap(**overlap, delay_wgrad=delay_wgrad_of(root)),
         measured=_measured(section.measured),
         transfer_s=None if transfer is None else transfer.seconds,
         slices=section.slices,

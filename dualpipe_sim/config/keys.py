@@ -55,6 +55,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "pipeline.runtime": "megatron",
     "gpu.power_limited": True,
     "overlap.alltoall_beside": 2,
+    "overlap.delay_wgrad": True,
     "overlap.grad_reduce": False,
     "overlap.param_gather": False,
     "overlap.tp_comm": True,

@@ -6,7 +6,7 @@ does, which schedule, which option of a runtime. A flag that is left out changes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.model.job import Reduction, StepEnd
 from dualpipe_sim.runtimes.registry import RuntimeInUse
 
-FLAGS = ("grad_reduce", "param_gather", "tp_comm", "ep_comm", "p2p")
+FLAGS = ("grad_reduce", "param_gather", "tp_comm", "ep_comm", "p2p", "delay_wgrad")
+
+_WGRAD = "delay_wgrad_compute"
 
 _OVERLAPPED = {"1f1b": "1f1b-overlap", "interleaved-1f1b": "interleaved-1f1b-overlap"}
 """Schedules with a form in which a forward's all-to-alls go beside a backward's compute, and the other way."""
@@ -91,18 +93,35 @@ def schedule_of(root: Root, name: str, where: str = "") -> str:
 
 
 def runtime_of(root: Root) -> RuntimeInUse | None:
-    """Return the runtime with what ``overlap.p2p`` says of its messages.
+    """Return the runtime with what ``overlap.p2p`` says of its messages, and ``delay_wgrad`` of its backwards.
 
     Raises:
         UserError: no runtime is named whose messages could wait, or it has no such option.
 
     """
     asked, runtime = flags_of(root)["p2p"], root.pipeline.runtime
+    delayed = flags_of(root)["delay_wgrad"]
+    if runtime is not None and delayed is not None and _WGRAD in _options(runtime):
+        made: Any = runtime.runtime
+        runtime = replace(runtime, runtime=replace(made, **{_WGRAD: delayed}))
     if asked is None or (asked and runtime is None):
         return runtime
     if runtime is None:
         raise UserError("overlap.p2p: false: say whose messages compute waits for, like pipeline.runtime: megatron")
-    made: Any = runtime.runtime
-    if "overlap_p2p_comm" not in {field.name for field in fields(made)}:
+    if "overlap_p2p_comm" not in _options(runtime):
         raise UserError(f"overlap.p2p: runtime {runtime.name} has no choice of that; megatron has")
-    return replace(runtime, runtime=replace(made, overlap_p2p_comm=asked))
+    messages: Any = runtime.runtime
+    return replace(runtime, runtime=replace(messages, overlap_p2p_comm=asked))
+
+
+def delay_wgrad_of(root: Root) -> bool | None:
+    """Return when full backwards make weights' gradients: as it is said, or as the runtime does; None for neither."""
+    asked, runtime = flags_of(root)["delay_wgrad"], root.pipeline.runtime
+    if asked is not None or runtime is None or _WGRAD not in _options(runtime):
+        return asked
+    return bool(getattr(runtime.runtime, _WGRAD))
+
+
+def _options(runtime: RuntimeInUse) -> Collection[str]:
+    made: Any = runtime.runtime
+    return [field.name for field in fields(made)]

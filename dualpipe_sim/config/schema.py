@@ -310,6 +310,12 @@ class OverlapSection(Section):
     p2p: Flag | None = Field(
         None, description="whether messages between ranks go beside compute; default: as the runtime has it"
     )
+    delay_wgrad: Flag | None = Field(
+        None,
+        description="whether weights' gradients go beside the all-to-all behind the input's, and a stage's last ones "
+        "beside the send (Megatron-LM's --delay-wgrad-compute), or are waited for; default: as runtime megatron says, "
+        "else beside the all-to-all, but not the send, as in DualPipe",
+    )
     communication_sms: Count = Field(20, description="SMs of the all-to-all")
     sharing: Literal["reserved", "on-demand", "none"] = Field(
         "reserved",

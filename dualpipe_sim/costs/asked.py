@@ -208,7 +208,7 @@ def _no_phases(costs: StageCosts, answer: object, task: TaskShape) -> str:
 def _fault(phase: Phase, place: int, task: TaskShape, sound: set[int]) -> str:
     """Return what no engine can play about a task's phase, or an empty string; ``sound`` flows are, and grow."""
     told: tuple[Any, ...] = phase
-    lane, duration_s, kind, name, layer, half, after, flows, alone_s, kernels = told
+    lane, duration_s, kind, name, layer, half, after, flows, alone_s, kernels, late = told
     what = ""  # (asked of every phase of a run, so without a call where nothing is wrong)
     if not (isinstance(duration_s, _NUMBERS) and 0 <= duration_s < inf):
         what = f"takes {_seconds(duration_s)}"
@@ -220,6 +220,8 @@ def _fault(phase: Phase, place: int, task: TaskShape, sound: set[int]) -> str:
         what = f"takes, alone, {_seconds(alone_s)}"
     elif not (isinstance(kernels, _WHOLE) and kernels >= 0):
         what = f"has a phase {quoted(name)} of {quoted(kernels)} kernels; it must be a whole number, 0 or more"
+    elif not isinstance(late, bool):
+        what = f"has a phase {quoted(name)} that is late by {quoted(late)}; it is, or it is not"
     elif not (isinstance(half, _WHOLE) and 0 <= half < len(task)):
         or_1 = ", or 1 for the backward" if len(task) > 1 else ""
         what = f"has a phase {quoted(name)} of half {quoted(half)}; it must be 0{or_1}"

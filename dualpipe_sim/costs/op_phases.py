@@ -6,7 +6,9 @@ the backward, in the order of DeepSeek's published training trace (https://githu
     compute     attn F     mlp I       mlp W        mlp F  attn I   attn W
     alltoall    combine I  dispatch F  dispatch I          combine F
 
-The forward's first layer meets the backward's last, and so on; one such meeting is a *slot*. Layers left over,
+Megatron-Core's combined 1F1B (``combined_1f1b.py``) has the same order; without ``--delay-wgrad-compute`` what follows
+an I there waits for its W, too. The forward's first layer meets the backward's last, and so on; one such meeting is a
+*slot*. Layers left over,
 embedding, head and multi-token prediction run as they do alone. A dense layer leaves its all-to-alls out.
 
 Where whole layers are recomputed, a layer's backward begins with its forward, whose phases are of kind F there too. In
@@ -28,7 +30,7 @@ the two lanes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -128,8 +130,9 @@ def layer_again(parts: Parts, stage: StageLayers, layer: int) -> LayerAgain:
 
 
 def _score(parts: Parts) -> _Score:
-    tensor = parts.groups.tensor
-    return _Score(on_demand=parts.overlap.on_demand, in_turn=tensor is not None and tensor.in_turn)
+    tensor, overlap = parts.groups.tensor, parts.overlap
+    in_turn = tensor is not None and tensor.in_turn
+    return _Score(on_demand=overlap.on_demand, in_turn=in_turn, at_once=overlap.delay_wgrad is False)
 
 
 def _whole(parts: Parts, stage: StageLayers, layer: int) -> bool:
@@ -177,7 +180,16 @@ def op_phases(parts: Parts, stage: StageLayers, kind: int) -> tuple[Phase, ...]:
         end(parts, stage, works),
     )
     score.chain(_with_moves(parts, stage, steps, works), FORWARD)
-    return tuple(score.phases)
+    return _sent_early(parts, stage, score.phases, kind, FORWARD)
+
+
+def _sent_early(parts: Parts, stage: StageLayers, phases: Sequence[Phase], kind: int, half: int) -> tuple[Phase, ...]:
+    """Return phases of a stage's op of which the gradient leaves before the first attention's weights have theirs."""
+    if kind == B and parts.overlap.delay_wgrad and stage.layers:
+        first = stage.layers[0]
+        mine = [one.half == half and one.layer == first and one.name == "attn" and one.kind == W for one in phases]
+        return tuple(one._replace(late=late) for one, late in zip(phases, mine, strict=True))
+    return tuple(phases)
 
 
 def _copies(parts: Parts, stage: StageLayers, kind: int) -> Iterator[Phase]:
@@ -260,7 +272,7 @@ def pair_phases(parts: Parts, forward: StageLayers, backward: StageLayers, kind:
     score.chain(_layers(parts, backward, up[met:], works), BACKWARD)
     score.chain(_after_layers(parts, forward, WORKS[F]), FORWARD)
     score.chain(end(parts, backward, works), BACKWARD)
-    return tuple(score.phases)
+    return _sent_early(parts, backward, score.phases, kind, BACKWARD)
 
 
 def slot_phases(forward: LayerForward, backward: LayerBackward, *, on_demand: bool) -> tuple[Phase, ...]:
@@ -402,10 +414,11 @@ class _Score:
     ``attn W``) are not on the way, since the next layer's backward needs no more than the gradient from ``attn I``.
     """
 
-    def __init__(self, *, on_demand: bool = False, in_turn: bool = False) -> None:
+    def __init__(self, *, on_demand: bool = False, in_turn: bool = False, at_once: bool = False) -> None:
         self.phases: list[Phase] = []
         self._on_demand = on_demand
         self._in_turn = in_turn
+        self._at_once = at_once  # weights' gradients, with those of inputs
         self._ended: list[Places] = [(), ()]  # of each half, its last phases so far
         self._gradient: Places = ()  # what the next slot's backward waits for: what made its gradient
 
@@ -479,9 +492,12 @@ class _Score:
         passed = play(backward.mlp, BACKWARD, to_pass)
         to_weigh = before(backward.mlp_weight, BACKWARD, combined)
         passed = after(backward.mlp, BACKWARD, passed)
+        if self._at_once:
+            passed += play(backward.mlp_weight, BACKWARD, to_weigh)
         returned = play(backward.dispatch, BACKWARD, passed)
         to_compute = before(forward.mlp, FORWARD, dispatched)
-        play(backward.mlp_weight, BACKWARD, to_weigh)
+        if not self._at_once:
+            play(backward.mlp_weight, BACKWARD, to_weigh)
         to_return = before(backward.attn, BACKWARD, returned)
         computed = after(forward.mlp, FORWARD, play(forward.mlp, FORWARD, to_compute))
         self._ended[FORWARD] = play(forward.combine, FORWARD, computed)
@@ -490,6 +506,8 @@ class _Score:
         self._gradient = after(backward.attn, BACKWARD, turned)
         weighed = play(backward.attn_weight, BACKWARD, to_weigh)
         self._ended[BACKWARD] = self._gradient + weighed
+        if self._at_once:
+            self._gradient = self._ended[BACKWARD]
 
     def braid(self, first: Iterable[Placed], second: Iterable[Placed]) -> None:
         """Append blocks of both halves in turn, each half a chain whose collectives go beside the other's blocks.

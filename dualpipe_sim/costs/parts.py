@@ -53,6 +53,10 @@ class Overlap:
         chunk_tokens: tokens of a chunk that a channel sends; None for the best size.
         alltoall_beside: with ``none``, what an all-to-all takes beside compute, once it has SMs, over its time alone;
             1.4 to 1.7 on two H100.
+        delay_wgrad: when a full backward makes weights' gradients. False: right behind the input's, and what follows
+            waits for both, as in Megatron-LM's combined 1F1B. True: as with its ``--delay-wgrad-compute``, beside the
+            all-to-all behind the input's, and those of a stage's first attention beside the send of its gradient. None:
+            likewise inside of a stage, but all are done when the gradient leaves, as in DualPipe.
 
     """
 
@@ -60,6 +64,7 @@ class Overlap:
     sharing: Sharing = "reserved"
     chunk_tokens: int | None = None
     alltoall_beside: float = 1.5
+    delay_wgrad: bool | None = None
 
     @property
     def on_demand(self) -> bool:

@@ -63,6 +63,7 @@ class Phase(NamedTuple):
         alone_s: of a compute phase, its seconds while no all-to-all runs on its rank, if not ``duration_s``.
         kernels: of a compute phase, how many equally long kernels it is, if an all-to-all gets SMs only as one ends; 0
             where an all-to-all need not wait.
+        late: whether its op's output has left before it.
 
     """
 
@@ -76,6 +77,7 @@ class Phase(NamedTuple):
     flows: tuple[Flow, ...] = ()
     alone_s: float | None = None
     kernels: int = 0
+    late: bool = False
 
     def __repr__(self) -> str:
         return brief(self)

@@ -123,7 +123,7 @@ def wiring_of(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | 
     """
     if templates.size.sum() > _MOST:  # (the question alone would take long)
         return _wire(schedule, templates, runtime, rendezvous=rendezvous)
-    waits = tuple((one.lane, one.half, one.after) for one in templates.phases)
+    waits = tuple((one.lane, one.half, one.after, one.late) for one in templates.phases)
     question = schedule.key, waits, templates.size.tobytes(), runtime or rendezvous
     return _KEPT.of(question, lambda: _wire(schedule, templates, runtime, rendezvous=rendezvous))
 
@@ -292,15 +292,19 @@ def _output(
     sizes: IntArray,
     op: IntArray,
 ) -> IntArray:
-    """Return the last phase of each op's own half of its task, shape as ``op``: its output is ready then."""
+    """Return the last phase of each op's own half of its task, shape as ``op``: its output is ready then.
+
+    What is late comes behind the output.
+    """
     task = schedule.task_of_op[op]
     if len(phase) == len(begin):
         return begin[task]
     half = np.array([one.half for one in phases])[phase]
+    node = np.flatnonzero(~np.array([one.late for one in phases])[phase])
     wanted = (op != schedule.first_op[task]).astype(np.int64)
     # Phases of a half stand in the order they depend on each other, so the last one listed ends it.
     last = np.full((len(begin), 2), NO_NODE)
-    last[np.repeat(np.arange(len(begin)), sizes), half] = np.arange(len(phase))
+    last[np.repeat(np.arange(len(begin)), sizes)[node], half[node]] = node
     found = last[task, wanted]
     return np.asarray(np.where(found >= 0, found, last[task].max(axis=1)))
 

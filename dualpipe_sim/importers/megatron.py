@@ -151,6 +151,8 @@ def _imported(args: Arguments, around: Mapping[str, Any]) -> Imported:
         "parallel": parallel,
         "training": _training(args, parallel),
     }
+    if args.given("overlap-moe-expert-parallel-comm") and "runtime" not in pipeline:  # which else says it
+        config["overlap"] = {"delay_wgrad": args.given("delay-wgrad-compute")}
     return Imported(config, (*args.notes, *args.left(_NOT_MODELLED, _NEITHER, _GOES_WITH)))
 
 
@@ -234,10 +236,6 @@ def _schedule(args: Arguments, parallel: Keys, model: Keys) -> tuple[Keys, objec
         if args.given("no-overlap-p2p-communication"):
             options["overlap_p2p_comm"] = False
         pipeline["runtime"] = {"name": "megatron", **options}
-    elif args.given("delay-wgrad-compute"):
-        args.note(
-            "delay-wgrad-compute", "is not modelled outside of a pipeline; weight gradients follow input gradients"
-        )
     if args.given("microbatch-group-size-per-virtual-pipeline-stage"):
         schedule["group"] = args.whole("microbatch-group-size-per-virtual-pipeline-stage")
     return pipeline, schedule

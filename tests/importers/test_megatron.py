@@ -689,9 +689,12 @@ def test_the_runtime_is_megatrons(runs: Runs, flags: str, name: str, runtime: ob
     runs(config)
 
 
-def test_delayed_weight_gradients_of_a_lone_stage_are_named(runs: Runs) -> None:
-    config, unread = small(f"{OVERLAPPED} --expert-model-parallel-size 8 --delay-wgrad-compute")
-    assert names(unread) == ["--delay-wgrad-compute"]
+@pytest.mark.parametrize("delayed", [True, False])
+def test_weight_gradients_of_a_lone_stage_are_delayed_where_asked_for(runs: Runs, *, delayed: bool) -> None:
+    flag = " --delay-wgrad-compute" if delayed else ""
+    config, unread = small(f"{OVERLAPPED} --expert-model-parallel-size 8{flag}")
+    assert config["overlap"] == {"delay_wgrad": delayed}
+    assert unread == ()
     runs(config)
 
 
