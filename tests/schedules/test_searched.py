@@ -18,7 +18,11 @@ def test_it_is_never_longer_than_zero_bubble(seed: int) -> None:
     random = Random(seed)  # noqa: S311 - draws cases, keeps no secret
     ranks, micro_batches = random.choice([(2, 3), (3, 7), (4, 8), (6, 12)])
     limit = random.choice([None, 1.0, ranks / 2 + 1, ranks])
-    costs: dict[str, Any] = {"forward": random.uniform(1, 3), "backward_input": random.uniform(1, 3), "backward_weight": 1.0}
+    costs: dict[str, Any] = {
+        "forward": random.uniform(1, 3),
+        "backward_input": random.uniform(1, 3),
+        "backward_weight": 1.0,
+    }
     costs["transfer"] = random.choice([0.0, 0.1])
     for stages, shape in ((1, "linear"), (2, "v")):
         within = {} if limit is None else {"activations": limit}

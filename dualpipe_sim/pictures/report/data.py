@@ -103,6 +103,7 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
     schedule = timeline.graph.schedule
     start, end = (_ticks(timeline, times) for times in op_boxes_s(timeline))
     gaps = gaps_of(timeline)
+    causes = {"exposed_gather": np.zeros(len(timeline.rank)), **gaps.seconds_by_cause}
     return {
         "rank": schedule.rank.astype(np.uint16),
         "kind": schedule.kind.astype(np.uint8),
@@ -112,7 +113,7 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
         "op_start": np.diff(start, prepend=0).astype(np.int32),
         "op_length": (end - start).astype(np.int32),
         "waits_for": gaps.op.astype(np.int32),
-        **{cause: _ticks(timeline, seconds).astype(np.int32) for cause, seconds in gaps.seconds_by_cause.items()},
+        **{cause: _ticks(timeline, seconds).astype(np.int32) for cause, seconds in causes.items()},
     }
 
 

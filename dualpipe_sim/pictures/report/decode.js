@@ -73,6 +73,7 @@ async function unpack(data, memoryFills) {
       exposed_alltoall: column("exposed_alltoall"),
       blocked: column("blocked"),
       exposed_transfer: column("exposed_transfer"),
+      exposed_gather: column("exposed_gather"),
       host: column("host"),
     },
     transfers: { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") },

@@ -85,6 +85,7 @@ function gapLines(run, rank, place) {
     ["exposed_alltoall", `exposed all-to-all of ${name}`],
     ["blocked", `${name} blocked by the order of messages`],
     ["exposed_transfer", `exposed transfer of ${name}`],
+    ["exposed_gather", "exposed gathering of weights"],
     ["host", "not issued by the host yet"],
   ]);
   const parts = causes

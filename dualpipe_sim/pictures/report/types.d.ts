@@ -15,6 +15,7 @@ interface Columns {
   exposed_alltoall: Int32Array;
   blocked: Int32Array;
   exposed_transfer: Int32Array;
+  exposed_gather: Int32Array;
   host: Int32Array;
   copy: Int32Array;
   copy_start: Int32Array;
@@ -131,8 +132,8 @@ interface Run extends RunHead, Tasks {
   palette: string[];
   /** By task: the op it waited for, -1 for none, and how many ticks of the gap before it each cause explains. */
   waitsFor: Int32Array;
-  gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer" | "host", Int32Array>;
-  /** Copies to the host and back, which run beside what their rank computes. */
+  gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer" | "exposed_gather" | "host", Int32Array>;
+  /** Copies to the host and back, and what is done about weights, which run beside what their rank computes. */
   copies: Lane;
   transfers: Spans & { from: Int32Array; to: Int32Array };
   occupancy: Occupancy;

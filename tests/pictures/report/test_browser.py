@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from dualpipe_sim import simulate
+from dualpipe_sim import parse_order, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import F, L, O
-from dualpipe_sim.pictures.palette import COPY_STYLES, KIND_STYLES, THEMES, rgb
+from dualpipe_sim.pictures.palette import BESIDE_STYLES, KIND_STYLES, THEMES, rgb
 from dualpipe_sim.pictures.report import Page, Run, page
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def test_copies_to_the_host_run_below_the_ops_that_they_run_beside(browser: Brow
     browser.open(simulate(schedule="0F0,0O0,0F1,0L0,0B0,0B1\n", costs=costs).report())
     # F of 0 until 1, of 1 until 2; copied out from 1 to 3 and back, once F of 1 is done, from 3 to 5, which B awaits
     assert hex_of(browser.colour(1.2, 0.2)) == KIND_STYLES[F].light
-    assert hex_of(browser.colour(1.2, 0.87)) == hex_of(browser.colour(2.5, 0.87)) == COPY_STYLES[O].light
-    assert hex_of(browser.colour(4, 0.87)) == COPY_STYLES[L].light
+    assert hex_of(browser.colour(1.2, 0.87)) == hex_of(browser.colour(2.5, 0.87)) == BESIDE_STYLES[O].light
+    assert hex_of(browser.colour(4, 0.87)) == BESIDE_STYLES[L].light
     assert hex_of(browser.colour(4, 0.3)) == hex_of(browser.colour(6, 0.87)) == THEMES["light"].ground
     assert browser.hover(2.5, 0.87).split("\n") == [
         "0O0 copied to the host: micro-batch 0, stage 0, rank 0",
@@ -119,6 +119,15 @@ def test_copies_to_the_host_run_below_the_ops_that_they_run_beside(browser: Brow
     legend = browser.ask("[...document.querySelectorAll('#gantt-legend .swatch')].map((one) => one.innerText)")
     assert legend == ["forward", "backward", "copied to the host", "copied back"]
     assert browser.errors() == []
+
+
+def test_waiting_for_weights_and_pairs_of_any_kind_are_named_as_such(browser: Browser) -> None:
+    order = parse_order("0UNSHARD,0F0,1UNSHARD,(1F0;0F1)OVERLAP_F_F,1I0,(1F1;1W0)OVERLAP_F_W,1B1,0B0,0B1")
+    browser.open(simulate(schedule=order, forward="2 s", backward="4 s", unshard="4 s").report())
+    # 0UNSHARD 0-2, 0F0 2-3, 1UNSHARD 3-5, then the pair 5-7; 1I0 7-8 and the next pair 8-10
+    assert "2 s exposed gathering of weights" in browser.hover(5.5, 0.5)
+    assert "(1F0;0F1)OVERLAP_F_F" in browser.hover(6.5, 0.5)
+    assert "(1F1;1W0)OVERLAP_F_W" in browser.hover(9.5, 0.5)
 
 
 def test_zoom_keeps_what_the_pointer_is_on_in_place(browser: Browser, figure5_page: Page) -> None:
