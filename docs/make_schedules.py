@@ -54,8 +54,6 @@ _LETTERS = {
     "C": "C that of a transfer",
     "B": "B = I + W",
 }
-_SIZES = f"--ranks {charts.RANKS} --micro-batches {charts.MICRO_BATCHES}"
-_SIZE = f"{charts.RANKS} ranks, {charts.MICRO_BATCHES} micro-batches"
 _QUARTERS = " ◔◑◕"
 
 INTRODUCTION = f"""\
@@ -76,8 +74,8 @@ pair, C that of a transfer. **Bubble** is the idle time of the rank that idles l
 is said; it is what the simulator measures, exactly, where the formula holds. **Activations** are the most that a rank
 holds, in activations of one rank's share of the model for one micro-batch. **Copies** is how often the ranks together
 hold the model's parameters (2f for Chimera with f pairs of pipes). **Idle** and **peak** are the same two, simulated on
-{charts.RANKS} ranks with {charts.MICRO_BATCHES} micro-batches, F = I = W = 1, S = T = 1/2, no transfer time and no gain
-from overlap. **Run by** names frameworks; the pages say what they call it.
+{charts.RANKS} ranks with {charts.MICRO_BATCHES} micro-batches (stp: 12), F = I = W = 1, S = T = 1/2, no transfer time
+and no gain from overlap. **Run by** names frameworks; the pages say what they call it.
 
 """
 
@@ -208,7 +206,7 @@ def _list(lines: Iterable[str]) -> str:
 
 def _figure(spec: ScheduleSpec) -> str:
     file, order = f"../images/schedules/{spec.name}", charts.drawn(spec).graph.schedule
-    fewer = order.micro_batches != charts.MICRO_BATCHES
+    fewer = order.micro_batches < charts.MICRO_BATCHES
     why = f" {order.micro_batches} micro-batches, so that cells can be read." if fewer else ""
     return (
         f'<a class="chart" href="{file}.png"><picture>'
@@ -216,6 +214,11 @@ def _figure(spec: ScheduleSpec) -> str:
         f'<img src="{file}.png" alt="{spec.name} as a Gantt chart, {order.size}" width="100%"></picture></a>\n\n'
         f"*{_times_of(order)}; transfers take no time.{why} Red lines: each rank's first backward, its last forward.*"
     )
+
+
+def _size(timeline: Timeline) -> str:
+    order = timeline.graph.schedule
+    return f"{order.ranks} ranks, {order.micro_batches} micro-batches"
 
 
 def _times_of(order: Schedule) -> str:
@@ -230,10 +233,10 @@ def _times_of(order: Schedule) -> str:
 
 def _formulas(spec: ScheduleSpec, timeline: Timeline) -> str:
     peak, formula = metrics.peak_activations_by_rank(timeline).max(), FORMULAS.get(spec.name)
-    here = closed_form(spec.name, charts.RANKS, charts.MICRO_BATCHES, offload=charts.COSTS.offload)  # type: ignore[arg-type]
+    here = closed_form(spec.name, charts.RANKS, charts.micro_batches_of(spec), offload=charts.COSTS.offload)  # type: ignore[arg-type]
     if formula is None or here is None:
         return (
-            f"Nobody published a closed form. Simulated with {_SIZE}, the rank that idles longest idles "
+            f"Nobody published a closed form. Simulated with {_size(timeline)}, the rank that idles longest idles "
             f"{idle_s(timeline, 'makespan'):.4g}, and the one that holds most holds {peak:.4g} activations."
         )
     rows = (
@@ -245,9 +248,9 @@ def _formulas(spec: ScheduleSpec, timeline: Timeline) -> str:
         ),
         ("activations", formula.peak, here.peak_activations, peak),
     )
-    letters, not_here = letters_of(spec), "" if here.exact else f" With {_SIZE} and these times it is not."
+    letters, not_here = letters_of(spec), "" if here.exact else f" With {_size(timeline)} and these times it is not."
     table = dense(
-        ("most on a rank", "by letters", _SIZE, "simulated"),
+        ("most on a rank", "by letters", _size(timeline), "simulated"),
         ((what, words, _value(words, value, letters), f"{found:.4g}") for what, words, value, found in rows),
     )
     return (
@@ -272,7 +275,7 @@ def _meanings(formulas: str) -> Iterator[str]:
 def letters_of(spec: ScheduleSpec) -> dict[str, float]:
     """Return what a formula's letters stand for in the example."""
     options: dict[str, Any] = {name: option.default for name, option in spec.options.items()}
-    ranks, micro_batches = charts.RANKS, charts.MICRO_BATCHES
+    ranks, micro_batches = charts.RANKS, charts.micro_batches_of(spec)
     slices = options.get("slices") or ranks
     return {
         "P": ranks,
@@ -330,8 +333,8 @@ def _by_rank(timeline: Timeline) -> str:
     copies = len(order.placement.pipes)
     return (
         f"{dense(('rank', 'stages', 'activations at most', '', 'idle'), rows)}\n\n"
-        f"With {_SIZE}; an activation is that of one micro-batch through a rank's share of the model. All ranks "
-        f"together hold {f'{copies} copies' if copies > 1 else 'one copy'} of the parameters."
+        f"With {_size(timeline)}; an activation is that of one micro-batch through a rank's share of the model. All "
+        f"ranks together hold {f'{copies} copies' if copies > 1 else 'one copy'} of the parameters."
     )
 
 
@@ -356,7 +359,7 @@ def _frameworks(spec: ScheduleSpec, timeline: Timeline, runs: Mapping[str, str])
 
 
 def _command(spec: ScheduleSpec) -> str:
-    return f"dualpipe-sim schedule {spec.name} {_SIZES}"
+    return f"dualpipe-sim schedule {spec.name} --ranks {charts.RANKS} --micro-batches {charts.micro_batches_of(spec)}"
 
 
 def _exported(spec: ScheduleSpec, order: Schedule) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
+from schedule_sources import said_of
 
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -32,9 +33,14 @@ _MOST_CELLS = 84  # of the narrow ones beside each other, so that their numbers 
 _COLOURS = 192  # of the palette that an image is written with: what is drawn has fewer, but for the edges of letters
 
 
-def example(spec: ScheduleSpec, micro_batches: int = MICRO_BATCHES) -> Timeline:
+def micro_batches_of(spec: ScheduleSpec) -> int:
+    """Return how many micro-batches a schedule's page speaks of: more than usual where it needs them."""
+    return int(said_of(spec.name).get("micro_batches", MICRO_BATCHES))
+
+
+def example(spec: ScheduleSpec, micro_batches: int | None = None) -> Timeline:
     """Play a schedule with its defaults at the size that pages speak of."""
-    return play(lower(spec.build(RANKS, micro_batches, {}), COSTS))
+    return play(lower(spec.build(RANKS, micro_batches or micro_batches_of(spec), {}), COSTS))
 
 
 def drawn(spec: ScheduleSpec) -> Timeline:

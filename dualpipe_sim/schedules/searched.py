@@ -8,7 +8,7 @@ from typing import Literal
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.op_times import OpTimes
-from dualpipe_sim.order.placement import Placement, linear, v_shape
+from dualpipe_sim.order.placement import Placement, linear, loop, v_shape, zigzag
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.annealing.known import as_answer, makespan_s
 from dualpipe_sim.schedules.annealing.problem import FORWARD, Answer, Problem
@@ -21,8 +21,15 @@ _ROUNDING = 1e-9
 
 def place(ranks: int, stages_per_rank: int = 2, shape: Literal["loop", "v"] = "v") -> Placement:
     """Return where the stages are: round and round, or there and back."""
-    down, up = tuple(range(ranks)), tuple(reversed(range(ranks)))
-    return Placement(ranks, (sum((up if shape == "v" and turn % 2 else down for turn in range(stages_per_rank)), ()),))
+    if stages_per_rank < 1:
+        raise ScheduleError(f"searched: stages_per_rank must be 1 or more, got {stages_per_rank}")
+    if shape == "loop" or stages_per_rank == 1:
+        return loop(ranks, stages_per_rank)
+    if stages_per_rank % 2:
+        raise ScheduleError(
+            f"searched: stages in a V come in twos; stages_per_rank must be even, got {stages_per_rank}"
+        )
+    return zigzag(ranks, stages_per_rank // 2)
 
 
 @register(
@@ -38,14 +45,20 @@ def searched(
     stages_per_rank: int = 2,
     shape: Literal["loop", "v"] = "v",
     activations: float | None = None,
-    moves: int = 500,
+    moves: int = 200,
 ) -> Schedule:
     """Searched for given times and memory. Kirkpatrick et al., Science 220 (1983), https://doi.org/10.1126/science.220.4598.671.
 
-    Every rank runs whatever is there, the op whose turn is earliest first, and a walk changes turns, stage by stage: a
-    longer step is taken now and then, less often as the walk cools down. Walks begin from forwards first, from
-    backwards first and, where it has such stages, from `zb-auto`; the shortest order counts, that one's among them. The
-    command `search` looks for the stages and where they lie, too.
+    The command `search` looks for the stages and where they lie, too.
+
+    Recipe, of the search:
+
+    1. Give every stage a turn for its F, its I and its W, in micro-batches: forwards first, backwards first, or as
+       `zb-auto` runs them where it has such stages, freely and strictly in turn.
+    2. An order follows: every rank runs whatever is there, the earliest turn first, as far as memory lets it.
+    3. Change some turns; take the new ones if the step is shorter, and now and then if it is longer, less often as the
+       walk cools down.
+    4. Of all walks, and of `zb-auto`, keep the shortest step.
 
     Args:
         ranks: pipeline ranks.
@@ -53,25 +66,25 @@ def searched(
         times: seconds of F, I and W of each stage and of a transfer; all of a rank's ops of one kind take 1 by default.
         stages_per_rank: how many.
         shape: whether stages go round and round, or there and back.
-        activations: most activations on a rank, in those of one micro-batch through a rank's share of the model; any
-            number by default.
+        activations: most activations on a rank, in those of one micro-batch through a rank's share of the model; as
+            many as ranks by default, which is what 1F1B holds.
         moves: how many changes each walk tries.
 
     Raises:
-        ScheduleError: a limit below 1 activation, no stages or moves, or times of other stages.
+        ScheduleError: a limit below 1 activation, stages that make no V, no moves, or times of other stages.
 
     """
     from dualpipe_sim.schedules.annealing.anneal import anneal, begun  # (numba takes a while to load)
     from dualpipe_sim.schedules.annealing.in_turn import play
 
-    for name, value in (("stages_per_rank", stages_per_rank), ("moves", moves)):
-        if value < 1:
-            raise ScheduleError(f"searched: {name} must be 1 or more, got {value}")
+    if moves < 1:
+        raise ScheduleError(f"searched: moves must be 1 or more, got {moves}")
     if activations is not None and not (isfinite(activations) and activations >= 1):
         raise ScheduleError(
             "searched: activations must be 1 or more (one micro-batch through one rank's share of the model), "
             f"got {activations:g}"
         )
+    limit = float(ranks) if activations is None else activations
     where = place(ranks, stages_per_rank, shape)
     times = times or OpTimes.uniform(where)
     if times.stages != where.stages:
@@ -79,9 +92,9 @@ def searched(
     stage_s = zip(
         times.forward_s.tolist(), times.backward_input_s.tolist(), times.backward_weight_s.tolist(), strict=True
     )
-    problem = Problem(ranks, micro_batches, tuple(stage_s), times.transfer_s, where.stages, activations)
+    problem = Problem(ranks, micro_batches, tuple(stage_s), times.transfer_s, where.stages, limit)
     starts = [begun(problem, where.stages, zigzag=shape == "v", deep_first=first) for first in (False, True)]
-    orders = list(_known(ranks, micro_batches, times, where, activations))
+    orders = list(_known(ranks, micro_batches, times, where, limit))
     starts += [as_answer(problem, starts[0].cuts, order) for order in orders]
     starts += [answer._replace(waits=True) for answer in starts[2:]]
     found = [(makespan_s(problem, starts[0].cuts, order), order) for order in orders]
@@ -96,11 +109,8 @@ def searched(
     return min(found, key=itemgetter(0))[1]
 
 
-def _known(
-    ranks: int, micro_batches: int, times: OpTimes, where: Placement, activations: float | None
-) -> Iterator[Schedule]:
+def _known(ranks: int, micro_batches: int, times: OpTimes, where: Placement, limit: float) -> Iterator[Schedule]:
     """Yield zero bubble's order where it has these stages."""
-    limit = float(max(ranks, micro_batches)) if activations is None else activations
     if where == linear(ranks):
         yield zb_auto(ranks, micro_batches, times, "linear", limit, 1.0)
     elif where == v_shape(ranks):

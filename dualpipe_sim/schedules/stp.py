@@ -62,6 +62,19 @@ def stp(ranks: int, micro_batches: int) -> Schedule:
     weights, or a second forward. So all but some 2 × ranks all-reduces of a rank go beside compute, at the price of a
     longer warm-up: more than 3 × ranks pairs of stage and micro-batch are in flight. Fewer micro-batches than
     3 × ranks - 1 run as the first of that many.
+
+    Recipe, on rank r of P, for M ≥ 3P - 1 micro-batches; stage 0 is the rank's one on the way down, stage 1 that up:
+
+    1. 2(P - 1 - r) forwards of stage 0.
+    2. r + 1 times: a forward of stage 0, one of stage 1.
+    3. r + 1 forwards of stage 0, two at a time as pairs; a single one first if they are odd.
+    4. P - 1 - r times: a pair of a forward and an I of stage 1, and one of a forward of stage 0 and the oldest W.
+    5. 2(M - 3P + 1) + 1 + 2r pairs of a forward and a backward, of stages 1, 0, 1, …; the backwards of the last r are
+       halves, I alone.
+    6. 2P - 2 - r times: a backward of stage 0, and a pair of a forward and an I of stage 1.
+    7. r + 1 times: a backward of stage 0, one of stage 1.
+    8. A backward of stage 0; P - 1 - r times two W and another such backward.
+    9. The 2r W that are left.
     """
     fewest = max(micro_batches, 3 * ranks - 1)
     order = OrderBuilder(v_shape(ranks), (fewest,))

@@ -32,11 +32,12 @@ def test_it_is_never_longer_than_zero_bubble(seed: int) -> None:
             micro_batches=micro_batches,
             **costs,
         )
-        zero = {"memory_limit": float(limit or micro_batches), "weight_gradient_inputs": 1.0}
+        zero = {"memory_limit": float(limit or ranks), "weight_gradient_inputs": 1.0}
         known = simulate(
             schedule={"name": "zb-auto", "placement": shape, **zero}, ranks=ranks, micro_batches=micro_batches, **costs
         )
-        assert found.makespan_s is not None and known.makespan_s is not None
+        assert found.makespan_s is not None
+        assert known.makespan_s is not None
         assert found.peak_activations_by_rank is not None
         assert found.makespan_s <= known.makespan_s * (1 + 1e-9)
         assert limit is None or max(found.peak_activations_by_rank) <= limit + 1e-9
@@ -67,6 +68,7 @@ def test_stages_go_round_or_there_and_back(shape: str, where: object) -> None:
         ({"activations": 0.5}, "searched: activations must be 1 or more"),
         ({"activations": float("nan")}, "searched: activations must be 1 or more"),
         ({"stages_per_rank": 0}, "searched: stages_per_rank must be 1 or more, got 0"),
+        ({"stages_per_rank": 3}, "stages in a V come in twos; take an even number, got 3"),
         ({"moves": 0}, "searched: moves must be 1 or more, got 0"),
         ({"times": OpTimes.uniform(linear(2))}, "searched: times must have 4 stages, got 2"),
     ],

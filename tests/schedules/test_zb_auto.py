@@ -252,7 +252,7 @@ def test_times_of_different_shapes_are_refused() -> None:
 
 def test_only_schedules_that_adapt_take_times() -> None:
     adaptive = [name for name, one in schedules().items() if one.adapts_to_times]
-    assert adaptive == ["vocab-1f1b", "zb-auto"]
+    assert adaptive == ["searched", "vocab-1f1b", "zb-auto"]
     assert {"forward", "backward_input", "backward_weight", "transfer"} <= set(spec("zb-auto").options)
     with pytest.raises(ScheduleError, match="1f1b: unknown option 'forward'"):
         build("1f1b", 4, 8, forward=2.0)
