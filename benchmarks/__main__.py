@@ -12,6 +12,7 @@ SECTIONS = {
     "Programs of runtimes": sections.programs,
     "Many scenarios of one graph": sections.scenarios,
     "Many orders of the same tasks, µs": sections.many_orders,
+    "Walks of a search": sections.walks,
     "Sweeps": sections.sweep_points,
     "Sweeps where only numbers change": sections.number_points,
     "Robust choice": sections.robust_choice,

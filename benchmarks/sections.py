@@ -18,6 +18,7 @@ from benchmarks.measure import best_s, command, peak_mb, simpy_work
 from benchmarks.table import table
 from dualpipe_sim import regimes, robust, sweep
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.engine.after_move import Evaluated, Move
@@ -29,7 +30,10 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.plan import plan
 from dualpipe_sim.runtimes.registry import RUNTIMES, RuntimeInUse
+from dualpipe_sim.schedules.annealing.anneal import anneal, begun
+from dualpipe_sim.schedules.annealing.problem import Problem
 from dualpipe_sim.schedules.registry import build, schedules
+from dualpipe_sim.search.ask import problem_of
 
 NAMES = ("dualpipe", "1f1b", "zb-h1")
 FEW = range(5, 5)  # rounds of what takes long
@@ -224,6 +228,24 @@ def many_orders() -> str:
     rows = [_orders_of(name, 8, 32) for name in ("gpipe", *NAMES)]
     head = ["schedule", "tasks", "lower", "longest path", "after a swap", "ratio", "side by side", "ratio", "orders/s"]
     return table(head, rows)
+
+
+def walks() -> str:
+    """Moves a second of a search's walks: on the layers of Nemotron-Nano, and on alike ones of 8 ranks."""
+    layers = load_experiment("search_nemotron_nano")
+    alike = Problem(8, 32, ((1.0, 1.0, 1.0),) * 32, most_stages=32)
+    of_nano = problem_of(layers)
+    problems = {
+        "Nemotron-Nano, 4 × 8": of_nano,
+        "Nemotron-Nano, 4 × 8, at most 4 activations": replace(of_nano, most_activations=4.0),
+        "alike layers, 8 × 32": alike,
+    }
+    rows = []
+    for name, problem in problems.items():
+        start, moves = begun(problem, 4 * problem.ranks, deep_first=True), 5000
+        (seconds,) = best_s(partial(anneal, problem, start, moves, 0.02, (1, 2)))
+        rows.append([name, moves / seconds])
+    return table(["problem", "moves/s"], rows)
 
 
 def _orders_of(name: str, ranks: int, micro_batches: int) -> list[object]:

@@ -31,14 +31,20 @@ _OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 
 
 def compiled(function: _Function) -> _Function:
-    """Return a function compiled at its first call, and kept on disk for the next process. It may make no arrays."""
+    """Return a function compiled at its first call, and kept on disk for the next process where that can be.
+
+    It may make no arrays.
+    """
     if not COMPILES:
         return function
     from numba import njit
 
     # numba compiles again if the file of a function changed, but not if that of one it calls did.
     function.__qualname__ += f"_{_sources(Path(function.__code__.co_filename).parent)}"
-    return cast("_Function", njit(**_OPTIONS)(function))
+    try:
+        return cast("_Function", njit(**_OPTIONS)(function))
+    except RuntimeError:  # (there is nowhere to keep it)
+        return cast("_Function", njit(**{**_OPTIONS, "cache": False})(function))
 
 
 @cache
