@@ -26,9 +26,7 @@ def place(ranks: int, stages_per_rank: int = 2, shape: Literal["loop", "v"] = "v
     if shape == "loop" or stages_per_rank == 1:
         return loop(ranks, stages_per_rank)
     if stages_per_rank % 2:
-        raise ScheduleError(
-            f"searched: stages in a V come in twos; stages_per_rank must be even, got {stages_per_rank}"
-        )
+        raise ScheduleError(f"searched: stages in a V come in twos; take an even number, got {stages_per_rank}")
     return zigzag(ranks, stages_per_rank // 2)
 
 
