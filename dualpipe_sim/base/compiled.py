@@ -1,4 +1,4 @@
-"""Functions that numba compiles where it is installed; else they run as they are, a hundred times slower.
+"""Functions that numba compiles where it is installed; else they run as they are, fifty times slower.
 
 Such a function reads and writes numbers in flat rows by their index, which arrays and lists have in common: arrays are
 what numba is fast with, lists what Python is.
@@ -24,7 +24,6 @@ Ints: TypeAlias = "IntArray | list[int]"
 
 COMPILES = find_spec("numba") is not None
 """Whether functions are compiled."""
-
 
 _OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 """Nobody counts who holds an array: that would take three times as long as what is done with its numbers."""

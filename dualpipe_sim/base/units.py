@@ -29,6 +29,8 @@ BYTES_PER_S = {
     **{f"{prefix}bit/s": 10.0 ** (3 * power) / 8 for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
 }
 FLOP_PER_S = {f"{prefix}FLOPS": 10.0 ** (3 * power) for power, prefix in enumerate(("", "k", "M", "G", "T", "P"))}
+UNITS = {**SECONDS, **BYTES, **BYTES_PER_S, **FLOP_PER_S}
+"""The factor of every unit that a configuration knows."""
 
 
 def quantity(value: object, units: Mapping[str, float], example: str) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.base.show import line
-from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, format_number
+from dualpipe_sim.base.units import UNITS, format_number
 from dualpipe_sim.config.axes import with_axes
 from dualpipe_sim.config.keys import all_keys
 from dualpipe_sim.config.short import full_key
@@ -26,7 +26,6 @@ ACTIVATIONS = "activations"
 """The axis that is no key: most activations that a rank may hold; a schedule that holds more does not fit."""
 
 USUAL_POINTS = 33
-_UNITS = {**SECONDS, **BYTES, **BYTES_PER_S, **FLOP_PER_S}
 _RANGE = re.compile(r"(.+?)\s*\.\.\s*([^:]+?)(?:\s*:\s*(\d+))?(?:\s*:\s*(log))?")
 _END = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)")
 _LIKE = "costs.transfer=0 ms..5 ms, ranks=4..16, cluster.infiniband.bandwidth=10 GB/s..400 GB/s:33:log or ranks=4,8,16"
@@ -80,7 +79,7 @@ class Axis:
         if self.words or (self.whole and place == round(place)):
             return plain(self.values[round(place)])
         number = self.number_at(place)
-        return f"{format_number(number / _UNITS.get(self.unit, 1.0))} {self.unit}".rstrip()
+        return f"{format_number(number / UNITS.get(self.unit, 1.0))} {self.unit}".rstrip()
 
     def number_at(self, place: float) -> float:
         """Return the number at a place between two."""
@@ -138,9 +137,9 @@ def _ranged(key: str, text: str, said: str) -> Axis:
     first, last, unit = float(ends[0][1]), float(ends[1][1]), ends[1][2]
     other = ends[0][2] or unit
     for one in (unit, other):
-        if one and one not in _UNITS:
-            raise ConfigError(f"{said}={text}: there is no unit {quoted(one)}{did_you_mean(one, _UNITS)}")
-    first *= _UNITS.get(other, 1.0) / _UNITS.get(unit, 1.0)
+        if one and one not in UNITS:
+            raise ConfigError(f"{said}={text}: there is no unit {quoted(one)}{did_you_mean(one, UNITS)}")
+    first *= UNITS.get(other, 1.0) / UNITS.get(unit, 1.0)
     points, log, whole = int(match[3] or USUAL_POINTS), match[4] is not None, _is_whole(key)
     if not first < last or points < 2 or (log and first <= 0):
         above = "from more than 0, " if log else ""
@@ -150,7 +149,7 @@ def _ranged(key: str, text: str, said: str) -> Axis:
         step = max(1, -(-round(last - first) // (points - 1)))
         amounts = np.unique(np.round(amounts)) if log else np.arange(round(first), round(last) + 1, step, dtype=float)
     values = tuple(_value(amount, unit, whole=whole) for amount in amounts.tolist())
-    return Axis(key, values, amounts * _UNITS.get(unit, 1.0), unit, log, whole)
+    return Axis(key, values, amounts * UNITS.get(unit, 1.0), unit, log, whole)
 
 
 def _value(amount: float, unit: str, *, whole: bool) -> object:
@@ -166,9 +165,9 @@ def _number(value: object) -> float | None:
     if isinstance(value, (int, float)):
         return float(value)
     match = _END.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or (match[2] and match[2] not in _UNITS):
+    if match is None or (match[2] and match[2] not in UNITS):
         return None
-    return float(match[1]) * _UNITS.get(match[2], 1.0)
+    return float(match[1]) * UNITS.get(match[2], 1.0)
 
 
 def _unit_of(value: object) -> str:

@@ -98,6 +98,8 @@ def searched(
     found = [(makespan_s(problem, starts[0].cuts, order), order) for order in orders]
     aim_s = _shortest_s(problem, starts[0])
     for number, start in enumerate(starts, start=1):
+        if any(seconds <= aim_s for seconds, _ in found):
+            break
         answer = anneal(problem, start, moves, _HOTTEST, (number, 12345), turns_only=True, aim_s=aim_s)
         order = play(problem, answer)
         if order is not None:

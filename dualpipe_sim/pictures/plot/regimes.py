@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
-from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS
+from dualpipe_sim.base.units import UNITS
 from dualpipe_sim.pictures.palette import SERIES, Theme, ThemeName, ink_on
 from dualpipe_sim.pictures.plot.files import new_axes
 from dualpipe_sim.pictures.plot.paper import Paper, Size, paper_of
@@ -34,7 +34,6 @@ _COLUMN_IN = 2.6  # width of a legend's column
 _CLOSE_HATCH, _NOBODY_HATCH = "////", "xx"
 _MOST_LABELS = 9
 _ROOM = (4.0, 2.5, 1.6, 1.15)  # how much larger than its label the place of one is, the largest that there is
-_UNITS = {**SECONDS, **BYTES, **BYTES_PER_S, **FLOP_PER_S}
 _WORDS = {
     "pipeline.ranks": "pipeline ranks",
     "pipeline.micro_batches": "micro-batches of a step",
@@ -295,7 +294,7 @@ def _ticks(axis: MapAxis) -> tuple[list[float], list[str]]:
     if axis.whole:
         step = -(-count // _MOST_LABELS)
         return [float(place) for place in range(0, count, step)], [str(one) for one in axis.values[::step]]
-    numbers = np.asarray(axis.numbers) / _UNITS.get(axis.unit, 1.0)
+    numbers = np.asarray(axis.numbers) / UNITS.get(axis.unit, 1.0)
     low, high = float(numbers[0]), float(numbers[-1])
     locator = LogLocator(subs=(1, 2, 5)) if axis.log else MaxNLocator(_MOST_LABELS - 2, steps=[1, 2, 2.5, 5, 10])
     round_ones = [one for one in locator.tick_values(low, high) if low - 1e-9 * high <= one <= high * (1 + 1e-9)]

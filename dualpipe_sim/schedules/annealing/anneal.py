@@ -67,11 +67,11 @@ def anneal(
         aim_s: a makespan that is short enough.
 
     """
-    desk = desk_for(problem, max(problem.most_stages, start.stages))
+    most_stages = max(problem.most_stages, start.stages)
+    desk = desk_for(problem, most_stages)
     now, new, best = (slate_of(problem, start) for _ in range(3))
     heat_s = hottest * problem.mean_work_s
     cooling = (_COLDEST / hottest) ** (1 / max(moves, 1))
-    most_stages = max(problem.most_stages, start.stages)
     rules = Rules(most_stages, moves, heat_s, cooling, problem.recompute, turns_only, aim_s)
     walk(asked_of(problem), rules, now, new, best, desk, ints(seeds))
     return answer_on(best)
@@ -103,7 +103,7 @@ def walk(asked: Asked, rules: Rules, now: Slate, new: Slate, best: Slate, desk: 
 def _moved(asked: Asked, rules: Rules, slate: Slate, seeds: Ints) -> bool:
     """Change one thing."""
     which = 1.0 if rules.turns_only else _drawn(seeds)
-    if rules.recompute and not rules.turns_only:
+    if rules.recompute:
         if which < _TOGGLES:
             stage = _below(seeds, slate.stages[0])
             slate.again[stage] = 1 - slate.again[stage]

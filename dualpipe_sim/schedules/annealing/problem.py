@@ -1,7 +1,4 @@
-"""What is asked: a model's layers, the ranks that share them, what they may hold; and one answer to it.
-
-Times are plain lists and not arrays, since a search reads them one op at a time, millions of times.
-"""
+"""What is asked: a model's layers, the ranks that share them, what they may hold; and one answer to it."""
 
 from __future__ import annotations
 
