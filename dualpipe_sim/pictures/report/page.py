@@ -94,16 +94,7 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
         UserError: no runs.
 
     """
-    if not runs:
-        raise UserError("there is no run to report; give at least one that was not refused")
-    labels = [run.label for run in runs]
-    shown = [run_data(run) for run in runs]
-    data = {
-        "runs": shown,
-        "first": labels.index(first) if first in labels else 0,
-        "causes": _causes(shown),
-        "memory_fills": MEMORY_FILLS,
-    }
+    data = page_data(runs, first)
     html = Template(_text("page.html")).substitute(
         title=escape(title),
         style=page_style(),
@@ -113,6 +104,29 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
         script="\n".join(map(_text, _SCRIPTS)),
     )
     return Page(html)
+
+
+def page_data(runs: Sequence[Run], first: str = "") -> Json:
+    """Return what a viewer shows, ready for JSON.
+
+    Args:
+        runs: what to show, in the order of the switch.
+        first: label of the run to show first; the first one where there is no such.
+
+    Raises:
+        UserError: no runs.
+
+    """
+    if not runs:
+        raise UserError("there is no run to report; give at least one that was not refused")
+    labels = [run.label for run in runs]
+    shown = [run_data(run) for run in runs]
+    return {
+        "runs": shown,
+        "first": labels.index(first) if first in labels else 0,
+        "causes": _causes(shown),
+        "memory_fills": MEMORY_FILLS,
+    }
 
 
 def _text(name: str) -> str:
