@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.analysis.metrics import critical_path
+from dualpipe_sim.analysis.critical_path import critical_path
 from dualpipe_sim.costs.phases import Costs
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.errors import DeadlockError, ScheduleError
@@ -210,7 +210,7 @@ def _exchanged(timeline: Timeline) -> Iterator[Order]:
     moved_s = timeline.start_s[graph.first_transfer :]
     order = np.lexsort((timeline.end_s[graph.sender], moved_s)).tolist()
     place_of = {transfer: place for place, transfer in enumerate(order)}
-    path = critical_path(timeline)
+    path = critical_path(timeline).nodes.tolist()
     for before, node in zip(reversed(path[:-1]), reversed(path[1:]), strict=True):
         if before < graph.first_transfer or node < graph.first_transfer:
             continue

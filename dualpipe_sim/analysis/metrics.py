@@ -1,4 +1,4 @@
-"""What a timeline says: bubbles and their causes, what is in flight, the critical path. Pure functions.
+"""What a timeline says: bubbles and their causes, what is in flight. Pure functions.
 
 Most of them work on columns of tasks, shape ``(tasks,)``. Tasks stand rank after rank in the order they run, so a sum
 for each rank is one ``bincount`` by the tasks' ranks, and a maximum for each rank one ``reduceat`` from the ranks'
@@ -110,27 +110,6 @@ def peak_activations_by_rank(timeline: Timeline) -> FloatArray:
     if schedule.of_kinds(*COPIES).any():
         return np.array([one.total.max() for one in activations_over_time(timeline)])
     return _peak_by_rank(schedule, activations_of_op(timeline))
-
-
-def critical_path(timeline: Timeline) -> list[int]:
-    """Nodes of a longest chain of waits, from time 0 to the makespan.
-
-    From the phase that ends last it goes back, each time to what was there last of all that the node waited for: its
-    edges and the phase before it on its lane. Without contention the nodes' durations sum to the makespan.
-    """
-    graph = timeline.graph
-    node = int(timeline.end_s[: graph.first_transfer].argmax())
-    path = [node]
-    while True:
-        begin, end = graph.predecessor_start[node : node + 2]
-        before = [
-            *graph.edges[0][begin:end].tolist(),
-            *[p for p in (int(graph.previous_on_lane[node]),) if p >= 0],
-        ]
-        if not before:
-            return path[::-1]
-        node = max(before, key=timeline.end_s.__getitem__)
-        path.append(node)
 
 
 def _peak_by_rank(schedule: Schedule, weight: FloatArray) -> FloatArray:

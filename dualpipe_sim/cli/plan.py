@@ -16,7 +16,7 @@ from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
     from dualpipe_sim.plan import Plan
-    from dualpipe_sim.plan.why import Change, Why
+    from dualpipe_sim.plan.why_first import Change, WhyFirst
 
 
 @app.command(epilog=example("plan plan_deepseek_v2_lite --free ranks=2,4 --why"))
@@ -46,7 +46,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Find the fastest way to cut and schedule a model on its GPUs, of those that the `plan:` section leaves open."""
     from dualpipe_sim.plan import plan as search
-    from dualpipe_sim.plan.why import why
+    from dualpipe_sim.plan.why_first import why_first
     from dualpipe_sim.scoring.accuracy import error_bar, plan_errors, plan_remarks
 
     given = [*map(_setting, free or ()), *(settings or ())]
@@ -63,7 +63,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
             resume=resume,
             progress=progress,
         )
-    reason = why(found) if reasons and found.ranking else None
+    reason = why_first(found) if reasons and found.ranking else None
     if chart:
         from dualpipe_sim.pictures.plot import plan_chart, save
 
@@ -94,8 +94,9 @@ def _print(found: Plan, remarks: Sequence[str]) -> None:
     print_table(replace(table, notes=[*table.notes[:1], *remarks, *table.notes[1:]]))
 
 
-def _print_why(reason: Why) -> None:
+def _print_why(reason: WhyFirst) -> None:
     """Print the step by cause, what holds it up, and what changes would buy."""
+    from dualpipe_sim.analysis.critical_path import PARTS
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
     from dualpipe_sim.cli.tables import print_table, say
@@ -111,7 +112,7 @@ def _print_why(reason: Why) -> None:
     print_table(Table(headings, rows, ["step by cause"]))
     stage, seconds_alone = (reason.slowest_stage[key] for key in ("stage", "seconds"))
     say(f"slowest stage: {stage:g}, F and B alone take {format_seconds(seconds_alone)}")
-    spent = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in reason.critical_s.items())
+    spent = ", ".join(f"{PARTS[part]} {format_seconds(seconds)}" for part, seconds in reason.critical_s.items())
     say(f"binding: {reason.binding} (longest chain of waits: {spent})")
     rows = [[_named(change), *_change(change)] for change in reason.changes]
     print_table(Table(("change to 1", "step", "tok/s/GPU", "gain", "GB"), rows, ["change to 1"]))

@@ -9,7 +9,7 @@ from typing import Any
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.config.load import load_experiment
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.plan.why import causes_s
+from dualpipe_sim.plan.why_first import causes_s
 from dualpipe_sim.scoring.rows import Class
 from dualpipe_sim.simulation import run_or_refuse
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.critical_path import critical_path
 from dualpipe_sim.analysis.occupancy import in_flight_over_time
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
@@ -95,7 +96,7 @@ def test_half_a_ranks_share_is_half_an_activation() -> None:
 
 
 def test_the_critical_path_goes_through_both_ranks(two_by_two: Timeline) -> None:
-    path = [two_by_two.graph.label(node) for node in metrics.critical_path(two_by_two)]
+    path = [two_by_two.graph.label(node) for node in critical_path(two_by_two).nodes]
     assert path == ["0F0", "0SEND_F0", "1F0", "1B0", "1F1", "1B1", "1SEND_B1", "0B1"]
 
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.critical_path import critical_path
 from dualpipe_sim.costs.uniform import Cost, UniformCosts
 from dualpipe_sim.engine import discrete_event, longest_path
 from dualpipe_sim.errors import DeadlockError, UserError
@@ -231,7 +232,7 @@ def test_the_makespan_is_networkx_longest_path(graph: TaskGraph) -> None:
 @given(graphs() | layered_graphs())
 def test_the_critical_paths_durations_sum_to_the_makespan(graph: TaskGraph) -> None:
     timeline = longest_path.play(graph)
-    on_path = graph.duration_s[metrics.critical_path(timeline)]
+    on_path = graph.duration_s[critical_path(timeline).nodes]
     assert on_path.sum() == pytest.approx(timeline.makespan_s, rel=1e-9)
 
 

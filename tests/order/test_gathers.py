@@ -13,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dualpipe_sim import build, format_order, parse_order, simulate
+from dualpipe_sim.analysis.critical_path import critical_path
 from dualpipe_sim.analysis.memory import COMPONENTS, memory_of
-from dualpipe_sim.analysis.metrics import critical_path, idle_s_by_cause
 from dualpipe_sim.analysis.metrics import idle_s as idle_s_of_ranks
+from dualpipe_sim.analysis.metrics import idle_s_by_cause
 from dualpipe_sim.calibration import calibrate
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
@@ -114,7 +115,7 @@ def test_steps_end_as_played_by_hand_on_both_engines(
         causes = sum(idle_s_by_cause(timeline).values(), np.zeros(ranks))
         assert causes == pytest.approx(idle_s_of_ranks(timeline))
         assert min(float(seconds.min()) for seconds in idle_s_by_cause(timeline).values()) >= -1e-9
-        path = critical_path(timeline)
+        path = critical_path(timeline).nodes
         assert timeline.graph.duration_s[path].sum() == pytest.approx(result.makespan_s)
     assert np.allclose(played(results[0]).end_s, played(results[1]).end_s)
 

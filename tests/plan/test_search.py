@@ -17,7 +17,7 @@ from dualpipe_sim.pictures.plot import plan_chart
 from dualpipe_sim.plan import plan
 from dualpipe_sim.plan.run import RunCandidate
 from dualpipe_sim.plan.space import candidates_of
-from dualpipe_sim.plan.why import why
+from dualpipe_sim.plan.why_first import why_first
 from dualpipe_sim.sweeps.table import read_table
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
@@ -265,7 +265,7 @@ def test_what_was_planned_for_another_model_is_not_gone_on_with(tmp_path: Path) 
 
 def test_causes_sum_to_the_step_and_changes_name_what_they_would_buy() -> None:
     found = plan(small({"schedules": ["1f1b", "dualpipe"]}), confirm=0)
-    reason = why(found)
+    reason = why_first(found)
     for place, row in enumerate(found.ranked[:2]):
         assert sum(seconds[place] for seconds in reason.causes_s.values()) == pytest.approx(row["step_time_s"])
     assert reason.causes_s["recompute"][0] > 0
@@ -291,16 +291,16 @@ def test_whatever_runs_again_is_a_cause_of_its_own(recompute: object, forwards: 
     """Of eight layers on two ranks; ``mlp`` is more than a third of a layer's forward, two layers of four are half."""
     settings = {**AUTOMATIC, "training": {**AUTOMATIC["training"], "recompute": recompute}}
     settings["parallel"] = {"pipeline": 2, "gpus": 16}
-    (redone_s,) = why(plan({**settings, "plan": {"schedules": ["1f1b"]}}, top=1, confirm=0)).causes_s["recompute"]
+    (redone_s,) = why_first(plan({**settings, "plan": {"schedules": ["1f1b"]}}, top=1, confirm=0)).causes_s["recompute"]
     whole = {**settings, "training": {**settings["training"], "recompute": "full"}}
-    (of_all_s,) = why(plan({**whole, "plan": {"schedules": ["1f1b"]}}, top=1, confirm=0)).causes_s["recompute"]
+    (of_all_s,) = why_first(plan({**whole, "plan": {"schedules": ["1f1b"]}}, top=1, confirm=0)).causes_s["recompute"]
     assert redone_s == pytest.approx(forwards * of_all_s, rel=0.4 if recompute == ["mlp"] else 0.02)
     assert of_all_s > 0
 
 
 def test_the_longest_chain_of_waits_is_the_pipeline() -> None:
     found = plan(small({"schedules": ["zb-h1"]}), confirm=0)
-    assert sum(why(found).critical_s.values()) <= found.ranked[0]["step_time_s"]  # type: ignore[operator]
+    assert sum(why_first(found).critical_s.values()) <= found.ranked[0]["step_time_s"]  # type: ignore[operator]
 
 
 def test_the_command_prints_the_ranking_the_reasons_and_why(tmp_path: Path, command_line: CommandLine) -> None:

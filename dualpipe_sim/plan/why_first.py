@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.analysis.critical_path import critical_path
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.graph.task_graph import TaskGraph
-from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.hardware.cluster import Link
 from dualpipe_sim.model.recipe import Recompute
 from dualpipe_sim.plan.outcome import Plan, describe
@@ -50,7 +50,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Why:
+class WhyFirst:
     """Why the first of a plan is first, all without contention.
 
     Attributes:
@@ -58,7 +58,7 @@ class Why:
         second: its runner-up, or None.
         causes_s: seconds of the step by cause of both, or of the first alone; see :func:`causes_s`.
         slowest_stage: the stage of the first whose F and B take longest alone, and their ``seconds``.
-        critical_s: seconds of the longest chain of waits of the first, by what they were spent on.
+        critical_s: seconds of the first's critical path, by what they are spent on (``PARTS`` has the words).
         changes: what changes to the first would buy.
 
     """
@@ -82,7 +82,7 @@ class Why:
         return asdict(self) | {"binding": self.binding}
 
 
-def why(plan: Plan) -> Why:
+def why_first(plan: Plan) -> WhyFirst:
     """Return why the first of a plan is first.
 
     Raises:
@@ -95,12 +95,12 @@ def why(plan: Plan) -> Why:
     results = [run_or_refuse(one, one.choice) for one in experiments]
     by_cause = [causes_s(result, one) for result, one in zip(results, experiments, strict=True)]
     lines = [describe(plan.candidates[place]) for place in plan.ranking[:2]]
-    return Why(
+    return WhyFirst(
         first=lines[0],
         second=lines[1] if len(lines) > 1 else None,
         causes_s={cause: [one[cause] for one in by_cause] for cause in by_cause[0]},
         slowest_stage=dict(results[0].slowest_stage or {}),
-        critical_s=critical_s(results[0].played),
+        critical_s=critical_path(results[0].played).seconds_by_part(),
         changes=changes(experiments[0], results[0]),
     )
 
@@ -128,27 +128,6 @@ def causes_s(result: Result, experiment: Experiment) -> dict[str, float]:
         "bubble": timeline.makespan_s - busiest_s,
         "end of step": (result.step_time_s or 0.0) - timeline.makespan_s,
     }
-
-
-def critical_s(timeline: Timeline) -> dict[str, float]:
-    """Return the seconds of the longest chain of waits that compute, collectives and transfers take."""
-    graph = timeline.graph
-    path = metrics.critical_path(timeline)
-    seconds = dict.fromkeys(("compute", "all-to-all", "tensor parallelism", "transfers"), 0.0)
-    for node, node_s in zip(path, (timeline.end_s - timeline.start_s)[path].tolist(), strict=True):
-        seconds[_spent_on(graph, node)] += node_s
-    if not any(phase.lane == Lane.ALLTOALL and not phase.is_alltoall for phase in graph.phases):
-        del seconds["tensor parallelism"]
-    return seconds
-
-
-def _spent_on(graph: TaskGraph, node: int) -> str:
-    if node >= graph.first_transfer:
-        return "transfers"
-    phase = graph.phases[graph.phase[node]]
-    if phase.lane == Lane.COMPUTE:
-        return "compute"
-    return "all-to-all" if phase.is_alltoall else "tensor parallelism"
 
 
 def changes(experiment: Experiment, result: Result) -> list[Change]:

@@ -1,0 +1,170 @@
+"""The critical path: the chain of waits that a run is as long as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.show import brief
+from dualpipe_sim.graph.task_graph import TaskGraph
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.graph.wiring import NO_NODE
+
+PARTS: Mapping[str, str] = {
+    "compute": "compute",
+    "alltoall": "all-to-all",
+    "collective": "other collectives",  # inside an op: tensor or context parallel
+    "transfer": "transfers",
+    "blocked": "transfers of others before",  # a tensor that only stands in the way of another one
+    "contention": "shared links or SMs",  # what a node takes longer because others use them
+    "copy": "copies to the host and back",
+    "weights": "weights gathered, gradients reduced",
+    "host": "host",  # which has not issued an op yet
+    "waiting": "waiting for SMs",
+}
+"""What a stretch of a critical path may be spent on: its key, and the words for it."""
+
+_COMPUTE, _ALLTOALL, _COLLECTIVE, _TRANSFER, _BLOCKED, _CONTENTION, _COPY, _WEIGHTS, _HOST, _WAITING = range(len(PARTS))
+_PART_OF_LANE = {Lane.COMPUTE: _COMPUTE, Lane.COPY: _COPY, Lane.DATA: _WEIGHTS}
+_ROUNDING = 1e-12
+"""Share of the makespan below which times are the same."""
+
+
+class CriticalPath(NamedTuple):
+    """A longest chain of waits, from time 0 to the makespan, in stretches of shape ``(stretches,)``.
+
+    Each stretch begins where the one before ends, the first at 0, and the last ends at the makespan.
+
+    >>> from dualpipe_sim import simulate
+    >>> path = critical_path(simulate("figure5").played)
+    >>> path.seconds_by_part()
+    {'compute': 66.0}
+
+    Attributes:
+        node: the phase or transfer, or -1 where the host is at work.
+        begin_s: where it begins.
+        end_s: where it ends.
+        rank: where it is; of a transfer the sender.
+        to_rank: where the tensor goes; ``rank`` for all but transfers.
+        part: place in :data:`PARTS`, from 0.
+
+    """
+
+    node: IntArray
+    begin_s: FloatArray
+    end_s: FloatArray
+    rank: IntArray
+    to_rank: IntArray
+    part: IntArray
+
+    def __repr__(self) -> str:
+        return brief(self)
+
+    @property
+    def nodes(self) -> IntArray:
+        """The phases and transfers passed, each once, in order."""
+        there = self.node[self.node >= 0]
+        passed: IntArray = there[np.diff(there, prepend=NO_NODE) != 0]
+        return passed
+
+    def seconds_by_part(self) -> dict[str, float]:
+        """Return the seconds spent on each part of :data:`PARTS` that takes any; they sum to the makespan."""
+        seconds = np.bincount(self.part, weights=self.end_s - self.begin_s, minlength=len(PARTS))
+        return {name: one for name, one in zip(PARTS, seconds.tolist(), strict=True) if one > 0}
+
+
+def critical_path(timeline: Timeline) -> CriticalPath:
+    """Return the critical path of a timeline.
+
+    From the phase that ends last it goes back, each time to what was there last of all that the node waited for: its
+    edges and the phase before it on its lane; of several, to the one on its own rank. It ends where the host is what a
+    node waits for, which works from the start on and waits for nothing.
+    """
+    last = int(timeline.end_s[: timeline.graph.first_transfer].argmax())
+    return path_to(timeline, last)
+
+
+def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath:
+    """Return the chain of waits that a node's end comes out of.
+
+    Args:
+        timeline: what was played.
+        node: where it ends.
+        since_s: where it begins: a stretch that reaches over it is cut there.
+
+    """
+    graph, issue = timeline.graph, timeline.graph.issue
+    same_s = _ROUNDING * timeline.makespan_s
+    stretches: list[_Stretch] = []  # backwards
+    until_s, behind = float(timeline.end_s[node]), NO_NODE
+    while until_s > since_s:
+        start_s = float(timeline.start_s[node])
+        own_s = start_s + float(graph.duration_s[node])
+        if until_s > own_s + same_s:
+            if issue is not None and issue.end_s[node] >= until_s - same_s:
+                stretches.append(_Stretch(node, since_s, until_s, _HOST))
+                break
+            stretches.append(_Stretch(node, own_s, until_s, _CONTENTION))
+            until_s = own_s
+        stretches.append(_Stretch(node, start_s, until_s, _part(graph, node, behind)))
+        before = _waited_for(timeline, node)
+        ready_s = float(timeline.end_s[before]) if before >= 0 else 0.0
+        if issue is not None and issue.begin_s[node] > ready_s + same_s:
+            stretches.append(_Stretch(node, since_s, start_s, _HOST))
+            break
+        if start_s > ready_s + same_s:
+            stretches.append(_Stretch(node, ready_s, start_s, _WAITING))
+        if before < 0:
+            break
+        node, behind, until_s = before, node, ready_s
+    cut = (one._replace(begin_s=max(one.begin_s, since_s)) for one in reversed(stretches))
+    return _path(graph, [one for one in cut if one.end_s >= one.begin_s])
+
+
+class _Stretch(NamedTuple):
+    """A row of a path; ``node`` is where it is, the host's work included."""
+
+    node: int
+    begin_s: float
+    end_s: float
+    part: int
+
+
+def _waited_for(timeline: Timeline, node: int) -> int:
+    """Return what was there last of all that a node waited for, or NO_NODE where it waited for nothing."""
+    graph = timeline.graph
+    begin, end = graph.predecessor_start[node : node + 2]
+    before = [int(graph.previous_on_lane[node]), *graph.edges[0][begin:end].tolist()]
+    there = [one for one in before if one >= 0]
+    return max(there, key=timeline.end_s.__getitem__) if there else NO_NODE
+
+
+def _part(graph: TaskGraph, node: int, behind: int) -> int:
+    """Return what a node's time is spent on, given the node that waited for it."""
+    if node >= graph.first_transfer:
+        return _TRANSFER if 0 <= behind < graph.first_transfer and _receives(graph, behind, node) else _BLOCKED
+    phase = graph.phases[graph.phase[node]]
+    if phase.lane == Lane.ALLTOALL:
+        return _ALLTOALL if phase.is_alltoall else _COLLECTIVE
+    return _PART_OF_LANE[phase.lane]
+
+
+def _receives(graph: TaskGraph, phase: int, transfer: int) -> bool:
+    """Return whether a phase is of the task that a transfer's tensor is for."""
+    needed_by = graph.schedule.task_of_op[graph.transfers.consumer[transfer - graph.first_transfer]]
+    return bool(needed_by == graph.task[phase])
+
+
+def _path(graph: TaskGraph, stretches: list[_Stretch]) -> CriticalPath:
+    """Return stretches, in order, as columns."""
+    node, part = (np.array([one[place] for one in stretches], dtype=np.int64) for place in (0, 3))
+    begin_s, end_s = (np.array([one[place] for one in stretches], dtype=np.float64) for place in (1, 2))
+    rank_of_op = graph.schedule.rank
+    rank, to_rank = (
+        np.append(graph.rank, rank_of_op[side])[node] for side in (graph.transfers.producer, graph.transfers.consumer)
+    )
+    return CriticalPath(np.where(part == _HOST, NO_NODE, node), begin_s, end_s, rank, to_rank, part)
