@@ -27,7 +27,7 @@ from dualpipe_sim.order.ops import COPIES, I, R, S
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RUNTIMES
 from dualpipe_sim.schedules.registry import ScheduleSpec, schedules
-from dualpipe_sim.schedules.theory import FORMULAS, closed_form
+from dualpipe_sim.schedules.theory import FORMULAS, closed_form, filled
 
 SAID = schedule_sources.SAID
 PAGES = Path(__file__).parent / "schedules"
@@ -291,21 +291,6 @@ def letters_of(spec: ScheduleSpec) -> dict[str, float]:
         "f": options.get("pairs", 1),
         "barriers": options.get("barriers", 1),
     }
-
-
-def filled(formula: str, letters: Mapping[str, float]) -> str | None:
-    """Return a formula, up to a comma or semicolon, with numbers for its letters; None where it is words.
-
-    >>> filled("(P-1)(F+B)/(kv)", {"P": 4, "F": 1, "B": 2, "k": 4, "v": 1})
-    '(4-1)(1+2)/(4·1)'
-    """
-    alone = re.split(r"[;,]", formula)[0]
-    words = re.findall(r"[A-Za-z]{3,}|[A-Za-z]['.]", alone)
-    if set(words) - set(letters):
-        return None
-    name = re.compile("|".join(sorted(letters, key=len, reverse=True)))
-    apart = re.sub(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=[A-Z])|(?<=[knv])(?=[knv])", "·", alone)
-    return name.sub(lambda letter: f"{letters[letter[0]]:g}", apart)
 
 
 def idle_s(timeline: Timeline, over: str) -> float:

@@ -56,9 +56,10 @@ class Result(Tabular):
         idle_s_by_cause: idle seconds of each rank, by cause; the causes sum to the rank's idle time.
         peak_in_flight_by_rank: most (stage, micro-batch) pairs live at once.
         peak_activations_by_rank: the same in activations of a whole rank's share of the model.
-        theory: ``bubble_s`` and ``peak_activations`` as the paper's formula has them, whether the simulated bubble must
-            be ``exact``-ly that, or else the ``reason`` why not, what it is ``over`` (makespan, or span from a rank's
-            first op to its last), and the ``source``; None for a schedule without one.
+        theory: the bubble and the memory as the paper's formulas have them: ``bubble_s``, the ``formula`` of it and the
+            same with ``numbers`` for its letters (None where it is in words or times differ), ``peak_activations``;
+            whether the simulated bubble must be ``exact``-ly that, or else the ``reason`` why not, what it is ``over``
+            (makespan, or span from a rank's first op to its last), and the ``source``; None for a schedule without one.
         engine: what played the task graph.
         model: the model's ``name``, its routed ``experts``, ``parameters`` and ``active_parameters``, those of linear
             maps that a token passes; this and what follows is None where no model is known.

@@ -149,13 +149,17 @@ Only of schedules whose functions are known to depend on nothing but what they a
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load."""
-    topology = experiment.topology(choice.ranks)
     order = build_choice(experiment, choice)
     order = with_gathers(order) if gathers_stages(experiment.costs) else order
+    return lower_order(experiment, order, laid_costs(experiment, order))
+
+
+def lower_order(experiment: Experiment, order: Schedule, costs: Costs) -> TaskGraph:
+    """Return the task graph of an order with costs that are laid out for it."""
     graph = lower(
         order,
-        laid_costs(experiment, order),
-        topology,
+        costs,
+        experiment.topology(order.ranks),
         contention=experiment.contention == "fair",
         rendezvous=experiment.transfers == "rendezvous",
         runtime=experiment.runtime,
@@ -220,6 +224,8 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
     reason = next((words for words, hinders in reasons.items() if hinders), None)
     return {
         "bubble_s": None if times is None else published.bubble_s,
+        "formula": published.formula,
+        "numbers": None if times is None else published.numbers,
         "exact": reason is None,
         "reason": reason,
         "over": published.over,

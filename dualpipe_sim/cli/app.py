@@ -22,8 +22,8 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    "start", "imports", "simulate", "report", "memory", "layers", "sweep", "robust", "plan", "search", "score", "trace",
-    "calibrate", "compare_run", "orders",
+    "start", "imports", "simulate", "why", "report", "memory", "layers", "sweep", "robust", "plan", "search", "score",
+    "trace", "calibrate", "compare_run", "orders",
 )  # fmt: skip
 """Modules beside this one whose commands make up the program, in the order of the help."""
 

@@ -11,6 +11,7 @@ said beside it. A schedule for which nobody published one has none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -45,6 +46,8 @@ class ClosedForm:
         over: what the bubble is a part of: the ``makespan``, or the ``span`` from a rank's first op to its last.
         peak_activations: most activations on a rank, in whole-rank activations, or None outside the formula's range.
         source: who published it.
+        formula: the bubble by the papers' letters.
+        numbers: the formula with numbers for its letters; None where it is in words.
 
     """
 
@@ -54,6 +57,8 @@ class ClosedForm:
     over: Literal["makespan", "span"]
     peak_activations: float | None
     source: str
+    formula: str = ""
+    numbers: str | None = None
 
 
 class Setting(NamedTuple):
@@ -88,6 +93,22 @@ class Setting(NamedTuple):
     def barriers(self) -> int:
         """How many barriers ranks share the output layer out with."""
         return cast("int", self.options["barriers"])
+
+    @property
+    def letters(self) -> dict[str, float]:
+        """What the letters of formulas in words stand for."""
+        options = self.options
+        slices = cast("int", options.get("slices") or self.P)
+        return {
+            **{letter: getattr(self, letter) for letter in "PMFIWXCO"},
+            "B": self.backward,
+            "K": self.M / self.P,
+            **dict.fromkeys("kn", slices),
+            "v": cast("int", options.get("stages_per_rank", 1)),
+            "g": cast("int", options.get("group") or self.P),
+            "f": cast("int", options.get("pairs", 1)),
+            "barriers": cast("int", options.get("barriers", 1)),
+        }
 
     @property
     def immediate(self) -> bool:
@@ -185,7 +206,24 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
         formula.over,
         formula.peak_activations(setting),
         formula.source,
+        formula.bubble,
+        filled(formula.bubble, setting.letters),
     )
+
+
+def filled(formula: str, letters: Mapping[str, float]) -> str | None:
+    """Return a formula, up to a comma or semicolon, with numbers for its letters; None where it is in words.
+
+    >>> filled("(P-1)(F+B)/(kv)", {"P": 4, "F": 1, "B": 2, "k": 4, "v": 1})
+    '(4-1)(1+2)/(4·1)'
+    """
+    alone = re.split(r"[;,]", formula)[0]
+    words = re.findall(r"[A-Za-z]{3,}|[A-Za-z]['.]", alone)
+    if set(words) - set(letters):
+        return None
+    name = re.compile("|".join(sorted(letters, key=len, reverse=True)))
+    apart = re.sub(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=[A-Z])|(?<=[knv])(?=[knv])", "·", alone)
+    return name.sub(lambda letter: f"{letters[letter[0]]:.4g}", apart)
 
 
 def _one_wave(s: Setting) -> float:

@@ -26,6 +26,7 @@ from dualpipe_sim.engine import Noise, Spread
 from dualpipe_sim.model.attention import Core
 from dualpipe_sim.order import OpTimes, OrderBuilder, opposed
 from dualpipe_sim.order.ops import B, F
+from dualpipe_sim.pictures.plot import Dependence
 from dualpipe_sim.pictures.report import Run
 from dualpipe_sim.plan import Plan
 from dualpipe_sim.plan.space import candidates_of
@@ -33,6 +34,7 @@ from dualpipe_sim.schedules import spec
 from dualpipe_sim.scoring import Board, Errors, Prediction
 from dualpipe_sim.scoring.accuracy import class_bar
 from dualpipe_sim.search import search
+from dualpipe_sim.why import why
 
 TRACES = sorted((Path(__file__).parents[2] / "examples" / "data").glob("*.json.gz"))
 EVIL = "<script>alert(1)</script>"
@@ -111,6 +113,8 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
         class_bar("moe"),
         robust("figure5", scenarios={"runs": 2}),
         regimes("figure5", "costs.transfer=0..9", "micro_batches=32,40"),
+        why("figure5"),
+        Dependence("forward", 27.0, 27.0, 67.5),
         Noise(slow_ranks=dict.fromkeys(range(64), 1.1)),
         Spread(100, 1.0, 0.9, 1.1),
         Flow("nvlink", 1e9),

@@ -21,6 +21,7 @@ COMMANDS = {
     "schema": "",
     "import": "needs a config.json",
     "run": "",
+    "why": "",
     "compare": "",
     "gantt": "",
     "timeline": "",

@@ -13,10 +13,12 @@ from dualpipe_sim.pictures.plot.memory_stack import memory_stack
 from dualpipe_sim.pictures.plot.pair import pair_figure
 from dualpipe_sim.pictures.plot.plan import plan_chart
 from dualpipe_sim.pictures.plot.regimes import regime_chart
+from dualpipe_sim.pictures.plot.sensitivity import Dependence, sensitivity_bars
 from dualpipe_sim.pictures.plot.sweep import bubble_curves, bubble_heatmap
 from dualpipe_sim.pictures.plot.tradeoff import bubble_against_activations
 
 __all__ = [
+    "Dependence",
     "activations_over_time",
     "bubble_against_activations",
     "bubble_curves",
@@ -32,4 +34,5 @@ __all__ = [
     "plan_chart",
     "regime_chart",
     "save",
+    "sensitivity_bars",
 ]
