@@ -5,6 +5,14 @@ boxes.
 """
 
 from dualpipe_sim.pictures.report.data import Run
-from dualpipe_sim.pictures.report.page import Page, check_suffix, page, page_style
+from dualpipe_sim.pictures.report.page import (
+    Page,
+    check_suffix,
+    page,
+    page_data,
+    page_style,
+    viewer_script,
+    viewer_style,
+)
 
-__all__ = ["Page", "Run", "check_suffix", "page", "page_style"]
+__all__ = ["Page", "Run", "check_suffix", "page", "page_data", "page_style", "viewer_script", "viewer_style"]

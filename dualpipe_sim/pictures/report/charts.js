@@ -26,8 +26,8 @@ function opBands(run, [top, height]) {
   return [band, { name: "copies", boxes: copies, palette, place: [top + (1 - COPIES) * height, 0.9 * COPIES * height], gap: true }];
 }
 
-/** @param {Run} run @param {boolean} lanes @returns {Band[]} */
-function ganttBands(run, lanes) {
+/** @param {Chart} chart @param {Run} run @param {boolean} lanes @returns {Band[]} */
+function ganttBands(chart, run, lanes) {
   const ops = opBands(run, lanes ? GANTT_BANDS.ops : [0, 1]);
   const { phases } = run;
   if (!lanes || !phases) return ops;
@@ -38,8 +38,8 @@ function ganttBands(run, lanes) {
   return [
     ...ops,
     { name: "compute", boxes: compute, palette: run.palette, place: GANTT_BANDS.compute, gap: true, label: nameIn(compute) },
-    { name: "all-to-all", boxes: alltoall, palette: [colourOf("hidden")], place, gap: true, label: nameIn(alltoall) },
-    { name: "exposed", boxes: exposed, palette: [colourOf("exposed")], place },
+    { name: "all-to-all", boxes: alltoall, palette: [chart.colour("hidden")], place, gap: true, label: nameIn(alltoall) },
+    { name: "exposed", boxes: exposed, palette: [chart.colour("exposed")], place },
   ];
 }
 
@@ -50,8 +50,8 @@ function drawGantt(chart, run, lanes, view, hovered) {
   chart.resize(bottom + AXIS_PX);
   chart.show(view.from, view.to);
   chart.row = row;
-  chart.bands = ganttBands(run, lanes);
-  chart.pen.fillStyle = colourOf("over");
+  chart.bands = ganttBands(chart, run, lanes);
+  chart.pen.fillStyle = chart.colour("over");
   const end = chart.x(run.makespan_s);
   if (end < chart.width - chart.right) chart.pen.fillRect(Math.max(end, chart.gutter), 0, chart.width - chart.right - Math.max(end, chart.gutter), bottom);
   chart.clip(bottom);
@@ -72,10 +72,10 @@ function drawGantt(chart, run, lanes, view, hovered) {
   for (let rank = 0; rank < run.ranks; rank += 1) {
     chart.label(rank, (rank + 0.5) * row, step);
     chart.note(rank, (rank + 0.5) * row, step, `${((100 * idle[rank]) / (run.makespan_s || 1)).toFixed(1)} %`, "soft-ink");
-    chart.pen.fillStyle = colourOf("row-line");
+    chart.pen.fillStyle = chart.colour("row-line");
     if (rank) chart.pen.fillRect(chart.gutter, rank * row - 1, chart.span, 1);
   }
-  chart.axis(bottom, view.whole, "idle");
+  chart.axis(bottom, run.units, view.whole, "idle");
 }
 
 // Mark a task and, where it waited for a tensor, the op that made it, and the tensor on its way.
@@ -87,7 +87,7 @@ function drawCause(chart, run, task, [top, height]) {
   /** @param {number} rank @param {number} begin @param {number} end */
   const outline = (rank, begin, end) => pen.strokeRect(chart.x(begin), (rank + top) * row, Math.max(2, chart.x(end) - chart.x(begin)), height * row);
   const rank = run.rank[run.firstOp[task]];
-  pen.strokeStyle = colourOf("focus");
+  pen.strokeStyle = chart.colour("focus");
   pen.lineWidth = 2;
   outline(rank, run.task.begin[task], run.task.end[task]);
   const { from, to, begin, end } = run.transfers;
@@ -103,24 +103,22 @@ function drawCause(chart, run, task, [top, height]) {
 
 // How many ranks are busy with what over the whole run, and the part of it that the Gantt shows.
 const OVERVIEW_PX = 44;
-/** @type {{of: unknown[], busy: HTMLCanvasElement} | null} what the overview drew last, and of what */
-let lastBusy = null;
 /** @param {Chart} chart @param {Run} run @param {View} view */
 function drawOverview(chart, run, view) {
   chart.resize(OVERVIEW_PX);
   chart.show(0, view.whole);
   const of = [run, chart.width, view.whole];
-  if (!lastBusy || !of.every((one, place) => one === lastBusy?.of[place])) lastBusy = { of, busy: busyRanks(chart, run) };
+  if (!of.every((one, place) => one === chart.kept.of[place])) chart.kept = { of, image: busyRanks(chart, run) };
   const { pen } = chart;
-  pen.drawImage(lastBusy.busy, chart.gutter, 0);
-  pen.fillStyle = colourOf("ink");
+  pen.drawImage(chart.kept.image, chart.gutter, 0);
+  pen.fillStyle = chart.colour("ink");
   pen.textAlign = "right";
   pen.fillText("busy", chart.gutter - 6, OVERVIEW_PX / 2);
   const [left, right] = [chart.x(view.from), chart.x(view.to)];
-  pen.fillStyle = colourOf("veil");
+  pen.fillStyle = chart.colour("veil");
   pen.fillRect(chart.gutter, 0, left - chart.gutter, OVERVIEW_PX);
   pen.fillRect(right, 0, chart.gutter + chart.span - right, OVERVIEW_PX);
-  pen.strokeStyle = colourOf("ink");
+  pen.strokeStyle = chart.colour("ink");
   pen.lineWidth = 1.5;
   pen.strokeRect(left + 0.75, 0.75, Math.max(3, right - left - 1.5), OVERVIEW_PX - 1.5);
 }
@@ -151,8 +149,8 @@ function busyRanks(chart, run) {
 }
 
 const MEMORY_TOP = 0.92; // share of a row that the most any rank holds takes
-/** @param {Run} run @param {number} kind */
-const memoryColour = (run, kind) => (run.kinds.length === 1 ? colourOf("memory") : run.memoryFills[kind]);
+/** @param {Chart} chart @param {Run} run @param {number} kind */
+const memoryColour = (chart, run, kind) => (run.kinds.length === 1 ? chart.colour("memory") : run.memoryFills[kind]);
 /** @param {RunHead} run @param {number} amount */
 const formatOccupancy = (run, amount) => (run.in_bytes ? `${(amount / 1e9).toPrecision(3)} GB` : `${Number(amount.toPrecision(3))}`);
 
@@ -174,7 +172,7 @@ function drawMemory(chart, run, view) {
     const over = run.limit !== null && peaks[rank] > run.limit;
     chart.note(rank, (rank + 0.6) * row, step, formatOccupancy(run, peaks[rank]), over ? "limit" : "ink");
   }
-  chart.axis(bottom, view.whole, "peak");
+  chart.axis(bottom, run.units, view.whole, "peak");
 }
 
 // The fullest moment of each column of pixels, each kind on top of those before it.
@@ -185,7 +183,7 @@ function drawOccupancy(chart, run, rank, floor, scale) {
   const columns = fullestMoments(chart, at, total, starts[rank], starts[rank + 1]);
   const level = new Float64Array(columns.length);
   amounts.forEach((amount, kind) => {
-    pen.fillStyle = memoryColour(run, kind);
+    pen.fillStyle = memoryColour(chart, run, kind);
     /** @param {number} column */
     const heightOf = (column) => (columns[column] < 0 ? 0 : amount[columns[column]] * scale);
     let column = 0;
@@ -199,10 +197,10 @@ function drawOccupancy(chart, run, rank, floor, scale) {
     }
   });
   if (run.limit !== null) {
-    pen.fillStyle = colourOf("limit");
+    pen.fillStyle = chart.colour("limit");
     for (let x = chart.gutter; x < chart.gutter + chart.span; x += 7) pen.fillRect(x, floor - run.limit * scale, 4, 1);
   }
-  pen.fillStyle = colourOf("row-line");
+  pen.fillStyle = chart.colour("row-line");
   pen.fillRect(chart.gutter, floor, chart.span, 1);
 }
 
@@ -231,11 +229,11 @@ function showCauses(place, run, causes, longest) {
       let idle = 0;
       for (const [cause, seconds] of Object.entries(run.causes)) {
         idle += seconds[rank];
-        const part = element("span", { className: "part", title: `${causes[cause].words}: ${formatTime(seconds[rank])}` });
+        const part = element("span", { className: "part", title: `${causes[cause].words}: ${formatTime(run.units, seconds[rank])}` });
         part.style.cssText = `background:${causes[cause].fill};width:calc((100% - 12.5rem) * ${seconds[rank] / longest})`;
         row.append(part);
       }
-      row.append(element("span", { className: "share" }, `${formatTime(idle)}, ${((100 * idle) / run.makespan_s).toFixed(1)} %`));
+      row.append(element("span", { className: "share" }, `${formatTime(run.units, idle)}, ${((100 * idle) / run.makespan_s).toFixed(1)} %`));
       return row;
     }),
   );
@@ -250,6 +248,3 @@ function element(tag, properties, ...children) {
   made.append(...children);
   return made;
 }
-
-/** @type {<Id extends keyof PageElements>(id: Id) => PageElements[Id]} */
-const find = (id) => /** @type {any} page.html has them all */ (document.getElementById(id));

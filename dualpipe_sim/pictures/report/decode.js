@@ -38,8 +38,8 @@ function summed(differences, unit = 1) {
   return sums;
 }
 
-/** @param {RunData} data @param {Record<string, string>} memoryFills */
-async function unpack(data, memoryFills) {
+/** @param {RunData} data @param {Record<string, string>} memoryFills @param {Units} units */
+async function unpack(data, memoryFills, units) {
   const bytes = await inflate(data.bytes);
   /** @type {ColumnOf} */
   const column = (name) => {
@@ -60,6 +60,7 @@ async function unpack(data, memoryFills) {
   const run = {
     ...data,
     ...tasksOf(rank, kind, paired, ops),
+    units,
     rank,
     kind,
     paired,

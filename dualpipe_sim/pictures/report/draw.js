@@ -4,10 +4,6 @@
 const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
 const KINDS = ["F", "B", "I", "W", "R", "S", "T", "O", "L", "UNSHARD", "RESHARD", "REDUCE_GRAD"];
 
-const styles = () => getComputedStyle(document.documentElement);
-/** @param {string} name */
-const colourOf = (name) => styles().getPropertyValue(`--${name}`).trim();
-
 /** @type {Map<string, number[]>} "#rrggbb" to its three numbers */
 const channels = new Map();
 /** @param {string} colour */
@@ -24,28 +20,26 @@ function inkOn(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
-/** @type {[name: string, size: number][]} */
-const UNITS = [
+/** @type {Units} */
+const SECONDS = [
   [" s", 1],
   [" ms", 1e-3],
   [" µs", 1e-6],
   [" ns", 1e-9],
 ];
-// Where times are units of no clock they are written without one.
-function writeNoUnit() {
-  UNITS.splice(0, UNITS.length, ["", 1]);
-}
-/** @param {number} seconds */
-const unitOf = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS[seconds ? UNITS.length - 1 : 0];
-/** @param {number} seconds */
-function formatTime(seconds) {
-  const [name, size] = unitOf(Math.abs(seconds));
+/** @type {Units} Where times are units of no clock they are written without one. */
+const NO_UNIT = [["", 1]];
+/** @param {Units} units @param {number} seconds */
+const unitOf = (units, seconds) => units.find(([, size]) => seconds >= size) ?? units[seconds ? units.length - 1 : 0];
+/** @param {Units} units @param {number} seconds */
+function formatTime(units, seconds) {
+  const [name, size] = unitOf(units, Math.abs(seconds));
   return `${Number((seconds / size).toPrecision(4)).toLocaleString("en")}${name}`;
 }
 // A moment to the nanosecond or seven digits, so that neighbours can be told apart.
-/** @param {number} seconds @param {number} until */
-function formatMoment(seconds, until) {
-  const [name, size] = unitOf(until);
+/** @param {Units} units @param {number} seconds @param {number} until */
+function formatMoment(units, seconds, until) {
+  const [name, size] = unitOf(units, until);
   return `${(seconds / size).toFixed(6).replace(/\.?0+$/, "")}${name}`;
 }
 
@@ -60,13 +54,22 @@ class Chart {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
+    this.style = getComputedStyle(canvas);
     this.pen = penOf(canvas);
     this.mixed = document.createElement("canvas");
+    /** @type {{of: unknown[], image: HTMLCanvasElement}} what was drawn last that costs time, and of what */
+    this.kept = { of: [null], image: this.mixed };
     this.width = this.height = this.gutter = this.right = 0; // pixels
     this.from = this.to = 0;
     this.row = 1; // a rank's height
     /** @type {Band[]} */
     this.bands = [];
+  }
+
+  // A colour of the theme.
+  /** @param {string} name */
+  colour(name) {
+    return this.style.getPropertyValue(`--${name}`).trim();
   }
 
   // Take the width that the page gives and as much height as the rows ask for.
@@ -85,7 +88,7 @@ class Chart {
     }
     this.pen.setTransform(wide / this.width, 0, 0, high / height, 0, 0);
     this.pen.clearRect(0, 0, this.width, height);
-    this.pen.font = `11px ${styles().fontFamily}`;
+    this.pen.font = `11px ${this.style.fontFamily}`;
     this.pen.textBaseline = "middle";
   }
 
@@ -106,16 +109,16 @@ class Chart {
     [this.from, this.to] = [from, to];
   }
 
-  /** @param {number} bottom @param {number} until @param {string} notes */
-  axis(bottom, until, notes) {
+  /** @param {number} bottom @param {Units} units @param {number} until @param {string} notes */
+  axis(bottom, units, until, notes) {
     const { pen } = this;
-    const [name, size] = unitOf(until);
+    const [name, size] = unitOf(units, until);
     const rough = (this.to - this.from) / size / Math.max(2, this.span / 110);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = ([1, 2, 5].find((one) => one * power >= rough) ?? 10) * power;
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-    pen.strokeStyle = colourOf("row-line");
-    pen.fillStyle = colourOf("ink");
+    pen.strokeStyle = this.colour("row-line");
+    pen.fillStyle = this.colour("ink");
     pen.textAlign = "center";
     for (let tick = Math.ceil(this.from / size / step); tick * step * size <= this.to; tick += 1) {
       const x = this.x(tick * step * size);
@@ -124,16 +127,16 @@ class Chart {
       pen.fillText(text, Math.min(x, this.gutter + this.span - pen.measureText(text).width / 2), bottom + 12);
     }
     pen.textAlign = "left";
-    pen.fillStyle = colourOf("soft-ink");
+    pen.fillStyle = this.colour("soft-ink");
     pen.fillText(notes, this.gutter + this.span + 5, bottom + 12);
-    pen.fillStyle = colourOf("faint-ink");
+    pen.fillStyle = this.colour("faint-ink");
     pen.fillRect(this.gutter, bottom, this.span, 1);
   }
 
   /** @param {number} rank @param {number} y @param {number} step */
   label(rank, y, step) {
     if (rank % step) return;
-    this.pen.fillStyle = colourOf("ink");
+    this.pen.fillStyle = this.colour("ink");
     this.pen.textAlign = "right";
     this.pen.fillText(this.gutter < 60 ? `${rank}` : `rank ${rank}`, this.gutter - 6, y);
   }
@@ -142,7 +145,7 @@ class Chart {
   /** @param {number} rank @param {number} y @param {number} step @param {string} text @param {string} colour */
   note(rank, y, step, text, colour) {
     if (rank % step) return;
-    this.pen.fillStyle = colourOf(colour);
+    this.pen.fillStyle = this.colour(colour);
     this.pen.textAlign = "left";
     this.pen.fillText(text, this.gutter + this.span + 5, y);
   }

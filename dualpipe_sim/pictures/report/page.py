@@ -16,7 +16,7 @@ from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, TH
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("decode.js", "draw.js", "charts.js", "tip.js", "viewer.js")
+_VIEWER = ("decode.js", "draw.js", "charts.js", "legends.js", "tip.js", "moves.js", "viewer.js")
 _SUFFIXES = (".html", ".htm")
 _NOTEBOOK_HEIGHT_PX = 900
 _PAGE_COLOURS: dict[ThemeName, dict[str, str]] = {
@@ -101,7 +101,7 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
         table=table,
         config=f"<section><h2>Configuration</h2><pre>{escape(config)}</pre></section>" if config else "",
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        script="\n".join(map(_text, _SCRIPTS)),
+        script=f"{viewer_script()}\n{_text('report.js')}",
     )
     return Page(html)
 
@@ -129,6 +129,19 @@ def page_data(runs: Sequence[Run], first: str = "") -> Json:
     }
 
 
+def viewer_script() -> str:
+    """Return the viewer, which defines one name: ``mountViewer(root, data, options)``, as ``types.d.ts`` has it.
+
+    Whatever page shows :func:`page_data` runs this script and calls that; it asks for nothing from outside.
+
+    >>> viewer_script().startswith("var mountViewer = ")
+    True
+    """
+    # (var, because several outputs of a notebook may bring the script to one page)
+    inside = "\n".join(map(_text, _VIEWER))
+    return f'var mountViewer = (() => {{\n"use strict";\n{inside}\nreturn mountViewer;\n}})();'
+
+
 def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
@@ -144,12 +157,21 @@ def _causes(runs: Sequence[Json]) -> dict[str, dict[str, str]]:
 
 
 def page_style() -> str:
-    """Return the styles of a page: the colours of both themes, and how text, tables and buttons look in them.
+    """Return the styles of a page with a viewer: the colours of both themes, text and tables, and the viewer's own.
 
     >>> "prefers-color-scheme: dark" in page_style()
     True
     """
-    return f"{_colours()}\n{_text('style.css')}"
+    return f"{viewer_style()}\n{_text('style.css')}"
+
+
+def viewer_style() -> str:
+    """Return the styles of a viewer alone, for a page that has styles of its own.
+
+    >>> ".viewer .chart" in viewer_style()
+    True
+    """
+    return f"{_colours()}\n{_text('viewer.css')}"
 
 
 def _colours() -> str:

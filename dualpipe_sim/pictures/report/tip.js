@@ -9,21 +9,18 @@ const taskName = (run, task) => {
   return run.paired[first] ? `(${opName(run, first)};${opName(run, first + 1)})OVERLAP_F_${KINDS[run.kind[first + 1]]}` : opName(run, first);
 };
 
-// Say what the pointer is on, and return its task, or that of the gap's end; -1 for none.
-/** @param {Chart} chart @param {Run} run @param {PointerEvent} event */
-function ganttTip(chart, run, event) {
+// What the pointer is on, and its task, or that of the gap's end; -1 for none.
+/** @param {Chart} chart @param {Run} run @param {PointerEvent} event @returns {{task: number, lines: Line[] | null}} */
+function ganttLines(chart, run, event) {
   const frame = chart.canvas.getBoundingClientRect();
   const rank = Math.floor((event.clientY - frame.top) / chart.row);
   const share = (event.clientY - frame.top) / chart.row - rank;
   const time = chart.time(event.clientX - frame.left);
-  if (rank < 0 || rank >= run.ranks || time < chart.from || time > Math.min(chart.to, run.makespan_s)) {
-    hideTip();
-    return -1;
-  }
+  if (rank < 0 || rank >= run.ranks || time < chart.from || time > Math.min(chart.to, run.makespan_s)) return { task: -1, lines: null };
   const band = chart.bands.find(({ place: [top, height] }) => share >= top - 0.03 && share <= top + height + 0.03);
-  showTip(event, (band && bandLines(run, band, rank, time)) ?? opLines(run, rank, time));
+  const lines = (band && bandLines(run, band, rank, time)) ?? opLines(run, rank, time);
   const task = firstAfter(run.task.end, time, run.task.starts[rank], run.task.starts[rank + 1]);
-  return task < run.task.starts[rank + 1] ? task : -1;
+  return { task: task < run.task.starts[rank + 1] ? task : -1, lines };
 }
 
 /** @param {Run} run @param {Band} band @param {number} rank @param {number} time */
@@ -49,7 +46,7 @@ function opLines(run, rank, time) {
   if (place >= task.starts[rank + 1])
     return [
       ["idle", "after its last op: drain"],
-      ["since", formatTime(run.makespan_s - task.end[place - 1])],
+      ["since", formatTime(run.units, run.makespan_s - task.end[place - 1])],
     ];
   if (time < task.begin[place]) return [["idle", `before ${taskName(run, place)}`], ...gapLines(run, rank, place)];
   const op = firstAfter(ops.end, time, run.firstOp[place], run.firstOp[place + 1] ?? ops.end.length);
@@ -65,8 +62,8 @@ function opLines(run, rank, time) {
 
 /** @param {Run} run @param {number} begin @param {number} end @returns {Line[]} */
 const timeLines = (run, begin, end) => [
-  ["time", `${formatMoment(begin, run.makespan_s)} to ${formatMoment(end, run.makespan_s)}`],
-  ["lasts", formatTime(end - begin)],
+  ["time", `${formatMoment(run.units, begin, run.makespan_s)} to ${formatMoment(run.units, end, run.makespan_s)}`],
+  ["lasts", formatTime(run.units, end - begin)],
 ];
 
 // The gap before a task and its cause, as docs/model.md has it: the tensor that came last, and the op that made it.
@@ -78,7 +75,7 @@ function gapLines(run, rank, place) {
   const source = run.waitsFor[place];
   const from = source < 0 ? "" : ` for ${opName(run, source)} of rank ${run.rank[source]}`;
   if (gap <= 2 * run.second) return [["gap before", "none"]];
-  if (first) return [["gap before", `${formatTime(gap)}: warm-up${from && `, waits${from}`}`]];
+  if (first) return [["gap before", `${formatTime(run.units, gap)}: warm-up${from && `, waits${from}`}`]];
   const name = opName(run, source);
   const causes = /** @type {const} */ ([
     ["waiting", `waiting${from}`],
@@ -91,8 +88,8 @@ function gapLines(run, rank, place) {
   const parts = causes
     .map(([cause, words]) => /** @type {const} */ ([run.gaps[cause][place] * run.second, words]))
     .filter(([seconds]) => seconds > 2 * run.second)
-    .map(([seconds, words]) => `${formatTime(seconds)} ${words}`);
-  return [["gap before", `${formatTime(gap)}: ${parts.join(", ")}`]];
+    .map(([seconds, words]) => `${formatTime(run.units, seconds)} ${words}`);
+  return [["gap before", `${formatTime(run.units, gap)}: ${parts.join(", ")}`]];
 }
 
 /** @param {Run} run @param {LaneBand} band @param {number} rank @param {number} time */
@@ -110,7 +107,7 @@ function phaseLines(run, band, rank, time) {
     ["op", `${opName(run, op)}${run.paired[op] ? ` in ${taskName(run, phases.task[row[place]])}` : ""}`],
     ...timeLines(run, begin[place], end[place]),
   ];
-  if (band.name === "all-to-all") lines.push(["exposed", formatTime(exposedIn(phases.exposed, rank, begin[place], end[place]))]);
+  if (band.name === "all-to-all") lines.push(["exposed", formatTime(run.units, exposedIn(phases.exposed, rank, begin[place], end[place]))]);
   else lines.push(["gap before", laneGap(run, phases.task, band.boxes, rank, place)]);
   return lines;
 }
@@ -130,44 +127,41 @@ function laneGap(run, tasks, { begin, end, starts, row }, rank, place) {
   const task = tasks[row[place]];
   const free = place > starts[rank] && tasks[row[place - 1]] === task ? end[place - 1] : run.task.begin[task];
   const gap = begin[place] - free;
-  if (gap > 2 * run.second) return `${formatTime(gap)}: exposed ${run.collectives}`;
+  if (gap > 2 * run.second) return `${formatTime(run.units, gap)}: exposed ${run.collectives}`;
   const outside = place === starts[rank] || tasks[row[place - 1]] !== task;
   return outside ? gapLines(run, rank, task)[0][1] : "none";
 }
 
-/** @param {Chart} chart @param {Run} run @param {PointerEvent} event */
-function memoryTip(chart, run, event) {
+/** @param {Chart} chart @param {Run} run @param {PointerEvent} event @returns {Line[] | null} */
+function memoryLines(chart, run, event) {
   const frame = chart.canvas.getBoundingClientRect();
   const rank = Math.floor((event.clientY - frame.top) / chart.row);
   const time = chart.time(event.clientX - frame.left);
-  if (rank < 0 || rank >= run.ranks || time < chart.from || time > chart.to) return hideTip();
+  if (rank < 0 || rank >= run.ranks || time < chart.from || time > chart.to) return null;
   const { at, starts, amounts, total, peaks } = run.occupancy;
   const moment = firstAfter(at, time, starts[rank], starts[rank + 1]) - 1;
   /** @param {Float32Array | Float64Array} values */
   const amountOf = (values) => formatOccupancy(run, moment < starts[rank] ? 0 : values[moment]);
-  showTip(event, [
-    [amountOf(total), `on rank ${rank} at ${formatMoment(time, run.makespan_s)}`],
+  return [
+    [amountOf(total), `on rank ${rank} at ${formatMoment(run.units, time, run.makespan_s)}`],
     .../** @type {Line[]} */ (run.kinds.length > 1 ? run.kinds.map((kind, place) => [kind, amountOf(amounts[place])]).reverse() : []),
     ["peak", formatOccupancy(run, peaks[rank])],
-  ]);
+  ];
 }
 
-/** @param {PointerEvent} event @param {Line[]} lines */
-function showTip(event, lines) {
-  const tip = find("tip");
+// Say this beside the pointer; nothing where there is nothing to say.
+/** @param {HTMLElement} tip @param {PointerEvent} event @param {Line[] | null} lines */
+function showTip(tip, event, lines) {
+  tip.hidden = !lines;
+  if (!lines) return;
   const [[title, said], ...rest] = lines;
   tip.replaceChildren(
     element("b", {}, title),
     ` ${said}`,
     element("dl", {}, ...rest.flatMap(([word, text]) => [element("dt", {}, word), element("dd", {}, text)])),
   );
-  tip.hidden = false;
   const left = event.clientX + 14;
   const below = event.clientY + 18;
   tip.style.left = `${clamp(left + tip.offsetWidth > window.innerWidth ? event.clientX - tip.offsetWidth - 10 : left, 4, Math.max(4, window.innerWidth - tip.offsetWidth - 4))}px`;
   tip.style.top = `${below + tip.offsetHeight > window.innerHeight ? Math.max(4, event.clientY - tip.offsetHeight - 10) : below}px`;
-}
-
-function hideTip() {
-  find("tip").hidden = true;
 }

@@ -123,6 +123,7 @@ interface Occupancy {
 
 /** A run as the page holds it. */
 interface Run extends RunHead, Tasks {
+  units: Units;
   rank: Uint16Array;
   kind: Uint8Array;
   paired: Uint8Array;
@@ -172,13 +173,39 @@ interface Moves {
   zoom: (factor: number, around?: number) => void;
   pan: (share: number) => void;
   fitAgain: () => void;
+  hideTip: () => void;
   tip: (event: PointerEvent) => void;
 }
+/** Names and sizes of units, the largest first. */
+type Units = [name: string, size: number][];
 /** A line of what is said at the pointer: a word, and what is said of it. */
 type Line = [word: string, text: string];
 
-/** The elements of page.html by id. */
-interface PageElements {
+/** What a viewer tells whoever mounted it: the run that it shows, and which part of it. */
+interface Shown {
+  run: string;
+  from_s: number;
+  to_s: number;
+}
+interface MountOptions {
+  /** Called whenever another run, or another part of it, is shown. */
+  onselect?: (shown: Shown) => void;
+  /** What to show first, as `state()` said it. */
+  state?: string;
+}
+interface ViewerHandle {
+  /** Show other data; the run with the same label and the zoom stay where they can. */
+  update(data: PageData): Promise<void>;
+  /** What is shown, as a short text for a URL. */
+  state(): string;
+  /** Show and mark an op, by its name. */
+  select(text: string): void;
+  /** Leave the page as it was. */
+  destroy(): void;
+}
+
+/** The elements of a viewer by class, as viewer.js makes them. */
+interface ViewerElements {
   runs: HTMLElement;
   "zoom-in": HTMLButtonElement;
   "zoom-out": HTMLButtonElement;
@@ -195,5 +222,5 @@ interface PageElements {
   "causes-legend": HTMLElement;
   causes: HTMLElement;
   tip: HTMLElement;
-  data: HTMLScriptElement;
 }
+type Find = <Name extends keyof ViewerElements>(name: Name) => ViewerElements[Name];

@@ -63,7 +63,13 @@ class Browser:
         )
         report.save(self.folder / "report.html")
         self.driver.get((self.folder / "report.html").as_uri())
+        self.opened()
+
+    def opened(self) -> None:
+        """Wait for the viewer, and name its elements as what tests ask does."""
         self.wait("document.body.dataset.ready")
+        for name in ("gantt", "overview", "memory", "tip"):
+            self.ask(f"window.{name} = document.querySelector('.{name}')")
         self.settle()
 
     def send(self, command: str, **arguments: object) -> Any:  # noqa: ANN401
@@ -118,7 +124,7 @@ class Browser:
 
     def choose(self, label: str) -> None:
         self.ask(
-            f"[...document.querySelectorAll('#runs button')].find((one) => one.firstChild.data === '{label}').click()"
+            f"[...document.querySelectorAll('.runs button')].find((one) => one.firstChild.data === '{label}').click()"
         )
         self.wait(f"gantt.dataset.run === '{label}'")
 

@@ -56,7 +56,7 @@ def hex_of(pixel: tuple[int, ...]) -> str:
 
 def test_it_opens_without_a_network_and_without_an_error(browser: Browser, figure5_page: Page) -> None:
     browser.open(figure5_page)
-    labels = browser.ask("[...document.querySelectorAll('#runs button')].map((one) => one.innerText)")
+    labels = browser.ask("[...document.querySelectorAll('.runs button')].map((one) => one.innerText)")
     assert labels == ["dualpipe 66", "zb-h1 67", "chimera 96", "1f1b 81"]
     assert browser.ask("gantt.dataset.run") == "1f1b"
     assert browser.ask("document.querySelector('tr.chosen td').innerText") == "1f1b"
@@ -116,7 +116,7 @@ def test_copies_to_the_host_run_below_the_ops_that_they_run_beside(browser: Brow
         "lasts", "2",
     ]  # fmt: skip
     assert browser.hover(1.5, 0.3).startswith("0F1 forward of micro-batch 1")
-    legend = browser.ask("[...document.querySelectorAll('#gantt-legend .swatch')].map((one) => one.innerText)")
+    legend = browser.ask("[...document.querySelectorAll('.gantt-legend .swatch')].map((one) => one.innerText)")
     assert legend == ["forward", "backward", "copied to the host", "copied back"]
     assert browser.errors() == []
 
@@ -150,7 +150,7 @@ def test_zoom_keeps_what_the_pointer_is_on_in_place(browser: Browser, figure5_pa
 
 def test_drag_buttons_keys_and_overview_move_the_window(browser: Browser, figure5_page: Page) -> None:
     browser.open(figure5_page)
-    browser.click("#zoom-in")
+    browser.click(".zoom-in")
     assert browser.span() == (20.25, 60.75)
     browser.drag(browser.place(40, 1), browser.place(30, 1))
     assert browser.span() == pytest.approx((30.25, 70.75), abs=0.1)
@@ -159,9 +159,9 @@ def test_drag_buttons_keys_and_overview_move_the_window(browser: Browser, figure
     browser.send("Input.dispatchKeyEvent", type="keyDown", key="+")
     browser.settle()
     assert browser.span() == pytest.approx((32.275, 52.525), abs=0.1)
-    browser.click("#fit-all")
+    browser.click(".fit-all")
     assert browser.span() == (0, 96)  # Chimera's
-    browser.click("#fit-run")
+    browser.click(".fit-run")
     assert browser.span() == (0, 81)
     left, top, width = browser.ask("(({left, top, width}) => [left, top, width])(overview.getBoundingClientRect())")
     span = width - 2 * browser.margin_px
@@ -183,12 +183,12 @@ def test_the_switch_changes_every_chart_and_keeps_a_zoom(browser: Browser, figur
     assert browser.span() == (0, 66)
     assert browser.ask("document.querySelector('.bar .share').innerText") == "6, 9.1 %"
     assert browser.ask("document.querySelector('tr.chosen td').innerText") == "dualpipe"
-    browser.click("#zoom-in")
+    browser.click(".zoom-in")
     browser.choose("zb-h1")
     assert browser.span() == (16.5, 49.5)
     browser.choose("chimera")
-    browser.click("#zoom-out")
-    browser.click("#zoom-out")
+    browser.click(".zoom-out")
+    browser.click(".zoom-out")
     assert browser.span() == (0, 96)  # its own end, not that of the run zoomed into
     assert browser.errors() == []
 
@@ -196,21 +196,21 @@ def test_the_switch_changes_every_chart_and_keeps_a_zoom(browser: Browser, figur
 def test_of_two_quick_clicks_the_last_one_is_shown(browser: Browser, figure5_page: Page) -> None:
     browser.open(figure5_page)
     browser.ask(HOLD_INFLATED)
-    browser.click("#runs button:nth-child(1)")  # dualpipe
-    browser.click("#runs button:nth-child(2)")  # zb-h1
+    browser.click(".runs button:nth-child(1)")  # dualpipe
+    browser.click(".runs button:nth-child(2)")  # zb-h1
     for asked in (1, 0):
         browser.ask(f"held[{asked}]()")
         browser.settle()
         assert browser.ask("gantt.dataset.run") == "zb-h1"
-    assert browser.ask("document.querySelector('#runs [aria-pressed=true]').innerText") == "zb-h1 67"
+    assert browser.ask("document.querySelector('.runs [aria-pressed=true]').innerText") == "zb-h1 67"
     assert browser.span() == (0, 67)
 
 
 def test_a_switch_forgets_what_the_pointer_was_on_while_it_inflated(browser: Browser, figure5_page: Page) -> None:
     browser.open(figure5_page)
-    browser.click("#zoom-in")  # which the switch keeps
+    browser.click(".zoom-in")  # which the switch keeps
     browser.ask(HOLD_INFLATED)
-    browser.click("#runs button:nth-child(1)")
+    browser.click(".runs button:nth-child(1)")
     assert "0B7" in browser.hover(44, 0.5)
     browser.ask("held[0]()")
     browser.settle()
@@ -253,7 +253,7 @@ def test_lanes_show_phases_and_what_of_the_all_to_all_is_exposed(browser: Browse
     after = browser.hover(end_s + 1e-4, rank + 0.5)
     assert after.startswith("mlp F")
     assert f"gap before\n{lasts}: exposed all-to-all" in after
-    browser.click("#lanes")
+    browser.click(".lanes")
     assert "dispatch" not in browser.hover((start_s + end_s) / 2, rank + 0.84)
     assert browser.errors() == []
 
@@ -278,7 +278,7 @@ def test_no_two_of_its_texts_touch(browser: Browser, figure5_page: Page, width: 
     browser.open(figure5_page, size=(width, 800))
     browser.ask(RECORD_TEXTS)
     for zooms in (0, 1, 5, 10):
-        browser.ask(f"Array.from({{length: {zooms}}}, () => document.querySelector('#zoom-in').click())")
+        browser.ask(f"Array.from({{length: {zooms}}}, () => document.querySelector('.zoom-in').click())")
         browser.ask("[window.texts = [], dispatchEvent(new Event('resize'))]")
         browser.settle()
         texts = browser.ask("window.texts")
@@ -326,7 +326,7 @@ def test_it_works_in_the_frame_that_a_notebook_shows(browser: Browser, figure5_p
     browser.driver.get(file.as_uri())
     browser.driver.switch_to.frame(0)
     try:
-        browser.wait("document.body.dataset.ready")
+        browser.opened()
         browser.choose("dualpipe")
         assert browser.span() == (0, 66)
         assert browser.errors() == []
