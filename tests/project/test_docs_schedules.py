@@ -16,10 +16,12 @@ from dualpipe_sim.pictures.palette import ThemeName
 from dualpipe_sim.runtimes.registry import RUNTIMES
 from dualpipe_sim.schedules.registry import schedules
 from dualpipe_sim.schedules.theory import FORMULAS, closed_form
-from tests.browser import Driver, chromium
+from tests.browser import chromium, visit
 from tests.pages import script
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
     from tests.conftest import CommandLine
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -239,56 +241,51 @@ def test_no_link_is_to_where_the_schedules_were() -> None:
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[Driver]:
+def opened() -> Iterator[Browser]:
     with chromium() as one:
         yield one
 
 
 @pytest.fixture
-def table(driver: Driver, tmp_path: Path) -> Driver:
+def table(opened: Browser, tmp_path: Path) -> Iterator[Page]:
     """The index's first table as HTML, with the site's script."""
     rows = [line.strip("| ").split(" | ") for line in text_of("index").partition("\n\n</div>")[0].splitlines()]
     head, _, *body = (row for row in rows if len(row) == 11)
     cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body)
     heads = "".join(f"<th>{cell}</th>" for cell in head)
-    page = tmp_path / "index.html"
-    page.write_text(
+    file = tmp_path / "index.html"
+    file.write_text(
         f'<meta charset="utf-8"><div class="sortable"><table><thead><tr>{heads}</tr></thead>'
         f'<tbody>{cells}</tbody></table></div><script src="{(DOCS / "assets" / "sort.js").as_uri()}"></script>',
         encoding="utf-8",
     )
-    driver.get(page.as_uri())
-    return driver
+    with visit(opened) as (page, _):
+        page.goto(file.as_uri())
+        yield page
 
 
-def column(driver: Driver, number: int) -> list[str]:
-    return list(
-        driver.execute_script(
-            f"return [...document.querySelectorAll('tbody tr')].map((row) => row.cells[{number}].innerText)"
-        )
-    )
+def column(table: Page, number: int) -> list[str]:
+    return table.locator(f"tbody td:nth-child({number + 1})").all_inner_texts()
 
 
-def test_a_click_sorts_by_a_column_and_another_turns_it_round(table: Driver) -> None:
-    buttons = table.find_elements("css selector", "th button")
-    assert [button.text for button in buttons][:4] == ["schedule", "year", "bubble", "idle"]
+def test_a_click_sorts_by_a_column_and_another_turns_it_round(table: Page) -> None:
+    buttons = table.locator("th button")
+    assert buttons.all_inner_texts()[:4] == ["schedule", "year", "bubble", "idle"]
     before = sorted(column(table, 0))
-    buttons[3].click()
+    buttons.nth(3).click()
     idle = [float(cell) for cell in column(table, 3)]
     assert idle == sorted(idle)
     assert idle != sorted(idle, key=str)  # as numbers, not as words
-    buttons[3].click()
+    buttons.nth(3).click()
     assert [float(cell) for cell in column(table, 3)] == idle[::-1]
-    heads = table.find_elements("css selector", "th[aria-sort]")
-    assert [(head.text, head.get_attribute("aria-sort")) for head in heads] == [("idle", "descending")]
+    (head,) = table.locator("th[aria-sort]").all()
+    assert (head.inner_text(), head.get_attribute("aria-sort")) == ("idle", "descending")
     assert sorted(column(table, 0)) == before
-    assert [entry for entry in table.get_log("browser") if entry["level"] == "SEVERE" and "sort.js" in str(entry)] == []
 
 
-def test_the_keyboard_sorts_too_and_what_nobody_says_comes_last(table: Driver) -> None:
+def test_the_keyboard_sorts_too_and_what_nobody_says_comes_last(table: Page) -> None:
     for _ in range(2):  # either way
-        table.execute_script("document.querySelectorAll('th button')[2].focus()")
-        table.switch_to.active_element.send_keys("\n")
+        table.locator("th button").nth(2).press("Enter")
         bubbles = column(table, 2)
         said = bubbles.count("–")
         assert said

@@ -99,7 +99,7 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
         title=escape(title),
         style=page_style(),
         table=table,
-        config=f"<section><h2>Configuration</h2><pre>{escape(config)}</pre></section>" if config else "",
+        config=f'<section><h2>Configuration</h2><pre tabindex="0">{escape(config)}</pre></section>' if config else "",
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         script=f"{viewer_script()}\n{_text('report.js')}",
     )

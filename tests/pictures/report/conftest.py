@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -16,7 +14,12 @@ from dualpipe_sim import compare, simulate
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.report import Page
 from dualpipe_sim.result import Result
-from tests.browser import PATIENCE_S, chromium
+from tests.browser import barriers, chromium, visit, wait
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser as Chromium
+    from playwright.sync_api import Frame
+    from playwright.sync_api import Page as Tab
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +39,7 @@ def deepseek_v3_page(v3: Result) -> Page:
 
 
 class Browser:
-    """A page in Chromium, with its network cut off.
+    """A page in Chromium: what tests do with it and ask of it.
 
     Attributes:
         margin_px: what a chart leaves on the left of its time axis, and as much on the right.
@@ -45,24 +48,16 @@ class Browser:
 
     margin_px = 64
 
-    def __init__(self, driver: Any, folder: Path) -> None:  # noqa: ANN401
-        self.driver = driver
+    def __init__(self, tab: Tab, folder: Path) -> None:
+        self.tab = tab
+        self.shown: Tab | Frame = tab
         self.folder = folder
 
     def open(self, report: Page, *, dark: bool = False, size: tuple[int, int] = (1400, 1000)) -> None:
-        self.send(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=size[0],
-            height=size[1],
-            deviceScaleFactor=1,
-            mobile=size[0] < 600,
-        )
+        self.tab.emulate_media(color_scheme="dark" if dark else "light")
+        self.tab.set_viewport_size({"width": size[0], "height": size[1]})
         report.save(self.folder / "report.html")
-        self.driver.get((self.folder / "report.html").as_uri())
+        self.tab.goto((self.folder / "report.html").as_uri())
         self.opened()
 
     def opened(self) -> None:
@@ -72,50 +67,52 @@ class Browser:
             self.ask(f"window.{name} = document.querySelector('.{name}')")
         self.settle()
 
-    def send(self, command: str, **arguments: object) -> Any:  # noqa: ANN401
-        return self.driver.execute_cdp_cmd(command, arguments)
-
     def ask(self, expression: str) -> Any:  # noqa: ANN401
-        return self.driver.execute_script(f"return {expression}")
+        return self.shown.evaluate(f"() => {{ const said = {expression}; return said instanceof Node ? null : said; }}")
 
     def wait(self, expression: str) -> None:
-        until = time.monotonic() + PATIENCE_S
-        while not self.ask(expression):
-            assert time.monotonic() < until, (expression, self.errors())
-            time.sleep(0.02)
+        wait(self.shown, expression)
 
     def settle(self) -> None:
         """Wait until what was asked for is drawn."""
-        self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
-
-    def errors(self) -> list[str]:
-        return [str(entry["message"]) for entry in self.driver.get_log("browser")]
+        self.shown.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
     def span(self) -> tuple[float, float]:
         """The time that the Gantt shows."""
         begin, end = self.ask("[gantt.dataset.from, gantt.dataset.to]")
         return float(begin), float(end)
 
+    def box(self, name: str) -> Box:
+        """Where an element is on the screen."""
+        return Box(*self.ask(f"(({{left, top, width}}) => [left, top, width])({name}.getBoundingClientRect())"))
+
     def place(self, at_s: float, row: float) -> tuple[float, float]:
         """Where a time and a rank are on the screen; a row's middle is half a rank below its number."""
-        left, top, width = self.ask("(({left, top, width}) => [left, top, width])(gantt.getBoundingClientRect())")
+        left, top, width = self.box("gantt")
         ranks = self.ask("gantt.clientHeight - 26")
         begin, end = self.span()
         x = left + self.margin_px + (at_s - begin) / (end - begin) * (width - 2 * self.margin_px)
         return x, top + row * ranks / self.ask("document.querySelectorAll('.bar').length")
 
-    def mouse(self, kind: str, at: tuple[float, float], **more: object) -> None:
-        self.send("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], **more)
+    def move(self, at: tuple[float, float]) -> None:
+        self.tab.mouse.move(*at)
+        self.settle()
+
+    def wheel(self, at: tuple[float, float], delta: float) -> None:
+        self.tab.mouse.move(*at)
+        self.tab.mouse.wheel(0, delta)
         self.settle()
 
     def hover(self, at_s: float, row: float) -> str:
-        self.mouse("mouseMoved", self.place(at_s, row))
+        self.move(self.place(at_s, row))
         return "" if self.ask("tip.hidden") else str(self.ask("tip.innerText"))
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        self.mouse("mousePressed", start, button="left", clickCount=1)
-        self.mouse("mouseMoved", end, button="left", buttons=1)
-        self.mouse("mouseReleased", end, button="left", clickCount=1)
+        self.tab.mouse.move(*start)
+        self.tab.mouse.down()
+        self.tab.mouse.move(*end)
+        self.tab.mouse.up()
+        self.settle()
 
     def click(self, selector: str) -> None:
         self.ask(f"document.querySelector('{selector}').click()")
@@ -129,12 +126,36 @@ class Browser:
         self.wait(f"gantt.dataset.run === '{label}'")
 
     def colour(self, at_s: float, row: float) -> tuple[int, ...]:
-        image = Image.open(BytesIO(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])))
+        image = Image.open(BytesIO(self.tab.screenshot(full_page=True)))
         x, y = self.place(at_s, row)
         return image.convert("RGB").getpixel((round(x), round(y)))  # type: ignore[return-value]
 
+    def barriers(self) -> list[str]:
+        return barriers(self.tab)
+
+
+class Box(NamedTuple):
+    """Where an element is, in pixels."""
+
+    left: float
+    top: float
+    width: float
+
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium() as driver:
-        yield Browser(driver, tmp_path_factory.mktemp("pages"))
+def opened() -> Iterator[Chromium]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def browser(opened: Chromium, tmp_path: Path) -> Iterator[Browser]:
+    with visit(opened) as (page, _):
+        yield Browser(page, tmp_path)
+
+
+@pytest.fixture
+def phone(opened: Chromium, tmp_path: Path) -> Iterator[Browser]:
+    """A browser with fingers for a mouse."""
+    with visit(opened, has_touch=True, is_mobile=True) as (page, _):
+        yield Browser(page, tmp_path)

@@ -48,7 +48,7 @@ def test_what_users_write_is_text_and_never_markup() -> None:
     found = Tags(html)
     assert sum(tag == "script" for tag, _ in found.tags) == 2
     assert json.loads(found.json)["runs"][0]["label"] == evil
-    assert "<pre>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;b&gt;&amp;</pre>" in html
+    assert '<pre tabindex="0">&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;b&gt;&amp;</pre>' in html
 
 
 def test_refused_schedules_are_in_the_table_and_not_in_the_switch() -> None:
