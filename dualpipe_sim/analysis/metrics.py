@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpipe_sim.analysis.gaps import gaps_of, ungathered_s
+from dualpipe_sim.analysis.gaps import gaps_of
+from dualpipe_sim.analysis.idle import of_weights_s
 from dualpipe_sim.analysis.occupancy import activations_of_op, activations_over_time, live_by_task
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.order.ops import BESIDE, COPIES, OF_WEIGHTS
+from dualpipe_sim.order.ops import COPIES, OF_WEIGHTS
 from dualpipe_sim.order.schedule import Schedule
 
 
@@ -74,15 +75,9 @@ def idle_s_by_cause(timeline: Timeline) -> dict[str, FloatArray]:
         "drain": timeline.makespan_s - timeline.task_end_s[first[1:] - 1],
         **{cause: _sum_by_rank(timeline, seconds) for cause, seconds in gaps_of(timeline).seconds_by_cause.items()},
     }
-    schedule = timeline.graph.schedule
-    if not schedule.of_kinds(*OF_WEIGHTS).any():
+    if not timeline.graph.schedule.of_kinds(*OF_WEIGHTS).any():
         return causes
-    ends_s = np.maximum.reduceat(timeline.last_phase_end_s, first[:-1])
-    late_s = ends_s - timeline.task_end_s[first[1:] - 1]
-    beside = schedule.of_kinds(*BESIDE)[schedule.first_op]
-    ungathered = np.where(beside, 0.0, ungathered_s(timeline))
-    first_op = np.minimum.reduceat(np.where(beside, len(beside) - 1, np.arange(len(beside))), first[:-1])
-    early_s = ungathered[first_op]
+    early_s, late_s = of_weights_s(timeline)
     return causes | {
         "warm_up": causes["warm_up"] - early_s,
         "drain": causes["drain"] - late_s,

@@ -16,6 +16,10 @@ FontSize: TypeAlias = Annotated[
 Font: TypeAlias = Annotated[str | None, typer.Option("--font", metavar="NAME", help="Family of the font.")]
 Legend: TypeAlias = Annotated[bool, typer.Option("--legend/--no-legend", help="Say what colours mean.")]
 NumbersShown: TypeAlias = Annotated[bool, typer.Option("--numbers/--no-numbers", help="Number micro-batches.")]
+Causes: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--causes/--no-causes", help="Colour idle time by its cause; default: where there is room for sums."),
+]
 Title: TypeAlias = Annotated[
     str | None, typer.Option("--title", metavar="TEXT", help="What stands above; an empty text for nothing.")
 ]
@@ -31,6 +35,7 @@ def drawn(  # noqa: PLR0913, PLR0917 - each is an option
     font: str | None,
     legend: bool,
     numbers: bool,
+    causes: bool | None,
     title: str | None,
     palette: str,
     dark: bool,
@@ -42,6 +47,7 @@ def drawn(  # noqa: PLR0913, PLR0917 - each is an option
         "font": font,
         "legend": legend,
         "numbers": "auto" if numbers else "none",
+        "causes": causes,
         "title": title,
         "palette": palette,
         "theme": "dark" if dark else "light",

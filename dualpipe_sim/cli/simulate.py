@@ -13,7 +13,7 @@ import typer
 
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
-from dualpipe_sim.cli.figure import Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
+from dualpipe_sim.cli.figure import Causes, Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
 from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, parse_ranges, parse_time
 from dualpipe_sim.errors import UserError, did_you_mean
 
@@ -92,6 +92,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     font: Font = None,
     legend: Legend = True,
     numbers: NumbersShown = True,
+    causes: Causes = None,
     title: Title = None,
     palette: Palette = "deepseek",
     dark: Dark = False,
@@ -102,7 +103,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     from dualpipe_sim.scoring.accuracy import comparison_errors, error_bar, remarks
 
     _check_formats(plot, chart)
-    look = drawn(size, font_size, font, legend, numbers, title, palette, dark)
+    look = drawn(size, font_size, font, legend, numbers, causes, title, palette, dark)
     experiment = _load(config, settings)
     comparison, bar = _compare(experiment, by, limit), error_bar(experiment)
     comparison = replace(comparison, remarks=remarks(comparison, bar))
@@ -146,6 +147,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     font: Font = None,
     legend: Legend = True,
     numbers: NumbersShown = True,
+    causes: Causes = None,
     title: Title = None,
     palette: Palette = "deepseek",
     dark: Dark = False,
@@ -163,7 +165,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     }
     experiment = _load(config, settings)
     result = run_choice(experiment, experiment.choice)
-    look = drawn(size, font_size, font, legend, numbers, title, palette, dark)
+    look = drawn(size, font_size, font, legend, numbers, causes, title, palette, dark)
     axes = result.gantt(None, **shown, lanes=lanes, host=host, transfers=transfers, **look)
     save(axes.figure, output)
 

@@ -180,6 +180,7 @@ CAUSE_STYLES = {
     "exposed_gather": CauseStyle("exposed gathering of weights", "#6c7482"),
     "exposed_reduction": CauseStyle("exposed reduction of gradients", "#343a45"),
 }
+_TINT = 0.26  # of a cause's colour, the rest is ground, where ops lie beside it
 MEMORY_FILLS: dict[str, Colour] = {
     "weights": "#56606b",
     "gradients": "#8b96a2",
@@ -224,10 +225,14 @@ def words_of(kind: int, vocabulary: Vocabulary | None, kinds: Mapping[int, KindS
     return style_of(kind, kinds).words
 
 
+def tint(colour: Colour, theme: Theme) -> Colour:
+    """Return a colour so pale that what lies beside it in full colour stands out."""
+    return _mixed(theme.ground, colour, _TINT)
+
+
 def between(first: Colour, last: Colour, step: int, steps: int) -> Colour:
     """Return one of ``steps`` colours that lead evenly from one colour to another."""
-    way = step / (steps - 1) if steps > 1 else 0.0
-    return _hex((1 - way) * a + way * b for a, b in zip(rgb(first), rgb(last), strict=True))
+    return _mixed(first, last, step / (steps - 1) if steps > 1 else 0.0)
 
 
 def ink_on(background: Colour) -> Colour:
@@ -249,6 +254,10 @@ def rgb(colour: Colour) -> tuple[float, float, float]:
     """Return red, green and blue of a colour, each from 0 to 1."""
     red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
     return red, green, blue
+
+
+def _mixed(first: Colour, last: Colour, way: float) -> Colour:
+    return _hex((1 - way) * a + way * b for a, b in zip(rgb(first), rgb(last), strict=True))
 
 
 def _hex(channels: Iterable[float]) -> Colour:

@@ -16,8 +16,9 @@ import numpy as np
 from matplotlib.artist import Artist, allow_rasterization
 from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import PathCollection
 from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
 from matplotlib.text import Text
 from matplotlib.ticker import Locator
 
@@ -29,11 +30,12 @@ from dualpipe_sim.pictures.plot.style import LARGEST_NUMBER_PT, SMALLEST_NUMBER_
 _POINTS_PER_INCH = 72.0
 _CROWDED_PT = 1.5  # cells narrower than this are drawn as strips of their mean colour
 _BORDER_SHARE = 0.07  # of a cell's width is the most that its border takes
-_THINNEST_BORDER_PT = 0.25  # a border that would be thinner is left out
+_THINNEST_BORDER_PT = 0.35  # a border that would be thinner is left out
+_BOXES_OF_A_PATH = 200  # a path of few corners, all at right angles, is drawn on whole pixels
 _NUMBER_SHARE = 0.88  # of a cell's width is the most that its number takes
 _NUMBER_HEIGHT_SHARE = 0.72  # of a cell's height is the most that its number's size takes
 _DIGIT = re.compile(r"\d")
-_LABEL_EM = 1.2  # height of a row's label in units of its font's size
+_LABEL_EM = 1.4  # height of a row's label in units of its font's size
 
 
 class PointsPerUnit(NamedTuple):
@@ -58,13 +60,12 @@ def is_crowded(ax: Any, narrow_s: float) -> bool:  # noqa: ANN401
     return narrow_s * drawn_size(ax).second < _CROWDED_PT
 
 
-class CellPolygons(PolyCollection):
+class CellPolygons(PathCollection):
     """Boxes of one look, with a border that thins out with their drawn width and vanishes where they are crowded."""
 
     def __init__(self, boxes: Boxes, band: Band, narrow_s: float) -> None:
         """Take boxes, the band of their rows, and how long a narrow cell of the whole chart lasts."""
-        corners: Any = _corners(boxes, band)
-        super().__init__(corners)
+        super().__init__(_outlines(boxes, band))
         self.boxes = boxes
         self._border_pt = 0.0
         self._narrow_s = narrow_s
@@ -231,13 +232,19 @@ class BandLocator(Locator):
         return [row + band.middle for row in range(self._rows) for band in self._bands] if lowest_pt >= label_pt else []
 
 
-def _corners(boxes: Boxes, band: Band) -> FloatArray:
-    """Corners of boxes in a band of their rows, shape ``(boxes, 4, 2)``: four corners, each (time, row)."""
+def _outlines(boxes: Boxes, band: Band) -> list[Path]:
+    """Outlines of boxes in a band of their rows, many of them in one path: files name what a path looks like once.
+
+    ``corners`` is of shape ``(boxes, 5, 2)``: four corners, each (time, row), and the first again.
+    """
     middle = boxes.row + band.middle
     upper, lower = middle - band.height / 2, middle + band.height / 2
-    x = np.stack([boxes.begin_s, boxes.end_s, boxes.end_s, boxes.begin_s], axis=1)
-    y = np.stack([upper, upper, lower, lower], axis=1)
-    return np.stack([x, y], axis=2)
+    x = np.stack([boxes.begin_s, boxes.end_s, boxes.end_s, boxes.begin_s, boxes.begin_s], axis=1)
+    y = np.stack([upper, upper, lower, lower, upper], axis=1)
+    corners = np.stack([x, y], axis=2)
+    outline = np.array([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY])
+    pieces = (corners[at : at + _BOXES_OF_A_PATH] for at in range(0, len(corners), _BOXES_OF_A_PATH))
+    return [Path(piece.reshape(-1, 2), np.tile(outline, len(piece))) for piece in pieces]
 
 
 def _width_em(text: str, renderer: RendererBase) -> float:

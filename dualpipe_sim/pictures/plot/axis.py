@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +24,8 @@ _TITLE_IN, _AXIS_AND_LEGEND_IN = 0.4, 0.9
 _WIDTH_OF_PLAIN_TEXT_IN = 14.0
 _LARGEST_TEXT_SCALE = 1.5
 _PLAIN_FONT_PT = 9.0
+_MOST_ROWS_ALONE = 24  # more are in groups
+_GROUP = 8  # rows
 _LOW_ROWS_IN = 7.0  # height of all rows, at most, where a width is given
 
 
@@ -35,11 +37,22 @@ def _height_in(rows: int, charts: int, row_in: tuple[float, float], paper: Paper
 
 
 class FigureSize(NamedTuple):
-    """Size of a figure in inches, and a factor on its text: what is wide is looked at from further away."""
+    """Size of a figure in inches, and a factor on its text: what is wide is looked at from further away.
+
+    Attributes:
+        width_in: width of the figure.
+        height_in: its height.
+        text_scale: factor on the size of text.
+        chart_in: width of the time axis, which stands between the ranks' labels and what is beside charts.
+        beside_in: room beside charts.
+
+    """
 
     width_in: float
     height_in: float
     text_scale: float
+    chart_in: float
+    beside_in: float
 
 
 def time_axis(ax: Axes, begin_s: float, end_s: float, theme: Theme, *, unitless: bool = False) -> None:
@@ -53,15 +66,21 @@ def time_axis(ax: Axes, begin_s: float, end_s: float, theme: Theme, *, unitless:
 
 
 def row_axis(ax: Axes, labels: Sequence[str], theme: Theme) -> None:
-    """Lay a row for each label down an Axes, the first on top."""
+    """Lay a row for each label down an Axes, the first on top; many are in groups, with lines between them."""
     rows = len(labels)
     ax.set_facecolor(theme.ground)
     ax.set_ylim(rows - 0.5, -0.5)
     ax.yaxis.set_major_locator(RowLocator(rows))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda row, _: labels[round(row)]))
     ax.tick_params(axis="y", length=0, colors=theme.ink)
-    between = np.arange(1, rows) - 0.5
-    ax.hlines(between, 0, 1, transform=ax.get_yaxis_transform(), colors=theme.row_line, linewidths=0.5, zorder=0.7)
+    grouped = rows >= _MOST_ROWS_ALONE
+    look: Any = (
+        {"colors": theme.ground, "linewidths": 1.2, "zorder": 3}
+        if grouped
+        else {"colors": theme.row_line, "linewidths": 0.5, "zorder": 0.7}
+    )
+    between = np.arange(_GROUP if grouped else 1, rows, _GROUP if grouped else 1) - 0.5
+    ax.hlines(between, 0, 1, transform=ax.get_yaxis_transform(), label="between rows", **look)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(theme.faint_ink)
 
@@ -76,7 +95,13 @@ def band_axis(ax: Axes, rows: int, bands: Mapping[str, Band], theme: Theme) -> N
 
 
 def figure_size(
-    length_s: float, rows: int, charts: int, row_in: tuple[float, float], narrow_s: float, paper: Paper = ANY_PAPER
+    length_s: float,
+    rows: int,
+    charts: int,
+    row_in: tuple[float, float],
+    narrow_s: float,
+    paper: Paper = ANY_PAPER,
+    beside_in: float = 0.0,
 ) -> FigureSize:
     """Return a size at which cells are wide enough for numbers, within what a page or a slide holds.
 
@@ -87,12 +112,15 @@ def figure_size(
         row_in: the least and the most height of a row in inches.
         narrow_s: how long a narrow cell lasts.
         paper: what it is for; a size that it has is taken.
+        beside_in: room for what stands right of the charts, at plain text.
 
     """
     if paper.width_in is not None:
-        return FigureSize(paper.width_in, paper.height_in or _height_in(rows, charts, row_in, paper), 1.0)
+        height = paper.height_in or _height_in(rows, charts, row_in, paper)
+        return FigureSize(paper.width_in, height, 1.0, paper.width_in - _LABELS_IN - beside_in, beside_in)
     width = float(np.clip(_LABELS_IN + length_s / narrow_s * _CELL_IN, _NARROWEST_IN, _WIDEST_IN))
     row = float(np.clip(_ROWS_ASPECT * width / rows, *row_in))
     scale = float(np.clip(width / _WIDTH_OF_PLAIN_TEXT_IN, 1.0, _LARGEST_TEXT_SCALE))
     beside_rows = (_TITLE_IN * charts + _AXIS_AND_LEGEND_IN) * scale
-    return FigureSize(width, min(row * rows, _MOST_ROWS_IN) + beside_rows, scale)
+    height = min(row * rows, _MOST_ROWS_IN) + beside_rows
+    return FigureSize(width + beside_in * scale, height, scale, width - _LABELS_IN * scale, beside_in * scale)

@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dualpipe_sim.analysis.idle import idle_spans
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import BESIDE
 from dualpipe_sim.pictures.op_boxes import forward_of_pairs, op_boxes_s, shade_of_stage
 from dualpipe_sim.pictures.plot.window import Window
+
+_NARROW_PERCENTILE = 25
 
 
 class Boxes(NamedTuple):
@@ -40,6 +43,10 @@ class Boxes(NamedTuple):
     def width_s(self) -> FloatArray:
         """Return how long each box lasts, shape ``(boxes,)``."""
         return self.end_s - self.begin_s
+
+    def narrow_s(self) -> float:
+        """Return how long a narrow box lasts: a quarter of them are narrower."""
+        return float(np.percentile(self.width_s(), _NARROW_PERCENTILE)) if len(self.row) else 1.0
 
     def middle_s(self) -> FloatArray:
         """Return the middle of each box, shape ``(boxes,)``."""
@@ -140,6 +147,15 @@ def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
     asked = window.in_colour[schedule.micro_batch[forward]] | window.in_colour[schedule.micro_batch[forward + 1]]
     shown = asked & window.sees(row, begin_s, end_s) & (end_s > begin_s)
     return Boxes(row, begin_s, end_s).where(shown)
+
+
+def idle_boxes(timeline: Timeline, window: Window) -> dict[str, Boxes]:
+    """Return the idle time that a window shows, as boxes by cause; causes that there are none of are left out."""
+    spans = idle_spans(timeline)
+    boxes = Boxes(window.row_of_rank[spans.rank], spans.begin_s, spans.end_s)
+    seen = window.sees(*boxes)
+    by_cause = {cause: boxes.where(seen & (spans.cause == place)) for place, cause in enumerate(spans.causes)}
+    return {cause: found for cause, found in by_cause.items() if len(found.row)}
 
 
 def host_boxes(timeline: Timeline, window: Window) -> Boxes:

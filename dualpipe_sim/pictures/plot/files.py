@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ _DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}
 """File formats, and the metadata to leave out of each: when it was made."""
 _RC_PARAMS: Any = {"svg.hashsalt": "dualpipe-sim", "svg.fonttype": "none", "pdf.fonttype": 42}
 """Ids that do not change from run to run, text that stays text, and fonts that print shops take."""
+
+_OUTLINE = re.compile(rb'\bd="[^"]*"')
+_DECIMALS = re.compile(rb"(\.\d\d)\d+")
 
 
 class Chart(Figure):
@@ -96,4 +100,9 @@ def rendered(figure: Figure | SubFigure, suffix: str) -> bytes:
             bbox_inches=None if getattr(figure.figure, "exact", False) else "tight",
             metadata=_DATE_OF_FORMAT[suffix],
         )
-    return content.getvalue()
+    return _shortened(content.getvalue()) if suffix == ".svg" else content.getvalue()
+
+
+def _shortened(svg: bytes) -> bytes:
+    """Return an SVG with the corners of its outlines to the hundredth of a point, which are most of a large one."""
+    return _OUTLINE.sub(lambda outline: _DECIMALS.sub(rb"\1", outline[0]), svg)

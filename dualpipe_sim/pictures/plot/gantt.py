@@ -20,12 +20,17 @@ from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import PaletteName, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import FigureSize, figure_size
-from dualpipe_sim.pictures.plot.chart import Content, Look, Numbers, content_of, draw_chart, legend_handles
+from dualpipe_sim.pictures.plot.beside import SUMS_IN, Sums, add_sums, leave_room, time_of
+from dualpipe_sim.pictures.plot.chart import draw_chart, legend_handles
+from dualpipe_sim.pictures.plot.content import Content, Look, Numbers, content_of
 from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
+from dualpipe_sim.pictures.plot.marks import mark_fastest
 from dualpipe_sim.pictures.plot.paper import Paper, Size, paper_of
 from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
 from dualpipe_sim.pictures.plot.window import Zoom, window_on, zoom_to
+
+_WIDE_IN = 9.0  # a figure of a given width has room for sums beside its charts
 
 
 def gantt(  # noqa: PLR0913 - each is one choice about the chart
@@ -40,6 +45,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     host: bool = False,
     transfers: bool = False,
     numbers: Numbers = "auto",
+    causes: bool | None = None,
     title: str | None = None,
     memory: Memory | None = None,
     size: Size | None = None,
@@ -68,6 +74,8 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
         host: whether a thin lane below says when the rank's host issued each op, where costs know that.
         transfers: whether to draw what ranks send each other as thin lines between their rows.
         numbers: whose micro-batch numbers show where they fit: the first pipe's ("auto"), "all", or "none".
+        causes: whether idle time is coloured by its cause; None where it can be summed beside the chart, too: in a
+            figure of its own that is wide enough, and in colour.
         title: the title; None for the schedule, its sizes, its bubble ratio and makespan, and its peak memory.
         memory: what the ranks hold, where it is known.
         size: of the figure: "single-column", "double-column", "6x4" (inches), "16x9cm" or (width, height) in inches;
@@ -86,16 +94,21 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
     paper = paper_of(size, font_size, font, legend=legend)
     look = _look([timeline], theme=theme_named(theme, palette), transfers=transfers, numbers=numbers, lanes=lanes)
-    look = look._replace(host=host)
+    roomy = ax is None and _roomy(paper)
+    look = look._replace(host=host, causes=roomy and palette != "grey" if causes is None else causes)
     label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
     content = content_of(timeline, label, window_on(timeline, zoom), look)
-    fitting = _size([content], look, paper)
-    room_in = _legend_in(fitting) if ax is None else ax.bbox.width / ax.figure.dpi
+    several = _sums(content, look) if roomy else []
+    fitting = _size([content], look, paper, beside=bool(several))
+    room_in = fitting.chart_in if ax is None else ax.bbox.width / ax.figure.dpi
     with style_around(ax, look.theme, fitting.text_scale, paper):
         ax = ax or new_axes((fitting.width_in, fitting.height_in), exact=paper.width_in is not None)
         draw_chart(ax, content, look)
         if paper.legend:
-            add_legend(ax, list(legend_handles([content], look)), room_in, look.theme)
+            add_legend(ax, list(legend_handles([content], look, idle=not several)), room_in, look.theme)
+        if several:
+            leave_room(ax.figure, fitting)
+            add_sums(ax, several, look.theme)
     return ax
 
 
@@ -109,6 +122,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     lanes: bool | None = None,
     transfers: bool = False,
     numbers: Numbers = "auto",
+    causes: bool | None = None,
     title: str | None = None,
     memories: Mapping[str, Memory | None] | None = None,
     size: Size | None = None,
@@ -134,6 +148,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
         lanes: as for :func:`gantt`; None where any timeline has all-to-all.
         transfers: as for :func:`gantt`.
         numbers: as for :func:`gantt`.
+        causes: as for :func:`gantt`.
         title: a title above all charts.
         memories: what the ranks hold, where it is known, by the timelines' names.
         size: as for :func:`gantt`.
@@ -152,17 +167,26 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     zoom = zoom_to(ranks, from_s, to_s, micro_batches)
     paper, colours = paper_of(size, font_size, font, legend=legend), theme_named(theme, palette)
     look = _look(timelines.values(), theme=colours, transfers=transfers, numbers=numbers, lanes=lanes)
+    roomy = _roomy(paper)
+    look = look._replace(causes=roomy and palette != "grey" if causes is None else causes)
     contents = _on_one_axis(timelines, memories or {}, zoom, look)
-    fitting = _size(contents, look, paper)
+    several = [_sums(content, look) if roomy else [] for content in contents]
+    fitting = _size(contents, look, paper, beside=any(several))
     with style(look.theme, fitting.text_scale, paper):
         figure = Chart(figsize=(fitting.width_in, fitting.height_in), layout="constrained")
         figure.exact = paper.width_in is not None
         axes = _stacked(figure, [len(content.window.ranks) for content in contents])
-        for ax, content in zip(axes, contents, strict=True):
+        leave_room(figure, fitting)
+        for ax, content, sums in zip(axes, contents, several, strict=True):
             draw_chart(ax, content, look)
             ax.label_outer()
+            if sums:
+                add_sums(ax, sums, look.theme)
+        if len(contents) > 1:
+            mark_fastest(axes, contents, contents[_fastest(timelines, memories or {})], look.theme)
         if paper.legend:
-            add_legend(axes[-1], list(legend_handles(contents, look)), _legend_in(fitting), look.theme)
+            handles = list(legend_handles(contents, look, idle=not any(several)))
+            add_legend(axes[-1], handles, fitting.chart_in, look.theme)
         if title is not None:
             figure.suptitle(title)
     return figure
@@ -206,16 +230,30 @@ def _on_one_axis(
     ]
 
 
-def _size(contents: Sequence[Content], look: Look, paper: Paper) -> FigureSize:
+def _fastest(timelines: Mapping[str, Timeline], memories: Mapping[str, Memory | None]) -> int:
+    """Return the place of the shortest run among those that fit, or among all where none does."""
+    fits = [one is None or one.fits for one in map(memories.get, timelines)]
+    makespans_s = [timeline.makespan_s for timeline in timelines.values()]
+    return min(range(len(fits)), key=lambda place: (not fits[place], makespans_s[place]))
+
+
+def _roomy(paper: Paper) -> bool:
+    """Return whether a page is wide enough for sums beside its charts, and says what colours mean."""
+    return paper.legend and (paper.width_in is None or paper.width_in >= _WIDE_IN)
+
+
+def _sums(content: Content, look: Look) -> list[Sums]:
+    """Return what is to be summed beside a chart."""
+    takes_time = content.timeline.makespan_s > 0
+    return [time_of(content.timeline, look.theme)] * (look.causes and takes_time)
+
+
+def _size(contents: Sequence[Content], look: Look, paper: Paper, *, beside: bool) -> FigureSize:
     rows = sum(len(content.window.ranks) for content in contents)
     narrow_s = min(content.narrow_s for content in contents)
     window = contents[0].window
-    return figure_size(window.end_s - window.begin_s, rows, len(contents), look.row_in, narrow_s, paper)
-
-
-def _legend_in(size: FigureSize) -> float:
-    """Width that the legend may take: that of the time axis, which stands right of the ranks' labels."""
-    return size.width_in - size.text_scale
+    length_s, beside_in = window.end_s - window.begin_s, SUMS_IN if beside else 0.0
+    return figure_size(length_s, rows, len(contents), look.row_in, narrow_s, paper, beside_in)
 
 
 def _stacked(figure: Figure, heights: Sequence[int]) -> list[Axes]:

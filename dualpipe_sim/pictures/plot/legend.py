@@ -18,7 +18,17 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from dualpipe_sim.order.ops import B, F, Vocabulary
 from dualpipe_sim.order.placement import Placement
-from dualpipe_sim.pictures.palette import BESIDE_STYLES, PAIR_BORDER, Colour, Theme, between, fill, words_of
+from dualpipe_sim.pictures.palette import (
+    BESIDE_STYLES,
+    CAUSE_STYLES,
+    PAIR_BORDER,
+    Colour,
+    Theme,
+    between,
+    fill,
+    tint,
+    words_of,
+)
 from dualpipe_sim.pictures.plot.style import BORDER_PT, PAIR_BORDER_PT, TRANSFER_PT, TRANSFER_STYLES, line_of_kind
 
 _POINTS_PER_INCH = 72.0
@@ -121,9 +131,13 @@ def pair_swatch(shades: int, theme: Theme) -> Artist:
     return Swatch("overlapped forward & backward", fills, PAIR_BORDER, PAIR_BORDER_PT)
 
 
-def idle_swatch(theme: Theme) -> Artist:
-    """Return the swatch of idle time."""
-    return Swatch("idle", [theme.ground], theme.faint_ink)
+def idle_swatches(causes: Iterable[str], theme: Theme) -> list[Artist]:
+    """Return the swatches of idle time of each cause, or of idle time where no causes are shown."""
+    by_cause = [
+        Swatch(f"idle: {CAUSE_STYLES[cause].words}", [tint(CAUSE_STYLES[cause].fill, theme)], theme.faint_ink)
+        for cause in causes
+    ]
+    return list(by_cause) or [Swatch("idle", [theme.ground], theme.faint_ink)]
 
 
 def host_swatch(theme: Theme) -> Artist:

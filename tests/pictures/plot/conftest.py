@@ -12,6 +12,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from dualpipe_sim import build
@@ -102,8 +103,19 @@ class Reading:
         self.cells = {str(one.get_label()): one for one in ax.collections if isinstance(one, CellPolygons)}
 
     def ops(self) -> dict[str, CellPolygons]:
-        """The cells but the borders of pairs around two of them."""
-        return {label: one for label, one in self.cells.items() if label != "pairs"}
+        """The cells but idle time and the borders of pairs around two of them."""
+        return {label: one for label, one in self.cells.items() if label != "pairs" and not label.startswith("idle")}
+
+    def idle(self) -> dict[str, CellPolygons]:
+        """Idle time by its cause."""
+        return {label[len("idle: ") :]: one for label, one in self.cells.items() if label.startswith("idle: ")}
+
+    def beside(self) -> list[list[str]]:
+        """Every block of sums beside the chart, as its texts: the title, then seconds, shares and words in columns."""
+        figure: Any = self.ax.figure
+        boxes = [one for one in figure.artists if one.get_label() == f"beside {self.ax.get_title(loc='left')}"]
+        blocks = [block for box in boxes for block in box.get_children()[0].get_children()]
+        return [[text.get_text() for text in block.findobj(Text)] for block in blocks]
 
     def fill(self, label: str) -> str:
         colours: Any = self.cells[label].get_facecolor()

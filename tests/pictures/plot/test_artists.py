@@ -85,7 +85,7 @@ def test_borders_thin_out_with_their_cells(read: type[Reading], timeline: Play, 
     ax = gantt(timeline("1f1b", 4, 8))
     drawn(ax)
     assert read(ax).border_pt("F shade 0") == 0.6
-    ax.set_xlim(0, 150)
+    ax.set_xlim(0, 90)
     drawn(ax)
     assert 0 < read(ax).border_pt("F shade 0") < 0.6
     ax.set_xlim(0, 230)
@@ -114,7 +114,7 @@ def test_pixels_of_a_crowded_chart_have_the_mean_colour_of_what_they_cover(read:
 
 def test_a_crowded_chart_has_rank_0_on_top_too(read: type[Reading], timeline: Play) -> None:
     # Rank 0's forwards take 1 each and rank 1's 3, so while rank 1 is busy with them rank 0 has long been done.
-    ax = gantt(timeline("gpipe", 2, 2000, UniformCosts((1.0, 3.0), 1, 1)), title="")
+    ax = gantt(timeline("gpipe", 2, 2000, UniformCosts((1.0, 3.0), 1, 1)), title="", causes=False)
     seen = read(ax).pixels()
     upper, lower = (ax.transData.transform((5000, rank)) for rank in (0, 1))
     assert upper[1] > lower[1]

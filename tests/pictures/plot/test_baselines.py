@@ -34,12 +34,14 @@ def pictures(timeline: Play, lanes: Timeline) -> dict[str, Axes | Figure]:
     unit = timeline("dualpipe", 8, 20)
     transfer = UniformCosts(1, 1, 1, transfer_s=0.25)
     return {
-        "figure5.png": gantt(unit),
+        "figure5.png": gantt(unit, causes=False),
         "comparison.png": compare_gantt(
             {name: timeline(name, 4, 8, transfer) for name in ("1f1b", "dualpipe")}, transfers=True
         ),
-        "lanes.png": gantt(lanes),
-        "zoom_dark.png": gantt(unit, ranks=range(3), from_s=10, to_s=30, micro_batches=range(4), theme="dark"),
+        "lanes.png": gantt(lanes, causes=False),
+        "zoom_dark.png": gantt(
+            unit, ranks=range(3), from_s=10, to_s=30, micro_batches=range(4), causes=False, theme="dark"
+        ),
         "pair.png": pair_figure(lanes),
         "activations_dark.png": activations_over_time(unit, theme="dark"),
         "idle.png": idle_by_cause(timeline("zb-h1", 4, 8, transfer)),
@@ -52,7 +54,7 @@ def picture(chart: Axes | Figure, drawn: Draw) -> Image.Image:
     figure.set_layout_engine("none")
     share = 0.75 / len(figure.axes)
     for place, ax in enumerate(figure.axes):
-        ax.set_position((0.07, 0.95 - (place + 1) * share, 0.85, share - 0.06))
+        ax.set_position((0.07, 0.95 - (place + 1) * share, 0.63 if figure.artists else 0.85, share - 0.06))
     renderer: Any = drawn(chart)
     return Image.fromarray(np.asarray(renderer.buffer_rgba())[..., :3])
 

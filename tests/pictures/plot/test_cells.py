@@ -72,8 +72,8 @@ def test_the_coloured_area_of_a_rank_is_its_share_of_the_work(
 def test_cells_are_drawn_around_their_rank_s_row_from_start_to_end(read: type[Reading], timeline: Play) -> None:
     ax = gantt(timeline("1f1b", 2, 1))
     outlines = {
-        label: [np.asarray(path.vertices)[:4].tolist() for path in one.get_paths()]
-        for label, one in read(ax).cells.items()
+        label: [box[:4] for path in one.get_paths() for box in np.asarray(path.vertices).reshape(-1, 5, 2).tolist()]
+        for label, one in read(ax).ops().items()
     }
     # 0F0 0-1, 1F0 1-2, 1B0 2-4, 0B0 4-6
     assert outlines == {
@@ -119,10 +119,11 @@ def test_a_pair_is_cut_in_half_where_one_of_its_ops_never_runs_alone(read: type[
 
 def test_ops_that_take_no_time_are_not_drawn(read: type[Reading], timeline: Play, drawn: Draw) -> None:
     ax = gantt(timeline("zb-h1", 2, 4, UniformCosts(1, 1, 0)))
-    assert {label[0] for label in read(ax).cells} == {"F", "I"}
+    assert {label[0] for label in read(ax).ops()} == {"F", "I"}
     nothing = gantt(timeline("zb-h1", 2, 4, UniformCosts(0, 0, 0)))
     drawn(nothing)
     assert read(nothing).cells == {}
+    assert read(nothing).beside() == []
 
 
 def test_kinds_have_the_colours_that_the_field_knows_and_borders_of_their_own(

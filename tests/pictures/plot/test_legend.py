@@ -26,10 +26,9 @@ def test_the_legend_names_what_is_drawn_and_nothing_else(timeline: Play, figure5
         "backward for input",
         "backward for weights",
         "overlapped forward & backward",
-        "idle",
         "pipe 0 (numbered), pipe 1",
     ]
-    assert entries(gantt(timeline("1f1b", 2, 4), transfers=True)) == [
+    assert entries(gantt(timeline("1f1b", 2, 4), transfers=True, causes=False)) == [
         "forward",
         "backward",
         "idle",
@@ -37,7 +36,7 @@ def test_the_legend_names_what_is_drawn_and_nothing_else(timeline: Play, figure5
         "gradients sent",
     ]
     costs = UniformCosts(1, 1, 1, vocab_s=1, vocab_t=1)
-    passes = [entries(gantt(timeline(name, 2, 4, costs)))[2:-1] for name in ("vocab-1f1b", "interlaced")]
+    passes = [entries(gantt(timeline(name, 2, 4, costs)))[2:] for name in ("vocab-1f1b", "interlaced")]
     assert passes == [["vocabulary: logits", "vocabulary: gradients"], ["vocabulary: logits and gradients"]]
     interleaved = timeline("interleaved-1f1b", 2, 4, stages_per_rank=3)
     assert entries(gantt(interleaved))[-1] == "a rank's 3 stages, shallowest first"
@@ -47,7 +46,7 @@ def test_the_legend_names_what_is_drawn_and_nothing_else(timeline: Play, figure5
 def test_the_legend_lies_below_the_chart_and_inside_the_figure(
     timeline: Play, drawn: Draw, ranks: int, micro_batches: int
 ) -> None:
-    ax = gantt(timeline("dualpipe", ranks, micro_batches), transfers=True)
+    ax = gantt(timeline("dualpipe", ranks, micro_batches), transfers=True, causes=False)
     renderer = drawn(ax)
     found = ax.get_legend()
     assert found is not None

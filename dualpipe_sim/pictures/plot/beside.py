@@ -1,0 +1,133 @@
+"""Sums beside a chart: how its time splits up, in seconds and as a share, with the colours that it is drawn in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea, VPacker
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+
+from dualpipe_sim.analysis.metrics import busy_s, idle_s_by_cause
+from dualpipe_sim.base.units import fitting_unit, format_time
+from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, Colour, Theme, tint
+from dualpipe_sim.pictures.plot.axis import FigureSize
+
+SUMS_IN = 3.2
+"""Room that sums take beside a chart whose text is of the plain size."""
+
+_SMALLEST_SHARE = 5e-4  # what would be written as 0.0 %
+_GAP_EM, _ROW_GAP_EM = 0.7, 0.3
+
+
+class Part(NamedTuple):
+    """A part of a whole: what it is, how long it takes, and the colour that it has on the chart."""
+
+    words: str
+    seconds: float
+    colour: Colour
+
+
+class Sums(NamedTuple):
+    """A whole and its parts, which sum to it.
+
+    Attributes:
+        title: what is split up.
+        parts: what it splits up into.
+        unitless: whether times are units of no clock.
+
+    """
+
+    title: str
+    parts: tuple[Part, ...]
+    unitless: bool
+
+
+def time_of(timeline: Timeline, theme: Theme) -> Sums:
+    """Return how the makespan of a mean rank splits up into ops and idle time by cause."""
+    idle = {cause: float(seconds.mean()) for cause, seconds in idle_s_by_cause(timeline).items()}
+    ops = Part("ops", float(busy_s(timeline).mean()), theme.greys[1])
+    parts = (Part(CAUSE_STYLES[cause].words, idle[cause], tint(CAUSE_STYLES[cause].fill, theme)) for cause in idle)
+    whole = format_time(timeline.makespan_s, unitless=timeline.unitless)
+    return Sums(f"a mean rank's {whole}{' units' if timeline.unitless else ''}", (ops, *parts), timeline.unitless)
+
+
+def add_sums(ax: Axes, several: Sequence[Sums], theme: Theme) -> None:
+    """Write sums right of an Axes, one below the other, their top at that of the Axes.
+
+    They belong to the figure, whose layout leaves them room (:func:`leave_room`), so that no layout depends on them.
+    """
+    em = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points()
+    box = AnchoredOffsetbox(
+        "upper left",
+        child=VPacker(children=[_block(one, em, theme) for one in several], pad=0, sep=em),
+        pad=0,
+        borderpad=0,
+        frameon=False,
+        bbox_to_anchor=(1.012, 1.0),
+        bbox_transform=ax.transAxes,
+    )
+    box.set_label(f"beside {ax.get_title(loc='left')}")
+    ax.figure.add_artist(box)
+
+
+def leave_room(figure: Figure | SubFigure, size: FigureSize) -> None:
+    """Keep what a figure lays out clear of the room that its size has beside the charts."""
+    figure.figure.set_layout_engine("constrained", rect=(0, 0, 1 - size.beside_in / size.width_in, 1))
+
+
+def _block(sums: Sums, em: float, theme: Theme) -> VPacker:
+    """Return a title and, below it, columns of colours, seconds, shares and words."""
+    whole_s = sum(part.seconds for part in sums.parts)
+    unit = fitting_unit(whole_s, unitless=sums.unitless)
+    shown = [part for part in sums.parts if part.seconds > _SMALLEST_SHARE * whole_s]
+    ink = {"color": theme.ink, "size": mpl.rcParams["legend.fontsize"]}
+
+    def column(texts: list[str], align: Literal["left", "right"]) -> VPacker:
+        return VPacker(
+            children=[TextArea(text, textprops=dict(ink)) for text in texts], align=align, pad=0, sep=_ROW_GAP_EM * em
+        )
+
+    samples = VPacker(children=[_sample(part.colour, em, theme) for part in shown], pad=0, sep=_ROW_GAP_EM * em)
+    columns: list[Artist] = [
+        samples,
+        column(_amounts([part.seconds / unit.seconds for part in shown], unit.name), "right"),
+        column([f"{part.seconds / whole_s:.1%}".replace("%", " %") for part in shown], "right"),
+        column([part.words for part in shown], "left"),
+    ]
+    title = TextArea(
+        sums.title, textprops={"color": theme.ink, "size": mpl.rcParams["legend.fontsize"], "weight": "bold"}
+    )
+    return VPacker(
+        children=[title, HPacker(children=columns, align="top", pad=0, sep=_GAP_EM * em)], pad=0, sep=0.5 * em
+    )
+
+
+def _amounts(amounts: Sequence[float], unit: str) -> list[str]:
+    """Return amounts with as many decimals each as tell four digits of the largest, or fewer where they are round.
+
+    >>> _amounts([16.0123, 0.5], "s"), _amounts([60.0, 4.5], "")
+    (['16.01 s', '0.50 s'], ['60.0', '4.5'])
+    """
+    most = max(0, 4 - len(f"{max(amounts, default=0.0):.0f}"))
+    decimals = next((one for one in range(most) if np.allclose(np.round(amounts, one), amounts, rtol=1e-9)), most)
+    return [f"{amount:,.{decimals}f} {unit}".rstrip() for amount in amounts]
+
+
+def _sample(colour: Colour, em: float, theme: Theme) -> DrawingArea:
+    """Return a swatch as high as a line of text, whose height is that of its highest and its lowest letter."""
+    line = TextPath((0, 0), "lp", size=em).get_extents()
+    side, middle = 0.9 * em, float(line.height) / 2
+    area = DrawingArea(side, float(line.height))
+    area.add_artist(
+        Rectangle((0, middle - side / 2), side, side, facecolor=colour, edgecolor=theme.faint_ink, linewidth=0.5)
+    )
+    return area
