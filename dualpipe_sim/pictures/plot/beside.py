@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
-from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea, VPacker
+from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, VPacker
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
 from dualpipe_sim.analysis.metrics import busy_s, idle_s_by_cause
@@ -25,7 +25,7 @@ SUMS_IN = 3.2
 """Room that sums take beside a chart whose text is of the plain size."""
 
 _SMALLEST_SHARE = 5e-4  # what would be written as 0.0 %
-_GAP_EM, _ROW_GAP_EM = 0.7, 0.3
+_GAP_EM, _LINE_EM, _SAMPLE_EM = 0.7, 1.35, 0.9
 
 
 class Part(NamedTuple):
@@ -84,31 +84,43 @@ def leave_room(figure: Figure | SubFigure, size: FigureSize) -> None:
     figure.figure.set_layout_engine("constrained", rect=(0, 0, 1 - size.beside_in / size.width_in, 1))
 
 
-def _block(sums: Sums, em: float, theme: Theme) -> VPacker:
+def _block(sums: Sums, em: float, theme: Theme) -> DrawingArea:
     """Return a title and, below it, columns of colours, seconds, shares and words."""
     whole_s = sum(part.seconds for part in sums.parts)
     unit = fitting_unit(whole_s, unitless=sums.unitless)
     shown = [part for part in sums.parts if part.seconds > _SMALLEST_SHARE * whole_s]
-    ink = {"color": theme.ink, "size": mpl.rcParams["legend.fontsize"]}
+    columns: tuple[tuple[list[str], Literal["left", "right"]], ...] = (
+        (_amounts([part.seconds / unit.seconds for part in shown], unit.name), "right"),
+        ([f"{part.seconds / whole_s:.1%}".replace("%", " %") for part in shown], "right"),
+        ([part.words for part in shown], "left"),
+    )
+    line = _LINE_EM * em
+    height = line * (len(shown) + 1)
+    widths = [max((_width_pt(text, em) for text in texts), default=0.0) for texts, _ in columns]
+    area = DrawingArea(max(_width_pt(sums.title, 1.1 * em), sum(widths) + 3 * _GAP_EM * em + em), height)
 
-    def column(texts: list[str], align: Literal["left", "right"]) -> VPacker:
-        return VPacker(
-            children=[TextArea(text, textprops=dict(ink)) for text in texts], align=align, pad=0, sep=_ROW_GAP_EM * em
+    def write(text: str, x: float, row: int, **look: Any) -> None:  # noqa: ANN401 - matplotlib's
+        area.add_artist(
+            Text(x, height - (row + 0.5) * line, text, color=theme.ink, size=em, va="center_baseline", **look)
         )
 
-    samples = VPacker(children=[_sample(part.colour, em, theme) for part in shown], pad=0, sep=_ROW_GAP_EM * em)
-    columns: list[Artist] = [
-        samples,
-        column(_amounts([part.seconds / unit.seconds for part in shown], unit.name), "right"),
-        column([f"{part.seconds / whole_s:.1%}".replace("%", " %") for part in shown], "right"),
-        column([part.words for part in shown], "left"),
-    ]
-    title = TextArea(
-        sums.title, textprops={"color": theme.ink, "size": mpl.rcParams["legend.fontsize"], "weight": "bold"}
-    )
-    return VPacker(
-        children=[title, HPacker(children=columns, align="top", pad=0, sep=_GAP_EM * em)], pad=0, sep=0.5 * em
-    )
+    write(sums.title, 0, 0, weight="bold")
+    for row, part in enumerate(shown):
+        below = height - (row + 1.5) * line - _SAMPLE_EM * em / 2
+        area.add_artist(
+            Rectangle((0, below), _SAMPLE_EM * em, _SAMPLE_EM * em, fc=part.colour, ec=theme.faint_ink, linewidth=0.5)
+        )
+    left = em
+    for (texts, side), width in zip(columns, widths, strict=True):
+        left += _GAP_EM * em
+        for row, text in enumerate(texts):
+            write(text, left + width * (side == "right"), row + 1, ha=side)
+        left += width
+    return area
+
+
+def _width_pt(text: str, em: float) -> float:
+    return float(TextPath((0, 0), text, size=em).get_extents().x1) if text else 0.0
 
 
 def _amounts(amounts: Sequence[float], unit: str) -> list[str]:
@@ -120,14 +132,3 @@ def _amounts(amounts: Sequence[float], unit: str) -> list[str]:
     most = max(0, 4 - len(f"{max(amounts, default=0.0):.0f}"))
     decimals = next((one for one in range(most) if np.allclose(np.round(amounts, one), amounts, rtol=1e-9)), most)
     return [f"{amount:,.{decimals}f} {unit}".rstrip() for amount in amounts]
-
-
-def _sample(colour: Colour, em: float, theme: Theme) -> DrawingArea:
-    """Return a swatch as high as a line of text, whose height is that of its highest and its lowest letter."""
-    line = TextPath((0, 0), "lp", size=em).get_extents()
-    side, middle = 0.9 * em, float(line.height) / 2
-    area = DrawingArea(side, float(line.height))
-    area.add_artist(
-        Rectangle((0, middle - side / 2), side, side, facecolor=colour, edgecolor=theme.faint_ink, linewidth=0.5)
-    )
-    return area
