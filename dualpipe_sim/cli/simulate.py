@@ -14,7 +14,7 @@ import typer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
 from dualpipe_sim.cli.figure import Causes, Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
-from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, parse_ranges, parse_time
+from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, Zoom, parse_ranges, parse_time
 from dualpipe_sim.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
         str | None,
         typer.Option("--chart", metavar="FILE", help="Draw the bubble against peak activations (png, svg, pdf)."),
     ] = None,
+    zoom: Zoom = None,
     size: Size = None,
     font_size: FontSize = None,
     font: Font = None,
@@ -111,7 +112,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
         from dualpipe_sim.pictures.plot import bubble_against_activations, save
 
         if plot:
-            save(comparison.gantt(lanes=False, **look), plot)
+            save(comparison.gantt(lanes=False, zoom=zoom, **look), plot)
         if chart:
             save(bubble_against_activations(comparison, theme="dark" if dark else "light").figure, chart)
     if as_json or table is TableFormat.json:
@@ -135,6 +136,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     ranks: Ranks = None,
     begin: From = None,
     end: To = None,
+    zoom: Zoom = None,
     micro_batches: MicroBatches = None,
     lanes: Annotated[
         bool | None,
@@ -161,6 +163,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
         "ranks": parse_ranges(ranks, "--ranks"),
         "from_s": parse_time(begin, "--from"),
         "to_s": parse_time(end, "--to"),
+        "zoom": zoom,
         "micro_batches": parse_ranges(micro_batches, "--micro-batches"),
     }
     experiment = _load(config, settings)

@@ -16,6 +16,10 @@ From: TypeAlias = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="Where the time axis begins, e.g. 1.2s.")
 ]
 To: TypeAlias = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Where it ends, e.g. 1500ms.")]
+Zoom: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--zoom", metavar="ends", help="Show warm-up and drain, and what repeats between them once."),
+]
 MicroBatches: TypeAlias = Annotated[
     str | None,
     typer.Option(

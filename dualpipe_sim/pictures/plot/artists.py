@@ -47,7 +47,7 @@ class PointsPerUnit(NamedTuple):
 
 def drawn_size(ax: Any) -> PointsPerUnit:  # noqa: ANN401 - artists know their Axes by a private type
     """Measure an Axes as it is laid out and zoomed now."""
-    left, right = ax.get_xlim()
+    left, right = ax.xaxis.get_transform().transform(ax.get_xlim())  # (an axis that is cut is shorter than its time)
     bottom, top = ax.get_ylim()
     points_per_pixel = _POINTS_PER_INCH / ax.figure.dpi
     return PointsPerUnit(

@@ -13,6 +13,7 @@ from dualpipe_sim.base.units import fitting_unit
 from dualpipe_sim.pictures.palette import Theme
 from dualpipe_sim.pictures.plot.artists import BandLocator, RowLocator
 from dualpipe_sim.pictures.plot.cells import Band
+from dualpipe_sim.pictures.plot.cut import Cut, cut_axis
 from dualpipe_sim.pictures.plot.paper import ANY_PAPER, Paper
 
 _CELL_IN = 0.2  # as wide should a narrow cell be: two digits of the largest size
@@ -55,11 +56,15 @@ class FigureSize(NamedTuple):
     beside_in: float
 
 
-def time_axis(ax: Axes, begin_s: float, end_s: float, theme: Theme, *, unitless: bool = False) -> None:
+def time_axis(
+    ax: Axes, begin_s: float, end_s: float, theme: Theme, *, cut: Cut | None = None, unitless: bool = False
+) -> None:
     """Lay time along an Axes, with ticks in a fitting unit; the data stays in seconds."""
     unit = fitting_unit(end_s, unitless=unitless)
     ax.set_xlim(begin_s, end_s if end_s > begin_s else begin_s + 1.0)
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    if cut is not None:
+        cut_axis(ax, cut)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds / unit.seconds:.10g}"))
     ax.set_xlabel(f"time ({unit.name or 'units'})", color=theme.ink)
     ax.tick_params(axis="x", colors=theme.ink)

@@ -40,6 +40,11 @@ class Boxes(NamedTuple):
         """Return some of the boxes, by a mask or by their places."""
         return Boxes(self.row[chosen], self.begin_s[chosen], self.end_s[chosen])
 
+    def seen_in(self, window: Window) -> tuple[Boxes, IntArray]:
+        """Return the boxes that take time and that a window shows, and their places among all of them."""
+        places = np.flatnonzero(window.sees(*self) & (self.end_s > self.begin_s))
+        return Boxes(self.row[places], *window.trimmed(self.begin_s[places], self.end_s[places])), places
+
     def width_s(self) -> FloatArray:
         """Return how long each box lasts, shape ``(boxes,)``."""
         return self.end_s - self.begin_s
@@ -110,18 +115,19 @@ def op_cells(timeline: Timeline, window: Window) -> Cells:
     """
     schedule = timeline.graph.schedule
     begin_s, end_s = op_boxes_s(timeline)
-    boxes = Boxes(window.row_of_rank[schedule.rank], begin_s, end_s)
-    shown = np.flatnonzero(window.sees(*boxes) & (end_s > begin_s))
-    return _cells(timeline, window, boxes.where(shown), shown, schedule.kind[shown])
+    boxes, shown = Boxes(window.row_of_rank[schedule.rank], begin_s, end_s).seen_in(window)
+    return _cells(timeline, window, boxes, shown, schedule.kind[shown])
 
 
-def phase_cells(timeline: Timeline, window: Window, node: IntArray) -> Cells:
-    """Return a cell for each of some phases, given as nodes, on the row of its rank; none has a pair's border."""
+def phase_cells(timeline: Timeline, window: Window, node: IntArray) -> tuple[Cells, IntArray]:
+    """Return cells of those nodes, all phases, that a window shows, and which these are; none has a pair's border."""
     graph = timeline.graph
+    row = window.row_of_rank[timeline.rank[graph.task[node]]]
+    boxes, shown = Boxes(row, timeline.start_s[node], timeline.end_s[node]).seen_in(window)
+    node = node[shown]
     kind = np.array([phase.kind for phase in graph.phases])[graph.phase[node]]
-    boxes = Boxes(window.row_of_rank[timeline.rank[graph.task[node]]], timeline.start_s[node], timeline.end_s[node])
     cells = _cells(timeline, window, boxes, graph.op_of_node[node], kind)
-    return cells._replace(paired=np.zeros(len(node), dtype=bool))
+    return cells._replace(paired=np.zeros(len(node), dtype=bool)), node
 
 
 def copy_cells(timeline: Timeline, window: Window) -> Cells:
@@ -129,32 +135,26 @@ def copy_cells(timeline: Timeline, window: Window) -> Cells:
     schedule = timeline.graph.schedule
     task = schedule.task_of_op
     row = window.row_of_rank[schedule.rank]
-    boxes = Boxes(row, timeline.first_phase_start_s[task], timeline.last_phase_end_s[task])
-    shown = np.flatnonzero(schedule.of_kinds(*BESIDE) & window.sees(*boxes) & (boxes.end_s > boxes.begin_s))
-    return _cells(timeline, window, boxes.where(shown), shown, schedule.kind[shown])
+    boxes, shown = Boxes(row, timeline.first_phase_start_s[task], timeline.last_phase_end_s[task]).seen_in(window)
+    beside = schedule.of_kinds(*BESIDE)[shown]
+    return _cells(timeline, window, boxes.where(beside), shown[beside], schedule.kind[shown[beside]])
 
 
 def pair_boxes(timeline: Timeline, window: Window) -> Boxes:
     """Return a box for each overlapped pair of which a window shows a half in colour, on the row of its rank."""
     schedule = timeline.graph.schedule
     forward = forward_of_pairs(schedule)
-    task = schedule.task_of_op[forward]
-    row, begin_s, end_s = (
-        window.row_of_rank[schedule.rank[forward]],
-        timeline.task_start_s[task],
-        timeline.task_end_s[task],
-    )
+    task, row = schedule.task_of_op[forward], window.row_of_rank[schedule.rank[forward]]
+    boxes, shown = Boxes(row, timeline.task_start_s[task], timeline.task_end_s[task]).seen_in(window)
     asked = window.in_colour[schedule.micro_batch[forward]] | window.in_colour[schedule.micro_batch[forward + 1]]
-    shown = asked & window.sees(row, begin_s, end_s) & (end_s > begin_s)
-    return Boxes(row, begin_s, end_s).where(shown)
+    return boxes.where(asked[shown])
 
 
 def idle_boxes(timeline: Timeline, window: Window) -> dict[str, Boxes]:
     """Return the idle time that a window shows, as boxes by cause; causes that there are none of are left out."""
     spans = idle_spans(timeline)
-    boxes = Boxes(window.row_of_rank[spans.rank], spans.begin_s, spans.end_s)
-    seen = window.sees(*boxes)
-    by_cause = {cause: boxes.where(seen & (spans.cause == place)) for place, cause in enumerate(spans.causes)}
+    boxes, shown = Boxes(window.row_of_rank[spans.rank], spans.begin_s, spans.end_s).seen_in(window)
+    by_cause = {cause: boxes.where(spans.cause[shown] == place) for place, cause in enumerate(spans.causes)}
     return {cause: found for cause, found in by_cause.items() if len(found.row)}
 
 
@@ -168,8 +168,8 @@ def host_boxes(timeline: Timeline, window: Window) -> Boxes:
     issue = timeline.graph.issue_of_task
     if issue is None:
         raise UserError("these costs do not know how long the host takes to issue an op, so there is no host to show")
-    boxes = Boxes(window.row_of_rank[timeline.rank], *issue)
-    return boxes.where(window.sees(*boxes) & (boxes.end_s > boxes.begin_s))
+    boxes, _ = Boxes(window.row_of_rank[timeline.rank], *issue).seen_in(window)
+    return boxes
 
 
 def _cells(timeline: Timeline, window: Window, boxes: Boxes, op: IntArray, kind: IntArray) -> Cells:

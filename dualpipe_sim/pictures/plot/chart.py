@@ -19,8 +19,10 @@ from dualpipe_sim.pictures.plot.artists import CellLabels, CellPolygons, Labels
 from dualpipe_sim.pictures.plot.axis import band_axis, row_axis, time_axis
 from dualpipe_sim.pictures.plot.cells import Cells
 from dualpipe_sim.pictures.plot.content import Content, Look, Numbers
+from dualpipe_sim.pictures.plot.cut import draw_break
 from dualpipe_sim.pictures.plot.groups import MOST_VECTOR_CELLS, Group, InkTable, draw_groups, groups_of, idle_groups
 from dualpipe_sim.pictures.plot.lane_artists import draw_lanes
+from dualpipe_sim.pictures.plot.marks import DIMENSION_PT, dimension
 from dualpipe_sim.pictures.plot.style import PAIR_BORDER_PT
 from dualpipe_sim.pictures.plot.transfers import transfer_lines
 
@@ -32,9 +34,9 @@ _CHARACTER_EM = 0.55  # mean width of a character
 def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     """Draw one chart."""
     theme, window, bands = look.theme, content.window, content.bands(look)
-    time_axis(ax, window.begin_s, window.end_s, theme, unitless=content.timeline.unitless)
+    time_axis(ax, window.begin_s, window.end_s, theme, cut=window.cut, unitless=content.timeline.unitless)
     row_axis(ax, [f"rank {rank}" for rank in window.ranks.tolist()], theme)
-    ax.set_title(_in_lines(content.title, ax), loc="left", color=theme.ink)
+    ax.set_title(_in_lines(content.title, ax), loc="left", color=theme.ink, pad=_title_pad_pt(content))
     if look.transfers:
         for lines in transfer_lines(content, look):
             ax.add_collection(lines, autolim=False)
@@ -57,7 +59,17 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
         band_axis(ax, len(window.ranks), {word if name == "all-to-all" else name: bands[name] for name in bands}, theme)
     if content.host is not None:
         draw_groups(ax, [Group("host", content.host, theme.faint_ink, theme.ground)], bands["host"], content.narrow_s)
+    if content.once is not None and window.cut is not None:
+        draw_break(ax, window.cut, theme, unitless=content.timeline.unitless)
+        begin_s, end_s, repeats = content.once
+        dimension(ax, begin_s, end_s, f"× {repeats:.1f}".removesuffix(".0"), theme.exposed)
     _shade_after_end(ax, content.timeline.makespan_s, window.end_s, theme)
+
+
+def _title_pad_pt(content: Content) -> float | None:
+    """Return how far above the rows a title stands: above dimension lines, where there are any."""
+    text_pt = FontProperties(size=mpl.rcParams["font.size"]).get_size_in_points()
+    return None if content.once is None else DIMENSION_PT + 1.8 * text_pt
 
 
 def _in_lines(title: str, ax: Axes) -> str:

@@ -17,6 +17,7 @@ from dualpipe_sim.pictures.plot.cells import (
     op_cells,
     pair_boxes,
 )
+from dualpipe_sim.pictures.plot.cut import Once
 from dualpipe_sim.pictures.plot.lanes import LaneCells, lane_cells
 from dualpipe_sim.pictures.plot.window import Window
 
@@ -89,6 +90,7 @@ class Content(NamedTuple):
         lanes: its phases, where rows show lanes.
         host: when hosts issue ops, where rows show that.
         idle: idle time by cause, where it is coloured; empty causes are left out.
+        once: what is shown once of what repeats, where the rest is cut out.
 
     """
 
@@ -102,6 +104,7 @@ class Content(NamedTuple):
     lanes: LaneCells | None
     host: Boxes | None
     idle: dict[str, Boxes]
+    once: Once | None = None
 
     def bands(self, look: Look) -> dict[str, Band]:
         """Return the parts of a row: copies, where there are any, take the lower end of that of the ops."""

@@ -6,8 +6,9 @@ an overlapped pair in a shared black border, the first pipe's micro-batches numb
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from dualpipe_sim.analysis.alltoall import has_alltoall
 from dualpipe_sim.analysis.memory import DOES_NOT_FIT, Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio
+from dualpipe_sim.analysis.steady import steady_state
 from dualpipe_sim.base.units import format_time, in_gb
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
@@ -23,12 +25,13 @@ from dualpipe_sim.pictures.plot.axis import FigureSize, figure_size
 from dualpipe_sim.pictures.plot.beside import SUMS_IN, Sums, add_sums, leave_room, time_of
 from dualpipe_sim.pictures.plot.chart import draw_chart, legend_handles
 from dualpipe_sim.pictures.plot.content import Content, Look, Numbers, content_of
+from dualpipe_sim.pictures.plot.cut import ends_of
 from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.marks import mark_fastest
 from dualpipe_sim.pictures.plot.paper import Paper, Size, paper_of
 from dualpipe_sim.pictures.plot.style import style, style_around, theme_named
-from dualpipe_sim.pictures.plot.window import Zoom, window_on, zoom_to
+from dualpipe_sim.pictures.plot.window import Window, Zoom, window_on, zoom_to
 
 _WIDE_IN = 9.0  # a figure of a given width has room for sums beside its charts
 
@@ -40,6 +43,7 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     ranks: Iterable[int] | None = None,
     from_s: float | None = None,
     to_s: float | None = None,
+    zoom: Literal["ends"] | None = None,
     micro_batches: Iterable[int] | None = None,
     lanes: bool | None = None,
     host: bool = False,
@@ -68,6 +72,8 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
         ranks: ranks to show; None for all.
         from_s: where the time axis begins; None for the start, or for the first of the micro-batches asked for.
         to_s: where it ends; None for the end of the run, or of the micro-batches asked for.
+        zoom: "ends" for warm-up and drain with what repeats between them shown once, the rest cut out of the time axis;
+            where nothing does, a warning says so and all is drawn. None for no cut.
         micro_batches: micro-batches, counted in their pipe, to show in colour, others grey; None for all.
         lanes: whether a rank's row shows its compute and its all-to-all lane below its ops; None where there is
             all-to-all.
@@ -91,13 +97,13 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
             micro-batches that there are not, or a span of time that is empty or outside the run.
 
     """
-    zoom = zoom_to(ranks, from_s, to_s, micro_batches)
+    shown = zoom_to(ranks, from_s, to_s, micro_batches, zoom)
     paper = paper_of(size, font_size, font, legend=legend)
     look = _look([timeline], theme=theme_named(theme, palette), transfers=transfers, numbers=numbers, lanes=lanes)
     roomy = ax is None and _roomy(paper)
     look = look._replace(host=host, causes=roomy and palette != "grey" if causes is None else causes)
     label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
-    content = content_of(timeline, label, window_on(timeline, zoom), look)
+    (content,) = _contents([(label, timeline)], [window_on(timeline, shown)], shown, look)
     several = _sums(content, look) if roomy else []
     fitting = _size([content], look, paper, beside=bool(several))
     room_in = fitting.chart_in if ax is None else ax.bbox.width / ax.figure.dpi
@@ -118,6 +124,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     ranks: Iterable[int] | None = None,
     from_s: float | None = None,
     to_s: float | None = None,
+    zoom: Literal["ends"] | None = None,
     micro_batches: Iterable[int] | None = None,
     lanes: bool | None = None,
     transfers: bool = False,
@@ -144,6 +151,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
         ranks: as for :func:`gantt`, of every timeline.
         from_s: as for :func:`gantt`.
         to_s: as for :func:`gantt`; None for the end of the longest run.
+        zoom: as for :func:`gantt`: the same stretch is cut out of all, where all repeat.
         micro_batches: as for :func:`gantt`.
         lanes: as for :func:`gantt`; None where any timeline has all-to-all.
         transfers: as for :func:`gantt`.
@@ -164,12 +172,12 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     """
     if not timelines:
         raise UserError("there is no timeline to compare; give at least one")
-    zoom = zoom_to(ranks, from_s, to_s, micro_batches)
+    shown = zoom_to(ranks, from_s, to_s, micro_batches, zoom)
     paper, colours = paper_of(size, font_size, font, legend=legend), theme_named(theme, palette)
     look = _look(timelines.values(), theme=colours, transfers=transfers, numbers=numbers, lanes=lanes)
     roomy = _roomy(paper)
     look = look._replace(causes=roomy and palette != "grey" if causes is None else causes)
-    contents = _on_one_axis(timelines, memories or {}, zoom, look)
+    contents = _on_one_axis(timelines, memories or {}, shown, look)
     several = [_sums(content, look) if roomy else [] for content in contents]
     fitting = _size(contents, look, paper, beside=any(several))
     with style(look.theme, fitting.text_scale, paper):
@@ -219,15 +227,32 @@ def _on_one_axis(
     until_s = max(timeline.makespan_s for timeline in timelines.values())
     windows = [window_on(timeline, zoom, until_s) for timeline in timelines.values()]
     begin_s, end_s = min(window.begin_s for window in windows), max(window.end_s for window in windows)
-    return [
-        content_of(
-            timeline,
-            _title(label, timeline, memories.get(label)),
-            window._replace(begin_s=begin_s, end_s=end_s),
-            look,
-        )
-        for (label, timeline), window in zip(timelines.items(), windows, strict=True)
+    titled = [(_title(label, timeline, memories.get(label)), timeline) for label, timeline in timelines.items()]
+    return _contents(titled, [window._replace(begin_s=begin_s, end_s=end_s) for window in windows], zoom, look)
+
+
+def _contents(
+    titled: Sequence[tuple[str, Timeline]], windows: Sequence[Window], zoom: Zoom, look: Look
+) -> list[Content]:
+    """Return what charts show, with what repeats in all of them shown once where that is asked for."""
+    ends = ends_of([timeline for _, timeline in titled], windows[0].length_s) if zoom.ends else None
+    if zoom.ends and ends is None:
+        warnings.warn(f"zoom: {_no_middle(titled)}, so the whole is drawn", stacklevel=4)
+    if ends is not None:
+        windows = [window._replace(cut=ends.cut) for window in windows]
+    contents = [
+        content_of(timeline, title, window, look) for (title, timeline), window in zip(titled, windows, strict=True)
     ]
+    if ends is None:
+        return contents
+    return [content._replace(once=once) for content, once in zip(contents, ends.once(), strict=True)]
+
+
+def _no_middle(titled: Sequence[tuple[str, Timeline]]) -> str:
+    names = [timeline.graph.schedule.name for _, timeline in titled if steady_state(timeline) is None]
+    if names:
+        return f"no middle of {' and '.join(names)} repeats on every rank"
+    return "these runs have no middle in common that repeats"
 
 
 def _fastest(timelines: Mapping[str, Timeline], memories: Mapping[str, Memory | None]) -> int:
@@ -251,9 +276,8 @@ def _sums(content: Content, look: Look) -> list[Sums]:
 def _size(contents: Sequence[Content], look: Look, paper: Paper, *, beside: bool) -> FigureSize:
     rows = sum(len(content.window.ranks) for content in contents)
     narrow_s = min(content.narrow_s for content in contents)
-    window = contents[0].window
-    length_s, beside_in = window.end_s - window.begin_s, SUMS_IN if beside else 0.0
-    return figure_size(length_s, rows, len(contents), look.row_in, narrow_s, paper, beside_in)
+    beside_in = SUMS_IN if beside else 0.0
+    return figure_size(contents[0].window.length_s, rows, len(contents), look.row_in, narrow_s, paper, beside_in)
 
 
 def _stacked(figure: Figure, heights: Sequence[int]) -> list[Axes]:

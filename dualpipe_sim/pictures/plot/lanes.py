@@ -42,28 +42,20 @@ def lane_cells(timeline: Timeline, window: Window) -> LaneCells:
     graph = timeline.graph
     names = tuple(dict.fromkeys(phase.name for phase in graph.phases))
     name_of_phase = np.array([names.index(phase.name) for phase in graph.phases])
-    compute = _compute_shown(timeline, window)
+    cells, compute = phase_cells(timeline, window, np.flatnonzero(graph.on(Lane.COMPUTE)))
     pieces = alltoall_pieces(timeline)
-    boxes = Boxes(window.row_of_rank[timeline.rank[graph.task[pieces.node]]], pieces.begin_s, pieces.end_s)
-    seen = np.flatnonzero(window.sees(*boxes))
-    boxes, node = boxes.where(seen), pieces.node[seen]
+    row = window.row_of_rank[timeline.rank[graph.task[pieces.node]]]
+    boxes, seen = Boxes(row, pieces.begin_s, pieces.end_s).seen_in(window)
+    node = pieces.node[seen]
     return LaneCells(
         names,
-        phase_cells(timeline, window, compute),
+        cells,
         name_of_phase[graph.phase[compute]],
         boxes,
         np.where(_longest_of_each(node, boxes), name_of_phase[graph.phase[node]], -1),
         pieces.exposed[seen],
         window.in_colour[graph.schedule.micro_batch[graph.op_of_node[node]]],
     )
-
-
-def _compute_shown(timeline: Timeline, window: Window) -> IntArray:
-    """Return the compute phases that take time and that a window shows."""
-    graph = timeline.graph
-    begin_s, end_s = timeline.start_s[: graph.first_transfer], timeline.end_s[: graph.first_transfer]
-    seen = window.sees(window.row_of_rank[timeline.rank[graph.task]], begin_s, end_s)
-    return np.flatnonzero(seen & (end_s > begin_s) & graph.on(Lane.COMPUTE))
 
 
 def _longest_of_each(node: IntArray, boxes: Boxes) -> BoolArray:

@@ -15,12 +15,13 @@ from dualpipe_sim.pictures.plot.content import Content
 _POINTS_PER_INCH = 72.0
 _LINE_PT = 0.9
 _SAME = 1e-9  # share of a makespan that is no difference
-_ABOVE_PT = 6.0  # above the rows lies a dimension line
+DIMENSION_PT = 6.0
+"""How far above the rows a dimension line lies."""
 
 
 def dimension(ax: Axes, begin_s: float, end_s: float, text: str, colour: Colour) -> None:
     """Draw a dimension line just above an Axes' rows, from one time to another, with its text in the middle."""
-    above = ScaledTranslation(0, _ABOVE_PT / _POINTS_PER_INCH, ax.figure.dpi_scale_trans)
+    above = ScaledTranslation(0, DIMENSION_PT / _POINTS_PER_INCH, ax.figure.dpi_scale_trans)
     line = Line2D([begin_s, end_s], [1, 1], color=colour, linewidth=_LINE_PT, marker="|", markersize=7, clip_on=False)
     line.set_transform(ax.get_xaxis_transform() + above)
     line.set_label("dimension")
@@ -29,7 +30,7 @@ def dimension(ax: Axes, begin_s: float, end_s: float, text: str, colour: Colour)
         text,
         ((begin_s + end_s) / 2, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(0, _ABOVE_PT + 3),
+        xytext=(0, DIMENSION_PT + 3),
         textcoords="offset points",
         ha="center",
         va="bottom",

@@ -56,7 +56,10 @@ class CellStrips(Artist):
         rows = int(self.boxes.row.max(initial=-1)) + 1
         inside = (np.abs(place - row) <= self._band.height / 2) & (row >= 0) & (row < rows)
         image = np.zeros((lines, columns, 4), dtype=np.uint8)
-        image[inside] = self._strips(np.linspace(*self.axes.get_xlim(), columns + 1), rows)[row[inside]]
+        along = self.axes.xaxis.get_transform()
+        left, right = along.transform(self.axes.get_xlim())
+        edges_s = along.inverted().transform(np.linspace(left, right, columns + 1))
+        image[inside] = self._strips(edges_s, rows)[row[inside]]
         context = renderer.new_gc()
         renderer.draw_image(context, round(box.x0), round(box.y0), image)
         context.restore()

@@ -26,6 +26,8 @@ def transfer_lines(content: Content, look: Look) -> Iterator[LineCollection]:
     begin_s, end_s = content.timeline.start_s[graph.first_transfer :], content.timeline.end_s[graph.first_transfer :]
     asked = window.in_colour[schedule.micro_batch[transfers.producer]]
     shown = (sender >= 0) & (receiver >= 0) & asked & (end_s >= window.begin_s) & (begin_s <= window.end_s)
+    if window.cut is not None:
+        shown &= (begin_s <= window.cut.begin_s) | (end_s >= window.cut.end_s)
     reach = np.sign(receiver - sender) * look.reach
     x = np.stack([begin_s, end_s], axis=1)
     lines = np.stack([x, np.stack([sender + reach, receiver - reach], axis=1)], axis=2)

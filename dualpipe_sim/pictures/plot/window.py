@@ -13,8 +13,9 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.units import format_time
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
 from dualpipe_sim.graph.timeline import Timeline
+from dualpipe_sim.pictures.plot.cut import Cut
 
 
 class Zoom(NamedTuple):
@@ -25,6 +26,7 @@ class Zoom(NamedTuple):
         from_s: where the time axis begins.
         to_s: where it ends.
         micro_batches: micro-batches, counted in their pipe, whose ops keep their colour.
+        ends: whether what repeats in the middle is to be shown once only.
 
     """
 
@@ -32,6 +34,7 @@ class Zoom(NamedTuple):
     from_s: float | None = None
     to_s: float | None = None
     micro_batches: tuple[int, ...] | None = None
+    ends: bool = False
 
 
 class Window(NamedTuple):
@@ -43,6 +46,7 @@ class Window(NamedTuple):
         begin_s: where the time axis begins.
         end_s: where it ends.
         in_colour: which micro-batches keep their colour, shape ``(most micro-batches of a pipe,)``.
+        cut: what the time axis leaves out, if anything.
 
     """
 
@@ -51,22 +55,55 @@ class Window(NamedTuple):
     begin_s: float
     end_s: float
     in_colour: BoolArray
+    cut: Cut | None = None
+
+    @property
+    def length_s(self) -> float:
+        """How long the time axis is."""
+        return self.end_s - self.begin_s - (0.0 if self.cut is None else self.cut.saved_s)
 
     def sees(self, row: IntArray, begin_s: FloatArray, end_s: FloatArray) -> BoolArray:
         """Return which of some boxes have a row and reach into the time shown."""
         seen: BoolArray = (row >= 0) & (end_s > self.begin_s) & (begin_s < self.end_s)
+        if self.cut is not None:
+            seen &= (begin_s < self.cut.begin_s) | (end_s > self.cut.end_s)
         return seen
+
+    def trimmed(self, begin_s: FloatArray, end_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the ends of boxes that are seen, without what reaches into the cut from either side."""
+        if self.cut is None:
+            return begin_s, end_s
+        over = (begin_s < self.cut.begin_s) & (end_s > self.cut.end_s)
+        return (
+            np.where(over | (begin_s < self.cut.begin_s), begin_s, np.maximum(begin_s, self.cut.end_s)),
+            np.where(over | (end_s > self.cut.end_s), end_s, np.minimum(end_s, self.cut.begin_s)),
+        )
 
 
 def zoom_to(
-    ranks: Iterable[int] | None, from_s: float | None, to_s: float | None, micro_batches: Iterable[int] | None
+    ranks: Iterable[int] | None,
+    from_s: float | None,
+    to_s: float | None,
+    micro_batches: Iterable[int] | None,
+    zoom: str | None = None,
 ) -> Zoom:
-    """Return a zoom from what callers give."""
+    """Return a zoom from what callers give.
+
+    Raises:
+        UserError: another word for ``zoom`` than "ends", or a part of the time beside it.
+
+    """
+    if zoom not in (None, "ends"):
+        raise UserError(f"zoom: must be ends, got {quoted(zoom)}")
+    parts = {"from": from_s, "to": to_s, "micro-batches": micro_batches}
+    if zoom and (given := [name for name, value in parts.items() if value is not None]):
+        raise UserError(f"zoom: ends shows where a whole run begins and ends; leave {' and '.join(given)} out")
     return Zoom(
         None if ranks is None else tuple(ranks),
         from_s,
         to_s,
         None if micro_batches is None else tuple(micro_batches),
+        zoom is not None,
     )
 
 
