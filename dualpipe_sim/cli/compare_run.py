@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings
 
@@ -44,7 +44,7 @@ def compare_run(
 
         save(compare_gantt({"simulated": compared.simulated, "measured": compared.measured}), plot)
     if as_json:
-        typer.echo(json.dumps(compared.to_dict(worst), indent=2))
+        print_answer("compare-run", compared.to_dict(worst))
     else:
         _print(compared, worst)
 

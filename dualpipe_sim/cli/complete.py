@@ -49,6 +49,13 @@ def key_names(incomplete: str) -> list[str]:
     return _beginning(incomplete, (key.path for key in all_keys()))
 
 
+def answer_names(incomplete: str) -> list[str]:
+    """Return the commands that answer as JSON and begin so."""
+    from dualpipe_sim.answers import VERSIONS
+
+    return _beginning(incomplete, VERSIONS)
+
+
 def settings(incomplete: str) -> list[str]:
     """Return what ``--set`` may go on with: keys, and behind a key's "=" the words that it takes."""
     key, equals, value = incomplete.partition("=")

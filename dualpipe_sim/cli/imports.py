@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 
 
@@ -64,7 +64,7 @@ def import_(
             text = as_block(imported.config)
             part.write_text(f"# From {path}, by `dualpipe-sim import`.\n{text}", encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps({"name": model.name, "parameters": counts, "unread": list(imported.unread)}))
+        print_answer("import", {"name": model.name, "parameters": counts, "unread": list(imported.unread)})
         return
     rows = [(name, f"{count:,}") for name, count in counts["parts"].items() if count]
     print_table(Table(["part", "parameters"], [*rows, ("all but mtp", f"{counts['total']:,}")]))

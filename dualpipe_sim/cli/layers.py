@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.errors import UserError
@@ -41,7 +41,7 @@ def layers(
         title = f"{experiment.costs.job.model.name}, {found.caption}"
         save(layer_bars(found, title=title).figure, plot)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_answer("layers", found.to_dict())
         return
     from dualpipe_sim.cli.tables import print_table
 

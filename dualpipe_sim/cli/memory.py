@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.errors import UserError
@@ -47,7 +47,7 @@ def memory(
 
         save(memory_stack(result.memory, rank, title=f"{result.label}, {result.size}").figure, plot)
     if as_json:
-        typer.echo(json.dumps(_to_dict(result, result.memory), indent=2))
+        print_answer("memory", _to_dict(result, result.memory))
     else:
         _print(result, result.memory)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Runtime, RuntimeOptions, pairs
+from dualpipe_sim.cli.arguments import Json, Runtime, RuntimeOptions, pairs
 from dualpipe_sim.cli.complete import config_names, schedule_names
 from dualpipe_sim.errors import ScheduleError
 
@@ -141,10 +142,14 @@ def _with_best_comms(order: Schedule, runtime: str, given: dict[str, str], costs
 
 
 @app.command(epilog=example("schedules"))
-def schedules() -> None:
+def schedules(as_json: Json = False) -> None:
     """List the schedules there are, with what they need, their options and their source."""
-    from dualpipe_sim.cli import tables
     from dualpipe_sim.schedules.registry import schedules as registered
+
+    if as_json:
+        print_answer("schedules", {"schedules": [spec.to_dict() for spec in registered().values()]})
+        return
+    from dualpipe_sim.cli import tables
 
     tables.print_schedules(registered())
 
@@ -167,19 +172,23 @@ def check(
     barriers: Annotated[
         int, typer.Option("--barriers", min=1, max=2, help="Barriers from S to the backward behind it, of S and T.")
     ] = 1,
+    as_json: Json = False,
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
     from dualpipe_sim.base.files import read_text
-    from dualpipe_sim.order.check import check_lines, read_order
+    from dualpipe_sim.order.check import check_all
 
     stages: PlacementName = placement.value
     try:
-        findings, order = read_order(read_text(file), stages, micro_batches, barriers)
+        found = check_all(read_text(file), stages, micro_batches, barriers)
     except ScheduleError as error:
         raise ScheduleError(f"{file}: {error}") from None
-    findings += [] if order is None else check_lines(order)
-    for finding in findings:
-        typer.echo(f"{file}: {finding}", err=True)
-    if findings:
+    if as_json:
+        print_answer("check", found.to_dict())
+    else:
+        for finding in found.findings:
+            typer.echo(f"{file}: {finding}", err=True)
+    if found.findings:
         raise typer.Exit(2)
-    typer.echo(f"{file}: nothing is wrong")
+    if not as_json:
+        typer.echo(f"{file}: nothing is wrong")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
@@ -71,7 +71,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     bar = error_bar(found.experiment)
     if as_json:
         told = found.to_dict() | plan_errors(found, bar) | ({} if reason is None else {"why": reason.to_dict()})
-        typer.echo(json.dumps(told, indent=2))
+        print_answer("plan", told)
         return
     _print(found, plan_remarks(found, bar))
     if reason is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Resume, Settings, Workers
 from dualpipe_sim.cli.figure import Dark, Font, FontSize, Legend, Size, Title
@@ -44,7 +44,7 @@ def robust(
     with progress_bar() as progress:
         found = robust_choice(experiment, workers=workers, progress=progress)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_answer("robust", found.to_dict())
         return
     from dualpipe_sim.cli.tables import print_table
 
@@ -102,7 +102,7 @@ def regimes(  # noqa: PLR0913, PLR0917 - each is an option
         drawn = regime_chart(found, size=size, font_size=font_size, font=font, legend=legend, title=title, theme=theme)
         save(drawn.figure, chart)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_answer("regimes", found.to_dict())
         return
     from dualpipe_sim.cli.tables import print_table
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Json, Workers
 from dualpipe_sim.cli.progress import progress_bar
@@ -53,7 +53,7 @@ def score(
     if html is not None:
         _write(board, html, runs.stem, worst)
     if as_json:
-        typer.echo(json.dumps(board.to_dict(), indent=2))
+        print_answer("score", board.to_dict())
     elif name is not None:
         _print_one(board.predictions[0])
     else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.cli.progress import seconds_bar
@@ -45,7 +45,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is an option
         with written_whole(order) as part:
             part.write_text(format_order(found.schedule), encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_answer("search", found.to_dict())
     else:
         from dualpipe_sim.cli.tables import print_table
 

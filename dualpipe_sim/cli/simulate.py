@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
 from dualpipe_sim.cli.figure import Causes, Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
 def run(config: Config, settings: Settings = None, as_json: Json = False) -> None:
     """Run one schedule: makespan, bubbles and their causes, what is in flight, rank by rank."""
     from dualpipe_sim.scoring import error_bar
+    from dualpipe_sim.scoring.accuracy import run_error
     from dualpipe_sim.simulation import run as run_choice
 
     experiment = _load(config, settings)
     result, bar = run_choice(experiment, experiment.choice), error_bar(experiment)
     if as_json:
-        # (a run's own key `error` says why it was refused)
-        error = {"step_time_error": None if bar is None else bar.to_dict()}
-        typer.echo(json.dumps(result.to_dict() | error, indent=2))
+        print_answer("run", result.to_dict() | run_error(bar))
         return
     from dualpipe_sim.cli import tables
 
@@ -116,7 +115,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
         if chart:
             save(bubble_against_activations(comparison, theme="dark" if dark else "light").figure, chart)
     if as_json or table is TableFormat.json:
-        typer.echo(json.dumps(comparison.to_dict() | comparison_errors(comparison, bar), indent=2))
+        print_answer("compare", comparison.to_dict() | comparison_errors(comparison, bar))
         return
     from dualpipe_sim.cli import tables
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_json
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.complete import beginnings, config_names, key_names, preset_names
+from dualpipe_sim.cli.complete import answer_names, beginnings, config_names, key_names, preset_names
 from dualpipe_sim.errors import UserError, did_you_mean
 
 STARTER = "small"
@@ -107,12 +107,28 @@ def schema(
             autocompletion=key_names,
         ),
     ] = None,
+    answers_of: Annotated[
+        str | None,
+        typer.Option(
+            "--of",
+            metavar="COMMAND",
+            help="Print the JSON Schema of what this command answers with --json instead.",
+            autocompletion=answer_names,
+        ),
+    ] = None,
 ) -> None:
     """Explain keys of configurations; without KEY print their JSON Schema, for editors that complete and check YAML."""
+    if answers_of is not None:
+        if key is not None:
+            raise UserError(f"schema: give a key or --of COMMAND, not both ('{key}', '{answers_of}')")
+        from dualpipe_sim.answers.schemas import answer_schema
+
+        print_json(answer_schema(answers_of))
+        return
     if key is None:
         from dualpipe_sim.config.json_schema import json_schema
 
-        typer.echo(json.dumps(json_schema(), indent=2))
+        print_json(json_schema())
         return
     from dualpipe_sim.cli.tables import print_keys
     from dualpipe_sim.config.keys import keys_below

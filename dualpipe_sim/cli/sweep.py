@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Dask, Resume, Rows, Settings, Workers
+from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=example("sweep figure5 --over pipeline.micro_batches=16,32,64"))
-def sweep(
+def sweep(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     over: Annotated[
         list[str] | None,
@@ -29,6 +30,7 @@ def sweep(
     resume: Resume = False,
     workers: Workers = 1,
     dask: Dask = None,
+    as_json: Json = False,
 ) -> None:
     """Run a configuration at many points, those of its `sweep:` section and of --over; a row a point."""
     from dualpipe_sim.batch.study import collect
@@ -40,7 +42,9 @@ def sweep(
     with interruptible(output), progress_bar() as progress:
         rows = collect(study, workers=workers, dask=dask, output=output, resume=resume, progress=progress)
     table = SweepTable(tuple(rows))
-    if output is None:
+    if as_json:
+        print_answer("sweep", table.to_dict())
+    elif output is None:
         _print(table, _provenance(study, table))
     else:
         _print_place(table, output)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, product
 from typing import NamedTuple, TypeAlias
 
@@ -52,6 +52,17 @@ class Checked(NamedTuple):
 
     findings: list[Finding]
     schedule: Schedule | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what is wrong and, where nothing is, the order's sizes, ready for JSON."""
+        order = self.schedule
+        return {
+            "legal": not self.findings,
+            "findings": [asdict(one) for one in self.findings],
+            "ranks": None if order is None else order.ranks,
+            "stages": None if order is None else order.placement.stages,
+            "micro_batches": None if order is None else order.micro_batches,
+        }
 
 
 def check_order(
@@ -115,6 +126,23 @@ def check_schedule(schedule: Schedule) -> list[Finding]:
     """
     rows = [[task.ops for task in row] for row in schedule.bare.order]
     return list(_check(rows, schedule.placement, schedule.micro_batches_of_pipe, schedule.slices, schedule.barriers))
+
+
+def check_all(
+    text: str, placement: PlacementName = "explicit", micro_batches: int | None = None, barriers: int = 1
+) -> Checked:
+    r"""Read an order and say all that is wrong with it and with the sends and receives that it came with.
+
+    >>> check_all("0F0,0B0\n1F0,1B0").to_dict()["stages"]
+    2
+
+    Raises:
+        ScheduleError: as for :func:`read_order`.
+
+    """
+    findings, order = read_order(text, placement, micro_batches, barriers)
+    findings += [] if order is None else check_lines(order)
+    return Checked(findings, None if findings else order)
 
 
 def check_lines(schedule: Schedule) -> list[Finding]:

@@ -165,7 +165,7 @@ class Robust(Tabular, Sequence[Standing]):
     def regrets(self) -> FloatArray:
         """How much longer each takes than the best of each scenario, as a share, shape ``(schedules, runs)``."""
         costs = np.array([one.costs for one in self.standings])
-        return np.asarray(costs / self._costs.min(axis=0) - 1)
+        return _longer(costs, self._costs.min(axis=0))
 
     @cached_property
     def leads(self) -> tuple[Lead, ...]:
@@ -180,8 +180,8 @@ class Robust(Tabular, Sequence[Standing]):
         for column, percentile in enumerate(QUANTILES):
             own = np.percentile(costs, percentile, axis=1)
             best = int(own.argmin())
-            behind = drawn[:, :, column] / drawn[:, best : best + 1, column] - 1
-            found.append(Lead(percentile, best, own / own[best] - 1, np.percentile(behind, _SURE, axis=0)))
+            behind = _longer(drawn[:, :, column], drawn[:, best : best + 1, column])
+            found.append(Lead(percentile, best, _longer(own, own[best]), np.percentile(behind, _SURE, axis=0)))
         return tuple(found)
 
     @property
@@ -276,3 +276,9 @@ class Robust(Tabular, Sequence[Standing]):
         ranks = f"{told.stragglers:.0%} of ranks slow, by {told.slowdown:.0%} at the mean"
         links = f"{told.slow_links:.0%} of links slow, by {told.link_slowdown:.0%}"
         return f"drawn: jitter {told.jitter:.0%}; {ranks}; {links}{skew}; seed {told.seed}"
+
+
+def _longer(costs: FloatArray, best: FloatArray) -> FloatArray:
+    """Return how much longer than the best each takes, as a share of it: nothing where neither takes any time."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(costs == best, 0.0, costs / best - 1)

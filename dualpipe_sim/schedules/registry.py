@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TypeVar, cast
 
+from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.base.registry import Registry
 from dualpipe_sim.base.show import brief
@@ -93,6 +94,19 @@ class ScheduleSpec:
     def is_own(self) -> bool:
         """Whether it is one of the package's own."""
         return self.generate.__module__.startswith(f"{_PACKAGE}.")
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what a user must know to choose it, ready for JSON."""
+        options = [
+            {
+                "name": name,
+                "type": describe(one.annotation),
+                "default": None if one.default is one.empty else plain_data(one.default),
+                "required": one.default is one.empty,
+            }
+            for name, one in self.options.items()
+        ]
+        return {"name": self.name, "source": self.source, "needs": self.requires, "options": options}
 
     def placement(self, ranks: int, options: Mapping[str, object]) -> Placement:
         """Return where the stages of a schedule that adapts to times will be, so that their times can be found.

@@ -161,12 +161,17 @@ def remarks(comparison: Comparison, bar: ErrorBar | None) -> tuple[str, ...]:
     )
 
 
+def run_error(bar: ErrorBar | None) -> dict[str, object]:
+    """Return how far off a run's step may be, ready for JSON (its own key ``error`` says why it was refused)."""
+    return {"step_time_error": None if bar is None else bar.to_dict()}
+
+
 def comparison_errors(comparison: Comparison, bar: ErrorBar | None) -> dict[str, object]:
     """Return the same ready for JSON; without a bar all keys are None."""
     if bar is None:
         return dict.fromkeys(("step_time_error", "schedule_error", "too_close_to_call"))
     return {
-        "step_time_error": bar.to_dict(),
+        **run_error(bar),
         "schedule_error": schedule_errors()._asdict(),
         "too_close_to_call": too_close_to_call(comparison),
     }

@@ -41,7 +41,8 @@ def test_robust_prints_a_table_and_who_wins(command_line: CommandLine) -> None:
 def test_robust_as_json_is_what_python_gives(command_line: CommandLine) -> None:
     done = command_line("robust", "figure5", "--runs", "30", "--json", *TWO)
     told: dict[str, Any] = {"compare": ["zb-h1", "dualpipe"], "scenarios.runs": 30}
-    assert json.loads(done.stdout) == robust("figure5", **told).to_dict()
+    told = {"schema": "dualpipe-sim/robust/1", **robust("figure5", **told).to_dict()}
+    assert json.loads(done.stdout) == told
 
 
 def test_regimes_prints_who_is_best_where(command_line: CommandLine) -> None:

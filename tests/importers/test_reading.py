@@ -90,7 +90,7 @@ def test_each_format_is_told_apart(command_line: CommandLine, tmp_path: Path, na
     done = command_line("import", path, "--json", "-o", out, *options)
     assert done.returncode == 0
     told = json.loads(done.stdout)
-    assert list(told) == ["name", "parameters", "unread"]
+    assert list(told) == ["schema", "name", "parameters", "unread"]
     assert told["parameters"]["total"] == total
     assert sum(told["parameters"]["parts"].values()) == total
     assert told["parameters"]["active"] == total
