@@ -5,11 +5,42 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from dualpipe_sim.errors import UserError, quoted
+
+_WATCH: ContextVar[Callable[[Path], object] | None] = ContextVar("_WATCH", default=None)
+
+
+@contextmanager
+def watched(watch: Callable[[Path], object]) -> Iterator[None]:
+    """Tell ``watch`` of each file that is about to be read inside; what it raises keeps the file from being read.
+
+    So whoever answers strangers need not know which keys of a configuration name files.
+
+    >>> seen = []
+    >>> Path("here.txt").write_text("text")
+    4
+    >>> with watched(seen.append):
+    ...     text = read_text("here.txt")
+    >>> [path.name for path in seen]
+    ['here.txt']
+    """
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def about_to_read(path: str | Path) -> None:
+    """Tell whoever watches that a file is about to be read, before it is even known to be there."""
+    watch = _WATCH.get()
+    if watch is not None:
+        watch(Path(path))
 
 
 def read_text(path: str | Path) -> str:
@@ -19,6 +50,7 @@ def read_text(path: str | Path) -> str:
         UserError: it cannot be read, or is no UTF-8 text.
 
     """
+    about_to_read(path)
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -21,7 +21,8 @@ from dualpipe_sim.batch.pool import as_they_end
 from dualpipe_sim.errors import UserError
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from dualpipe_sim.batch.worker import main; main()"
-_DEATHS = (EOFError, OSError, pickle.UnpicklingError)
+DEATHS = (EOFError, OSError, pickle.UnpicklingError)
+"""What asking a worker raises that died, or was ended meanwhile."""
 
 
 def on_processes(points: Sequence[Point], evaluate: Evaluate, workers: int) -> Rows:
@@ -48,9 +49,9 @@ class _Crew:
 
     def __init__(self, evaluate: Evaluate, workers: int) -> None:
         self._evaluate = evaluate
-        self._workers = [_Worker(evaluate) for _ in range(workers)]
+        self._workers = [Worker(evaluate) for _ in range(workers)]
         self._dismissed = False
-        self._free: SimpleQueue[_Worker] = SimpleQueue()
+        self._free: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
 
@@ -59,7 +60,7 @@ class _Crew:
         try:
             for worker in self._workers:
                 worker.wait_ready()
-        except _DEATHS as error:
+        except DEATHS as error:
             raise UserError("worker processes do not start; what they say of it stands above") from error
 
     def row(self, point: Point) -> Row:
@@ -67,10 +68,10 @@ class _Crew:
         worker = self._free.get()
         try:
             return worker.row(point)
-        except _DEATHS:
+        except DEATHS:
             if not self._dismissed:
                 worker.end()
-                worker = _Worker(self._evaluate)
+                worker = Worker(self._evaluate)
                 self._workers.append(worker)
             return lost("its worker process")
         finally:
@@ -83,8 +84,8 @@ class _Crew:
             worker.end()
 
 
-class _Worker:
-    """A worker process; see ``worker.py``."""
+class Worker:
+    """A worker process, which makes rows of points one after the other; see ``worker.py``."""
 
     def __init__(self, evaluate: Evaluate) -> None:
         # Away from the terminal, so that Ctrl-C is answered by the parent alone.
@@ -95,13 +96,13 @@ class _Worker:
             self._send(evaluate)
 
     def wait_ready(self) -> None:
-        """Wait until it has its evaluation; raise one of ``_DEATHS`` if it dies of it."""
+        """Wait until it has its evaluation; raise one of ``DEATHS`` if it dies of it."""
         if not self._ready:
             self._receive()
             self._ready = True
 
     def row(self, point: Point) -> Row:
-        """Return a point's row; raise one of ``_DEATHS`` if it dies of it."""
+        """Return a point's row; raise one of ``DEATHS`` if it dies of it."""
         self.wait_ready()
         self._send(point)
         row: Row = self._receive()

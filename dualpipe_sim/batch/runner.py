@@ -31,7 +31,7 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
 
     """
     if dask is not None:
-        evaluate = _with_plugins(evaluate)
+        evaluate = with_plugins(evaluate)
         if workers != 1:
             raise UserError(f"give --workers or --dask, not both (workers={workers}, dask={dask})")
         from dualpipe_sim.batch.dask_cluster import on_dask
@@ -43,7 +43,7 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
         return ((place, attempt(evaluate, point)) for place, point in enumerate(points))
     from dualpipe_sim.batch.processes import on_processes
 
-    return on_processes(points, _with_plugins(evaluate), min(workers, len(points)))
+    return on_processes(points, with_plugins(evaluate), min(workers, len(points)))
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def _unpacked(packed: _WithPlugins) -> Evaluate:
     return evaluate
 
 
-def _with_plugins(evaluate: Evaluate) -> Evaluate:
+def with_plugins(evaluate: Evaluate) -> Evaluate:
+    """Return an evaluation that runs the user's files first, on whatever process it is."""
     plugins = tuple(LOADED.items())
     return _WithPlugins(plugins, pickle.dumps(evaluate)) if plugins else evaluate

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.files import about_to_read, read_text
 from dualpipe_sim.errors import UserError, did_you_mean, quoted
 
 Keys: TypeAlias = dict[str, Any]
@@ -66,6 +66,7 @@ def read_model(path: Path) -> Keys:
         UserError: it cannot be read, its family is not known, or a key is missing.
 
     """
+    about_to_read(path)
     file = path / "config.json" if path.is_dir() else path
     text = read_text(file)
     try:
