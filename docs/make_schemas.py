@@ -47,6 +47,8 @@ told = json.loads(Path("run.json").read_text())
 assert told["schema"] == "dualpipe-sim/run/1"
 print(told["makespan_s"], told["idle_s_by_cause"]["warm_up"])
 ```
+
+The tools of `dualpipe-sim mcp` answer the same ([Tools for agents](howto_mcp.md)).
 """
 
 

@@ -8,14 +8,36 @@ from itertools import product
 
 from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.costs.asked import on_fewer_ranks
-from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.errors import ScheduleError, UserError, did_you_mean
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.result import Comparison, Result, fastest_first, refused
 from dualpipe_sim.schedules.registry import spec
-from dualpipe_sim.simulation import run_or_refuse
+from dualpipe_sim.simulation import run_all, run_or_refuse
 
 _ROUNDING = 1e-9
 _SMALL_RANKS = range(1, 17)
+
+
+def compared(experiment: Experiment, by: str = "ranks", limit: float | None = None) -> Comparison:
+    """Compare schedules on equal terms of ranks, of stages or of memory.
+
+    Args:
+        experiment: what is compared.
+        by: ``ranks``, ``stages`` (:func:`at_equal_stages`) or ``memory`` (:func:`within_memory`).
+        limit: of activations, where it is by memory.
+
+    Raises:
+        UserError: other terms, a limit with terms that have none, or none where it is by memory.
+
+    """
+    if (by == "memory") != (limit is not None):
+        raise UserError("compare: a limit of activations goes with --by memory, like: --by memory 16")
+    if limit is not None:
+        return within_memory(experiment, limit)
+    ways = {"ranks": run_all, "stages": at_equal_stages}
+    if by not in ways:
+        raise UserError(f"compare: --by must be ranks, stages or memory, got '{by}'{did_you_mean(by, ways)}")
+    return ways[by](experiment)
 
 
 def at_equal_stages(experiment: Experiment) -> Comparison:

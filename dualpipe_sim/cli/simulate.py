@@ -15,11 +15,10 @@ from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
 from dualpipe_sim.cli.figure import Causes, Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
 from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, Zoom, parse_ranges, parse_time
-from dualpipe_sim.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from dualpipe_sim.experiment import Experiment
-    from dualpipe_sim.result import Comparison, Result
+    from dualpipe_sim.result import Result
 
 
 @app.command(epilog=example("run figure5 --set schedule=zb-h1"))
@@ -100,12 +99,13 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     as_json: Json = False,
 ) -> None:
     """Run the schedules that the configuration compares, fastest a micro-batch first."""
+    from dualpipe_sim.equal_terms import compared
     from dualpipe_sim.scoring.accuracy import comparison_errors, error_bar, remarks
 
     _check_formats(plot, chart)
     look = drawn(size, font_size, font, legend, numbers, causes, title, palette, dark)
     experiment = _load(config, settings)
-    comparison, bar = _compare(experiment, by, limit), error_bar(experiment)
+    comparison, bar = compared(experiment, by, limit), error_bar(experiment)
     comparison = replace(comparison, remarks=remarks(comparison, bar))
     if plot or chart:
         from dualpipe_sim.pictures.plot import bubble_against_activations, save
@@ -184,20 +184,6 @@ def timeline(config: Config, output: Output, settings: Settings = None) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("rank", "lane", "task", "start_s", "end_s"))
         writer.writerows(played.rows())
-
-
-def _compare(experiment: Experiment, by: str, limit: float | None) -> Comparison:
-    from dualpipe_sim import equal_terms
-    from dualpipe_sim.simulation import run_all
-
-    if (by == "memory") != (limit is not None):
-        raise UserError("compare: a limit of activations goes with --by memory, like: --by memory 16")
-    if limit is not None:
-        return equal_terms.within_memory(experiment, limit)
-    ways = {"ranks": run_all, "stages": equal_terms.at_equal_stages}
-    if by not in ways:
-        raise UserError(f"compare: --by must be ranks, stages or memory, got '{by}'{did_you_mean(by, ways)}")
-    return ways[by](experiment)
 
 
 def _check_formats(*files: str | None) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     "schedule": "",
     "schedules": "",
     "check": "needs an order",
+    "mcp": "waits for a client",
 }
 """All commands, and why an example cannot be run in an empty folder."""
 

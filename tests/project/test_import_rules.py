@@ -47,6 +47,10 @@ BROKEN_BY = {
     "pandas is imported in base.plain_data only": [("result.py", "import pandas as pd")],
     "ortools is imported in bounds.optimum only": [("bounds/makespan.py", "import ortools")],
     "typer and rich are imported in cli only": [("result.py", "from rich.table import Table")],
+    "mcp is imported in mcp_server only": [
+        ("cli/mcp.py", "def f():\n    import mcp"),
+        ("answers/schemas.py", "import jsonschema"),
+    ],
 }
 
 
