@@ -1,6 +1,7 @@
 """What papers publish, measured: bubble and memory by the simulator against their tables and formulas."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim import ScheduleError, Timeline, build
 from dualpipe_sim.analysis import metrics
+from dualpipe_sim.config.yaml_text import read_yaml
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
@@ -46,12 +48,6 @@ def span_idle_s(timeline: Timeline) -> float:
     begin = timeline.first_task_of_rank
     spans = timeline.task_end_s[begin[1:] - 1] - timeline.task_start_s[begin[:-1]]
     return float(spans.max() - metrics.busy_s(timeline).max())
-
-
-def bubble_rate_from_zero(timeline: Timeline) -> float:
-    """The bubble of the rank that ends last, as a share of its last end; it counts the wait for its first op."""
-    last = float(timeline.task_end_s.max())
-    return float((last - metrics.busy_s(timeline).max()) / last)
 
 
 def peak(timeline: Timeline) -> float:
@@ -149,31 +145,33 @@ def test_forward_doubling_leaves_no_bubble_between_blocks_and_takes_twice_the_me
     assert peak(halved) == D
 
 
-# Zero Bubble, arXiv 2401.10241, tables 5 and 6 (6.2B model); milliseconds
+# Zero Bubble, arXiv 2401.10241, tables 5 and 9: four models in three settings each; milliseconds
 
-ZERO_BUBBLE_6B = [
-    (24, Times(29.718, 29.444, 19.927, 0.527), 0.2347, 0.1323, 0.0698),
-    (32, Times(29.802, 29.428, 19.530, 0.577), 0.1898, 0.1045, 0.0559),
-    (64, Times(29.935, 29.621, 19.388, 0.535), 0.1091, 0.0554, 0.0294),
-]
+PRINTED: Any = read_yaml(Path(__file__).parents[2] / "examples" / "data" / "published.yaml")
+SETTINGS: list[dict[str, Any]] = PRINTED["zero_bubble"]["settings"]
 
 
-@pytest.mark.parametrize(("micro_batches", "times", "one_f_one_b", "zb_h1", "zb_h2"), ZERO_BUBBLE_6B)
-def test_zero_bubble_rates_of_the_6b_model(
-    micro_batches: int, times: Times, one_f_one_b: float, zb_h1: float, zb_h2: float
-) -> None:
-    # the paper takes 1F1B and ZB-H1 from time 0, ZB-H2 over the rank's own span
-    assert bubble_rate_from_zero(run("1f1b", 8, micro_batches, times)) == pytest.approx(one_f_one_b, abs=5e-5)
-    assert bubble_rate_from_zero(run("zb-h1", 8, micro_batches, times)) == pytest.approx(zb_h1, abs=5e-5)
-    assert metrics.span_bubble_ratio(run("zb-h2", 8, micro_batches, times)) == pytest.approx(zb_h2, abs=5e-5)
-    assert peak(run("zb-h2", 8, micro_batches, times)) == 2 * 8 - 1
+def times_of(setting: dict[str, Any]) -> Times:
+    return Times(setting["F"], setting["B"], setting["W"], setting["transfer"])
 
 
-def test_interleaved_1f1b_keeps_the_transfers_that_the_paper_drops() -> None:
-    # its interleaved column leaves out the transfers from the last rank back to the first; with all of them:
-    micro_batches, times, *_ = ZERO_BUBBLE_6B[0]
-    timeline = run("interleaved-1f1b", 8, micro_batches, times, stages_per_rank=4)
-    assert bubble_rate_from_zero(timeline) == pytest.approx(0.0827, abs=5e-5)
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: f"{one['model']}-{one['micro_batches']}")
+def test_zero_bubble_rates_from_profiled_times(setting: dict[str, Any]) -> None:
+    # a rate is of the longest rank's own span
+    sizes = setting["stages"], setting["micro_batches"], times_of(setting)
+    for method, name in {"1F1B": "1f1b", "ZB-H1": "zb-h1", "ZB-H2": "zb-h2"}.items():
+        rate = metrics.span_bubble_ratio(run(name, *sizes))
+        assert rate == pytest.approx(setting["bubble"][method], abs=5e-5), method
+    assert peak(run("zb-h2", *sizes)) == 2 * setting["stages"] - 1
+
+
+def test_interleaved_1f1b_waits_where_the_paper_does_not() -> None:
+    # its interleaved column lets only the first micro-batch of each group wait on its way from the last rank to the
+    # first, and is smaller; with all of them waiting:
+    setting = next(one for one in SETTINGS if (one["model"], one["micro_batches"]) == ("6.2B", 24))
+    timeline = run("interleaved-1f1b", 8, 24, times_of(setting), stages_per_rank=setting["layers"])
+    assert metrics.span_bubble_ratio(timeline) == pytest.approx(0.0827, abs=5e-5)
+    assert setting["bubble"]["1F1B-I"] == 0.0808
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8])

@@ -21,7 +21,7 @@ from dualpipe_sim.order.ops import B, F, S, T
 from dualpipe_sim.order.placement import PlacementName, linear
 from dualpipe_sim.schedules.theory import closed_form
 
-MEASURED = Path(__file__).parent / "goldens" / "vocab_parallel_a100x8.csv"
+MEASURED = Path(__file__).parents[2] / "examples" / "data" / "vocab_parallel_a100x8.csv"
 ORDERS: list[tuple[str, dict[str, int]]] = [
     ("vocab-1f1b", {"barriers": 1}),
     ("vocab-1f1b", {"barriers": 2}),
