@@ -55,8 +55,9 @@ format: $(DEV)  ## let ruff format and fix what it can
 notebooks: $(DEV)  ## run every example notebook as a check, storing nothing
 	$(BIN)/jupyter-execute $(NOTEBOOKS)
 
-update-notebooks: $(DEV)  ## run every example notebook and store its outputs
+update-notebooks: $(DEV)  ## run every example notebook, store its outputs, write docs/reports.md
 	$(BIN)/jupyter-execute --inplace $(NOTEBOOKS)
+	$(BIN)/python docs/make_reports.py
 
 board: $(DEV)  ## predict the published runs, write docs/accuracy.md with its pictures
 	$(BIN)/python docs/make_accuracy.py

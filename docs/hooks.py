@@ -1,4 +1,4 @@
-"""What is filled in whenever the site is built: the command-line page, and the schedules in the navigation."""
+"""What is filled in whenever the site is built: the command-line page, notebooks as pages, and the navigation."""
 
 from __future__ import annotations
 
@@ -11,27 +11,46 @@ from typing import Any
 
 import yaml
 
-PAGE = "cli.md"
 HERE = Path(__file__).parent
+sys.path.append(str(HERE))  # where mkdocs does not look
+
+from make_reports import REPORTS, name_of, site_pages  # noqa: E402 - found only now
+
+PAGE = "cli.md"
 SCHEDULES = "schedules/index.md"
+REPLAYED = "reports.md"
 COLUMNS = "100"
 _ROLE = re.compile(r":(?:func|meth|class|mod|attr|data):<code>~?([^<]*)</code>")
 
 
 def on_config(config: Any) -> Any:  # noqa: ANN401 - mkdocs' own types
-    """Put a page for each schedule below their index, those that are not drawn in a section of their own."""
+    """Put a page for each schedule, and for each replayed report, below their index."""
     said = yaml.safe_load((HERE / "schedules.yaml").read_text(encoding="utf-8"))
     drawn = [f"schedules/{name}.md" for name in sorted(said["schedules"])]
     others = sorted({f"schedules/{path.name}" for path in (HERE / "schedules").glob("*.md")} - {SCHEDULES, *drawn})
-    pages = [SCHEDULES, *drawn, {"Not drawn here": others}]
-    config.nav = [{title: pages if what == SCHEDULES else what for title, what in one.items()} for one in config.nav]
+    below = {
+        SCHEDULES: [SCHEDULES, *drawn, {"Not drawn here": others}],
+        REPLAYED: [REPLAYED, *({name_of(report): f"reports/{report}.md"} for report in REPORTS)],
+    }
+    config.nav = [{title: below.get(str(what), what) for title, what in one.items()} for one in config.nav]
     return config
 
 
+def on_files(files: Any, *, config: Any) -> Any:  # noqa: ANN401 - mkdocs' own types
+    """Add the notebooks that replay reports as pages, with their pictures."""
+    from mkdocs.structure.files import File  # there only where a site is built
+
+    for path, content in site_pages():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own types
-    """Append every command's ``--help`` to the command-line page, and give the schedules' tables the whole width."""
+    """Append every command's ``--help`` to its page, and let links to notebooks find their pages."""
     if page.file.src_path == SCHEDULES:
         page.meta["hide"] = ["toc"]
+    if page.file.src_path == REPLAYED:
+        return re.sub(r"\]\(\.\./examples/report_(\w+)\.ipynb\)", r"](reports/\1.md)", markdown)
     if page.file.src_path != PAGE:
         return markdown
     return markdown + "".join(f"\n## {command}\n\n```text\n{_help(command)}```\n" for command in _commands())
