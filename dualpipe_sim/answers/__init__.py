@@ -18,6 +18,7 @@ from dualpipe_sim.errors import UserError, did_you_mean
 VERSIONS = {
     "run": 1,
     "compare": 1,
+    "why": 1,
     "memory": 1,
     "layers": 1,
     "sweep": 1,

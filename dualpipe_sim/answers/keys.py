@@ -134,7 +134,8 @@ def _described(schema: Schema, meaning: str, key: str) -> Schema:
 
 def _said(meaning: str) -> str:
     """Return what a docstring says of an attribute as it is said of a key: in JSON, None is null."""
-    words = re.sub(r"\bNone\b", "null", re.sub(r"; see :\w+:`\w+`", "", meaning))
+    words = re.sub(r":\w+:`(?:~?[\w.]*\.)?(\w+)`", r"`\1`", re.sub(r"; see :\w+:`\w+`", "", meaning))
+    words = re.sub(r"\bNone\b", "null", words)
     return words if words[1:2].isupper() else words[:1].lower() + words[1:]
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
+from dualpipe_sim.analysis.critical_path import PARTS
 from dualpipe_sim.analysis.memory import COMPONENTS, Excess, Memory
 from dualpipe_sim.answers.keys import Schema, keys, listed, nullable, of_type, record, value
 from dualpipe_sim.calibration.compare_run import RunComparison
-from dualpipe_sim.costs.breakdown import PARTS, Breakdown, LayerBreakdown, PartBreakdown
+from dualpipe_sim.costs.breakdown import PARTS as LAYER_PARTS
+from dualpipe_sim.costs.breakdown import Breakdown, LayerBreakdown, PartBreakdown
 from dualpipe_sim.engine.noise import Spread
 from dualpipe_sim.experiment import Measured
 from dualpipe_sim.result import KEYS, Result
 from dualpipe_sim.schedules.theory import ClosedForm
 from dualpipe_sim.scoring.accuracy import ErrorBar, ScheduleErrors
+from dualpipe_sim.why.bubble import WHERE, Bubble, Wait
+from dualpipe_sim.why.costs import Cost
+from dualpipe_sim.why.outcome import Why
+from dualpipe_sim.why.sensitivity import Sensitivity
 
 METRIC = value(float | None, "what a registered metric of this name says of the run")
 BAR = record(
@@ -31,8 +37,7 @@ def run_keys() -> dict[str, Schema]:
     """Return the keys of a run by itself, in the order of its fields."""
     found = keys(Result, *KEYS)
     inner = {
-        "theory": keys(ClosedForm, "bubble_s", "exact", "over", "peak_activations", "source")
-        | {"reason": value(str | None, "why the simulated bubble need not be that, or null")},
+        "theory": theory(),
         "model": {
             "name": value(str, "the model's name"),
             "experts": value(int, "routed experts of a layer; 0 without any"),
@@ -47,6 +52,48 @@ def run_keys() -> dict[str, Schema]:
         found[key] = nullable(record("", inside), found[key]["description"])
     told = nullable(listed(of_type(Excess, {}), ""), found["over_memory"]["description"])
     return found | {"over_memory": told}
+
+
+def theory() -> dict[str, Schema]:
+    """Return the keys of what a schedule's paper says."""
+    formula = keys(ClosedForm, "bubble_s", "formula", "numbers", "exact", "over", "peak_activations", "source")
+    return formula | {"reason": value(str | None, "why the simulated bubble need not be that, or null")}
+
+
+def why() -> dict[str, Schema]:
+    """Return the keys of why a step takes as long as it does."""
+    parts = ", ".join(key if key == words else f"{key} ({words})" for key, words in PARTS.items())
+    depends = keys(Sensitivity) | keys(Sensitivity, "per_second")
+    of_cost, key = keys(Cost, "key")["key"]["description"], depends["key"]["description"]
+    depends["key"]["description"] = key.replace("that of a `Cost`", of_cost)
+    terms = {"sum": value(str | None, "the same as a sum of what costs take, by the letters of formulas; null without")}
+    slopes = "by how many seconds it grows for a second more of each cost, by its key; null where there are none"
+    part = {
+        "seconds": value(float, "how long it idles there", "s"),
+        **terms,
+        "slopes": value(dict[str, float] | None, slopes),
+        "waits": listed(of_type(Wait, {}), "its idle stretches there, in their order"),
+    }
+    bubble = {
+        **keys(Bubble, "rank", "seconds"),
+        **terms,
+        **keys(Bubble, "one_s"),
+        "parts": record(
+            "the same by part of its run", {where: record(where.replace("_", "-"), part) for where in WHERE}
+        ),
+    }
+    return {
+        **keys(Result, "schedule", "ranks", "micro_batches", "options"),
+        **keys(Why, "step_s"),
+        **keys(Result, "makespan_s"),
+        "critical_path_s": value(
+            dict[str, float], f"seconds of the critical path by what they are spent on: {parts}", "s"
+        ),
+        "costs": listed(record("a cost", depends), keys(Why, "costs")["costs"]["description"]),
+        "hardware": listed(record("a part", depends), keys(Why, "hardware")["hardware"]["description"]),
+        "bubble": record(keys(Why, "bubble")["bubble"]["description"], bubble),
+        "theory": nullable(record("", theory()), keys(Result, "theory")["theory"]["description"]),
+    }
 
 
 def stage() -> dict[str, Schema]:
@@ -104,7 +151,7 @@ def memory() -> dict[str, Schema]:
 def layers() -> dict[str, Schema]:
     """Return the keys of a model's layers."""
     sums = ("forward_s", "input_gradient_s", "weight_gradient_s", "recompute_s", "saved_bytes", "parameters")
-    name = value(Literal[PARTS], "the part")  # which the constant has
+    name = value(Literal[LAYER_PARTS], "the part")  # which the constant has
     part = record("a part of a layer", {"name": name, **keys(PartBreakdown, *sums, "source")})
     parts = listed(part, "what it consists of, without what takes neither time nor memory")
     layer = record("a layer of a kind", {**keys(LayerBreakdown, "kind", "count", *sums), "parts": parts})

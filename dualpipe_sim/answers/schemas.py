@@ -10,6 +10,7 @@ from dualpipe_sim.answers.keys import Schema, record
 _ABOUT: dict[str, tuple[str, Callable[[], dict[str, Schema]]]] = {
     "run": ("One schedule, run. What needs a model is null without one.", runs.run),
     "compare": ("Several schedules on the same costs.", runs.compare),
+    "why": ("Why one schedule's step takes as long as it does.", runs.why),
     "memory": ("What the memory of every rank's GPU is used for.", runs.memory),
     "layers": ("What one micro-batch takes and leaves on one GPU, by kind of layer and part.", runs.layers),
     "sweep": ("A configuration at many points.", runs.sweep),

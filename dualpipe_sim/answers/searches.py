@@ -115,7 +115,7 @@ def plan() -> dict[str, Schema]:
         "step_time_error": nullable(BAR, BAR["description"] + NO_BAR),
         "too_close_within": nullable(record("", within), "which share slower is too close to call with the first"),
         "too_close_to_call": value(list[int] | None, "places in the ranking, from 1, that are too close to the first"),
-        "why": record("why the first is first", {**keys(WhyFirst), **keys(WhyFirst, "binding"), "slowest_stage": _slowest()}),
+        "why": record("why the first is first", _why_first()),
     }
 
 
@@ -180,5 +180,11 @@ def _candidate() -> dict[str, Schema]:
     return {**keys(Candidate), **rest, "point": value(str, "its name: a digest of its values and the configuration")}
 
 
-def _slowest() -> Schema:
-    return record("the stage of the first whose F and B take longest alone", stage())
+def _why_first() -> dict[str, Schema]:
+    spent = "seconds of the first's critical path by what they are spent on, as in the answer of why"
+    return {
+        **keys(WhyFirst),
+        "slowest_stage": record("the stage of the first whose F and B take longest alone", stage()),
+        "critical_s": value(dict[str, float], spent, "s"),
+        **keys(WhyFirst, "binding"),
+    }

@@ -25,7 +25,7 @@ def mcp(
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", metavar="S", min=1, help="How long a call may take.")] = 60,
 ) -> None:
-    """Serve run, compare, plan, check and schedules as tools of an agent (MCP), on standard input and output."""
+    """Serve run, compare, why, plan, check and schedules as tools of an agent (MCP), on standard input and output."""
     if folder is not None and not folder.is_dir():
         raise UserError(f"--allow-files {folder}: is no folder")
     try:

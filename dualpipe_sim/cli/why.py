@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.cli.figure import Dark, Title
@@ -38,7 +38,7 @@ def why(
     if plot is not None:
         save(found.plot(title=title, theme="dark" if dark else "light").figure, plot)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_answer("why", found.to_dict())
         return
     from dualpipe_sim.cli.tables import print_table
 

@@ -188,6 +188,14 @@ def _compare(arguments: Mapping[str, Any], folder: Path | None) -> Mapping[str, 
     return comparison.to_dict() | comparison_errors(comparison, error_bar(experiment))
 
 
+def _why(arguments: Mapping[str, Any], folder: Path | None) -> Mapping[str, object]:
+    from dualpipe_sim.why import why_run
+
+    experiment = Begin.of(arguments, folder).experiment()
+    check_size(experiment, (experiment.choice,), _WHO)
+    return why_run(experiment).to_dict()
+
+
 def _plan(arguments: Mapping[str, Any], folder: Path | None) -> Mapping[str, object]:
     from dualpipe_sim.plan import plan
     from dualpipe_sim.plan.why_first import why_first
@@ -263,6 +271,13 @@ TOOLS = {
             "rank them, the fastest first.",
             _inputs(_CONFIG | _WITHIN),
             _compare,
+        ),
+        Tool(
+            "why",
+            "Say why one schedule's step takes as long as it does: what its critical path is spent on, how it depends "
+            "on every cost and link, and the bubble as a sum of terms.",
+            _inputs(_CONFIG),
+            _why,
         ),
         Tool(
             "plan",

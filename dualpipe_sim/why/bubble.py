@@ -139,7 +139,7 @@ def bubble_of(timeline: Timeline, over: Over = "makespan") -> Bubble:
     ranks = _longest_idle(timeline, over)
     waits = _waits(timeline, ranks[0], over)
     one_s, letters = {cost.key: cost.one_s for cost in costs}, {cost.key: cost.letter for cost in costs}
-    found = _slopes(timeline, ranks, costs, over) if timeline.graph.fixed_durations else {}
+    found = _slopes(timeline, ranks, costs, over) if costs and timeline.graph.fixed_durations else {}
     if not found:
         return Bubble(ranks[0], waits, None, one_s, letters)
     slopes = {rank: rows / np.array(list(one_s.values())) for rank, rows in found.items()}

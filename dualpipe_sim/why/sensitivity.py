@@ -72,7 +72,7 @@ class Sensitivity:
 
     @property
     def per_second(self) -> float | None:
-        """Return d step / d cost: the seconds that the step grows by, for one more of each; None where not counted."""
+        """Slope d step / d cost: the seconds that the step grows by for one more of each; None where not counted."""
         return self.more_s / self.one_s if self.one_s else None
 
 

@@ -36,7 +36,7 @@ def test_it_fits_the_terminal(command_line: CommandLine, monkeypatch: pytest.Mon
 def test_json_has_all_of_it(command_line: CommandLine) -> None:
     done = command_line("why", "figure5", "--json")
     told = json.loads(done.stdout)
-    assert told == json.loads(json.dumps(why("figure5").to_dict()))
+    assert told == {"schema": "dualpipe-sim/why/1", **json.loads(json.dumps(why("figure5").to_dict()))}
     assert told["bubble"]["parts"]["warm_up"]["sum"] == "2 F"
     assert {one["key"] for one in told["costs"]} == {"F", "I", "W", "X"}
     assert [one["key"] for one in told["hardware"]] == ["compute"]

@@ -74,7 +74,7 @@ def refusal(result: CallToolResult) -> str:
 
 def test_tools_say_what_they_take_and_answer() -> None:
     listed = asked(lambda client: client.list_tools())
-    assert [tool.name for tool in listed.tools] == ["run", "compare", "plan", "check", "schedules"]
+    assert [tool.name for tool in listed.tools] == ["run", "compare", "why", "plan", "check", "schedules"]
     for tool in listed.tools:
         assert tool.description
         assert tool.annotations.read_only_hint
@@ -97,6 +97,7 @@ AS_COMMANDS: list[tuple[str, Arguments, str]] = [
      "compare figure5 --set pipeline.micro_batches=7"),
     ("compare", {"config": "figure5", "by": "stages"}, "compare figure5 --by stages"),
     ("compare", {"config": "figure5", "by": "memory", "activations": 9}, "compare figure5 9 --by memory"),
+    ("why", {"config": "figure5", "settings": {"schedule": "1f1b"}}, "why figure5 --set schedule=1f1b"),
     ("plan", {"config": "plan_deepseek_v2_lite", "settings": {"plan": PLAN}, "top": 2, "confirm": 0, "why": True},
      f"plan plan_deepseek_v2_lite --set 'plan={json.dumps(PLAN)}' --top 2 --confirm 0 --why"),
     ("check", {"order": WRONG}, "check wrong.csv"),
@@ -143,6 +144,7 @@ REFUSED: list[tuple[str, Arguments, str]] = [
     ("run", {"yaml": SMALL, "settings": {"costs": {"kind": "measured", "file": "/etc/passwd"}}}, f"passwd: {NO_FILES}"),
     ("run", {"config": "/etc/passwd"}, "config: there is no packaged configuration '/etc/passwd' (known: chimera"),
     ("run", {"config": "figure5", "settings": {"pipeline.micro_batches": 10**7}}, "are more than a tool answers; the"),
+    ("why", {"config": "figure5", "settings": {"pipeline.micro_batches": 10**7}}, "are more than a tool answers; the"),
     ("compare", {"config": "figure5", "by": "rank"}, "by: 'rank' is not one of ['ranks', 'stages', 'memory']"),
     ("compare", {"config": "figure5", "by": "memory"}, 'activations: a limit goes with "by": "memory", which needs'),
     ("compare", {"config": "figure5", "settings": {"pipeline.micro_batches": 10**5}}, "are more than a tool answers"),
