@@ -87,19 +87,20 @@ def _section(command: str, shown: dict[tuple[str, ...], str]) -> Iterator[str]:
     """Yield a command's part of the page; ``shown`` is where on the page each set of keys stands already."""
     schema = answer_schema(command)
     yield f"\n## {command}\n\n{schema['description']} [`{schema['title']}`](schemas/{_stem(command)}.json)\n\n"
-    yield "| key | type | unit | meaning |\n|---|---|---|---|\n"
+    yield '<div class="keys" markdown>\n\n| key | type | meaning |\n|---|---|---|\n'
     yield from dict.fromkeys(_rows(schema, "", command, shown))
+    yield "\n</div>\n"
 
 
 def _rows(schema: Schema, path: str, command: str, shown: dict[tuple[str, ...], str]) -> Iterator[str]:
     for key, place in schema.get("properties", {}).items():
         below = f"{path}.{key}" if path else key
         there = "" if key in schema["required"] else " (only where asked for)"
-        yield _row(below, _type(place), place.get("x-unit", ""), place.get("description", "") + there)
+        yield _row(below, _type(place), place.get("description", "") + there)
         yield from _rows_below(place, below, command, shown)
     for inner, step in inside(schema):
         if step == ".*" and schema.get("properties"):
-            yield _row(f"{path}.*".removeprefix("."), _type(inner), "", inner["description"])
+            yield _row(f"{path}.*".removeprefix("."), _type(inner), inner["description"])
         yield from _rows_below(inner, path + step, command, shown)
 
 
@@ -111,7 +112,7 @@ def _rows_below(place: Schema, path: str, command: str, shown: dict[tuple[str, .
     if where == here:
         yield from _rows(place, path, command, shown)
         return
-    yield _row(f"{path}.…", "", "", f"the keys of {where}")
+    yield _row(f"{path}.…", "", f"the keys of {where}")
     own = {key: one for key, one in place["properties"].items() if key in _OF_ROWS and key not in shown}
     yield from _rows({**place, "properties": own}, path, command, shown)
 
@@ -120,9 +121,9 @@ _OF_ROWS = ("point",)
 """What a row of a file has beside the keys of what it is of."""
 
 
-def _row(path: str, kind: str, unit: str, meaning: str) -> str:
+def _row(path: str, kind: str, meaning: str) -> str:
     escaped = meaning.replace("|", "\\|")
-    return f"| `{path}` | {kind} | {unit} | {escaped} |\n".replace("  ", " ")
+    return f"| `{path}` | {kind} | {escaped} |\n".replace("  ", " ")
 
 
 _KINDS = {
@@ -136,12 +137,13 @@ _KINDS = {
 
 
 def _type(place: Schema, *, several: bool = False) -> str:
-    """Return in words what a value is: ``mapping of lists of numbers, or null``."""
+    """Return in words what a value is: ``mapping of lists of numbers (s), or null``."""
     if "enum" in place:
         return ", ".join(f"`{json.dumps(one)}`" for one in place["enum"])
     kinds = types_of(place)
     words = [_KINDS[kind][several] + _held(kind, place) for kind in kinds if kind != "null"]
-    return " or ".join(words or ["any"]) + ", or null" * ("null" in kinds)
+    unit = f" ({place['x-unit']})" if "x-unit" in place else ""
+    return " or ".join(words or ["any"]) + unit + ", or null" * ("null" in kinds)
 
 
 def _held(kind: str, place: Schema) -> str:

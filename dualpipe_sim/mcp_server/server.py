@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -76,7 +77,13 @@ def server(folder: Path | None = None, seconds: float = SECONDS) -> Server[Worke
 
 
 def serve(folder: Path | None = None, seconds: float = SECONDS) -> None:
-    """Serve a client on standard input and output until it goes."""
+    """Serve a client on standard input and output until it goes.
+
+    Ctrl-C and SIGTERM end it at once: nothing is torn, workers end with it, and who waits for input would not.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     anyio.run(_serve, server(folder, seconds))
 
 

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.main import get_command
 
+from dualpipe_sim import cli
 from dualpipe_sim.answers import VERSIONS, answer, runs, strict_json
 from dualpipe_sim.answers.schemas import answer_schema, inside, types_by_path
 from dualpipe_sim.config.yaml_text import as_block
@@ -199,6 +200,11 @@ def test_what_is_no_number_is_null() -> None:
     assert told == {"schema": "dualpipe-sim/check/1", "a": None, "b": [None, {"c": None}], "d": [1.5, "x"]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         strict_json({"a": float("nan")})
+
+
+def test_json_is_written_in_one_place() -> None:
+    commands = Path(cli.__path__[0]).glob("*.py")
+    assert [path.name for path in commands if "json.dump" in path.read_text(encoding="utf-8")] == []
 
 
 def test_the_schema_of_an_answer_is_printed(command_line: CommandLine) -> None:

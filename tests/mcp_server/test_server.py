@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,6 +25,7 @@ from dualpipe_sim.config.json_schema import json_schema
 from dualpipe_sim.config.load import packaged_configs
 from dualpipe_sim.mcp_server.server import server
 from dualpipe_sim.mcp_server.tools import MOST_CHARACTERS, TOOLS
+from tests.pages import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,6 +168,16 @@ def test_what_is_wrong_is_one_line() -> None:
     assert results[-1].structured_content["makespan_s"] == 66
 
 
+def test_what_the_page_shows_is_answered() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto_mcp.md").read_text(encoding="utf-8")
+    _, *shown = map(json.loads, blocks_of(page, "json"))  # the first is what a client keeps of the server
+    run, compare, plan, check = all_of(list(zip(("run", "compare", "plan", "check"), shown, strict=True)))
+    assert run.structured_content["micro_batches"] == 40
+    assert {one["schedule"] for one in compare.structured_content["runs"]} == {"1f1b", "zb-h1", "dualpipe"}
+    assert plan.structured_content["why"]["first"]
+    assert not check.structured_content["legal"]
+
+
 def test_an_unknown_tool_is_no_call() -> None:
     async def call(client: Client) -> None:
         with pytest.raises(MCPError, match=r"there is no tool 'search' \(known: run, compare,"):
@@ -253,6 +266,21 @@ def test_a_folder_may_be_read_and_nothing_beside_it(tmp_path: Path) -> None:
         assert "tools read only files in the folder that the server was given" in refusal(one)
     assert refusal(plugged) == NO_PLUGINS
     assert refusal(missing) == "none.yaml: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_without_a_word(program: list[str], number: signal.Signals) -> None:
+    asks = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": asks})
+    with subprocess.Popen([*program, "mcp"], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{message}\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "dualpipe-sim"
+        process.send_signal(number)
+        said, wrong = process.communicate()
+    assert (process.returncode, said, wrong) == (-number, "", "")
 
 
 def test_without_the_package_it_is_one_line(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
