@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -20,6 +20,9 @@ Causes: TypeAlias = Annotated[
     bool | None,
     typer.Option("--causes/--no-causes", help="Colour idle time by its cause; default: where there is room for sums."),
 ]
+Path: TypeAlias = Annotated[
+    bool, typer.Option("--critical-path", help="Draw the chain of waits that the run is as long as, and sum it up.")
+]
 Title: TypeAlias = Annotated[
     str | None, typer.Option("--title", metavar="TEXT", help="What stands above; an empty text for nothing.")
 ]
@@ -36,10 +39,11 @@ def drawn(  # noqa: PLR0913, PLR0917 - each is an option
     legend: bool,
     numbers: bool,
     causes: bool | None,
+    critical_path: bool,
     title: str | None,
     palette: str,
     dark: bool,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return what the options say, as the plots' arguments."""
     return {
         "size": size,
@@ -48,6 +52,7 @@ def drawn(  # noqa: PLR0913, PLR0917 - each is an option
         "legend": legend,
         "numbers": "auto" if numbers else "none",
         "causes": causes,
+        "critical_path": critical_path,
         "title": title,
         "palette": palette,
         "theme": "dark" if dark else "light",

@@ -13,7 +13,19 @@ import typer
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
-from dualpipe_sim.cli.figure import Causes, Dark, Font, FontSize, Legend, NumbersShown, Palette, Size, Title, drawn
+from dualpipe_sim.cli.figure import (
+    Causes,
+    Dark,
+    Font,
+    FontSize,
+    Legend,
+    NumbersShown,
+    Palette,
+    Path,
+    Size,
+    Title,
+    drawn,
+)
 from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, Zoom, parse_ranges, parse_time
 
 if TYPE_CHECKING:
@@ -92,6 +104,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     legend: Legend = True,
     numbers: NumbersShown = True,
     causes: Causes = None,
+    critical_path: Path = False,
     title: Title = None,
     palette: Palette = "deepseek",
     dark: Dark = False,
@@ -103,7 +116,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     from dualpipe_sim.scoring.accuracy import comparison_errors, error_bar, remarks
 
     _check_formats(plot, chart)
-    look = drawn(size, font_size, font, legend, numbers, causes, title, palette, dark)
+    look = drawn(size, font_size, font, legend, numbers, causes, critical_path, title, palette, dark)
     experiment = _load(config, settings)
     comparison, bar = compared(experiment, by, limit), error_bar(experiment)
     comparison = replace(comparison, remarks=remarks(comparison, bar))
@@ -143,12 +156,16 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     ] = None,
     host: Annotated[bool, typer.Option("--host", help="Show when each rank's host issues its ops.")] = False,
     transfers: Annotated[bool, typer.Option("--transfers", help="Draw the transfers between ranks too.")] = False,
+    terms: Annotated[
+        bool, typer.Option("--terms", help="Mark what the largest bubble consists of: warm-up, steady state, drain.")
+    ] = False,
     size: Size = None,
     font_size: FontSize = None,
     font: Font = None,
     legend: Legend = True,
     numbers: NumbersShown = True,
     causes: Causes = None,
+    critical_path: Path = False,
     title: Title = None,
     palette: Palette = "deepseek",
     dark: Dark = False,
@@ -166,9 +183,14 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
         "micro_batches": parse_ranges(micro_batches, "--micro-batches"),
     }
     experiment = _load(config, settings)
-    result = run_choice(experiment, experiment.choice)
-    look = drawn(size, font_size, font, legend, numbers, causes, title, palette, dark)
-    axes = result.gantt(None, **shown, lanes=lanes, host=host, transfers=transfers, **look)
+    look = drawn(size, font_size, font, legend, numbers, causes, critical_path, title, palette, dark)
+    look |= shown | {"lanes": lanes, "host": host, "transfers": transfers}
+    if terms:
+        from dualpipe_sim.why import why_run
+
+        axes = why_run(experiment).gantt(**look)
+    else:
+        axes = run_choice(experiment, experiment.choice).gantt(**look)
     save(axes.figure, output)
 
 

@@ -180,6 +180,18 @@ CAUSE_STYLES = {
     "exposed_gather": CauseStyle("exposed gathering of weights", "#6c7482"),
     "exposed_reduction": CauseStyle("exposed reduction of gradients", "#343a45"),
 }
+_PATH_FILLS: dict[str, Colour] = {
+    "alltoall": "#d55e00",
+    "collective": "#e69f00",
+    "transfer": "#cc79a7",
+    "blocked": "#009e73",
+    "contention": "#7b4fa6",
+    "copy": "#8d7f6b",
+    "weights": "#6c7482",
+    "host": "#f0e442",
+    "waiting": "#56b4e9",
+}
+"""Parts of a critical path but compute, which is in ink: what idle time has for such a cause, where there is one."""
 _TINT = 0.26  # of a cause's colour, the rest is ground, where ops lie beside it
 MEMORY_FILLS: dict[str, Colour] = {
     "weights": "#56606b",
@@ -228,6 +240,11 @@ def words_of(kind: int, vocabulary: Vocabulary | None, kinds: Mapping[int, KindS
 def tint(colour: Colour, theme: Theme) -> Colour:
     """Return a colour so pale that what lies beside it in full colour stands out."""
     return _mixed(theme.ground, colour, _TINT)
+
+
+def path_colour(part: str, theme: Theme) -> Colour:
+    """Return the colour of a part of a critical path."""
+    return _PATH_FILLS.get(part, theme.ink)
 
 
 def between(first: Colour, last: Colour, step: int, steps: int) -> Colour:

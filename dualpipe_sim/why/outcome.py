@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath
 from dualpipe_sim.base.show import Table, Tabular, line
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from dualpipe_sim.pictures.palette import ThemeName
+    from dualpipe_sim.pictures.plot import Term
 
 _SAME = 1e-6
 _MOST_TERMS = 4
@@ -146,6 +147,27 @@ class Why(Tabular):
         rows = [Dependence(one.words, one.less_s, one.more_s, one.halved_s) for one in both]
         what = f"{self.result.caption}, {self.result.size}: what a step of {self._words(self.step_s)} depends on"
         return sensitivity_bars(rows, self.step_s, ax, title=what if title is None else title, theme=theme)
+
+    def gantt(self, ax: Axes | None = None, **options: Any) -> Axes:  # noqa: ANN401 - the plot names and types them
+        """Draw the run with the terms of its bubble marked; see :func:`dualpipe_sim.pictures.plot.gantt`."""
+        return self.result.gantt(ax, terms=self.terms(), **options)
+
+    def terms(self) -> list[Term]:
+        """Return the bubble part by part of its rank's run, as a chart marks it; parts without any are left out."""
+        from dualpipe_sim.pictures.plot import Term
+
+        parts = {words: tuple(self._waits_in(where)) for where, words in WHERE.items()}
+        return [
+            Term(words, self.bubble.rank, tuple((wait.begin_s, wait.end_s) for wait in waits), self._term(waits))
+            for words, waits in parts.items()
+            if waits
+        ]
+
+    def _term(self, waits: Sequence[Wait]) -> str:
+        """Return how long the waits of a part are together, and in letters where these stand for one number each."""
+        number = "" if len(waits) == 1 else f" in {number_of(len(waits), 'wait')}"
+        letters = self.bubble.in_letters(waits[0].where) if self.lettered else ""
+        return self._words(sum(wait.seconds for wait in waits)) + number + (f" = {letters}" if letters else "")
 
     def _waits_in(self, where: Where) -> Iterator[Wait]:
         return (wait for wait in self.bubble.waits if wait.where == where)

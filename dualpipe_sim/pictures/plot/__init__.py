@@ -4,6 +4,7 @@ Imports ``analysis``, ``graph``, ``order``, and of ``pictures`` what it shares w
 boxes. Nothing else imports matplotlib.
 """
 
+from dualpipe_sim.pictures.plot.content import Term
 from dualpipe_sim.pictures.plot.files import check_format, save
 from dualpipe_sim.pictures.plot.gantt import compare_gantt, gantt
 from dualpipe_sim.pictures.plot.idle import idle_by_cause
@@ -19,6 +20,7 @@ from dualpipe_sim.pictures.plot.tradeoff import bubble_against_activations
 
 __all__ = [
     "Dependence",
+    "Term",
     "activations_over_time",
     "bubble_against_activations",
     "bubble_curves",

@@ -65,7 +65,7 @@ class CellPolygons(PathCollection):
 
     def __init__(self, boxes: Boxes, band: Band, narrow_s: float) -> None:
         """Take boxes, the band of their rows, and how long a narrow cell of the whole chart lasts."""
-        super().__init__(_outlines(boxes, band))
+        super().__init__(outlines(boxes, band))
         self.boxes = boxes
         self._border_pt = 0.0
         self._narrow_s = narrow_s
@@ -232,7 +232,7 @@ class BandLocator(Locator):
         return [row + band.middle for row in range(self._rows) for band in self._bands] if lowest_pt >= label_pt else []
 
 
-def _outlines(boxes: Boxes, band: Band) -> list[Path]:
+def outlines(boxes: Boxes, band: Band) -> list[Path]:
     """Outlines of boxes in a band of their rows, many of them in one path: files name what a path looks like once.
 
     ``corners`` is of shape ``(boxes, 5, 2)``: four corners, each (time, row), and the first again.

@@ -14,17 +14,21 @@ from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, VPacker
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import ScaledTranslation
 
+from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath
 from dualpipe_sim.analysis.metrics import busy_s, idle_s_by_cause
 from dualpipe_sim.base.units import fitting_unit, format_time
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.pictures.palette import CAUSE_STYLES, Colour, Theme, tint
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, Colour, Theme, path_colour, tint
 from dualpipe_sim.pictures.plot.axis import FigureSize
 
-SUMS_IN = 3.2
-"""Room that sums take beside a chart whose text is of the plain size."""
+SUMS_IN, BANDS_IN = 3.3, 0.7
+"""Room that sums, and names of bands beside them, take right of a chart whose text is of the plain size."""
 
 _SMALLEST_SHARE = 5e-4  # what would be written as 0.0 %
+_POINTS_PER_INCH = 72.0
+_AWAY_EM, _BANDS_EM = 1.2, 6.5
 _GAP_EM, _LINE_EM, _SAMPLE_EM = 0.7, 1.35, 0.9
 
 
@@ -60,20 +64,29 @@ def time_of(timeline: Timeline, theme: Theme) -> Sums:
     return Sums(f"a mean rank's {whole}{' units' if timeline.unitless else ''}", (ops, *parts), timeline.unitless)
 
 
-def add_sums(ax: Axes, several: Sequence[Sums], theme: Theme) -> None:
-    """Write sums right of an Axes, one below the other, their top at that of the Axes.
+def path_of(path: CriticalPath, theme: Theme, *, unitless: bool) -> Sums:
+    """Return what the seconds of a critical path are spent on."""
+    seconds = path.seconds_by_part()
+    whole = format_time(sum(seconds.values()), unitless=unitless)
+    parts = (Part(PARTS[name], one, path_colour(name, theme)) for name, one in seconds.items())
+    return Sums(f"the critical path's {whole}{' units' if unitless else ''}", tuple(parts), unitless)
+
+
+def add_sums(ax: Axes, several: Sequence[Sums], theme: Theme, *, bands: bool) -> None:
+    """Write sums right of an Axes, one below the other, their top at that of the Axes; right of names of bands, too.
 
     They belong to the figure, whose layout leaves them room (:func:`leave_room`), so that no layout depends on them.
     """
     em = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points()
+    away_em = _BANDS_EM if bands else _AWAY_EM
     box = AnchoredOffsetbox(
         "upper left",
         child=VPacker(children=[_block(one, em, theme) for one in several], pad=0, sep=em),
         pad=0,
         borderpad=0,
         frameon=False,
-        bbox_to_anchor=(1.012, 1.0),
-        bbox_transform=ax.transAxes,
+        bbox_to_anchor=(1, 1),
+        bbox_transform=ax.transAxes + ScaledTranslation(away_em * em / _POINTS_PER_INCH, 0, ax.figure.dpi_scale_trans),
     )
     box.set_label(f"beside {ax.get_title(loc='left')}")
     ax.figure.add_artist(box)

@@ -22,7 +22,8 @@ from dualpipe_sim.pictures.plot.content import Content, Look, Numbers
 from dualpipe_sim.pictures.plot.cut import draw_break
 from dualpipe_sim.pictures.plot.groups import MOST_VECTOR_CELLS, Group, InkTable, draw_groups, groups_of, idle_groups
 from dualpipe_sim.pictures.plot.lane_artists import draw_lanes
-from dualpipe_sim.pictures.plot.marks import DIMENSION_PT, dimension
+from dualpipe_sim.pictures.plot.marks import above_pt, dimension, mark_terms
+from dualpipe_sim.pictures.plot.path import draw_path, path_samples
 from dualpipe_sim.pictures.plot.style import PAIR_BORDER_PT
 from dualpipe_sim.pictures.plot.transfers import transfer_lines
 
@@ -36,7 +37,6 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
     theme, window, bands = look.theme, content.window, content.bands(look)
     time_axis(ax, window.begin_s, window.end_s, theme, cut=window.cut, unitless=content.timeline.unitless)
     row_axis(ax, [f"rank {rank}" for rank in window.ranks.tolist()], theme)
-    ax.set_title(_in_lines(content.title, ax), loc="left", color=theme.ink, pad=_title_pad_pt(content))
     if look.transfers:
         for lines in transfer_lines(content, look):
             ax.add_collection(lines, autolim=False)
@@ -59,17 +59,17 @@ def draw_chart(ax: Axes, content: Content, look: Look) -> None:
         band_axis(ax, len(window.ranks), {word if name == "all-to-all" else name: bands[name] for name in bands}, theme)
     if content.host is not None:
         draw_groups(ax, [Group("host", content.host, theme.faint_ink, theme.ground)], bands["host"], content.narrow_s)
+    if content.path is not None:
+        draw_path(ax, content.path, content, look)
     if content.once is not None and window.cut is not None:
         draw_break(ax, window.cut, theme, unitless=content.timeline.unitless)
         begin_s, end_s, repeats = content.once
         dimension(ax, begin_s, end_s, f"× {repeats:.1f}".removesuffix(".0"), theme.exposed)
+    levels = mark_terms(ax, content, look, int(content.once is not None))
+    ax.set_title(
+        _in_lines(content.title, ax), loc="left", color=theme.ink, pad=above_pt(levels) + 2 if levels else None
+    )
     _shade_after_end(ax, content.timeline.makespan_s, window.end_s, theme)
-
-
-def _title_pad_pt(content: Content) -> float | None:
-    """Return how far above the rows a title stands: above dimension lines, where there are any."""
-    text_pt = FontProperties(size=mpl.rcParams["font.size"]).get_size_in_points()
-    return None if content.once is None else DIMENSION_PT + 1.8 * text_pt
 
 
 def _in_lines(title: str, ax: Axes) -> str:
@@ -79,8 +79,8 @@ def _in_lines(title: str, ax: Axes) -> str:
     return "\n".join(textwrap.wrap(title, max(20, int(width_pt / (_CHARACTER_EM * points))))) if title else title
 
 
-def legend_handles(contents: Sequence[Content], look: Look, *, idle: bool) -> Iterator[Artist]:
-    """Yield a sample of everything that charts show, and of nothing else; of idle time only if it is asked for."""
+def legend_handles(contents: Sequence[Content], look: Look, *, sums: bool) -> Iterator[Artist]:
+    """Yield a sample of everything that charts show, and of nothing else, nor of what sums beside them show."""
     theme, most = look.theme, max(content.shades for content in contents)
     cut = [content.timeline.graph.schedule.vocabulary for content in contents]
     yield from legend.kind_swatches(_kinds_in_colour(contents), most, theme, [way for way in cut if way] or [None])
@@ -91,7 +91,7 @@ def legend_handles(contents: Sequence[Content], look: Look, *, idle: bool) -> It
         yield from legend.alltoall_swatches(word, theme, _alltoalls(contents))
     if not all(content.cells.in_colour.all() for content in contents):
         yield legend.faded_swatch(theme)
-    if idle:
+    if not (sums and look.causes):
         causes = list(dict.fromkeys(cause for content in contents for cause in content.idle))
         yield from legend.idle_swatches(causes, theme)
     if any(content.host is not None for content in contents):
@@ -100,6 +100,9 @@ def legend_handles(contents: Sequence[Content], look: Look, *, idle: bool) -> It
     yield from legend.shade_swatches(placements, most, theme, numbered=look.numbers == "auto")
     if look.transfers:
         yield from legend.transfer_lines(theme)
+    if not sums:
+        samples = {str(one.get_label()): one for content in contents for one in path_samples(content, theme)}
+        yield from samples.values()
 
 
 def _alltoalls(contents: Sequence[Content]) -> tuple[bool, bool]:

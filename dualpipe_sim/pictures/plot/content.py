@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from dualpipe_sim.analysis.critical_path import CriticalPath, critical_path
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.op_boxes import shade_of_stage
 from dualpipe_sim.pictures.palette import Theme
@@ -42,6 +43,7 @@ class Look(NamedTuple):
         lanes: whether rows show lanes below the ops.
         host: whether rows show when their host issues what.
         causes: whether idle time is coloured by its cause.
+        critical_path: whether the critical path is drawn.
 
     """
 
@@ -51,6 +53,7 @@ class Look(NamedTuple):
     lanes: bool
     host: bool = False
     causes: bool = True
+    critical_path: bool = False
 
     @property
     def bands(self) -> dict[str, Band]:
@@ -65,6 +68,11 @@ class Look(NamedTuple):
         return {name: Band(share * band.middle, share * band.height) for name, band in bands.items()}
 
     @property
+    def in_bands(self) -> bool:
+        """Whether rows have several parts, which are named at the right of the chart."""
+        return self.lanes
+
+    @property
     def reach(self) -> float:
         """How far cells reach from the middle of a row."""
         return max(abs(band.middle) + band.height / 2 for band in self.bands.values())
@@ -74,6 +82,23 @@ class Look(NamedTuple):
         """The least and the most height of a row, in inches."""
         lowest, highest = _LANES_ROW_IN if self.lanes else _OPS_ROW_IN
         return min(lowest / (2 * self.reach), highest), highest
+
+
+class Term(NamedTuple):
+    """A term of a bubble: time that one rank waits in a part of its run.
+
+    Attributes:
+        words: what part of the run it is.
+        rank: the rank.
+        waits_s: when each wait begins and ends, in order.
+        text: how long they are together, in words.
+
+    """
+
+    words: str
+    rank: int
+    waits_s: tuple[tuple[float, float], ...]
+    text: str
 
 
 class Content(NamedTuple):
@@ -90,6 +115,8 @@ class Content(NamedTuple):
         lanes: its phases, where rows show lanes.
         host: when hosts issue ops, where rows show that.
         idle: idle time by cause, where it is coloured; empty causes are left out.
+        terms: of the bubble, which are marked.
+        path: the critical path, where it is drawn.
         once: what is shown once of what repeats, where the rest is cut out.
 
     """
@@ -104,7 +131,9 @@ class Content(NamedTuple):
     lanes: LaneCells | None
     host: Boxes | None
     idle: dict[str, Boxes]
+    path: CriticalPath | None
     once: Once | None = None
+    terms: tuple[Term, ...] = ()
 
     def bands(self, look: Look) -> dict[str, Band]:
         """Return the parts of a row: copies, where there are any, take the lower end of that of the ops."""
@@ -134,4 +163,5 @@ def content_of(timeline: Timeline, title: str, window: Window, look: Look) -> Co
         lane_cells(timeline, window) if look.lanes else None,
         host_boxes(timeline, window) if look.host else None,
         idle_boxes(timeline, window) if look.causes else {},
+        critical_path(timeline) if look.critical_path else None,
     )

@@ -19,7 +19,7 @@ from dualpipe_sim.pictures.palette import Theme
 _BREAK_SHARE = 0.035  # of the time shown is as wide as the mark of a cut
 _LEAST_PERIODS = 2.0  # left out, or nothing is
 _TEETH_A_ROW, _TEETH = 2, (8, 48)
-_TOOTH = 0.3  # of a mark's width, by which its edges are jagged
+_TOOTH = 0.2  # of a mark's width, by which its edges are jagged
 
 
 class Cut(NamedTuple):

@@ -22,9 +22,9 @@ from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import PaletteName, Theme, ThemeName
 from dualpipe_sim.pictures.plot.axis import FigureSize, figure_size
-from dualpipe_sim.pictures.plot.beside import SUMS_IN, Sums, add_sums, leave_room, time_of
+from dualpipe_sim.pictures.plot.beside import BANDS_IN, SUMS_IN, Sums, add_sums, leave_room, path_of, time_of
 from dualpipe_sim.pictures.plot.chart import draw_chart, legend_handles
-from dualpipe_sim.pictures.plot.content import Content, Look, Numbers, content_of
+from dualpipe_sim.pictures.plot.content import Content, Look, Numbers, Term, content_of
 from dualpipe_sim.pictures.plot.cut import ends_of
 from dualpipe_sim.pictures.plot.files import Chart, new_axes
 from dualpipe_sim.pictures.plot.legend import add_legend
@@ -50,6 +50,8 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     transfers: bool = False,
     numbers: Numbers = "auto",
     causes: bool | None = None,
+    critical_path: bool = False,
+    terms: Sequence[Term] = (),
     title: str | None = None,
     memory: Memory | None = None,
     size: Size | None = None,
@@ -82,6 +84,9 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
         numbers: whose micro-batch numbers show where they fit: the first pipe's ("auto"), "all", or "none".
         causes: whether idle time is coloured by its cause; None where it can be summed beside the chart, too: in a
             figure of its own that is wide enough, and in colour.
+        critical_path: whether to draw the chain of waits that the run is as long as, in the colours of what its time is
+            spent on, which is summed up beside the chart.
+        terms: of the bubble, to be marked on the chart; :meth:`dualpipe_sim.why.Why.gantt` has them.
         title: the title; None for the schedule, its sizes, its bubble ratio and makespan, and its peak memory.
         memory: what the ranks hold, where it is known.
         size: of the figure: "single-column", "double-column", "6x4" (inches), "16x9cm" or (width, height) in inches;
@@ -102,8 +107,10 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
     look = _look([timeline], theme=theme_named(theme, palette), transfers=transfers, numbers=numbers, lanes=lanes)
     roomy = ax is None and _roomy(paper)
     look = look._replace(host=host, causes=roomy and palette != "grey" if causes is None else causes)
+    look = look._replace(critical_path=critical_path)
     label = _title(timeline.graph.schedule.name, timeline, memory) if title is None else title
     (content,) = _contents([(label, timeline)], [window_on(timeline, shown)], shown, look)
+    content = content._replace(terms=tuple(terms))
     several = _sums(content, look) if roomy else []
     fitting = _size([content], look, paper, beside=bool(several))
     room_in = fitting.chart_in if ax is None else ax.bbox.width / ax.figure.dpi
@@ -111,10 +118,10 @@ def gantt(  # noqa: PLR0913 - each is one choice about the chart
         ax = ax or new_axes((fitting.width_in, fitting.height_in), exact=paper.width_in is not None)
         draw_chart(ax, content, look)
         if paper.legend:
-            add_legend(ax, list(legend_handles([content], look, idle=not several)), room_in, look.theme)
+            add_legend(ax, list(legend_handles([content], look, sums=bool(several))), room_in, look.theme)
         if several:
             leave_room(ax.figure, fitting)
-            add_sums(ax, several, look.theme)
+            add_sums(ax, several, look.theme, bands=look.in_bands)
     return ax
 
 
@@ -130,6 +137,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     transfers: bool = False,
     numbers: Numbers = "auto",
     causes: bool | None = None,
+    critical_path: bool = False,
     title: str | None = None,
     memories: Mapping[str, Memory | None] | None = None,
     size: Size | None = None,
@@ -157,6 +165,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
         transfers: as for :func:`gantt`.
         numbers: as for :func:`gantt`.
         causes: as for :func:`gantt`.
+        critical_path: as for :func:`gantt`, of every timeline.
         title: a title above all charts.
         memories: what the ranks hold, where it is known, by the timelines' names.
         size: as for :func:`gantt`.
@@ -177,6 +186,7 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
     look = _look(timelines.values(), theme=colours, transfers=transfers, numbers=numbers, lanes=lanes)
     roomy = _roomy(paper)
     look = look._replace(causes=roomy and palette != "grey" if causes is None else causes)
+    look = look._replace(critical_path=critical_path)
     contents = _on_one_axis(timelines, memories or {}, shown, look)
     several = [_sums(content, look) if roomy else [] for content in contents]
     fitting = _size(contents, look, paper, beside=any(several))
@@ -189,11 +199,11 @@ def compare_gantt(  # noqa: PLR0913 - each is one choice about the chart
             draw_chart(ax, content, look)
             ax.label_outer()
             if sums:
-                add_sums(ax, sums, look.theme)
+                add_sums(ax, sums, look.theme, bands=look.in_bands)
         if len(contents) > 1:
             mark_fastest(axes, contents, contents[_fastest(timelines, memories or {})], look.theme)
         if paper.legend:
-            handles = list(legend_handles(contents, look, idle=not any(several)))
+            handles = list(legend_handles(contents, look, sums=any(several)))
             add_legend(axes[-1], handles, fitting.chart_in, look.theme)
         if title is not None:
             figure.suptitle(title)
@@ -269,14 +279,17 @@ def _roomy(paper: Paper) -> bool:
 
 def _sums(content: Content, look: Look) -> list[Sums]:
     """Return what is to be summed beside a chart."""
-    takes_time = content.timeline.makespan_s > 0
-    return [time_of(content.timeline, look.theme)] * (look.causes and takes_time)
+    timeline, path = content.timeline, content.path
+    if not timeline.makespan_s:
+        return []
+    time = [time_of(timeline, look.theme)] if look.causes else []
+    return time if path is None else [*time, path_of(path, look.theme, unitless=timeline.unitless)]
 
 
 def _size(contents: Sequence[Content], look: Look, paper: Paper, *, beside: bool) -> FigureSize:
     rows = sum(len(content.window.ranks) for content in contents)
     narrow_s = min(content.narrow_s for content in contents)
-    beside_in = SUMS_IN if beside else 0.0
+    beside_in = (SUMS_IN + BANDS_IN * look.in_bands) if beside else 0.0
     return figure_size(contents[0].window.length_s, rows, len(contents), look.row_in, narrow_s, paper, beside_in)
 
 

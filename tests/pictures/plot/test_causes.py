@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HALF = UniformCosts(1, 1, 1, transfer_s=0.5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     name=st.sampled_from(["gpipe", "1f1b", "zb-h1", "chimera", "interleaved-1f1b", "dualpipe", "dualpipev"]),
     times=st.tuples(*[st.integers(1, 9)] * 3),
