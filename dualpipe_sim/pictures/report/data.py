@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, collectives_word, has_alltoall
+from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath, critical_path
 from dualpipe_sim.analysis.gaps import gaps_of
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
@@ -67,8 +68,10 @@ def run_data(run: Run) -> Json:
     shade = shade_of_stage(schedule.placement)
     shades = int(shade.max()) + 1
     occupancies = activations_over_time(timeline) if run.memory is None else bytes_over_time(run.memory)
+    path = critical_path(timeline)
     columns = {
         **_op_columns(timeline),
+        **_path_columns(timeline, path),
         **_copy_columns(timeline),
         **_transfer_columns(timeline),
         **_occupancy_columns(occupancies, timeline.makespan_s),
@@ -89,6 +92,7 @@ def run_data(run: Run) -> Json:
         "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in Kind],
         "words": [words_of(kind, schedule.vocabulary) for kind in Kind],
         "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
+        "path": {PARTS[part]: float(f"{seconds:.9g}") for part, seconds in path.seconds_by_part().items()},
         "collectives": collectives_word([timeline]),
         "looks": _looks(timeline.graph) if lanes else [],
         "kinds": list(occupancies[0].amounts),
@@ -114,6 +118,15 @@ def _op_columns(timeline: Timeline) -> dict[str, NDArray[Any]]:
         "op_length": (end - start).astype(np.int32),
         "waits_for": gaps.op.astype(np.int32),
         **{cause: _ticks(timeline, seconds).astype(np.int32) for cause, seconds in causes.items()},
+    }
+
+
+def _path_columns(timeline: Timeline, path: CriticalPath) -> dict[str, NDArray[Any]]:
+    """The critical path's stretches, each of which begins where the one before ends."""
+    return {
+        "path_length": np.diff(_ticks(timeline, path.end_s), prepend=0).astype(np.int32),
+        "path_rank": path.rank.astype(np.uint16),
+        "path_to_rank": path.to_rank.astype(np.uint16),
     }
 
 

@@ -38,8 +38,8 @@ function summed(differences, unit = 1) {
   return sums;
 }
 
-/** @param {RunData} data @param {Record<string, string>} memoryFills @param {Units} units */
-async function unpack(data, memoryFills, units) {
+/** @param {RunData} data @param {PageData} page @param {Units} units */
+async function unpack(data, page, units) {
   const bytes = await inflate(data.bytes);
   /** @type {ColumnOf} */
   const column = (name) => {
@@ -56,10 +56,21 @@ async function unpack(data, memoryFills, units) {
   const [rank, kind, stage] = [column("rank"), column("kind"), summed(column("stage"))];
   const ops = { ...spans("op"), starts: startsOf(rank, data.ranks), code: Uint16Array.from(kind, (one, op) => codeOf(data, one, stage[op])) };
   const paired = column("paired");
+  const tasks = tasksOf(rank, kind, paired, ops);
+  const gaps = {
+    waiting: column("waiting"),
+    exposed_alltoall: column("exposed_alltoall"),
+    blocked: column("blocked"),
+    exposed_transfer: column("exposed_transfer"),
+    exposed_gather: column("exposed_gather"),
+    host: column("host"),
+  };
+  const transfers = { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") };
+  const pathEnd = summed(column("path_length"), second);
   /** @type {Run} */
   const run = {
     ...data,
-    ...tasksOf(rank, kind, paired, ops),
+    ...tasks,
     units,
     rank,
     kind,
@@ -69,18 +80,14 @@ async function unpack(data, memoryFills, units) {
     ops,
     palette: data.fills.flat(),
     waitsFor: column("waits_for"),
-    gaps: {
-      waiting: column("waiting"),
-      exposed_alltoall: column("exposed_alltoall"),
-      blocked: column("blocked"),
-      exposed_transfer: column("exposed_transfer"),
-      exposed_gather: column("exposed_gather"),
-      host: column("host"),
-    },
-    transfers: { ...spans("transfer"), from: column("transfer_from"), to: column("transfer_to") },
+    gaps,
+    transfers,
+    links: linksOf(tasks, transfers),
+    idle: idlePieces(data, tasks, gaps, second, Object.keys(page.causes)),
+    path_of: { begin: pathEnd.map((_, place) => pathEnd[place - 1] ?? 0), end: pathEnd, rank: column("path_rank"), to: column("path_to_rank") },
     copies: copiesOf(data, column, spans, rank, ops),
     occupancy: occupancyOf(data, column, second),
-    memoryFills: data.kinds.map((one) => memoryFills[one] ?? "#888888"),
+    memoryFills: data.kinds.map((one) => page.memory_fills[one] ?? "#888888"),
     phases: null,
     second,
   };

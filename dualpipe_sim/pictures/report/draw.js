@@ -1,6 +1,7 @@
 // @ts-check
 // Drawing on a canvas: a time axis below rows, and boxes in bands of rows, crowded or not.
 
+const LETTER_PX = 11;
 const NARROW_PX = 2; // boxes narrower than this are mixed into columns of pixels
 const KINDS = ["F", "B", "I", "W", "R", "S", "T", "O", "L", "UNSHARD", "RESHARD", "REDUCE_GRAD"];
 
@@ -88,7 +89,7 @@ class Chart {
     }
     this.pen.setTransform(wide / this.width, 0, 0, high / height, 0, 0);
     this.pen.clearRect(0, 0, this.width, height);
-    this.pen.font = `11px ${this.style.fontFamily}`;
+    this.pen.font = `${LETTER_PX}px ${this.style.fontFamily}`;
     this.pen.textBaseline = "middle";
   }
 
@@ -138,7 +139,7 @@ class Chart {
     if (rank % step) return;
     this.pen.fillStyle = this.colour("ink");
     this.pen.textAlign = "right";
-    this.pen.fillText(this.gutter < 60 ? `${rank}` : `rank ${rank}`, this.gutter - 6, y);
+    this.pen.fillText(this.gutter < 60 ? `${rank}` : `rank ${rank}`, this.gutter - 6, Math.max(y, LETTER_PX / 2));
   }
 
   // Say something of a rank at the right of its row.
@@ -147,7 +148,7 @@ class Chart {
     if (rank % step) return;
     this.pen.fillStyle = this.colour(colour);
     this.pen.textAlign = "left";
-    this.pen.fillText(text, this.gutter + this.span + 5, y);
+    this.pen.fillText(text, this.gutter + this.span + 5, Math.max(y, LETTER_PX / 2));
   }
 
   /** @param {number} height */

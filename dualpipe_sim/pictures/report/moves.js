@@ -7,6 +7,7 @@ function listenTo(chart, page) {
   const { canvas } = chart;
   /** @type {Map<number, number>} */
   const pointers = new Map();
+  let moved = false; // since the pointer is down: what was a drag is no click
   /** @param {MouseEvent} event */
   const at = (event) => event.clientX - canvas.getBoundingClientRect().left;
 
@@ -28,12 +29,14 @@ function listenTo(chart, page) {
 
   canvas.addEventListener("pointerdown", (event) => {
     pointers.set(event.pointerId, at(event));
+    moved = false;
     canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener("pointermove", (event) => {
     const before = pointers.get(event.pointerId);
-    if (before === undefined) return page.tip(event);
+    if (before === undefined) return void page.tip(event);
     const now = at(event);
+    moved ||= Math.abs(now - before) > 1;
     const [other] = [...pointers].filter(([id]) => id !== event.pointerId).map(([, x]) => x);
     if (other === undefined) {
       if (now !== before) page.pan((before - now) / chart.span);
@@ -49,22 +52,23 @@ function listenTo(chart, page) {
     });
   }
   canvas.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && page.hideTip());
+  canvas.addEventListener("click", () => moved || page.click?.());
   canvas.addEventListener("dblclick", page.fitAgain);
   canvas.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     /** @type {Record<string, () => void>} */
     const acts = {
       "+": () => page.zoom(0.5),
       "=": () => page.zoom(0.5),
       "-": () => page.zoom(2),
       0: page.fitAgain,
-      ArrowLeft: () => page.pan(-0.2),
-      ArrowRight: () => page.pan(0.2),
-      Escape: page.hideTip,
     };
+    if (event.shiftKey) Object.assign(acts, { ArrowLeft: () => page.pan(-0.2), ArrowRight: () => page.pan(0.2) });
     const act = acts[event.key];
-    if (!act) return;
+    if (event.key === "Escape") page.hideTip();
+    if (act) act();
+    else if (!page.key?.(event.key)) return;
     event.preventDefault();
-    act();
   });
 }
 

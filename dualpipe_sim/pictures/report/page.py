@@ -16,7 +16,25 @@ from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, TH
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
 
 _HERE = Path(__file__).parent
-_VIEWER = ("decode.js", "draw.js", "charts.js", "legends.js", "tip.js", "moves.js", "viewer.js")
+_VIEWER = (
+    "decode.js",
+    "derive.js",
+    "draw.js",
+    "charts.js",
+    "lanes.js",
+    "strips.js",
+    "over.js",
+    "legends.js",
+    "tip.js",
+    "moves.js",
+    "steps.js",
+    "svg.js",
+    "export.js",
+    "panel.js",
+    "controls.js",
+    "state.js",
+    "viewer.js",
+)
 _SUFFIXES = (".html", ".htm")
 _NOTEBOOK_HEIGHT_PX = 900
 _PAGE_COLOURS: dict[ThemeName, dict[str, str]] = {

@@ -1,26 +1,19 @@
 // @ts-check
 // The tip: what the pointer is on.
 
-/** @param {Run} run @param {number} op */
-const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${numberOf(run, op)}`;
-/** @param {Run} run @param {number} task */
-const taskName = (run, task) => {
-  const first = run.firstOp[task];
-  return run.paired[first] ? `(${opName(run, first)};${opName(run, first + 1)})OVERLAP_F_${KINDS[run.kind[first + 1]]}` : opName(run, first);
-};
-
-// What the pointer is on, and its task, or that of the gap's end; -1 for none.
-/** @param {Chart} chart @param {Run} run @param {PointerEvent} event @returns {{task: number, lines: Line[] | null}} */
+// What the pointer is on, its op and task, or those of the gap's end; -1 for none.
+/** @param {Chart} chart @param {Run} run @param {PointerEvent} event @returns {{task: number, op: number, lines: Line[] | null}} */
 function ganttLines(chart, run, event) {
   const frame = chart.canvas.getBoundingClientRect();
   const rank = Math.floor((event.clientY - frame.top) / chart.row);
   const share = (event.clientY - frame.top) / chart.row - rank;
   const time = chart.time(event.clientX - frame.left);
-  if (rank < 0 || rank >= run.ranks || time < chart.from || time > Math.min(chart.to, run.makespan_s)) return { task: -1, lines: null };
+  if (rank < 0 || rank >= run.ranks || time < chart.from || time > Math.min(chart.to, run.makespan_s)) return { task: -1, op: -1, lines: null };
   const band = chart.bands.find(({ place: [top, height] }) => share >= top - 0.03 && share <= top + height + 0.03);
   const lines = (band && bandLines(run, band, rank, time)) ?? opLines(run, rank, time);
   const task = firstAfter(run.task.end, time, run.task.starts[rank], run.task.starts[rank + 1]);
-  return { task: task < run.task.starts[rank + 1] ? task : -1, lines };
+  if (task >= run.task.starts[rank + 1]) return { task: -1, op: -1, lines };
+  return { task, op: opAt(run, task, time), lines };
 }
 
 /** @param {Run} run @param {Band} band @param {number} rank @param {number} time */
@@ -41,7 +34,7 @@ function copyLines(run, rank, time) {
 
 /** @param {Run} run @param {number} rank @param {number} time @returns {Line[]} */
 function opLines(run, rank, time) {
-  const { task, ops } = run;
+  const { task } = run;
   const place = firstAfter(task.end, time, task.starts[rank], task.starts[rank + 1]);
   if (place >= task.starts[rank + 1])
     return [
@@ -49,7 +42,18 @@ function opLines(run, rank, time) {
       ["since", formatTime(run.units, run.makespan_s - task.end[place - 1])],
     ];
   if (time < task.begin[place]) return [["idle", `before ${taskName(run, place)}`], ...gapLines(run, rank, place)];
-  const op = firstAfter(ops.end, time, run.firstOp[place], run.firstOp[place + 1] ?? ops.end.length);
+  return taskLines(run, place, opAt(run, place, time));
+}
+
+// The op of a task at a time, of a pair's two the one whose half of the box it is in.
+/** @param {Run} run @param {number} task @param {number} time */
+const opAt = ({ firstOp, ops }, task, time) =>
+  Math.min(firstAfter(ops.end, time, firstOp[task], firstOp[task + 1] ?? ops.end.length), (firstOp[task + 1] ?? ops.end.length) - 1);
+
+/** @param {Run} run @param {number} place @param {number} [op] the one of the task that is meant @returns {Line[]} */
+function taskLines(run, place, op = run.firstOp[place]) {
+  const { task } = run;
+  const rank = run.rank[op];
   const stage = run.stage[op];
   const pipe = new Set(run.pipe_of_stage).size > 1 ? ` of pipe ${run.pipe_of_stage[stage]}` : "";
   return [
@@ -57,8 +61,36 @@ function opLines(run, rank, time) {
     .../** @type {Line[]} */ (run.paired[op] ? [["pair", taskName(run, place)]] : []),
     ...timeLines(run, task.begin[place], task.end[place]),
     ...gapLines(run, rank, place),
+    ...linkLines(run, place),
   ];
 }
+
+const NAMED = 4; // ops of a list that are named; of the others there is a number
+// The ops of other ranks that a task takes tensors of, and that take its own.
+/** @param {Run} run @param {number} task @returns {Line[]} */
+function linkLines(run, task) {
+  const { from, to } = run.transfers;
+  /** @param {string} word @param {Int32Array} ops @returns {Line[]} */
+  const line = (word, ops) => {
+    const names = Array.from(ops.subarray(0, NAMED), (op) => `${opName(run, op)} of rank ${run.rank[op]}`);
+    if (ops.length > NAMED) names.push(`${ops.length - NAMED} more`);
+    return names.length ? [[word, names.join(", ")]] : [];
+  };
+  return [
+    ...line(
+      "needs",
+      rowsOf(run.links.into, task).map((one) => from[one]),
+    ),
+    ...line(
+      "needed by",
+      rowsOf(run.links.outOf, task).map((one) => to[one]),
+    ),
+  ];
+}
+
+// Lines as a sentence for who hears them.
+/** @param {Line[]} lines */
+const spoken = ([[title, said], ...rest]) => `${title} ${said}. ${rest.map(([word, text]) => `${word}: ${text}`).join("; ")}`;
 
 /** @param {Run} run @param {number} begin @param {number} end @returns {Line[]} */
 const timeLines = (run, begin, end) => [
@@ -149,11 +181,36 @@ function memoryLines(chart, run, event) {
   ];
 }
 
+// How many ranks are idle at a moment for which cause, and what the fullest holds then.
+/** @param {Chart} chart @param {Run} run @param {PointerEvent} event @param {PageData["causes"]} causes @returns {Line[] | null} */
+function stripLines(chart, run, event, causes) {
+  const time = chart.time(event.clientX - chart.canvas.getBoundingClientRect().left);
+  if (time < chart.from || time > Math.min(chart.to, run.makespan_s)) return null;
+  const names = Object.keys(causes);
+  const { begin, end, starts, code } = run.idle;
+  const { at, starts: moments, total } = run.occupancy;
+  /** @type {Map<string, number>} */
+  const idle = new Map();
+  let fullest = 0;
+  for (let rank = 0; rank < run.ranks; rank += 1) {
+    const one = firstAfter(end, time, starts[rank], starts[rank + 1]);
+    if (one < starts[rank + 1] && begin[one] <= time) idle.set(names[code[one]], (idle.get(names[code[one]]) ?? 0) + 1);
+    const moment = firstAfter(at, time, moments[rank], moments[rank + 1]) - 1;
+    if (moment >= moments[rank]) fullest = Math.max(fullest, total[moment]);
+  }
+  const count = [...idle.values()].reduce((sum, one) => sum + one, 0);
+  return [
+    [`${count} of ${run.ranks} ranks`, `idle at ${formatMoment(run.units, time, run.makespan_s)}`],
+    .../** @type {Line[]} */ ([...idle].map(([cause, ranks]) => [causes[cause].words, `${ranks}`])),
+    ["the fullest rank holds", formatOccupancy(run, fullest)],
+  ];
+}
+
 // Say this beside the pointer; nothing where there is nothing to say.
-/** @param {HTMLElement} tip @param {PointerEvent} event @param {Line[] | null} lines */
+/** @param {HTMLElement} tip @param {PointerEvent | null} event @param {Line[] | null} lines */
 function showTip(tip, event, lines) {
   tip.hidden = !lines;
-  if (!lines) return;
+  if (!lines || !event) return;
   const [[title, said], ...rest] = lines;
   tip.replaceChildren(
     element("b", {}, title),

@@ -17,6 +17,9 @@ interface Columns {
   exposed_transfer: Int32Array;
   exposed_gather: Int32Array;
   host: Int32Array;
+  path_length: Int32Array;
+  path_rank: Uint16Array;
+  path_to_rank: Uint16Array;
   copy: Int32Array;
   copy_start: Int32Array;
   copy_length: Int32Array;
@@ -60,6 +63,8 @@ interface RunHead {
   words: string[];
   /** Idle time by cause and rank. */
   causes: Record<string, number[]>;
+  /** Seconds of the critical path by what they are spent on, in words. */
+  path: Record<string, number>;
   collectives: string;
   looks: Look[];
   /** What memory is used for. */
@@ -99,6 +104,15 @@ interface Lane extends Coloured {
   row: Int32Array;
 }
 
+interface Transfers extends Spans {
+  from: Int32Array;
+  to: Int32Array;
+}
+/** Rows in groups: those of group g are rows[starts[g]] to rows[starts[g + 1] - 1]. */
+interface Groups {
+  starts: Int32Array;
+  rows: Int32Array;
+}
 interface Tasks {
   taskOfOp: Int32Array;
   firstOp: number[];
@@ -136,7 +150,13 @@ interface Run extends RunHead, Tasks {
   gaps: Record<"waiting" | "exposed_alltoall" | "blocked" | "exposed_transfer" | "exposed_gather" | "host", Int32Array>;
   /** Copies to the host and back, and what is done about weights, which run beside what their rank computes. */
   copies: Lane;
-  transfers: Spans & { from: Int32Array; to: Int32Array };
+  transfers: Transfers;
+  /** Transfers by the task that makes, and that needs, their tensor. */
+  links: { into: Groups; outOf: Groups };
+  /** Idle time of each rank, with the place of its cause among the page's. */
+  idle: Coloured;
+  /** The critical path's stretches, one behind the other. */
+  path_of: Spans & { rank: Uint16Array; to: Uint16Array };
   occupancy: Occupancy;
   memoryFills: string[];
   /** Null where no layers are known. */
@@ -155,7 +175,7 @@ interface BandOf<Name, Shown> {
   label?: (place: number) => string;
 }
 type LaneBand = BandOf<"compute" | "all-to-all", Lane>;
-type Band = BandOf<"ops" | "exposed" | "copies", Coloured> | LaneBand;
+type Band = BandOf<"ops" | "idle" | "exposed" | "copies", Coloured> | LaneBand;
 /** A band of one rank, in pixels. */
 type PlacedBand = Band & { row: number; y: number; height: number };
 
@@ -174,21 +194,66 @@ interface Moves {
   pan: (share: number) => void;
   fitAgain: () => void;
   hideTip: () => void;
-  tip: (event: PointerEvent) => void;
+  tip: (event: PointerEvent) => unknown;
+  click?: () => void;
+  /** Do what a key stands for, and say whether it stands for anything. */
+  key?: (key: string) => boolean;
+}
+/** What a reader chose to see: runs side by side or one; lanes of phases; idle time coloured; the critical path. */
+interface Wanted {
+  side: boolean;
+  lanes: boolean;
+  idle: boolean;
+  path: boolean;
+}
+/** What lies over a chart: a task that is looked at (-1 for none), and the moment that one has stepped to. */
+interface Marks {
+  task: number;
+  now_s: number | null;
+}
+/** A tensor under way from a rank to another, and when the op that needs it begins. */
+interface Link {
+  begin: number;
+  from: number;
+  end: number;
+  to: number;
+  until: number;
+}
+/** An op of a run that is looked at, and the task that it is of. */
+interface Chosen {
+  panel: Panel;
+  task: number;
+  op: number;
+}
+/** A row of bars and of the table: idle seconds by cause, and the most that is held. */
+interface IdleRow {
+  name: string;
+  seconds: Record<string, number>;
+  peak: string;
+  makespan_s: number;
+  units: Units;
 }
 /** Names and sizes of units, the largest first. */
 type Units = [name: string, size: number][];
 /** A line of what is said at the pointer: a word, and what is said of it. */
 type Line = [word: string, text: string];
 
-/** What a viewer tells whoever mounted it: the run that it shows, and which part of it. */
+/** An op as a viewer tells it. */
+interface ShownOp {
+  name: string;
+  rank: number;
+  begin_s: number;
+  end_s: number;
+}
+/** What a viewer tells whoever mounted it: the run that is looked at, which part of it is shown, and which op was chosen. */
 interface Shown {
   run: string;
   from_s: number;
   to_s: number;
+  op: ShownOp | null;
 }
 interface MountOptions {
-  /** Called whenever another run, or another part of it, is shown. */
+  /** Called whenever another run, another part of it or another op is looked at. */
   onselect?: (shown: Shown) => void;
   /** What to show first, as `state()` said it. */
   state?: string;
@@ -198,8 +263,8 @@ interface ViewerHandle {
   update(data: PageData): Promise<void>;
   /** What is shown, as a short text for a URL. */
   state(): string;
-  /** Show and mark an op, by its name. */
-  select(text: string): void;
+  /** Show and mark an op by its name (no name: mark none), and say whether there is such an op. */
+  select(text: string): boolean;
   /** Leave the page as it was. */
   destroy(): void;
 }
@@ -207,20 +272,36 @@ interface ViewerHandle {
 /** The elements of a viewer by class, as viewer.js makes them. */
 interface ViewerElements {
   runs: HTMLElement;
+  layout: HTMLElement;
+  one: HTMLButtonElement;
+  side: HTMLButtonElement;
   "zoom-in": HTMLButtonElement;
   "zoom-out": HTMLButtonElement;
   "fit-run": HTMLButtonElement;
   "fit-all": HTMLButtonElement;
+  back: HTMLButtonElement;
+  play: HTMLButtonElement;
+  next: HTMLButtonElement;
+  stop: HTMLButtonElement;
+  search: HTMLFormElement;
+  op: HTMLInputElement;
+  png: HTMLButtonElement;
+  svg: HTMLButtonElement;
+  idle: HTMLInputElement;
+  path: HTMLInputElement;
   "lanes-choice": HTMLLabelElement;
   lanes: HTMLInputElement;
   "gantt-legend": HTMLElement;
   overview: HTMLCanvasElement;
-  gantt: HTMLCanvasElement;
+  panels: HTMLElement;
+  said: HTMLElement;
+  "memory-section": HTMLElement;
   "memory-title": HTMLElement;
   "memory-legend": HTMLElement;
   memory: HTMLCanvasElement;
   "causes-legend": HTMLElement;
   causes: HTMLElement;
+  "idle-table": HTMLTableElement;
   tip: HTMLElement;
 }
 type Find = <Name extends keyof ViewerElements>(name: Name) => ViewerElements[Name];

@@ -1,22 +1,36 @@
 // @ts-check
-// The viewer: which run is shown, and which part of it. All of it is inside one element, so that a page can have several.
+// The viewer: which runs are shown, which part of them, and which op. All of it is inside one element, so that a page can
+// have several.
 
 const VIEWER = `
 <nav class="runs" aria-label="schedule"></nav>
-<section>
 <div class="tools">
-<button type="button" class="zoom-in" title="zoom in">+</button>
-<button type="button" class="zoom-out" title="zoom out">−</button>
+<span class="group layout" role="group" aria-label="layout">
+<button type="button" class="one">one</button><button type="button" class="side">side by side</button></span>
+<span class="group" role="group" aria-label="zoom">
+<button type="button" class="zoom-in" title="zoom in" aria-label="zoom in">+</button>
+<button type="button" class="zoom-out" title="zoom out" aria-label="zoom out">−</button>
 <button type="button" class="fit-run">whole run</button>
-<button type="button" class="fit-all" title="as long as the longest of all runs">same axis for all</button>
+<button type="button" class="fit-all" title="as long as the longest of all runs">same axis for all</button></span>
+<span class="group" role="group" aria-label="step through the run">
+<button type="button" class="back" title="the op before (p)" aria-label="the op before">◂</button>
+<button type="button" class="play" title="play, pause (space)">play</button>
+<button type="button" class="next" title="the next op (n)" aria-label="the next op">▸</button>
+<button type="button" class="stop" hidden>all of it</button></span>
+<form class="group search"><input type="text" class="op" size="8" placeholder="op, as 3B7" aria-label="name of an op: stage, kind, micro-batch, as 3B7" autocomplete="off" spellcheck="false"><button>find</button></form>
+<span class="group" role="group" aria-label="save what is shown">
+<button type="button" class="png">PNG</button><button type="button" class="svg">SVG</button></span>
+<label><input type="checkbox" class="idle" checked> idle time by cause</label>
+<label><input type="checkbox" class="path"> critical path</label>
 <label class="lanes-choice" hidden><input type="checkbox" class="lanes" checked> lanes of compute and collectives</label>
-<span class="faint">wheel or pinch zooms, drag moves, double click shows all; hover or tap for details</span>
 </div>
 <div class="legend gantt-legend"></div>
-<div class="chart"><canvas class="overview" aria-label="the whole run and the part of it shown"></canvas></div>
-<div class="chart"><canvas class="gantt" tabindex="0" role="img" aria-label="Gantt chart: a row a rank; plus, minus, arrows and 0 zoom and move"></canvas></div>
-</section>
-<section>
+<div class="chart"><canvas class="overview" role="img" aria-label="the whole run and the part of it shown"></canvas></div>
+<div class="panels"></div>
+<p class="said" role="status"></p>
+<p class="faint">Wheel or pinch zooms, drag moves, double click shows all; hover or tap for details, click to keep an op. On a chart the
+arrow keys go from op to op, with shift they move the window; n and p step through the run, space plays it.</p>
+<section class="memory-section">
 <h2 class="memory-title">Memory</h2>
 <div class="legend memory-legend"></div>
 <div class="chart"><canvas class="memory" tabindex="0" role="img" aria-label="what each rank holds over time"></canvas></div>
@@ -24,174 +38,278 @@ const VIEWER = `
 <section>
 <h2>Idle time by cause</h2>
 <div class="legend causes-legend"></div>
-<div class="causes"></div>
+<div class="causes" aria-hidden="true"></div>
+<details><summary>as a table</summary><div class="wide" tabindex="0" role="region" aria-label="idle time by cause"><table class="idle-table"><thead></thead><tbody></tbody></table></div></details>
 </section>
-<div class="tip" role="status" hidden></div>`;
+<div class="tip" hidden></div>`;
 
-/** @param {HTMLElement} root @param {PageData} given @param {MountOptions} [options] @returns {Promise<ViewerHandle>} */
-async function mountViewer(root, given, options = {}) {
-  root.classList.add("viewer");
-  root.innerHTML = VIEWER;
-  /** @type {Find} */
-  const find = (name) => /** @type {any} all are in VIEWER */ (root.querySelector(`.${name}`));
-  const charts = { gantt: new Chart(find("gantt")), overview: new Chart(find("overview")), memory: new Chart(find("memory")) };
-  const ended = new AbortController();
-  const asked = new URLSearchParams(options.state ?? "");
+const SEEN_PX = 16; // width from which an op is seen well
 
-  let data = given;
-  let units = SECONDS;
-  let [whole, longest] = [1, 1]; // of all runs: the makespan, and the idle time of a rank
-  /** @type {Promise<Run>[]} */
-  let unpacked = [];
-  let shown = 0;
-  /** @type {Run} */
-  let run;
-  /** @type {View} */
-  const view = { from: 0, to: 1, whole: 1, fits: "run" };
-  let lanes = false;
-  let drawing = false;
-  let hovered = -1; // the task that the pointer is on
+class Viewer {
+  /** @param {HTMLElement} root @param {PageData} data @param {MountOptions} options */
+  constructor(root, data, options) {
+    this.data = data;
+    this.options = options;
+    root.classList.add("viewer");
+    root.innerHTML = VIEWER;
+    this.root = root;
+    /** @type {Find} */
+    this.find = (name) => /** @type {any} all are in VIEWER */ (root.querySelector(`.${name}`));
+    this.ended = new AbortController();
+    this.overview = new Chart(this.find("overview"));
+    this.memory = new Chart(this.find("memory"));
+    /** @type {View} */
+    this.view = { from: 0, to: 1, whole: 1, fits: "run" };
+    /** @type {Wanted} */
+    this.look = { side: false, lanes: true, idle: true, path: false };
+    /** @type {Panel[]} */
+    this.panels = [];
+    /** @type {Chosen | null} the op that is looked at until another one is */
+    this.chosen = null;
+    /** @type {number | null} the moment up to which one has stepped */
+    this.now_s = null;
+    this.shown = 0; // the place of the run that is shown alone, or was last
+    /** @type {Set<number>} */
+    this.beside = new Set();
+    this.asked = 0; // how often something else was to be shown
+    this.frame = 0;
+    /** @type {Panel | null} the run that is looked at, of those shown */
+    this.active = null;
+    /** @type {Player | null} */
+    this.player = null;
+    this.most = 1; // that any rank shown holds
+    this.units = SECONDS;
+    /** @type {string[]} of causes */
+    this.fills = [];
+    /** @type {Promise<Run>[]} */
+    this.unpacked = [];
+    this.moves = {
+      view: this.view,
+      zoom: this.zoom.bind(this),
+      pan: this.pan.bind(this),
+      fitAgain: this.fitAgain.bind(this),
+      hideTip: () => this.tip(null, null),
+    };
+  }
 
-  /** @param {PageData} next */
-  function take(next) {
-    data = next;
-    units = data.runs.every((one) => one.unitless) ? NO_UNIT : SECONDS;
-    whole = Math.max(...data.runs.map((one) => one.makespan_s)) || 1;
-    longest = Math.max(...data.runs.flatMap(idleByRank)) || 1;
-    unpacked = [];
-    find("runs").replaceChildren(
+  /** @param {PageData} data */
+  take(data) {
+    this.data = data;
+    this.units = data.runs.every((one) => one.unitless) ? NO_UNIT : SECONDS;
+    this.fills = Object.values(data.causes).map(({ fill }) => fill);
+    this.unpacked = [];
+    this.find("runs").replaceChildren(
       ...data.runs.map((one, place) => {
-        const button = element("button", { type: "button", onclick: () => choose(place) }, one.label);
-        button.append(element("small", {}, ` ${formatTime(units, one.makespan_s)}`));
+        const button = element("button", { type: "button", onclick: () => this.toggle(place) }, one.label);
+        button.append(element("small", {}, ` ${formatTime(this.units, one.makespan_s)}`));
         return button;
       }),
     );
-    find("fit-all").hidden = data.runs.length < 2;
+    const alone = data.runs.length < 2;
+    this.find("layout").hidden = alone;
+    if (alone) this.look.side = false;
   }
-
-  function draw() {
-    drawing = false;
-    if (ended.signal.aborted) return;
-    drawGantt(charts.gantt, run, lanes, view, hovered);
-    drawOverview(charts.overview, run, view);
-    drawMemory(charts.memory, run, view);
-    Object.assign(charts.gantt.canvas.dataset, { from: view.from, to: view.to, run: run.label });
-  }
-  const redraw = () => {
-    if (drawing) return;
-    drawing = true;
-    requestAnimationFrame(draw);
-  };
-  const hideTip = () => {
-    find("tip").hidden = true;
-  };
-  const tell = () => options.onselect?.({ run: run.label, from_s: view.from, to_s: view.to });
 
   /** @param {number} place */
-  async function choose(place) {
-    shown = place;
-    const from = data;
-    unpacked[place] ??= unpack(data.runs[place], data.memory_fills, units);
-    const chosen = await unpacked[place];
-    if (shown !== place || data !== from || ended.signal.aborted) return; // another one was chosen meanwhile
-    run = chosen;
-    hovered = -1; // only now: until here the pointer was on the run before
-    hideTip();
-    lanes = run.phases !== null && find("lanes").checked;
-    if (view.fits) fit(view.fits);
-    else view.whole = Math.max(view.whole, run.makespan_s);
-    find("runs")
-      .querySelectorAll("button")
-      .forEach((button, one) => {
-        button.setAttribute("aria-pressed", `${one === place}`);
-      });
-    find("lanes-choice").hidden = run.phases === null;
-    find("memory-title").textContent = run.in_bytes ? "Memory" : "Activations in flight";
-    showLegends(find, charts.gantt, run, data, lanes);
-    showCauses(find("causes"), run, data.causes, longest);
-    redraw();
-    tell();
+  runAt(place) {
+    this.unpacked[place] ??= unpack(this.data.runs[place], this.data, this.units);
+    return this.unpacked[place];
+  }
+
+  // Show this run alone; among others, show it too, or no longer.
+  /** @param {number} place */
+  toggle(place) {
+    const { beside } = this;
+    if (!this.look.side) this.shown = place;
+    else if (!beside.delete(place)) beside.add(place);
+    if (!beside.size) beside.add(place);
+    return this.arrange();
+  }
+
+  // Give each run that is to be shown its panel, once all are unpacked.
+  async arrange() {
+    this.asked += 1;
+    const { asked, look } = this;
+    const places = look.side ? [...this.beside].sort((a, b) => a - b) : [this.shown];
+    const runs = await Promise.all(places.map((place) => this.runAt(place)));
+    if (asked !== this.asked || this.ended.signal.aborted) return; // something else was asked for meanwhile
+    const kept = this.chosen?.panel.run;
+    this.panels = this.panelsFor(runs);
+    this.panels.forEach((panel, place) => {
+      panel.hovered = -1; // only now: until here the pointer was on the run before
+      panel.show(runs[place], look);
+    });
+    if (this.chosen && (this.chosen.panel.run !== kept || !this.panels.includes(this.chosen.panel))) this.chosen = null;
+    if (!this.active || !this.panels.includes(this.active)) this.active = this.panels[0];
+    this.most = Math.max(...runs.map((run) => Math.max(run.limit ?? 0, ...run.occupancy.peaks)));
+    this.tip(null, null);
+    if (this.view.fits) this.fit(this.view.fits);
+    else this.view.whole = Math.max(this.view.to, this.longest());
+    showControls(this, places);
+    this.redraw();
+    this.tell();
+  }
+
+  // A panel for each run: the one that shows it already, else one whose run is shown no longer, else a new one.
+  /** @param {Run[]} runs */
+  panelsFor(runs) {
+    const free = this.panels.filter(({ run }) => !run || !runs.includes(run));
+    const panels = runs.map((run) => this.panels.find((panel) => panel.run === run) ?? free.shift() ?? new Panel(this));
+    for (const panel of free) panel.remove();
+    const place = this.find("panels");
+    panels.forEach(({ element: one }, at) => {
+      if (place.children[at] !== one) place.insertBefore(one, place.children[at] ?? null);
+    });
+    return panels;
+  }
+
+  // How long the longest of the runs on one axis takes: of those side by side, of one alone itself.
+  longest(all = false) {
+    const runs = all && !this.look.side ? this.data.runs : this.panels.map(({ run }) => run);
+    return Math.max(...runs.map((run) => run?.makespan_s ?? 0)) || 1;
+  }
+
+  redraw() {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const run = this.active?.run;
+    if (!run || this.ended.signal.aborted || !this.root.clientWidth) return;
+    for (const panel of this.panels) panel.draw();
+    drawOverview(this.overview, run, this.view);
+    if (!this.look.side) drawMemory(this.memory, run, this.view);
+  }
+
+  drawMarks() {
+    for (const panel of this.panels) panel.drawMarks();
   }
 
   /** @param {number} from @param {number} to */
-  function zoomTo(from, to) {
+  zoomTo(from, to) {
+    const { view } = this;
     const length = clamp(to - from, view.whole * 1e-7, view.whole);
     view.from = clamp(from, 0, view.whole - length);
     view.to = view.from + length;
     if (length < view.whole) view.fits = "";
-    hideTip();
-    redraw();
-    tell();
+    this.tip(null, null);
+    this.redraw();
+    this.tell();
   }
-  // Show all of this run, or the time that the longest of all takes, so that runs can be compared.
+
+  // Show all of what is shown, or the time that the longest of all runs takes, so that they can be compared.
   /** @param {"run" | "all"} what */
-  function fit(what) {
-    view.fits = what;
-    view.whole = (what === "run" && run.makespan_s) || whole;
-    zoomTo(0, view.whole);
+  fit(what) {
+    this.view.fits = what;
+    this.view.whole = this.longest(what === "all");
+    this.zoomTo(0, this.view.whole);
   }
-  /** @param {number} task */
-  function hover(task) {
-    if (task === hovered) return;
-    hovered = task;
-    redraw();
+
+  fitAgain() {
+    this.fit(this.view.whole === this.longest(true) && this.longest() < this.view.whole ? "all" : "run");
   }
-  const fitAgain = () => fit(view.whole === whole && run.makespan_s < whole ? "all" : "run");
+
   /** @param {number} factor */
-  const zoom = (factor, around = (view.from + view.to) / 2) => zoomTo(around - (around - view.from) * factor, around + (view.to - around) * factor);
+  zoom(factor, around = (this.view.from + this.view.to) / 2) {
+    this.zoomTo(around - (around - this.view.from) * factor, around + (this.view.to - around) * factor);
+  }
+
   /** @param {number} share */
-  const pan = (share) => zoomTo(view.from + share * (view.to - view.from), view.to + share * (view.to - view.from));
+  pan(share) {
+    const { from, to } = this.view;
+    this.zoomTo(from + share * (to - from), to + share * (to - from));
+  }
 
-  find("lanes").onchange = () => choose(shown);
-  find("zoom-in").onclick = () => zoom(0.5);
-  find("zoom-out").onclick = () => zoom(2);
-  find("fit-run").onclick = () => fit("run");
-  find("fit-all").onclick = () => fit("all");
+  /** @param {PointerEvent | null} event @param {Line[] | null} lines */
+  tip(event, lines) {
+    showTip(this.find("tip"), event, lines);
+  }
 
-  take(given);
-  const labelled = data.runs.findIndex((one) => one.label === asked.get("run"));
-  await choose(labelled < 0 ? data.first : labelled);
-  if (asked.has("from")) zoomTo(Number(asked.get("from")), Number(asked.get("to")));
+  /** @param {Panel} panel */
+  activate(panel) {
+    if (this.active === panel) return;
+    this.active = panel;
+    this.redraw();
+    this.tell();
+  }
 
-  const moves = { view, zoom, pan, fitAgain, hideTip };
-  listenTo(charts.gantt, {
-    ...moves,
-    tip: (event) => {
-      const { task, lines } = ganttLines(charts.gantt, run, event);
-      hover(task);
-      showTip(find("tip"), event, lines);
-    },
-  });
-  listenTo(charts.memory, { ...moves, tip: (event) => showTip(find("tip"), event, memoryLines(charts.memory, run, event)) });
-  find("gantt").addEventListener("pointerleave", () => hover(-1));
-  listenToOverview(charts.overview, view, zoomTo, fitAgain);
-  window.addEventListener("resize", redraw, { signal: ended.signal });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => choose(shown), { signal: ended.signal });
+  /** @param {Panel} panel */
+  marked(panel) {
+    return this.chosen?.panel === panel ? this.chosen.task : -1;
+  }
 
-  return {
-    async update(next) {
-      const { label } = run;
-      take(next);
-      const again = data.runs.findIndex((one) => one.label === label);
-      if (view.to > whole) view.fits ||= "run";
-      await choose(again < 0 ? data.first : again);
-    },
-    state() {
-      const held = new URLSearchParams({ run: run.label });
-      if (!view.fits) {
-        held.set("from", view.from.toPrecision(6));
-        held.set("to", view.to.toPrecision(6));
-      }
-      return held.toString();
-    },
-    select() {},
-    destroy() {
-      ended.abort();
-      root.replaceChildren();
-      root.classList.remove("viewer");
-    },
-  };
+  // Look at a task, or at none, and say what it is; while one steps through the run, go to its begin.
+  /** @param {Panel} panel @param {number} task @param {number} [op] the one of the task that is meant */
+  mark(panel, task, op) {
+    const { run } = panel;
+    if (!run) return;
+    this.active = panel;
+    this.chosen = task < 0 ? null : { panel, task, op: op ?? run.firstOp[task] };
+    if (task >= 0 && this.now_s !== null) this.now_s = run.task.begin[task];
+    this.say(task < 0 ? "" : spoken(taskLines(run, task, op)));
+    this.drawMarks();
+    this.tell();
+  }
+
+  // Bring a task into the window, and where it could hardly be seen, so wide that it can.
+  /** @param {Panel} panel @param {number} task */
+  show(panel, task) {
+    const { run } = panel;
+    if (!run) return;
+    const { view } = this;
+    const [begin, end] = [run.task.begin[task], run.task.end[task]];
+    const narrow = panel.gantt.x(end) - panel.gantt.x(begin) < SEEN_PX;
+    const length = narrow ? Math.min(view.to - view.from, 40 * (end - begin) || view.to - view.from) : view.to - view.from;
+    if (begin < view.from || end > view.to || length < view.to - view.from) this.zoomTo((begin + end - length) / 2, (begin + end + length) / 2);
+    panel.element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** @param {string} text */
+  say(text) {
+    this.find("said").textContent = text;
+  }
+
+  tell() {
+    const { active, chosen, view } = this;
+    if (!active?.run) return;
+    this.options.onselect?.({ run: active.run.label, from_s: view.from, to_s: view.to, op: chosen ? chosenOp(chosen) : null });
+  }
+
+  destroy() {
+    this.ended.abort();
+    for (const panel of this.panels) panel.remove();
+    cancelAnimationFrame(this.frame);
+    this.root.replaceChildren();
+    this.root.classList.remove("viewer");
+  }
 }
 
-/** @param {RunHead} run */
-const idleByRank = (run) => Array.from({ length: run.ranks }, (_, rank) => Object.values(run.causes).reduce((sum, one) => sum + one[rank], 0));
+// What is told of an op outside: its name, and where and when it runs.
+/** @param {Chosen} chosen @returns {ShownOp | null} */
+function chosenOp({ panel: { run }, task, op }) {
+  if (!run) return null;
+  return { name: opName(run, op), rank: run.rank[op], begin_s: run.task.begin[task], end_s: run.task.end[task] };
+}
+
+/** @param {HTMLElement} root @param {PageData} data @param {MountOptions} [options] @returns {Promise<ViewerHandle>} */
+async function mountViewer(root, data, options = {}) {
+  const viewer = new Viewer(root, data, options);
+  viewer.take(data);
+  viewer.shown = data.first;
+  viewer.beside = new Set(data.runs.keys());
+  const restored = readState(viewer, options.state ?? "");
+  await viewer.arrange();
+  restored();
+  listenToControls(viewer);
+  return {
+    async update(next) {
+      await keepShown(viewer, next);
+    },
+    state: () => writeState(viewer),
+    select: (text) => findOp(viewer, text),
+    destroy: () => viewer.destroy(),
+  };
+}

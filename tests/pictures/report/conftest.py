@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -60,15 +62,34 @@ class Browser:
         self.tab.goto((self.folder / "report.html").as_uri())
         self.opened()
 
+    def open_still(self, report: Page, motion: Literal["no-preference", "reduce"]) -> None:
+        """Open a page whose clock stands still until it is moved on."""
+        self.tab.emulate_media(reduced_motion=motion)
+        self.tab.clock.install(time=0)
+        report.save(self.folder / "report.html")
+        self.tab.goto((self.folder / "report.html").as_uri())
+        self.tab.locator("body[data-ready]").wait_for(state="attached")
+        self.tab.clock.pause_at(datetime(2030, 1, 1, tzinfo=timezone.utc))
+        self.tab.clock.run_for(100)
+        self.name()
+
     def opened(self) -> None:
         """Wait for the viewer, and name its elements as what tests ask does."""
         self.wait("document.body.dataset.ready")
-        for name in ("gantt", "overview", "memory", "tip"):
-            self.ask(f"window.{name} = document.querySelector('.{name}')")
+        self.name()
         self.settle()
 
+    def name(self) -> None:
+        for name in ("gantt", "over", "overview", "memory", "strips", "tip", "said"):
+            self.ask(f"window.{name} = document.querySelector('.{name}')")
+
+    def look_at(self, label: str) -> None:
+        """Mean by Gantt and strips those of a run among others side by side."""
+        for name in ("gantt", "strips"):
+            self.ask(f"window.{name} = document.querySelector('.panel:has([data-run=\"{label}\"]) .{name}')")
+
     def ask(self, expression: str) -> Any:  # noqa: ANN401
-        return self.shown.evaluate(f"() => {{ const said = {expression}; return said instanceof Node ? null : said; }}")
+        return self.shown.evaluate(f"() => {{ const got = {expression}; return got instanceof Node ? null : got; }}")
 
     def wait(self, expression: str) -> None:
         wait(self.shown, expression)
@@ -89,10 +110,9 @@ class Browser:
     def place(self, at_s: float, row: float) -> tuple[float, float]:
         """Where a time and a rank are on the screen; a row's middle is half a rank below its number."""
         left, top, width = self.box("gantt")
-        ranks = self.ask("gantt.clientHeight - 26")
         begin, end = self.span()
         x = left + self.margin_px + (at_s - begin) / (end - begin) * (width - 2 * self.margin_px)
-        return x, top + row * ranks / self.ask("document.querySelectorAll('.bar').length")
+        return x, top + row * float(self.ask("gantt.dataset.row"))
 
     def move(self, at: tuple[float, float]) -> None:
         self.tab.mouse.move(*at)
@@ -125,13 +145,21 @@ class Browser:
         )
         self.wait(f"gantt.dataset.run === '{label}'")
 
+    def picture(self) -> Image.Image:
+        return Image.open(BytesIO(self.tab.screenshot(full_page=True))).convert("RGB")
+
     def colour(self, at_s: float, row: float) -> tuple[int, ...]:
-        image = Image.open(BytesIO(self.tab.screenshot(full_page=True)))
         x, y = self.place(at_s, row)
-        return image.convert("RGB").getpixel((round(x), round(y)))  # type: ignore[return-value]
+        return self.picture().getpixel((round(x), round(y)))  # type: ignore[return-value]
 
     def barriers(self) -> list[str]:
         return barriers(self.tab)
+
+
+def colours_of(image: Image.Image) -> set[str]:
+    """All colours of a picture, as ``#rrggbb``."""
+    pixels = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+    return {"#" + bytes(pixel).hex() for pixel in pixels.astype(np.uint8)}
 
 
 class Box(NamedTuple):
