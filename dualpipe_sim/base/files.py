@@ -43,37 +43,6 @@ def about_to_read(path: str | Path) -> None:
         watch(Path(path))
 
 
-_WATCH: ContextVar[Callable[[Path], object] | None] = ContextVar("_WATCH", default=None)
-
-
-@contextmanager
-def watched(watch: Callable[[Path], object]) -> Iterator[None]:
-    """Tell ``watch`` of each file that is about to be read inside; what it raises keeps the file from being read.
-
-    So whoever answers strangers need not know which keys of a configuration name files.
-
-    >>> seen = []
-    >>> Path("here.txt").write_text("text")
-    4
-    >>> with watched(seen.append):
-    ...     text = read_text("here.txt")
-    >>> [path.name for path in seen]
-    ['here.txt']
-    """
-    token = _WATCH.set(watch)
-    try:
-        yield
-    finally:
-        _WATCH.reset(token)
-
-
-def about_to_read(path: str | Path) -> None:
-    """Tell whoever watches that a file is about to be read, before it is even known to be there."""
-    watch = _WATCH.get()
-    if watch is not None:
-        watch(Path(path))
-
-
 def read_text(path: str | Path) -> str:
     """Return what a text file holds, without the mark that some programs begin it with.
 

@@ -35,7 +35,7 @@ _KEY = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Start:
     """What a server was started with, which a link that names nothing else means.
 

@@ -1,0 +1,245 @@
+"""The routes of the live page, and who may ask for them.
+
+Everything but the page's two static files answers the query of a link: ``/`` is the page, ``/answer`` what it shows, a
+JSON object a line, ``/files/<name>`` what its buttons give. So a link's query is the whole state, and the server has
+none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from html import escape
+from pathlib import Path
+from string import Template
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dualpipe_sim.batch.points import Row
+from dualpipe_sim.errors import UserError
+from dualpipe_sim.explore.answer import Answers
+from dualpipe_sim.explore.controls import words
+from dualpipe_sim.explore.downloads import DOWNLOADS
+from dualpipe_sim.explore.limits import SECONDS, SECONDS_OF_A_FILE
+from dualpipe_sim.explore.link import Link, Start
+from dualpipe_sim.explore.workers import Asked, Lost, TooLong, Workers
+from dualpipe_sim.pictures.report.page import page_style, viewer_script
+
+_HERE = Path(__file__).parent
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_STATIC = ("/explore.js", "/explore.css")
+_MOST_WAITING = 32
+_LOST = "this took more memory than a page has; `dualpipe-sim compare` takes more"
+
+
+def app(start: Start, hosts: frozenset[str] = frozenset(), token: str = "") -> ASGIApp:
+    """Return the page as an ASGI application.
+
+    Args:
+        start: the configuration to begin with.
+        hosts: what requests may call this server, port and all; any name if empty. A page of another site whose name
+            was made to lead here calls it by that name.
+        token: what a link must have as ``token``; empty for none.
+
+    """
+    workers: list[Workers] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        workers.append(Workers(Answers(start)))
+        warming = asyncio.ensure_future(_warm(workers[0], start))
+        try:
+            yield
+        finally:
+            warming.cancel()
+            workers.pop().dismiss()
+
+    page = _page()
+    answers: dict[str, asyncio.Task[None]] = {}
+
+    async def static(request: Request) -> Response:
+        script = request.url.path.endswith(".js")
+        own = (_HERE / request.url.path[1:]).read_text(encoding="utf-8")
+        text = f"{viewer_script()}\n{own}" if script else f"{page_style()}\n{own}"
+        return Response(text, media_type="text/javascript" if script else "text/css")
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in DOWNLOADS:
+            return _refusal(404, f"there is no such file; there are {', '.join(DOWNLOADS)}")
+        async with workers[0].one() as asked:
+            row = await _row(asked, name, request.url.query, 0, SECONDS_OF_A_FILE)
+        if "error" in row:
+            return _refusal(422, str(row["error"]))
+        content = row["content"]
+        assert isinstance(content, bytes)  # noqa: S101 - what downloads make
+        attached = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type=DOWNLOADS[name].media_type, headers=attached)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await _newest(Request(scope), workers[0], answers, receive, send)
+
+    routes = [
+        Route("/", lambda _: Response(page, media_type="text/html")),
+        *(Route(path, static) for path in _STATIC),
+        Route("/answer", _Raw(answer)),
+        Route("/files/{name}", file),
+    ]
+    return _Guard(Starlette(routes=routes, lifespan=lifespan), hosts, token)
+
+
+class _Raw:
+    """An endpoint that speaks ASGI itself: its answer begins with a status that is known late, and may be cut off."""
+
+    def __init__(self, respond: ASGIApp) -> None:
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._respond(scope, receive, send)
+
+
+async def _warm(workers: Workers, start: Start) -> None:
+    """Let every worker import what it needs, before anybody waits for it."""
+
+    async def one() -> None:
+        with suppress(TooLong, Lost):
+            async with workers.one() as asked:
+                await asked({"part": "run", "query": start.link, "place": 0}, SECONDS_OF_A_FILE)
+
+    await asyncio.gather(*(one() for _ in range(workers.count)))
+
+
+async def _newest(
+    request: Request, workers: Workers, answers: dict[str, asyncio.Task[None]], receive: Receive, send: Send
+) -> None:
+    """Answer, until it is done, or nobody listens any more, or the same page asks anew."""
+    page = request.headers.get("x-page", "")[:40] or f"{id(request)}"
+    if page in answers:
+        answers[page].cancel()
+    elif len(answers) >= _MOST_WAITING:
+        await _refusal(503, "too many answers are under way; try again in a moment")(request.scope, receive, send)
+        return
+    work = asyncio.ensure_future(_answer(workers, request.url.query, send))
+    gone = asyncio.ensure_future(_gone(receive))
+    answers[page] = work
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        if answers.get(page) is work:
+            del answers[page]
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until whoever asked is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer(workers: Workers, query: str, send: Send) -> None:
+    """Send all parts of an answer, a line each, as they come."""
+    async with workers.one() as asked:
+        head = await _row(asked, "head", query)
+        await send(_begin(422 if "error" in head else 200))
+        await send(_line(head))
+        schedules = head.get("schedules", [])
+        assert isinstance(schedules, list)  # noqa: S101 - what heads have
+        parts = [("run", place) for place in range(len(schedules))]
+        for part, place in [*parts, ("table", 0)] if parts else []:
+            row = await _row(asked, part, query, place)
+            await send(_line(row))
+            if "error" in row:
+                break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _row(asked: Asked, part: str, query: str, place: int = 0, limit_s: float = SECONDS) -> Row:
+    """Return a part of an answer, or the line that says why there is none."""
+    try:
+        Link.parse(query)  # here, since a worker is not to unpack what is too long
+        return await asked({"part": part, "query": query, "place": place}, limit_s)
+    except UserError as error:
+        return {"error": str(error)}
+    except Lost:
+        return {"error": _LOST}
+    except TooLong:
+        return {"error": f"this takes more than {limit_s:.0f} s; take a smaller size or a schedule that is no search"}
+
+
+def _begin(status: int) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(b"content-type", b"application/x-ndjson; charset=utf-8")],
+    }
+
+
+def _line(row: Row) -> Message:
+    text = json.dumps(row, separators=(",", ":")) + "\n"
+    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+
+
+def _refusal(status: int, words: str) -> Response:
+    return PlainTextResponse(f"{words}\n", status)
+
+
+def _page() -> str:
+    buttons = "".join(
+        f'<a class="button" download="{name}" data-file="{name}">{escape(one.words)}</a>'
+        for name, one in DOWNLOADS.items()
+    )
+    text = (_HERE / "explore.html").read_text(encoding="utf-8")
+    return Template(text).substitute(words=json.dumps(words()).replace("<", "\\u003c"), buttons=buttons)
+
+
+class _Guard:
+    """Refuses who may not ask, before anything is read, and says in every answer what its page may do."""
+
+    def __init__(self, inner: ASGIApp, hosts: frozenset[str], token: str) -> None:
+        self._inner, self._hosts, self._token = inner, hosts, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                more = [(key.lower().encode(), value.encode()) for key, value in _HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *more]}
+            await send(message)
+
+        refusal = self._refusal(Request(scope))
+        await (self._inner if refusal is None else refusal)(scope, receive, with_headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._hosts and request.headers.get("host", "") not in self._hosts:
+            return _refusal(421, "this server has another name")
+        static = request.url.path in _STATIC
+        if request.url.path != "/" and request.headers.get("sec-fetch-site", "same-origin") in (
+            "cross-site",
+            "same-site",
+        ):
+            return _refusal(403, "only the page itself may ask for this")
+        given = request.query_params.get("token", "")
+        if self._token and not static and not hmac.compare_digest(given.encode(), self._token.encode()):
+            return _refusal(403, "the link needs the token that was printed when the page was started")
+        return None

@@ -1,0 +1,142 @@
+"""Worker processes that answer one question after another, watched by a clock, for a server of one thread.
+
+A process can be ended in the middle of whatever a link made it do, and its memory is limited; the server itself builds
+nothing. Questions of the same answer go to the same worker, which still has what it found for those before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from dualpipe_sim.batch.points import Evaluate, Point, Row
+from dualpipe_sim.batch.processes import DEATHS, Worker
+from dualpipe_sim.batch.runner import with_plugins
+from dualpipe_sim.explore.limits import MEMORY_BYTES
+
+
+@dataclass(frozen=True)
+class _InLimits:
+    """An evaluation whose process has so much memory and no more."""
+
+    evaluate: Evaluate
+
+    def __call__(self, point: Point) -> Row:
+        _limit_memory()
+        return self.evaluate(point)
+
+
+@cache
+def _limit_memory() -> None:
+    """Limit this process's address space to so much more than it has, where the system can say and do that."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+class TooLong(Exception):  # noqa: N818 - no error of the program
+    """An answer that took more than its time."""
+
+
+class Lost(Exception):  # noqa: N818 - no error of the program
+    """A worker that died of a question."""
+
+
+class Workers:
+    """As many worker processes as questions are answered at once.
+
+    Args:
+        evaluate: what answers a question; picklable.
+        count: how many.
+
+    Attributes:
+        count: the same.
+
+    """
+
+    def __init__(self, evaluate: Evaluate, count: int = 2) -> None:
+        self.count = count
+        self._evaluate = with_plugins(_InLimits(evaluate))
+        self._workers = {Worker(self._evaluate) for _ in range(count)}
+        self._free = asyncio.LifoQueue[Worker]()  # the last one that answered is the warmest
+        for worker in self._workers:
+            self._free.put_nowait(worker)
+        self._threads = ThreadPoolExecutor(count)
+        self._under_way: set[asyncio.Task[Row]] = set()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Asked]:
+        """Give a worker, once one is free, for several questions."""
+        asked = Asked(self, await self._free.get())
+        try:
+            yield asked
+        finally:
+            if asked.task is None or asked.task.done():
+                self._free.put_nowait(asked.worker)
+            else:  # nobody waits for its answer any more, and the worker is still at it
+                asked.task.add_done_callback(lambda _: self._free.put_nowait(asked.worker))
+
+    async def answer(self, asked: Asked, point: Point, limit_s: float) -> Row:
+        """Return a worker's answer; where it takes too long, or dies, another one takes its place."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, asked.worker.row, point)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), limit_s)
+        except (asyncio.TimeoutError, *DEATHS) as error:
+            self._workers.discard(asked.worker)
+            asked.worker.end()
+            with suppress(*DEATHS):
+                await future
+            asked.worker = Worker(self._evaluate)
+            self._workers.add(asked.worker)
+            raise (TooLong if isinstance(error, asyncio.TimeoutError) else Lost) from error
+
+    def keep(self, task: asyncio.Task[Row]) -> None:
+        """Hold a task until it is over, whoever goes meanwhile."""
+        self._under_way.add(task)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[Row]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be there to take it
+
+    def dismiss(self) -> None:
+        """End all workers, whatever they do."""
+        for worker in self._workers:
+            worker.end()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Asked:
+    """A worker that is asked several questions.
+
+    Attributes:
+        worker: the process.
+        task: its last question.
+
+    """
+
+    def __init__(self, workers: Workers, worker: Worker) -> None:
+        self._workers, self.worker = workers, worker
+        self.task: asyncio.Task[Row] | None = None
+
+    async def __call__(self, point: Point, limit_s: float) -> Row:
+        """Return the answer to a question.
+
+        Raises:
+            TooLong: it took more than its seconds.
+            Lost: the worker died of it.
+
+        """
+        self.task = asyncio.ensure_future(self._workers.answer(self, point, limit_s))
+        self._workers.keep(self.task)
+        return await asyncio.shield(self.task)
