@@ -16,7 +16,7 @@ def explore(
     config: Annotated[
         str,
         typer.Argument(
-            metavar="[CONFIG]",
+            metavar="CONFIG",
             help="A YAML file, or the name of a packaged one such as deepseek_v3.",
             autocompletion=config_names,
         ),

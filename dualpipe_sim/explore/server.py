@@ -67,7 +67,7 @@ def app(start: Start, hosts: frozenset[str] = frozenset(), token: str = "") -> A
             yield
         finally:
             warming.cancel()
-            workers.pop().dismiss()
+            await workers.pop().close()
 
     page = _page()
     answers: dict[str, asyncio.Task[None]] = {}

@@ -71,6 +71,7 @@ class Workers:
             self._free.put_nowait(worker)
         self._threads = ThreadPoolExecutor(count)
         self._under_way: set[asyncio.Task[Row]] = set()
+        self._closed = False
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Asked]:
@@ -95,8 +96,9 @@ class Workers:
             asked.worker.end()
             with suppress(*DEATHS):
                 await future
-            asked.worker = Worker(self._evaluate)
-            self._workers.add(asked.worker)
+            if not self._closed:
+                asked.worker = Worker(self._evaluate)
+                self._workers.add(asked.worker)
             raise (TooLong if isinstance(error, asyncio.TimeoutError) else Lost) from error
 
     def keep(self, task: asyncio.Task[Row]) -> None:
@@ -109,11 +111,13 @@ class Workers:
         if not task.cancelled():
             task.exception()  # nobody may be there to take it
 
-    def dismiss(self) -> None:
-        """End all workers, whatever they do."""
+    async def close(self) -> None:
+        """End all workers, whatever they do, and wait for what they leave."""
+        self._closed = True
         for worker in self._workers:
             worker.end()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        self._threads.shutdown()
 
 
 class Asked:
