@@ -110,6 +110,10 @@ def head(start: Start, query: str, _place: int = 0) -> Row:
     }
 
 
+_EFFORT = 3
+"""Of making a run small, which is to be there soon and goes nowhere far."""
+
+
 def run(start: Start, query: str, place: int) -> Row:
     """Return one schedule's run as the viewer takes it; without one where it was refused."""
     from dualpipe_sim.pictures.report import Run, page_data
@@ -117,7 +121,8 @@ def run(start: Start, query: str, place: int) -> Row:
     result = explored(start, query).run(place)
     if result.timeline is None:
         return {"place": place, "refused": result.error}
-    return {"place": place, "page": page_data([Run(result.caption, result.timeline, result.memory)])}
+    shown = Run(result.caption, result.timeline, result.memory)
+    return {"place": place, "page": page_data([shown], effort=_EFFORT)}
 
 
 def table(start: Start, query: str, _place: int = 0) -> Row:

@@ -61,8 +61,8 @@ class Run(NamedTuple):
         return brief(self)
 
 
-def run_data(run: Run) -> Json:
-    """Return all that a report shows of a run, ready for JSON."""
+def run_data(run: Run, effort: int = 9) -> Json:
+    """Return all that a report shows of a run, ready for JSON; ``effort`` is zlib's, from 1 to 9."""
     timeline = run.timeline
     schedule = timeline.graph.schedule
     shade = shade_of_stage(schedule.placement)
@@ -98,7 +98,7 @@ def run_data(run: Run) -> Json:
         "kinds": list(occupancies[0].amounts),
         "in_bytes": run.memory is not None,
         "limit": None if run.memory is None else run.memory.gpu_bytes,
-        **_packed(columns),
+        **_packed(columns, effort),
     }
 
 
@@ -201,7 +201,7 @@ def _look(graph: TaskGraph, row: int) -> tuple[object, ...]:
     return phase.name, phase.kind, phase.layer, phase.lane, phase.half
 
 
-def _packed(columns: Mapping[str, NDArray[Any]]) -> Json:
+def _packed(columns: Mapping[str, NDArray[Any]], effort: int) -> Json:
     """Return columns as one deflated text, and where each begins and what it holds."""
     parts, places, offset = [], {}, 0
     for name, column in columns.items():
@@ -209,7 +209,7 @@ def _packed(columns: Mapping[str, NDArray[Any]]) -> Json:
         places[name] = [column.dtype.name, offset, len(column)]
         parts.append(content + bytes(-len(content) % _ALIGNED))
         offset += len(parts[-1])
-    return {"columns": places, "bytes": base64.b64encode(zlib.compress(b"".join(parts), 9)).decode("ascii")}
+    return {"columns": places, "bytes": base64.b64encode(zlib.compress(b"".join(parts), effort)).decode("ascii")}
 
 
 def _ticks(timeline: Timeline, times_s: FloatArray) -> IntArray:
