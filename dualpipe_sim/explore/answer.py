@@ -59,9 +59,9 @@ class Explored:
     def run(self, place: int) -> Result:
         """Return the run of one of its schedules."""
         choice = self.choices[place]
-        sizes = (choice.ranks, choice.micro_batches)
-        what = (self.entries[place], choice == self.experiment.choice)  # beside which what was measured stands
-        return _RUNS.of((self._setting, sizes, what), lambda: run_or_refuse(self.experiment, choice))
+        measured = self.experiment.measured is not None and choice == self.experiment.choice  # stands beside that one
+        question = (self._setting, self.entries[place], choice.ranks, choice.micro_batches, measured)
+        return _RUNS.of(question, lambda: run_or_refuse(self.experiment, choice))
 
     def own(self) -> Result:
         """Return the run that ``run`` plays."""

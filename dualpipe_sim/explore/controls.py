@@ -8,7 +8,7 @@ from typing import Any
 
 from dualpipe_sim.config.json_schema import Schema, json_schema
 from dualpipe_sim.config.load import packaged_configs
-from dualpipe_sim.config.presets import FOLDERS, presets, read_preset
+from dualpipe_sim.config.presets import FOLDERS, read_preset
 from dualpipe_sim.config.yaml_text import Data, as_yaml
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.runtimes.registry import IDEAL, runtimes
@@ -67,7 +67,7 @@ _SIZES = (("pipeline.ranks", "parallel.pipeline"), ("pipeline.micro_batches", "t
 """Either key may say it."""
 
 
-def words() -> dict[str, object]:
+def words() -> dict[str, list[str]]:
     """Return the names that the page offers: configurations, schedules, keys."""
     return {
         "configs": list(packaged_configs()),
@@ -89,30 +89,33 @@ def _given(data: Data, paths: tuple[str, ...]) -> str:
 
 def _control(path: str, group: str, data: Data, kind: str) -> dict[str, object]:
     place, value = _place(path, kind), _at(data, path)
-    last = path.rpartition(".")[2]
-    section = path in FOLDERS
-    if section and isinstance(value, Mapping):
-        value = value.get("preset")
+    if path in FOLDERS and isinstance(value, Mapping):  # what stands beside the preset stays
+        path, value = f"{path}.preset", value.get("preset")
+        place = {**_place(path, kind), "description": place.get("description", "")}
     shown = place.get("default") if value is None else value
     control: dict[str, object] = {
         "path": path,
         "group": group,
         "label": _label(path),
         "about": " ".join(str(place.get("description", "")).split()),
-        "value": _written(shown, str(place.get("x-unit", "")) if path in _LINKS else ""),
-        "unit": place.get("x-unit", ""),
-        "choices": list(presets(path)) if section else _choices(place) or _words_of(path),
+        "value": _written(shown, _unit(place) if path in _LINKS else ""),
+        "unit": _unit(place),
+        "choices": _choices(place) or _words_of(path),
     }
     kinds = {one.get("type") for one in (place, *place.get("anyOf", ()))}
     if "integer" in kinds and not control["choices"]:
         least = max(one.get("minimum", 0) for one in (place, *place.get("anyOf", ())))
-        most = max(_MOST_USUAL.get(last, 16), 4 * shown if isinstance(shown, int) else 0)
+        most = max(_MOST_USUAL.get(path.rpartition(".")[2], 16), 4 * shown if isinstance(shown, int) else 0)
         control |= {"whole": True, "least": least, "most": most}
     return control
 
 
+def _unit(place: Schema) -> str:
+    return next((one["x-unit"] for one in (place, *place.get("anyOf", ())) if "x-unit" in one), "")
+
+
 def _label(path: str) -> str:
-    words = path.split(".")[-2 if path in _LINKS else -1 :]
+    words = path.removesuffix(".preset").split(".")[-2 if path in _LINKS else -1 :]
     return " ".join(words).replace("micro_batch", "micro-batch").replace("_", " ")
 
 

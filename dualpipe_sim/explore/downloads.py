@@ -43,7 +43,7 @@ from dualpipe_sim import compare
 config = {config}
 
 runs = compare(config)
-print(runs.to_table().text())
+print(runs)
 runs.gantt().savefig("chart.png")
 '''
 

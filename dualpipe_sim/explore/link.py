@@ -83,8 +83,11 @@ class Start:
     def in_words(self, error: UserError) -> str:
         """Return what is wrong, without where this machine has the configuration."""
         text = " ".join(str(error).split())
-        for source in (self.source, *map(str, packaged_configs().values())):
-            text = text.removeprefix(f"{source}: ").replace(f"{Path(source).parent}{os.sep}", "")
+        sources = (self.source, *map(str, packaged_configs().values()))
+        for source in sources:
+            text = text.removeprefix(f"{source}: ")
+        for folder in {f"{Path(source).parent}{os.sep}" for source in sources if Path(source).parent.name}:
+            text = text.replace(folder, "")
         return text
 
 

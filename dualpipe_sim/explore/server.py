@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from html import escape
 from pathlib import Path
@@ -44,6 +44,7 @@ _HEADERS = {
 }
 _STATIC = ("/explore.js", "/explore.css")
 _MOST_WAITING = 32
+_LONGEST_NAME = 40
 _LOST = "this took more memory than a page has; `dualpipe-sim compare` takes more"
 
 
@@ -70,7 +71,6 @@ def app(start: Start, hosts: frozenset[str] = frozenset(), token: str = "") -> A
             await workers.pop().close()
 
     page = _page()
-    answers: dict[str, asyncio.Task[None]] = {}
 
     async def static(request: Request) -> Response:
         script = request.url.path.endswith(".js")
@@ -91,26 +91,13 @@ def app(start: Start, hosts: frozenset[str] = frozenset(), token: str = "") -> A
         attached = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=DOWNLOADS[name].media_type, headers=attached)
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await _newest(Request(scope), workers[0], answers, receive, send)
-
     routes = [
         Route("/", lambda _: Response(page, media_type="text/html")),
         *(Route(path, static) for path in _STATIC),
-        Route("/answer", _Raw(answer)),
+        Route("/answer", _Answering(lambda: workers[0])),
         Route("/files/{name}", file),
     ]
     return _Guard(Starlette(routes=routes, lifespan=lifespan), hosts, token)
-
-
-class _Raw:
-    """An endpoint that speaks ASGI itself: its answer begins with a status that is known late, and may be cut off."""
-
-    def __init__(self, respond: ASGIApp) -> None:
-        self._respond = respond
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._respond(scope, receive, send)
 
 
 async def _warm(workers: Workers, start: Start) -> None:
@@ -124,51 +111,65 @@ async def _warm(workers: Workers, start: Start) -> None:
     await asyncio.gather(*(one() for _ in range(workers.count)))
 
 
-async def _newest(
-    request: Request, workers: Workers, answers: dict[str, asyncio.Task[None]], receive: Receive, send: Send
-) -> None:
-    """Answer, until it is done, or nobody listens any more, or the same page asks anew."""
-    page = request.headers.get("x-page", "")[:40] or f"{id(request)}"
-    if page in answers:
-        answers[page].cancel()
-    elif len(answers) >= _MOST_WAITING:
-        await _refusal(503, "too many answers are under way; try again in a moment")(request.scope, receive, send)
-        return
-    work = asyncio.ensure_future(_answer(workers, request.url.query, send))
-    gone = asyncio.ensure_future(_gone(receive))
-    answers[page] = work
-    try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (work, gone):
-            task.cancel()
-        if answers.get(page) is work:
-            del answers[page]
-    with suppress(asyncio.CancelledError):
-        await work
+class _Answering:
+    """The endpoint of answers. It speaks ASGI itself, since an answer's status is known late, and it may be cut off.
+
+    An answer is worked at until it is whole, or nobody listens any more, or the same page asks anew.
+    """
+
+    def __init__(self, workers: Callable[[], Workers]) -> None:
+        self._workers = workers
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        page = request.headers.get("x-page", "")[:_LONGEST_NAME] or f"{id(request)}"
+        if page in self._under_way:
+            self._under_way[page].cancel()
+        elif len(self._under_way) >= _MOST_WAITING:
+            await _refusal(503, "too many answers are under way; try again in a moment")(scope, receive, send)
+            return
+        work = asyncio.ensure_future(self._answer(request.url.query, send))
+        gone = asyncio.ensure_future(_gone(receive))
+        self._under_way[page] = work
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            gone.cancel()
+            if self._under_way.get(page) is work:
+                del self._under_way[page]
+        with suppress(asyncio.CancelledError):
+            await work
+
+    async def _answer(self, query: str, send: Send) -> None:
+        """Send all parts of an answer, a line each, as they come."""
+        begun = False
+        try:
+            async with self._workers().one() as asked:
+                head = await _row(asked, "head", query)
+                await send(_begin(422 if "error" in head else 200))
+                begun = True
+                await send(_line(head))
+                schedules = head.get("schedules", [])
+                assert isinstance(schedules, list)  # noqa: S101 - what heads have
+                parts = [("run", place) for place in range(len(schedules))]
+                for part, place in [*parts, ("table", 0)] if parts else []:
+                    row = await _row(asked, part, query, place)
+                    await send(_line(row))
+                    if "error" in row:
+                        break
+        except asyncio.CancelledError:
+            if not begun:
+                await send(_begin(409))
+            await send(_line({"error": "something else was asked for meanwhile"}))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _gone(receive: Receive) -> None:
     """Wait until whoever asked is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _answer(workers: Workers, query: str, send: Send) -> None:
-    """Send all parts of an answer, a line each, as they come."""
-    async with workers.one() as asked:
-        head = await _row(asked, "head", query)
-        await send(_begin(422 if "error" in head else 200))
-        await send(_line(head))
-        schedules = head.get("schedules", [])
-        assert isinstance(schedules, list)  # noqa: S101 - what heads have
-        parts = [("run", place) for place in range(len(schedules))]
-        for part, place in [*parts, ("table", 0)] if parts else []:
-            row = await _row(asked, part, query, place)
-            await send(_line(row))
-            if "error" in row:
-                break
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _row(asked: Asked, part: str, query: str, place: int = 0, limit_s: float = SECONDS) -> Row:
@@ -231,6 +232,8 @@ class _Guard:
         await (self._inner if refusal is None else refusal)(scope, receive, with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
+        if request.method not in ("GET", "HEAD"):
+            return _refusal(405, "the page is only asked")
         if self._hosts and request.headers.get("host", "") not in self._hosts:
             return _refusal(421, "this server has another name")
         static = request.url.path in _STATIC

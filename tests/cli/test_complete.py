@@ -26,6 +26,7 @@ COMMANDS = {
     "gantt": "",
     "timeline": "",
     "report": "",
+    "explore": "serves until it is stopped",
     "memory": "",
     "layers": "",
     "sweep": "",
