@@ -19,7 +19,6 @@ from dualpipe_sim.batch.processes import DEATHS, Worker
 from dualpipe_sim.batch.runner import with_plugins
 from dualpipe_sim.explore.limits import MEMORY_BYTES
 
-
 _GRACE_S = 0.5
 """How long a worker may go on with what nobody waits for: a new one takes longer to be ready."""
 

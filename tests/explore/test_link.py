@@ -126,7 +126,7 @@ def test_settings_are_those_of_the_command_line(start: Start) -> None:
         ("config=/etc/passwd", "config: there is no packaged config '/etc/passwd'"),
         ("yaml=abc", "yaml: cannot be unpacked; was the whole link copied?"),
         (f"yaml={packed(UNIT)[:-9]}", "yaml: cannot be unpacked; was the whole link copied?"),
-        (f"config=figure5&yaml={packed(UNIT)}", "config: a link begins with a packaged config or has a yaml of its own"),
+        (f"config=figure5&yaml={packed(UNIT)}", "config: a link begins with a packaged config or has a yaml"),
         (f"yaml={packed('[1]')}", "yaml: must be a mapping of keys like 'pipeline:' and 'schedule:', got [1]"),
         (f"yaml={packed(UNIT + ' ' * 300_000)}", "yaml: a link's configuration has at most 200,000 bytes"),
         ("x" * (MOST_CHARACTERS + 1), "the link has 16,001 characters; 16,000 are the most"),
