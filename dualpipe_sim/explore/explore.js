@@ -22,10 +22,12 @@ function make(tag, properties, ...inside) {
 // The experiment.
 
 let params = new URLSearchParams(location.search);
+// (marks that need no escape stay as they are, so that a link reads well)
+const query = () => `${params}`.replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%2F", "/");
 
 function keepInUrl() {
-  history.replaceState(null, "", `?${params}`);
-  for (const link of the("files").children) link.href = `files/${link.dataset.file}?${params}`;
+  history.replaceState(null, "", `?${query()}`);
+  for (const link of the("files").children) link.href = `files/${link.dataset.file}?${query()}`;
   const set = [...params].filter(([key]) => !OF_THE_PAGE.includes(key));
   the("changes").hidden = !set.length;
   the("changed").replaceChildren(
@@ -64,7 +66,7 @@ async function ask() {
     const controller = new AbortController();
     underWay = { controller, since: performance.now() };
     try {
-      await take(await fetch(`answer?${params}`, { signal: controller.signal, headers: { "x-page": page } }));
+      await take(await fetch(`answer?${query()}`, { signal: controller.signal, headers: { "x-page": page } }));
     } catch (error) {
       if (!controller.signal.aborted) say(error instanceof TypeError ? "The server does not answer; is it still running?" : `${error}`);
     }

@@ -73,6 +73,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # so that whoever reads the URL can ask for it at once
     except OSError as error:
         listening.close()
         why = (error.strerror or str(error)).lower()

@@ -43,6 +43,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _STATIC = ("/explore.js", "/explore.css")
+_LINES = [(b"content-type", b"application/x-ndjson; charset=utf-8")]
 _MOST_WAITING = 32
 _LONGEST_NAME = 40
 _LOST = "this took more memory than a page has; `dualpipe-sim compare` takes more"
@@ -112,7 +113,7 @@ async def _warm(workers: Workers, start: Start) -> None:
 
 
 class _Answering:
-    """The endpoint of answers. It speaks ASGI itself, since an answer's status is known late, and it may be cut off.
+    """The endpoint of answers. It speaks ASGI itself, since it hears when nobody listens any more.
 
     An answer is worked at until it is whole, or nobody listens any more, or the same page asks anew.
     """
@@ -143,13 +144,11 @@ class _Answering:
             await work
 
     async def _answer(self, query: str, send: Send) -> None:
-        """Send all parts of an answer, a line each, as they come."""
-        begun = False
+        """Send all parts of an answer, a line each, as they come; what is refused is an answer, too."""
+        await send({"type": "http.response.start", "status": 200, "headers": _LINES})
         try:
             async with self._workers().one() as asked:
                 head = await _row(asked, "head", query)
-                await send(_begin(422 if "error" in head else 200))
-                begun = True
                 await send(_line(head))
                 schedules = head.get("schedules", [])
                 assert isinstance(schedules, list)  # noqa: S101 - what heads have
@@ -160,8 +159,6 @@ class _Answering:
                     if "error" in row:
                         break
         except asyncio.CancelledError:
-            if not begun:
-                await send(_begin(409))
             await send(_line({"error": "something else was asked for meanwhile"}))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -183,14 +180,6 @@ async def _row(asked: Asked, part: str, query: str, place: int = 0, limit_s: flo
         return {"error": _LOST}
     except TooLong:
         return {"error": f"this takes more than {limit_s:.0f} s; take a smaller size or a schedule that is no search"}
-
-
-def _begin(status: int) -> Message:
-    return {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(b"content-type", b"application/x-ndjson; charset=utf-8")],
-    }
 
 
 def _line(row: Row) -> Message:
