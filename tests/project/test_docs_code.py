@@ -28,6 +28,7 @@ NEEDS = {
     "--dask tcp://scheduler": "a cluster of that name",
     "import ProfilerActivity": "torch, and a pipeline of the user's own",
     "import _PipelineScheduleRuntime": "torch, and a pipeline of the user's own",
+    "dualpipe-sim explore": "a browser, and somebody to end it; see tests/explore",
     "found = plan(": "the time of the same search as by the command above it",
     "from hta.": "HolisticTraceAnalysis, which is no dependency",
 }
