@@ -14,7 +14,7 @@ import re
 import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -151,14 +151,18 @@ class Link:
 
     def _begins(self, start: Start) -> tuple[Data, str]:
         if self.config:
-            path = packaged_configs()[self.config]
-            return read_yaml(path), str(path)
+            return _packaged(self.config), str(packaged_configs()[self.config])
         if not self.yaml:
             return start.data, start.source
         data = parse_yaml(self.yaml, "yaml")
         if not isinstance(data, dict):
             raise UserError(f"yaml: must be a mapping of keys like 'pipeline:' and 'schedule:', got {quoted(data)}")
         return data, start.source  # whose files it may name, from where that one does
+
+
+@cache
+def _packaged(name: str) -> Data:
+    return read_yaml(packaged_configs()[name])
 
 
 def _check_readable(start: Start, path: Path) -> None:
