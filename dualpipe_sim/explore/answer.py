@@ -6,6 +6,7 @@ next one runs, and that a link which nobody waits for any more costs no more tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -41,6 +42,15 @@ class Explored:
         """The schedules that are shown: those compared, and before them the one that ``run`` plays."""
         own, compared = self.experiment.choice, self.experiment.compare
         return compared if own in compared else (own, *compared)
+
+    @property
+    def names(self) -> list[str]:
+        """What they are called, each with its sizes where several would be called the same."""
+        often = Counter(map(str, self.choices))
+        return [
+            f"{choice}" if often[f"{choice}"] == 1 else f"{choice}, {choice.ranks} × {choice.micro_batches}"
+            for choice in self.choices
+        ]
 
     @property
     def entries(self) -> list[str]:
@@ -104,8 +114,8 @@ def head(start: Start, query: str, _place: int = 0) -> Row:
         "link": "" if link.config or link.yaml else start.link,
         "controls": controls_of(found.data),
         "schedules": [
-            {"label": str(choice), "value": entry, "own": choice == found.experiment.choice}
-            for choice, entry in zip(found.choices, found.entries, strict=True)
+            {"label": name, "value": entry, "own": choice == found.experiment.choice}
+            for choice, name, entry in zip(found.choices, found.names, found.entries, strict=True)
         ],
     }
 
@@ -118,24 +128,31 @@ def run(start: Start, query: str, place: int) -> Row:
     """Return one schedule's run as the viewer takes it; without one where it was refused."""
     from dualpipe_sim.pictures.report import Run, page_data
 
-    result = explored(start, query).run(place)
+    found = explored(start, query)
+    result = found.run(place)
     if result.timeline is None:
         return {"place": place, "refused": result.error}
-    shown = Run(result.caption, result.timeline, result.memory)
+    shown = Run(found.names[place], result.timeline, result.memory)
     return {"place": place, "page": page_data([shown], effort=_EFFORT)}
+
+
+_NUMBERS = ("label", "makespan_s", "step_time_s", "bubble_ratio")
+"""What the page has of each run to the last digit."""
 
 
 def table(start: Start, query: str, _place: int = 0) -> Row:
     """Return the numbers of all runs: in words, and whole."""
-    comparison = explored(start, query).compared()
+    found = explored(start, query)
+    comparison, own = found.compared(), found.experiment.choice
     shown = comparison.to_table()
     return {
         "table": {
             "headings": shown.headings,
             "rows": shown.rows,
             "notes": shown.notes,
-            "numbers": [
-                {key: getattr(one, key) for key in ("label", "makespan_s", "step_time_s", "bubble_ratio")}
+            "numbers": [{key: getattr(one, key) for key in _NUMBERS} for one in comparison],
+            "own": [
+                (one.label, one.ranks, one.micro_batches) == (f"{own}", own.ranks, own.micro_batches)
                 for one in comparison
             ],
         }

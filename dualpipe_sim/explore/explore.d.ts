@@ -17,7 +17,7 @@ interface Control {
 }
 
 /** A schedule that is shown; `value` is its entry of `compare:`. */
-interface Chosen {
+interface ScheduleEntry {
   label: string;
   value: string;
   own: boolean;
@@ -28,11 +28,12 @@ interface Table {
   rows: string[][];
   notes: string[];
   numbers: Record<string, unknown>[];
+  own: boolean[];
 }
 
 /** What came of an answer so far: runs by the place of their schedule. */
 interface Answer {
-  schedules: Chosen[];
+  schedules: ScheduleEntry[];
   runs: (PageData | undefined)[];
   drawn: number;
 }

@@ -3,7 +3,8 @@
 
 const AT_LEAST_MS = 150; // so long an answer is waited for before a newer question ends it
 const BETWEEN_DRAWINGS_MS = 120;
-const OF_THE_PAGE = ["config", "yaml", "view", "token"];
+const OF_THE_PAGE = /^(config|yaml|token|view\..*)$/; // the others are keys of the configuration
+const AT_FIRST = "side=*"; // what the viewer shows where the link says nothing of it
 
 /** @param {string} id @returns {any} */
 const the = (id) => document.getElementById(id);
@@ -28,7 +29,7 @@ const query = () => `${params}`.replaceAll("%2C", ",").replaceAll("%3A", ":").re
 function keepInUrl() {
   history.replaceState(null, "", `?${query()}`);
   for (const link of the("files").children) link.href = `files/${link.dataset.file}?${query()}`;
-  const set = [...params].filter(([key]) => !OF_THE_PAGE.includes(key));
+  const set = [...params].filter(([key]) => !OF_THE_PAGE.test(key));
   the("changes").hidden = !set.length;
   the("changed").replaceChildren(
     ...set.map(([key, value]) => {
@@ -105,9 +106,10 @@ async function show(answer, part) {
     showSettings(part);
   } else if (part.page) {
     answer.runs[part.place] = part.page;
-    if (performance.now() - answer.drawn > BETWEEN_DRAWINGS_MS) await draw(answer, false);
+    // (a viewer begins with all runs, since the link may say of each how it is shown)
+    if (viewer && performance.now() - answer.drawn > BETWEEN_DRAWINGS_MS) await draw(answer, false);
   } else if (part.table) {
-    showTable(part.table, answer);
+    showTable(part.table);
     await draw(answer, true);
     say("");
   }
@@ -139,21 +141,27 @@ async function draw(answer, whole) {
     ...runs[0],
     runs: runs.flatMap((one) => one.runs),
     causes: Object.assign({}, ...runs.map((one) => one.causes)),
-    first: 0,
+    first: Math.max(
+      0,
+      answer.schedules.filter((_, place) => answer.runs[place]).findIndex((one) => one.own),
+    ),
   });
   if (viewer) await viewer.update(data);
-  else viewer = await mountViewer(the("viewer"), data, { state: params.get("view") ?? "" });
+  else viewer = await mountViewer(the("viewer"), data, { state: viewInUrl() || AT_FIRST });
   document.body.dataset.ready = "yes";
 }
+
+/** What the link says of the viewer, as the viewer says it. */
+const viewInUrl = () => `${new URLSearchParams([...params].filter(([key]) => key.startsWith("view.")).map(([key, value]) => [key.slice(5), value]))}`;
 
 let later = 0;
 function keepView() {
   clearTimeout(later);
   later = setTimeout(() => {
     const state = viewer?.state() ?? "";
-    if (state === (params.get("view") ?? "")) return;
-    if (state) params.set("view", state);
-    else params.delete("view");
+    if (state === viewInUrl()) return;
+    for (const key of [...params.keys()]) if (key.startsWith("view.")) params.delete(key);
+    for (const [key, value] of new URLSearchParams(state)) params.append(`view.${key}`, value);
     keepInUrl();
   }, 300);
 }
@@ -161,34 +169,33 @@ for (const event of ["pointerup", "keyup", "wheel", "click", "change"]) the("vie
 
 // The table.
 
-/** @param {Table} table @param {Answer} answer */
-function showTable(table, answer) {
-  const own = answer.schedules.find((one) => one.own)?.label;
+/** @param {Table} table */
+function showTable(table) {
   const rows = table.rows.map((row, place) => {
     const numbers = table.numbers[place];
     const exact = ["makespan_s", "step_time_s", "bubble_ratio"].filter((key) => typeof numbers[key] === "number").map((key) => `${key} = ${numbers[key]}`);
     const cells = row.map((cell, column) => make(column ? "td" : "th", column ? {} : { scope: "row" }, cell));
     if (row.length < table.headings.length) cells[row.length - 1].colSpan = table.headings.length - row.length + 1;
-    return make("tr", { className: numbers.label === own ? "chosen" : "", title: exact.join("\n") }, ...cells);
+    return make("tr", { className: table.own[place] ? "chosen" : "", title: exact.join("\n") }, ...cells);
   });
   const head = make("tr", {}, ...table.headings.map((heading) => make("th", { scope: "col" }, heading)));
   const notes = table.notes.map((note) => make("p", { className: "notes" }, note));
   the("table").replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)), ...notes);
-  clearTimeout(spoken);
-  spoken = setTimeout(() => {
+  clearTimeout(speaks);
+  speaks = setTimeout(() => {
     the("said").textContent = table.rows
       .map((row) => `${row[0]}: ${row.length < table.headings.length ? "refused" : `${table.headings[2]} ${row[2]}`}`)
       .join("; ");
   }, 500);
 }
-let spoken = 0;
+let speaks = 0;
 
 // Settings.
 
 /** @type {Map<string, (control: Control) => void>} */
 let refresh = new Map();
 
-/** @param {{controls: Control[], schedules: Chosen[]}} head */
+/** @param {{controls: Control[], schedules: ScheduleEntry[]}} head */
 function showSettings({ controls, schedules }) {
   const config = params.get("config") ?? "";
   the("config").value = config;
@@ -197,10 +204,10 @@ function showSettings({ controls, schedules }) {
   for (const control of controls) refresh.get(control.path)?.(control);
 }
 
-/** @param {Chosen[]} chosen */
+/** @param {ScheduleEntry[]} chosen */
 function showSchedules(chosen) {
   const focused = document.activeElement?.id;
-  /** @param {Chosen[]} next @param {Chosen} [main] */
+  /** @param {ScheduleEntry[]} next @param {ScheduleEntry} [main] */
   const choose = (next, main = next.find((one) => one.own) ?? next[0]) => {
     params.delete("compare");
     params.append("compare", `[${next.map((one) => one.value).join(", ")}]`);

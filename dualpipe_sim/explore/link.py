@@ -2,7 +2,7 @@
 
 A link's query is ``config=deepseek_v3&pipeline.ranks=8&schedule=1f1b``: a packaged configuration by name, then any key
 of it by its dotted path, its value in YAML, as ``--set`` takes both. A configuration of a user's own travels along, as
-``yaml=…``: deflated, in base64url. ``view`` is how the page shows it, ``token`` opens a page on a network.
+``yaml=…``: deflated, in base64url. ``view.…`` is how the page shows it, ``token`` opens a page on a network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_CHARACTERS = 16_000
 
 _MOST_YAML = 200_000
 _MOST_SETTINGS = 200
-_OF_THE_PAGE = ("view", "token")
+_OF_THE_PAGE = re.compile(r"config|yaml|token|view\..*")
 _KEY = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -110,7 +110,7 @@ class Link:
     def parse(cls, query: str) -> Link:
         """Return what a URL's query says.
 
-        >>> Link.parse("config=figure5&pipeline.micro_batches=40&view=lanes")
+        >>> Link.parse("config=figure5&pipeline.micro_batches=40&view.side=all")
         Link(config='figure5', yaml='', settings=(('pipeline.micro_batches', '40'),))
 
         Raises:
@@ -124,7 +124,7 @@ class Link:
         except ValueError as error:
             raise UserError(f"the link cannot be read: {error}") from error
         begins = dict(pairs)
-        settings = tuple((key, value) for key, value in pairs if key not in ("config", "yaml", *_OF_THE_PAGE))
+        settings = tuple((key, value) for key, value in pairs if not _OF_THE_PAGE.fullmatch(key))
         for key, _ in settings:
             if not _KEY.fullmatch(key):
                 raise UserError(f"{plain(key)}: must be a key like pipeline.ranks")

@@ -222,7 +222,7 @@ def test_the_window_shown_is_in_the_link(browser: Browser, figure5: str) -> None
         first.page.goto(figure5)
         settled(first.page)
         first.page.locator(".zoom-in").click()
-        wait(first.page, "location.search.includes('view=')")
+        wait(first.page, "location.search.includes('view.window=')")
         link, shown = first.page.url, window(first.page)
     with visit(browser) as second:
         second.page.goto(link)
