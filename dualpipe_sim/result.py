@@ -16,7 +16,7 @@ from dualpipe_sim.analysis.memory import DOES_NOT_FIT, Memory
 from dualpipe_sim.base.plain_data import data_frame, plain_data
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import format_number, format_percent, format_seconds, in_narrow_gb, label_of, sizes
-from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.errors import ScheduleError, UserError
 from dualpipe_sim.graph.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from dualpipe_sim.base.plain_data import DataFrame
     from dualpipe_sim.experiment import Choice
     from dualpipe_sim.order.schedule import Schedule
-    from dualpipe_sim.pictures.report import Page
+    from dualpipe_sim.pictures.report import Page, Run
+    from dualpipe_sim.pictures.widget import ViewerWidget
 
 Theory: TypeAlias = dict[str, object]
 
@@ -174,6 +175,16 @@ class Result(Tabular):
         """
         return Comparison((self,)).report(title or self.played.graph.schedule.name, config)
 
+    def widget(self) -> ViewerWidget:
+        """Return the run as a widget for a notebook; see :meth:`Comparison.widget`.
+
+        Raises:
+            ScheduleError: the schedule was refused.
+            UserError: anywidget is not installed.
+
+        """
+        return Comparison((self,)).widget(self.played.graph.schedule.name)
+
     @property
     def played(self) -> Timeline:
         """The timeline of a run that was not refused.
@@ -305,11 +316,35 @@ class Comparison(Tabular, Sequence[Result]):
             UserError: every run was refused.
 
         """
-        from dualpipe_sim.pictures.report import Run, page
+        from dualpipe_sim.pictures.report import page
+
+        return page(self._shown(), title=title, table=self.to_table().html(), config=config, first=first)
+
+    def widget(self, first: str = "") -> ViewerWidget:
+        """Return all runs as a widget for a notebook: the report's viewer, which says what is looked at.
+
+        What is chosen in it comes back, and what is set is shown: ``run``, ``op`` and ``window`` of
+        :class:`~dualpipe_sim.pictures.widget.ViewerWidget`.
+
+        Args:
+            first: label of the run to show first; empty for the fastest.
+
+        Raises:
+            UserError: every run was refused, or anywidget is not installed.
+
+        """
+        try:
+            from dualpipe_sim.pictures.widget import ViewerWidget
+        except ModuleNotFoundError as error:
+            raise UserError("the widget needs anywidget; pip install 'dualpipe-sim[widget]'") from error
+        return ViewerWidget(self._shown(), first)
+
+    def _shown(self) -> list[Run]:
+        """Return what a viewer shows: every run that was not refused, with a name of its own."""
+        from dualpipe_sim.pictures.report import Run
 
         named = zip(_names(self.runs), self.runs, strict=True)
-        done = [Run(name, run.timeline, run.memory) for name, run in named if run.timeline is not None]
-        return page(done, title=title, table=self.to_table().html(), config=config, first=first)
+        return [Run(name, run.timeline, run.memory) for name, run in named if run.timeline is not None]
 
 
 def _names(runs: Sequence[Result]) -> Iterator[str]:

@@ -13,6 +13,17 @@ from dualpipe_sim.pictures.report.page import (
     page_style,
     viewer_script,
     viewer_style,
+    widget_module,
 )
 
-__all__ = ["Page", "Run", "check_suffix", "page", "page_data", "page_style", "viewer_script", "viewer_style"]
+__all__ = [
+    "Page",
+    "Run",
+    "check_suffix",
+    "page",
+    "page_data",
+    "page_style",
+    "viewer_script",
+    "viewer_style",
+    "widget_module",
+]

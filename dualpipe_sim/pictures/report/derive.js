@@ -79,8 +79,9 @@ function inOrder(run) {
   return order;
 }
 
+const OF_WEIGHTS = KINDS.indexOf("UNSHARD"); // and after it: of no micro-batch
 /** @param {Run} run @param {number} op */
-const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${numberOf(run, op)}`;
+const opName = (run, op) => `${run.stage[op]}${KINDS[run.kind[op]]}${run.kind[op] < OF_WEIGHTS ? numberOf(run, op) : ""}`;
 /** @param {Run} run @param {number} task */
 const taskName = (run, task) => {
   const first = run.firstOp[task];
@@ -90,9 +91,9 @@ const taskName = (run, task) => {
 // The op of a name as opName writes it, small letters too; -1 for none, and null where that is no name.
 /** @param {Run} run @param {string} text */
 function opNamed(run, text) {
-  const match = text.trim().match(/^(\d+)([a-z_]+)(\d+)(?:\.(\d+))?$/i);
+  const match = text.trim().match(/^(\d+)([a-z_]+)(?:(\d+)(?:\.(\d+))?)?$/i);
   const kind = match ? KINDS.indexOf(match[2].toUpperCase()) : -1;
-  if (!match || kind < 0) return null;
+  if (!match || kind < 0 || kind < OF_WEIGHTS !== (match[3] !== undefined)) return null;
   const unit = Number(match[3]) * run.slices + Number(match[4] ?? 0);
-  return run.kind.findIndex((one, op) => one === kind && run.stage[op] === Number(match[1]) && run.micro_batch[op] === unit);
+  return run.kind.findIndex((one, op) => one === kind && run.stage[op] === Number(match[1]) && (kind >= OF_WEIGHTS || run.micro_batch[op] === unit));
 }

@@ -17,9 +17,9 @@ from dualpipe_sim.pictures.report.data import Json, Run, run_data
 
 _HERE = Path(__file__).parent
 _VIEWER = (
+    "draw.js",
     "decode.js",
     "derive.js",
-    "draw.js",
     "charts.js",
     "lanes.js",
     "strips.js",
@@ -127,6 +127,12 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
 def page_data(runs: Sequence[Run], first: str = "", effort: int = 9) -> Json:
     """Return what a viewer shows, ready for JSON.
 
+    >>> from dualpipe_sim import simulate
+    >>> from dualpipe_sim.pictures.report import Run
+    >>> data = page_data([Run("dualpipe", simulate("figure5").played)])
+    >>> data["runs"][0]["label"], data["runs"][0]["makespan_s"]
+    ('dualpipe', 66.0)
+
     Args:
         runs: what to show, in the order of the switch.
         first: label of the run to show first; the first one where there is no such.
@@ -146,6 +152,15 @@ def page_data(runs: Sequence[Run], first: str = "", effort: int = 9) -> Json:
         "causes": _causes(shown),
         "memory_fills": MEMORY_FILLS,
     }
+
+
+def widget_module() -> str:
+    """Return the viewer as a module that anywidget renders; see ``pictures/widget.py``.
+
+    >>> widget_module().endswith("export default { render };")
+    True
+    """
+    return f"{viewer_script()}\n{_text('widget.js')}\nexport default {{ render }};"
 
 
 def viewer_script() -> str:

@@ -10,7 +10,7 @@ function writeState(viewer) {
   if (active?.run) said.set("run", active.run.label);
   if (look.side && beside.size === data.runs.length) said.set("side", ALL);
   else if (look.side) for (const place of beside) said.append("side", data.runs[place].label);
-  if (!view.fits) said.set("window", `${view.from.toPrecision(6)}-${view.to.toPrecision(6)}`);
+  if (!view.fits) said.set("window", `${view.from.toPrecision(6)}..${view.to.toPrecision(6)}`);
   else if (view.fits === "all") said.set("window", "all");
   if (chosen?.panel.run) said.set("op", opName(chosen.panel.run, chosen.op));
   if (now_s !== null) said.set("now", now_s.toPrecision(6));
@@ -19,9 +19,9 @@ function writeState(viewer) {
   return said.toString();
 }
 
-// Take over what was shown as far as these runs have it; what is returned does the rest once they are there.
+// Show what a state says, as far as these runs have it.
 /** @param {Viewer} viewer @param {string} text */
-function readState(viewer, text) {
+async function restoreState(viewer, text) {
   const said = new URLSearchParams(text);
   const { data, find, look, view } = viewer;
   const place = data.runs.findIndex(({ label }) => label === said.get("run"));
@@ -29,28 +29,23 @@ function readState(viewer, text) {
   const side = said.getAll("side");
   look.side = side.length > 0 && data.runs.length > 1;
   const beside = [...data.runs.keys()].filter((one) => side.includes(data.runs[one].label));
-  if (beside.length) viewer.beside = new Set(beside);
+  viewer.beside = new Set(beside.length ? beside : data.runs.keys());
   for (const name of /** @type {const} */ (["path", "idle", "lanes"])) {
-    if (said.has(name)) look[name] = said.get(name) !== "0";
+    look[name] = said.has(name) ? said.get(name) !== "0" : name !== "path";
     find(name).checked = look[name];
   }
-  const shown = said.get("window");
-  if (shown === "all") view.fits = "all";
-  return () => {
-    viewer.active = viewer.panels.find(({ run }) => run?.label === said.get("run")) ?? viewer.active;
-    const [from, to] =
-      (shown ?? "")
-        .match(/^([\d.e+-]+?)-([\d.e+-]+)$/)
-        ?.slice(1)
-        .map(Number) ?? [];
-    const op = said.get("op");
-    if (op) findOp(viewer, op);
-    if (from < to) viewer.zoomTo(from, to);
-    const now = Number(said.get("now") ?? "NaN");
-    if (Number.isFinite(now)) viewer.now_s = clamp(now, 0, viewer.longest());
-    showStepping(viewer);
-    viewer.drawMarks();
-  };
+  view.fits = said.get("window") === "all" ? "all" : "run";
+  await viewer.arrange();
+  viewer.active = viewer.panels.find(({ run }) => run?.label === said.get("run")) ?? viewer.active;
+  const op = said.get("op");
+  if (op) findOp(viewer, op);
+  else if (viewer.chosen) viewer.mark(viewer.chosen.panel, -1);
+  const [from, to] = (said.get("window") ?? "").split("..").map(Number);
+  if (from < to) viewer.zoomTo(from, to);
+  const now = said.get("now");
+  viewer.now_s = now && Number.isFinite(Number(now)) ? clamp(Number(now), 0, viewer.longest()) : null;
+  showStepping(viewer);
+  viewer.drawMarks();
 }
 
 // Show other data with what was shown before: runs by their labels, the window and the op where they are still there.

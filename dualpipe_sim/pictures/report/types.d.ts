@@ -263,10 +263,31 @@ interface ViewerHandle {
   update(data: PageData): Promise<void>;
   /** What is shown, as a short text for a URL. */
   state(): string;
+  /** Show what `state()` said before, or said of like data. */
+  restore(state: string): Promise<void>;
   /** Show and mark an op by its name (no name: mark none), and say whether there is such an op. */
   select(text: string): boolean;
   /** Leave the page as it was. */
   destroy(): void;
+}
+
+/** What Python shares with a widget: pictures/widget.py says what each means. */
+interface Shared {
+  data: PageData;
+  run: string;
+  op: string;
+  window: number[];
+}
+/** What anywidget gives a widget: those values, and the element to be in. */
+interface WidgetContext {
+  model: {
+    get<Name extends keyof Shared>(name: Name): Shared[Name];
+    set(name: string, value: unknown): void;
+    save_changes(): void;
+    on(event: string, act: () => void): void;
+    off(event: string, act: () => void): void;
+  };
+  el: HTMLElement;
 }
 
 /** The elements of a viewer by class, as viewer.js makes them. */

@@ -300,15 +300,14 @@ async function mountViewer(root, data, options = {}) {
   viewer.take(data);
   viewer.shown = data.first;
   viewer.beside = new Set(data.runs.keys());
-  const restored = readState(viewer, options.state ?? "");
-  await viewer.arrange();
-  restored();
+  await restoreState(viewer, options.state ?? "");
   listenToControls(viewer);
   return {
     async update(next) {
       await keepShown(viewer, next);
     },
     state: () => writeState(viewer),
+    restore: (state) => restoreState(viewer, state),
     select: (text) => findOp(viewer, text),
     destroy: () => viewer.destroy(),
   };

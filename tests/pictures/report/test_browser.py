@@ -127,6 +127,9 @@ def test_waiting_for_weights_and_pairs_of_any_kind_are_named_as_such(browser: Br
     assert "2 s exposed gathering of weights" in browser.hover(5.5, 0.5)
     assert "(1F0;0F1)OVERLAP_F_F" in browser.hover(6.5, 0.5)
     assert "(1F1;1W0)OVERLAP_F_W" in browser.hover(9.5, 0.5)
+    browser.tab.fill(".op", "1unshard")
+    browser.tab.press(".op", "Enter")
+    assert browser.ask("said.textContent").startswith("1UNSHARD weights gathered")
 
 
 def test_zoom_keeps_what_the_pointer_is_on_in_place(browser: Browser, figure5_page: Page) -> None:

@@ -271,8 +271,8 @@ def test_two_viewers_on_a_page_do_not_meet(browser: Browser, figure5: Comparison
 
 def test_a_state_brings_back_what_was_shown(browser: Browser, figure5: Comparison) -> None:
     states = (
-        "run=zb-h1&window=10.0000-30.0000&op=3F7&path=1&idle=0",
-        "run=1f1b&side=dualpipe&side=1f1b&window=5.00000-20.0000&now=12.0000",
+        "run=zb-h1&window=10.0000..30.0000&op=3F7&path=1&idle=0",
+        "run=1f1b&side=dualpipe&side=1f1b&window=5.00000..20.0000&now=12.0000",
         "run=chimera&side=*",
         "run=1f1b&window=all",
     )
@@ -284,10 +284,10 @@ def test_a_state_brings_back_what_was_shown(browser: Browser, figure5: Compariso
 
 def test_other_data_keep_run_window_and_op(browser: Browser, figure5: Comparison) -> None:
     data = data_of(*figure5)
-    two(browser, data, data, "run=zb-h1&window=10.0000-30.0000&op=3F7")
+    two(browser, data, data, "run=zb-h1&window=10.0000..30.0000&op=3F7")
     slower = compare("figure5", **{"costs.forward": "1.5 s"})
     browser.shown.evaluate("(next) => b.update(next)", data_of(*slower))
-    assert browser.ask("b.state()") == "run=zb-h1&window=10.0000-30.0000&op=3F7"
+    assert browser.ask("b.state()") == "run=zb-h1&window=10.0000..30.0000&op=3F7"
     few = data_of(simulate("figure5", schedule="1f1b", ranks=2, micro_batches=4))
     browser.shown.evaluate("(next) => b.update(next)", few)
     assert browser.ask("b.state()") == "run=1f1b"
