@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SMALL = "pipeline: {ranks: 2, micro_batches: 4}\nschedule: 1f1b\ncosts: {forward: 1, backward: 2}\n"
 WRONG = "0F0,0B0\n1B0,1F0\n"
 LEGAL = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
-PLAN = {"schedules": ["1f1b", "dualpipe"], "ranks": [2, 4]}
+PLAN = {"schedules": ["1f1b", "dualpipe"], "ranks": [2]}
 
 Arguments = Mapping[str, Any]
 
@@ -110,15 +110,17 @@ AS_COMMANDS: list[tuple[str, Arguments, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("tool", TOOLS)
 def test_tools_answer_as_commands_do(
-    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in {"small.yaml": SMALL, "wrong.csv": WRONG, "legal.csv": LEGAL}.items():
         Path(name).write_text(text)
-    assert {name for name, _, _ in AS_COMMANDS} == set(TOOLS)
-    results = all_of([(name, arguments) for name, arguments, _ in AS_COMMANDS])
-    for (_, arguments, command), result in zip(AS_COMMANDS, results, strict=True):
+    calls = [(arguments, command) for name, arguments, command in AS_COMMANDS if name == tool]
+    assert calls
+    results = all_of([(tool, arguments) for arguments, _ in calls])
+    for (arguments, command), result in zip(calls, results, strict=True):
         told = json.loads(command_line(*shlex.split(command), "--json").stdout)
         assert not result.is_error, said(result)
         assert result.structured_content == told, arguments
