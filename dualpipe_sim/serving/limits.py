@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from dualpipe_sim.base.units import number_of, sizes
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Choice, Experiment
 
@@ -26,22 +27,23 @@ def check_size(experiment: Experiment, choices: tuple[Choice, ...], who: str = "
         UserError: more than ``MOST_PASSES``.
 
     """
-    of_one = sum(_passes_of_one(experiment, choice) for choice in choices)
-    passes = sum(choice.micro_batches * _passes_of_one(experiment, choice) for choice in choices)
+    layers = 0 if experiment.job is None else experiment.job.model.layers
+    of_one = [choice.ranks * _times(choice) + layers for choice in choices]
+    passes = sum(choice.micro_batches * one for choice, one in zip(choices, of_one, strict=True))
     if passes <= MOST_PASSES:
         return
-    first, largest = choices[0], MOST_PASSES // of_one
-    schedules = "one schedule" if len(choices) == 1 else f"{len(choices)} schedules"
-    at = f"{first.ranks} ranks" if largest else f"{max(1, MOST_PASSES * first.ranks // of_one)} ranks, one micro-batch"
-    most = f"{at} × {largest} micro-batches" if largest else at
+    own, every = experiment.choice, layers * len(choices)
+    largest = ""
+    if micro_batches := own.micro_batches * MOST_PASSES // passes:
+        largest = f"; the largest is {sizes(own.ranks, micro_batches)}"
+    elif ranks := own.ranks * max(0, MOST_PASSES - every) // (sum(of_one) - every):
+        largest = f"; the largest is {sizes(ranks, 1)}"
     raise UserError(
-        f"{first.ranks} ranks × {first.micro_batches} micro-batches of {schedules} are more than {who} answers; the "
-        f"most are {most}; `dualpipe-sim compare` takes more"
+        f"{sizes(own.ranks, own.micro_batches)} of {number_of(len(choices), 'schedule')} are more than "
+        f"{who} answers{largest}; `dualpipe-sim compare` takes more"
     )
 
 
-def _passes_of_one(experiment: Experiment, choice: Choice) -> int:
-    """Return how many stages and layers a micro-batch passes, as many as the schedule's options may make them."""
-    times = prod(value for value in choice.options.values() if type(value) is int and value > 1)
-    layers = 0 if experiment.job is None else experiment.job.model.layers
-    return choice.ranks * times + layers
+def _times(choice: Choice) -> int:
+    """Return how many times as many stages or slices as ranks a schedule's options may make."""
+    return prod(value for value in choice.options.values() if type(value) is int and value > 1)

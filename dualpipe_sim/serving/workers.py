@@ -19,6 +19,9 @@ from dualpipe_sim.batch.processes import DEATHS, Worker
 from dualpipe_sim.batch.runner import with_plugins
 from dualpipe_sim.serving.limits import MEMORY_BYTES
 
+_GRACE_S = 0.5
+"""How long a worker may go on with what nobody waits for: a new one takes longer to be ready."""
+
 
 @dataclass(frozen=True)
 class _InLimits:
@@ -71,6 +74,7 @@ class Workers:
             self._free.put_nowait(worker)
         self._threads = ThreadPoolExecutor(count)
         self._under_way: set[asyncio.Task[Row]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @asynccontextmanager
@@ -80,10 +84,18 @@ class Workers:
         try:
             yield asked
         finally:
-            if asked.task is None or asked.task.done():
-                self._free.put_nowait(asked.worker)
-            else:  # nobody waits for its answer any more, and the worker is still at it
-                asked.task.add_done_callback(lambda _: self._free.put_nowait(asked.worker))
+            leaving = asyncio.ensure_future(self._free_again(asked))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    async def _free_again(self, asked: Asked) -> None:
+        """Let the next one have a worker; where nobody waits for its answer any more, it has little time to end."""
+        if asked.task is not None and not asked.task.done():
+            await asyncio.wait({asked.task}, timeout=_GRACE_S)
+            if not asked.task.done():
+                asked.worker.end()
+                await asyncio.wait({asked.task})
+        self._free.put_nowait(asked.worker)
 
     async def answer(self, asked: Asked, point: Point, limit_s: float) -> Row:
         """Return a worker's answer; where it takes too long, or dies, another one takes its place."""
@@ -116,7 +128,7 @@ class Workers:
         self._closed = True
         for worker in self._workers:
             worker.end()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._under_way, *self._leaving, return_exceptions=True)
         self._threads.shutdown()
 
 
