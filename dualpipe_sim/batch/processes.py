@@ -9,9 +9,9 @@ from __future__ import annotations
 import pickle
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from typing import IO, Any, cast
@@ -115,9 +115,20 @@ class Worker:
             pass
 
     def _send(self, message: object) -> None:
-        pipe = cast("IO[bytes]", self._process.stdin)
-        pipe.write(pickle.dumps(message))  # all of it or, where it cannot be pickled, nothing
-        pipe.flush()
+        pipe, pickled = cast("IO[bytes]", self._process.stdin), pickle.dumps(message)
+        with _open_pipe():
+            pipe.write(pickled)
+            pipe.flush()
 
     def _receive(self) -> Any:  # noqa: ANN401 - rows, and None for the evaluation
-        return pickle.load(cast("IO[bytes]", self._process.stdout))  # noqa: S301 - from our own worker
+        with _open_pipe():
+            return pickle.load(cast("IO[bytes]", self._process.stdout))  # noqa: S301 - from our own worker
+
+
+@contextmanager
+def _open_pipe() -> Iterator[None]:
+    """Say of a pipe that another thread closed meanwhile, as it ended the worker, what is said of a death."""
+    try:
+        yield
+    except ValueError as error:  # (which is what files raise that are closed, or are being closed)
+        raise EOFError from error

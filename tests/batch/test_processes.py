@@ -12,6 +12,7 @@ import pytest
 
 from dualpipe_sim import UserError
 from dualpipe_sim.batch.points import Evaluate, Point
+from dualpipe_sim.batch.processes import DEATHS, Worker
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.batch.study import Study, collect
 from dualpipe_sim.sweeps import sweep
@@ -111,3 +112,14 @@ def test_a_long_point_does_not_outlive_its_sweep(square: Evaluate) -> None:
     assert len(workers) == 2
     rows.close()
     assert not psutil.wait_procs(workers, timeout=60)[1]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_worker_that_was_ended_is_a_dead_one_to_whoever_asks_it(square: Evaluate, answered: bool) -> None:
+    """Its pipes may be closed by another thread at any time; what files say of that is no answer."""
+    worker = Worker(square)
+    if answered:
+        assert worker.row({"x": 3})["square"] == 9
+    worker.end()
+    with pytest.raises(DEATHS):
+        worker.row({"x": 3})
