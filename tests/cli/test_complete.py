@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "",
     "gantt": "",
     "timeline": "",
+    "animate": "",
     "report": "",
     "explore": "serves until it is stopped",
     "memory": "",

@@ -4,6 +4,7 @@ Imports ``analysis``, ``graph``, ``order``, and of ``pictures`` what it shares w
 boxes. Nothing else imports matplotlib.
 """
 
+from dualpipe_sim.pictures.plot.animation import animate, check_animation
 from dualpipe_sim.pictures.plot.content import Term
 from dualpipe_sim.pictures.plot.files import check_format, save
 from dualpipe_sim.pictures.plot.gantt import compare_gantt, gantt
@@ -22,9 +23,11 @@ __all__ = [
     "Dependence",
     "Term",
     "activations_over_time",
+    "animate",
     "bubble_against_activations",
     "bubble_curves",
     "bubble_heatmap",
+    "check_animation",
     "check_format",
     "compare_gantt",
     "gantt",
