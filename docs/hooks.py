@@ -1,4 +1,4 @@
-"""What is filled in whenever the site is built: the command-line page, notebooks as pages, and the navigation."""
+"""What is filled in whenever the site is built: commands, notebooks as pages, the gallery, and the navigation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import yaml
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # where mkdocs does not look
 
+import make_gallery  # noqa: E402 - found only now
 from make_reports import REPORTS, name_of, site_pages  # noqa: E402 - found only now
 
 PAGE = "cli.md"
 SCHEDULES = "schedules/index.md"
 REPLAYED = "reports.md"
+GALLERY = "gallery"
 COLUMNS = "100"
 _ROLE = re.compile(r":(?:func|meth|class|mod|attr|data):<code>~?([^<]*)</code>")
 
@@ -37,23 +39,35 @@ def on_config(config: Any) -> Any:  # noqa: ANN401 - mkdocs' own types
 
 
 def on_files(files: Any, *, config: Any) -> Any:  # noqa: ANN401 - mkdocs' own types
-    """Add the notebooks that replay reports as pages, with their pictures."""
+    """Add the notebooks that replay reports as pages, with their pictures, and the gallery of schedules."""
     from mkdocs.structure.files import File  # there only where a site is built
 
-    for path, content in site_pages():
+    gallery = ((f"{GALLERY}/{name}", text) for name, text in make_gallery.files().items())
+    for path, content in (*site_pages(), *gallery):
         files.append(File.generated(config, path, content=content))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own types
-    """Append every command's ``--help`` to its page, and let links to notebooks find their pages."""
+    """Append every command's ``--help`` to its page, and let links to notebooks and to the gallery find theirs."""
+    folder, _, name = page.file.src_path.rpartition("/")
     if page.file.src_path == SCHEDULES:
         page.meta["hide"] = ["toc"]
+        return _with_gallery(markdown, "All of them, live and side by side", "")
+    if folder == "schedules" and name.removesuffix(".md") in make_gallery.names():
+        return _with_gallery(markdown, "Look at it live", f"#schedule={name.removesuffix('.md')}")
     if page.file.src_path == REPLAYED:
         return re.sub(r"\]\(\.\./examples/report_(\w+)\.ipynb\)", r"](reports/\1.md)", markdown)
     if page.file.src_path != PAGE:
         return markdown
     return markdown + "".join(f"\n## {command}\n\n```text\n{_help(command)}```\n" for command in _commands())
+
+
+def _with_gallery(markdown: str, words: str, what: str) -> str:
+    """Return a page about schedules with a link to the gallery below its title."""
+    title, _, rest = markdown.partition("\n")
+    link = f"[{words}: step through it, zoom, see what waits for what](../{GALLERY}/index.html{what})"
+    return f"{title}\n\n{link}\n{rest}"
 
 
 def on_page_content(html: str, **_: Any) -> str:  # noqa: ANN401 - mkdocs' own types

@@ -82,7 +82,7 @@ def visit(browser: Browser, **options: Any) -> Iterator[Visit]:  # noqa: ANN401 
         yield Visit(page, wrong)
     finally:
         context.close()
-    assert wrong == []
+    assert not wrong, wrong
 
 
 def wait(page: Page | Frame, expression: str) -> None:
@@ -104,5 +104,6 @@ def barriers(page: Page) -> list[str]:
     """Return what keeps people from a page, in axe's words: the rule, and the elements that break it."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    asked = {"resultTypes": ["violations"], "preload": False}  # (it may load no file beside a page in a folder)
+    found = Axe().run(page, options=asked).response["violations"]
     return [f"{one['id']}: {', '.join(node['html'][:120] for node in one['nodes'])}" for one in found]

@@ -22,10 +22,11 @@ class Panel {
     this.stale = true;
     /** @type {Run | null} */
     this.run = null;
+    const nearby = { rootMargin: "300px" };
     this.watch = new IntersectionObserver(([entry]) => {
       this.seen = entry.isIntersecting;
       if (this.seen && this.stale) owner.redraw();
-    });
+    }, nearby);
     this.listen();
   }
 
