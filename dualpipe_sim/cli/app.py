@@ -22,8 +22,8 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    "start", "imports", "simulate", "animate", "why", "report", "explore", "memory", "layers", "sweep", "robust", "plan",
-    "search", "score", "trace", "calibrate", "compare_run", "orders", "mcp",
+    "start", "imports", "simulate", "animate", "why", "report", "explore", "memory", "layers", "sweep", "robust",
+    "plan", "search", "score", "trace", "calibrate", "compare_run", "orders", "mcp",
 )  # fmt: skip
 """Modules beside this one whose commands make up the program, in the order of the help."""
 

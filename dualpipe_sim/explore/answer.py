@@ -6,6 +6,7 @@ next one runs, and that a link which nobody waits for any more costs no more tha
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,9 +19,9 @@ from dualpipe_sim.config.yaml_text import Data, as_yaml
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.explore.controls import controls_of
-from dualpipe_sim.explore.limits import check_size
 from dualpipe_sim.explore.link import Link, Start
 from dualpipe_sim.result import Comparison, Result, fastest_first
+from dualpipe_sim.serving.limits import check_size
 from dualpipe_sim.simulation import run_or_refuse
 
 
@@ -180,7 +181,8 @@ class Answers:
 
         part, query, place = str(point["part"]), str(point["query"]), int(str(point["place"]))
         try:
-            with self.start.guard():
+            with self.start.guard(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of arithmetic: whoever started the page did not ask for this
                 return {**PARTS, **FILES}[part](self.start, query, place)
         except UserError as error:
             return {"error": self.start.in_words(error)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from pprint import pformat
 from typing import NamedTuple
 
+from dualpipe_sim.answers import answer, strict_json
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.config.yaml_text import as_block
 from dualpipe_sim.explore.answer import Explored, explored
@@ -79,7 +79,11 @@ def _trace(found: Explored) -> bytes:
 
 
 def _numbers(found: Explored) -> bytes:
-    return json.dumps(found.compared().to_dict(), indent=2).encode()
+    from dualpipe_sim.scoring.accuracy import comparison_errors, error_bar
+
+    runs = found.compared()
+    told = runs.to_dict() | comparison_errors(runs, error_bar(found.experiment))
+    return strict_json(answer("compare", told)).encode()
 
 
 DOWNLOADS: dict[str, Download] = {

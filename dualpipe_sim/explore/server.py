@@ -27,10 +27,9 @@ from dualpipe_sim.errors import UserError
 from dualpipe_sim.explore.answer import Answers
 from dualpipe_sim.explore.controls import words
 from dualpipe_sim.explore.downloads import DOWNLOADS
-from dualpipe_sim.explore.limits import SECONDS, SECONDS_OF_A_FILE
 from dualpipe_sim.explore.link import Link, Start
-from dualpipe_sim.explore.workers import Asked, Lost, TooLong, Workers
 from dualpipe_sim.pictures.report.page import page_style, viewer_script
+from dualpipe_sim.serving.workers import Asked, Lost, TooLong, Workers
 
 _HERE = Path(__file__).parent
 _HEADERS = {
@@ -44,6 +43,11 @@ _HEADERS = {
 }
 _STATIC = ("/explore.js", "/explore.css")
 _LINES = [(b"content-type", b"application/x-ndjson; charset=utf-8")]
+SECONDS = 10.0
+"""How long one schedule's answer may take."""
+SECONDS_OF_A_FILE = 60.0
+"""How long what is downloaded may take: charts are drawn anew."""
+_REFUSED = b'{"error"'
 _MOST_WAITING = 32
 _LONGEST_NAME = 40
 _LOST = "this took more memory than a page has; `dualpipe-sim compare` takes more"
@@ -154,9 +158,9 @@ class _Answering:
                 assert isinstance(schedules, list)  # noqa: S101 - what heads have
                 parts = [("run", place) for place in range(len(schedules))]
                 for part, place in [*parts, ("table", 0)] if parts else []:
-                    row = await _row(asked, part, query, place)
-                    await send(_line(row))
-                    if "error" in row:
+                    line = _line(await _row(asked, part, query, place))
+                    await send(line)
+                    if line["body"].startswith(_REFUSED):
                         break
         except asyncio.CancelledError:
             await send(_line({"error": "something else was asked for meanwhile"}))
@@ -183,8 +187,11 @@ async def _row(asked: Asked, part: str, query: str, place: int = 0, limit_s: flo
 
 
 def _line(row: Row) -> Message:
-    text = json.dumps(row, separators=(",", ":")) + "\n"
-    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
+    try:
+        text = json.dumps(row, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps({"error": "some numbers are larger than a page can show; take smaller times"})
+    return {"type": "http.response.body", "body": f"{text}\n".encode(), "more_body": True}
 
 
 def _refusal(status: int, words: str) -> Response:

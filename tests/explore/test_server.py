@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dualpipe_sim.explore import server
 from dualpipe_sim.explore.controls import words
 from dualpipe_sim.explore.link import Start
-from dualpipe_sim.explore.workers import Lost, TooLong, Workers
+from dualpipe_sim.serving.workers import Lost, TooLong, Workers
 from tests.explore.work import do
 
 if TYPE_CHECKING:
@@ -243,3 +243,9 @@ class _alive:  # noqa: N801 - reads as what it is
     async def __aexit__(self, *_: object) -> None:
         await self._in.put({"type": "lifespan.shutdown"})
         await self._task
+
+
+def test_what_is_no_number_is_a_line_too(client: TestClient) -> None:
+    rows = client.get("/answer?costs.forward=1e308&compare=[]").text.splitlines()
+    assert all(isinstance(json.loads(row, parse_constant=pytest.fail), dict) for row in rows)
+    assert "error" in json.loads(rows[-1]) or "table" in json.loads(rows[-1])

@@ -82,9 +82,7 @@ def test_a_gif_runs_once_evenly_and_stands_still_at_the_end(timeline: Play, tmp_
     played = timeline("1f1b", 2, 4)
     animate(played, tmp_path / "film.gif", seconds=2, frames_per_second=5, theme="dark")
     with Image.open(tmp_path / "film.gif") as gif:
-        lasts_ms = []
-        for picture in ImageSequence.Iterator(gif):
-            lasts_ms.append(picture.info["duration"])
+        lasts_ms = [picture.info["duration"] for picture in ImageSequence.Iterator(gif)]
         assert gif.convert("RGB").getpixel((1, 1)) == tuple(
             int(THEMES["dark"].ground[at : at + 2], 16) for at in (1, 3, 5)
         )
