@@ -71,6 +71,11 @@ class Wait:
 class Bubble:
     """All that a rank idles.
 
+    >>> from dualpipe_sim import simulate
+    >>> bubble = bubble_of(simulate("figure5", schedule="zb-h1").played)
+    >>> bubble.rank, bubble.seconds, bubble.waits[0].op, round(bubble.slopes["warm_up"]["I"], 3)
+    (0, 7.0, '0I0', 7.0)
+
     Attributes:
         rank: the rank.
         waits: its idle stretches, in their order.
@@ -129,6 +134,10 @@ def in_letters(amounts: Mapping[str, float]) -> str:
 
 def bubble_of(timeline: Timeline, over: Over = "makespan") -> Bubble:
     """Return why the rank that idles longest does; of several the one with the shortest sum, as papers choose it.
+
+    >>> from dualpipe_sim import simulate
+    >>> bubble_of(simulate("figure5").played).in_letters()
+    '3 F + 3 X - 6 W'
 
     Args:
         timeline: what was played.

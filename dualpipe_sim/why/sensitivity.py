@@ -46,6 +46,11 @@ _SLOWER: dict[str, Callable[[Link, float], Link]] = {
 class Sensitivity:
     """How a step depends on one cost.
 
+    >>> from dualpipe_sim.why import why
+    >>> weights = next(one for one in why("figure5").costs if one.key == "W")
+    >>> weights.path_s, weights.less_s, weights.more_s, weights.halved_s
+    (6.0, 3.0, 6.0, 64.5)
+
     Attributes:
         key: that of a :class:`~dualpipe_sim.why.costs.Cost`; or ``host``, ``optimizer``, ``compute`` for all compute at
             once, ``nvlink.bandwidth``, ``nvlink.latency``, ``infiniband.bandwidth`` and ``infiniband.latency``.

@@ -22,6 +22,9 @@ _LEAST_SHARE = 0.0005  # what a bar of such a share would show is nothing
 class Dependence(NamedTuple):
     """How a step depends on a cost, in seconds.
 
+    >>> Dependence("forward", less_s=27.0, more_s=27.0, halved_s=67.5).words
+    'forward'
+
     Attributes:
         words: what the cost is.
         less_s: by how much the step gets shorter as the cost shrinks, over the share by which that shrinks.
@@ -44,8 +47,8 @@ def sensitivity_bars(
     Where the slopes on the two sides differ, the smaller is the dark part of the bar and the larger its end.
 
     >>> axes = sensitivity_bars([Dependence("forward", 27.0, 27.0, 67.5)], 81.0)
-    >>> [round(bar.get_width(), 3) for bar in axes.patches]
-    [33.333, 0.0, 16.667]
+    >>> [f"{bar.get_width():.1f}" for bar in axes.patches]
+    ['33.3', '0.0', '16.7']
 
     Args:
         rows: the costs, from above to below; those that would show nothing are left out.
