@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from PIL import Image
 
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.errors import UserError
+from dualpipe_sim.pictures.plot.few_colours import FewColours
 
 _DOTS_PER_INCH, _DOTS_PER_INCH_ON_PAPER = 150, 300
 _DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -20,6 +23,8 @@ _DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}
 _RC_PARAMS: Any = {"svg.hashsalt": "dualpipe-sim", "svg.fonttype": "none", "pdf.fonttype": 42}
 """Ids that do not change from run to run, text that stays text, and fonts that print shops take."""
 
+_LEAST_SHARE = 0.95
+_OPTIONS: dict[str, Any] = {".png": {"pil_kwargs": {"compress_level": 1}}}  # (it is compressed once more)
 _OUTLINE = re.compile(rb'\bd="[^"]*"')
 _DECIMALS = re.compile(rb"(\.\d\d)\d+")
 
@@ -99,8 +104,20 @@ def rendered(figure: Figure | SubFigure, suffix: str) -> bytes:
             dpi=_DOTS_PER_INCH_ON_PAPER if getattr(figure.figure, "exact", False) else _DOTS_PER_INCH,
             bbox_inches=None if getattr(figure.figure, "exact", False) else "tight",
             metadata=_DATE_OF_FORMAT[suffix],
+            **_OPTIONS.get(suffix, {}),
         )
-    return _shortened(content.getvalue()) if suffix == ".svg" else content.getvalue()
+    smaller = {".svg": _shortened, ".png": _in_few_colours}
+    return smaller[suffix](content.getvalue()) if suffix in smaller else content.getvalue()
+
+
+def _in_few_colours(png: bytes) -> bytes:
+    """Return a PNG in 256 colours, where nearly all of it is in no more; a chart whose cells blend has too many."""
+    with Image.open(BytesIO(png)) as image:
+        picture, pixels = image.convert("RGB"), np.asarray(image.convert("RGBA"))
+        about = {"dpi": image.info["dpi"]}
+    few, content = FewColours(pixels), BytesIO()
+    (few.picture(pixels) if few.share >= _LEAST_SHARE else picture).save(content, "png", **about)
+    return content.getvalue()
 
 
 def _shortened(svg: bytes) -> bytes:

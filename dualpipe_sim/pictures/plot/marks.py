@@ -109,6 +109,7 @@ def mark_fastest(axes: Sequence[Axes], contents: Sequence[Content], fastest: Con
 
 
 def _more(content: Content, fastest: Content) -> str:
-    """Say how many micro-batches more a run has than the fastest, or nothing."""
-    more = content.timeline.graph.schedule.micro_batches - fastest.timeline.graph.schedule.micro_batches
-    return f", {abs(more)} micro-batches {'more' if more > 0 else 'less'}" if more else ""
+    """Say how many whole micro-batches more a run has than the fastest, or nothing."""
+    orders = [one.timeline.graph.schedule for one in (content, fastest)]
+    here, there = (order.micro_batches * order.micro_batch_share for order in orders)
+    return f", {abs(here - there):g} micro-batches {'more' if here > there else 'less'}" if here != there else ""
