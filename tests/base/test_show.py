@@ -26,7 +26,7 @@ from dualpipe_sim.engine import Noise, Spread
 from dualpipe_sim.model.attention import Core
 from dualpipe_sim.order import OpTimes, OrderBuilder, opposed
 from dualpipe_sim.order.ops import B, F
-from dualpipe_sim.pictures.plot import Dependence
+from dualpipe_sim.pictures.plot import Dependence, Term
 from dualpipe_sim.pictures.report import Run
 from dualpipe_sim.plan import Plan
 from dualpipe_sim.plan.space import candidates_of
@@ -115,6 +115,7 @@ def shown(v3: Result, plan: Plan) -> dict[type, object]:
         regimes("figure5", "costs.transfer=0..9", "micro_batches=32,40"),
         why("figure5"),
         Dependence("forward", 27.0, 27.0, 67.5),
+        Term("drain", 0, ((1.0, 2.0),) * 99, "99 in 99 waits"),
         Noise(slow_ranks=dict.fromkeys(range(64), 1.1)),
         Spread(100, 1.0, 0.9, 1.1),
         Flow("nvlink", 1e9),

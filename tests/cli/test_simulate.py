@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import warnings
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +87,48 @@ def test_gantt_writes_the_format_its_name_says(command_line: CommandLine, tmp_pa
     assert done.returncode == 0, done.stderr
     begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
     assert file.read_bytes().startswith(begins)
+
+
+def texts(svg: Path) -> list[str]:
+    return [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text(encoding="utf-8"))]
+
+
+def test_gantt_explains_itself_where_it_is_asked_to(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "chart.svg"
+    asked = ("--critical-path", "--terms", "--zoom", "ends")
+    long = ("gantt", "figure5", "--set", "schedule=1f1b", "--set", "pipeline.micro_batches=100", "-o", file)
+    assert command_line(*long, *asked).returncode == 0
+    said = texts(file)
+    assert {"a mean rank's 321 units", "the critical path's 321 units"} <= set(said)
+    assert {"warm-up: 14 = 7 B", "drain: 7 in 7 waits = 7 F", "× 92"} <= set(
+        said
+    )  # a backward and a forward of all but 8
+    plain = command_line(*long, "--no-causes")
+    assert plain.returncode == 0
+    assert not [text for text in texts(file) if "mean rank" in text or "critical" in text]
+
+
+def test_compare_draws_ends_paths_and_how_much_longer_others_take(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "chart.svg"
+    settings = ("--set", "compare=[dualpipe, 1f1b]", "--set", "pipeline.micro_batches=100")
+    done = command_line("compare", "figure5", *settings, "--plot", file, "--zoom", "ends", "--critical-path")
+    assert done.returncode == 0, done.stderr
+    said = texts(file)
+    assert [text for text in said if text.startswith("+")] == ["+15 (+4.9 %)"]  # 321 instead of 306
+    assert sum(text.startswith("the critical path's") for text in said) == 2
+
+
+def test_ends_of_a_run_without_a_middle_are_the_run_and_a_line_says_so(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = command_line("gantt", "figure5", "--zoom", "ends", "-o", tmp_path / "chart.svg")
+    said = "zoom: no middle of dualpipe repeats on every rank, so the whole is drawn"
+    assert (done.returncode, done.stderr.strip()) == (0, f"dualpipe-sim: {said}")
+    refused = command_line("gantt", "figure5", "--zoom", "end", "-o", tmp_path / "other.svg")
+    assert (refused.returncode, refused.stderr.strip()) == (2, "dualpipe-sim: zoom: must be ends, got 'end'")
+    assert not (tmp_path / "other.svg").exists()
 
 
 def test_a_run_with_rendezvous_says_what_the_waiting_costs(command_line: CommandLine, tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ def animate(
 ) -> None:
     """Write a film in which a timeline runs once, evenly, and then stands still for two seconds.
 
+    >>> from pathlib import Path
+    >>> from dualpipe_sim import simulate
+    >>> animate(simulate("figure5").played, "figure5.gif", seconds=1, frames_per_second=2)
+    >>> Path("figure5.gif").stat().st_size > 1000
+    True
+
     Args:
         timeline: what runs.
         path: a ``.gif``, or where ffmpeg is there an ``.mp4``.

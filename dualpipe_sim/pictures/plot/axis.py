@@ -85,7 +85,7 @@ def row_axis(ax: Axes, labels: Sequence[str], theme: Theme) -> None:
         else {"colors": theme.row_line, "linewidths": 0.5, "zorder": 0.7}
     )
     between = np.arange(_GROUP if grouped else 1, rows, _GROUP if grouped else 1) - 0.5
-    ax.hlines(between, 0, 1, transform=ax.get_yaxis_transform(), label="between rows", **look)
+    ax.hlines(between, 0, 1, transform=ax.get_yaxis_transform(), **look)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(theme.faint_ink)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from dualpipe_sim.analysis.critical_path import CriticalPath, critical_path
+from dualpipe_sim.base.show import brief
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.op_boxes import shade_of_stage
 from dualpipe_sim.pictures.palette import Theme
@@ -87,6 +88,10 @@ class Look(NamedTuple):
 class Term(NamedTuple):
     """A term of a bubble: time that one rank waits in a part of its run.
 
+    >>> from dualpipe_sim.why import why
+    >>> [(term.words, term.rank, term.text) for term in why("figure5", schedule="zb-h1").terms()]
+    [('warm-up', 0, '7 = 7 I')]
+
     Attributes:
         words: what part of the run it is.
         rank: the rank.
@@ -99,6 +104,9 @@ class Term(NamedTuple):
     rank: int
     waits_s: tuple[tuple[float, float], ...]
     text: str
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class Content(NamedTuple):

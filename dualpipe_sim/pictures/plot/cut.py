@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 from matplotlib.ticker import Locator, MaxNLocator
 
-from dualpipe_sim.analysis.steady import SteadyState, steady_state
+from dualpipe_sim.analysis.repeating import Repeating, repeating
 from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.units import format_seconds
 from dualpipe_sim.graph.timeline import Timeline
@@ -74,31 +74,33 @@ class Once(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """What is left of timelines whose steady states are cut out.
+    """What is left of timelines whose middles repeat and are cut out.
 
     Attributes:
         cut: what is left out of all of them.
-        steady: the steady state of each.
+        middles: what repeats in each.
 
     """
 
     cut: Cut
-    steady: tuple[SteadyState, ...]
+    middles: tuple[Repeating, ...]
 
     def once(self) -> tuple[Once, ...]:
         """Return what is shown once of each timeline, right before the cut."""
         begin_s, end_s, _ = self.cut
-        return tuple(Once(begin_s - one.period_s, begin_s, 1 + (end_s - begin_s) / one.period_s) for one in self.steady)
+        return tuple(
+            Once(begin_s - one.period_s, begin_s, 1 + (end_s - begin_s) / one.period_s) for one in self.middles
+        )
 
 
 def ends_of(timelines: Sequence[Timeline], length_s: float) -> Ends | None:
     """Return what to cut out of timelines on one time axis of a length, or None where their middles do not repeat.
 
-    All are in their steady states where they are cut, and have shown a period by then.
+    All repeat where they are cut, and have shown a period by then.
     """
-    steady = [steady_state(timeline) for timeline in timelines]
-    there = [one for one in steady if one is not None]
-    if len(there) < len(steady):
+    middles = [repeating(timeline) for timeline in timelines]
+    there = [one for one in middles if one is not None]
+    if len(there) < len(middles):
         return None
     longest_s = max(one.period_s for one in there)
     begin_s = max(one.begin_s + (longest_s if len(there) > 1 else one.period_s) for one in there)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from dualpipe_sim.analysis.alltoall import has_alltoall
 from dualpipe_sim.analysis.memory import DOES_NOT_FIT, Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio
-from dualpipe_sim.analysis.steady import steady_state
+from dualpipe_sim.analysis.repeating import repeating
 from dualpipe_sim.base.units import format_time, in_gb
 from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.graph.timeline import Timeline
@@ -259,7 +259,7 @@ def _contents(
 
 
 def _no_middle(titled: Sequence[tuple[str, Timeline]]) -> str:
-    names = [timeline.graph.schedule.name for _, timeline in titled if steady_state(timeline) is None]
+    names = [timeline.graph.schedule.name for _, timeline in titled if repeating(timeline) is None]
     if names:
         return f"no middle of {' and '.join(names)} repeats on every rank"
     return "these runs have no middle in common that repeats"

@@ -100,6 +100,14 @@ def test_a_run_of_more_micro_batches_says_so_where_it_takes_longer(timeline: Pla
     assert [text.get_text() for text in figure.axes[1].texts] == ["+12 s (+36.4 %), 4 micro-batches more"]
 
 
+def test_halves_of_micro_batches_are_no_more_micro_batches(timeline: Play) -> None:
+    # Chimera with backward halving runs 16 halves for 8
+    halves = timeline("chimera", 4, 8, concatenation="backward-halving")
+    assert halves.graph.schedule.micro_batches == 16
+    figure = compare_gantt({"chimera": halves, "1f1b": timeline("1f1b", 4, 8)})
+    assert not [text for ax in figure.axes for text in ax.texts if "micro-batches" in text.get_text()]
+
+
 def test_a_zoom_has_the_causes_that_it_shows(read: type[Reading], timeline: Play) -> None:
     played = timeline("1f1b", 4, 8)
     whole, part = read(gantt(played)), read(gantt(played, ranks=[1], to_s=10))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.analysis.steady import steady_state
+from dualpipe_sim.analysis.repeating import repeating
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.plot import compare_gantt, gantt
@@ -37,24 +37,24 @@ def test_a_later_time_lies_further_right_and_every_place_has_its_time(times: lis
 @pytest.mark.parametrize("name", ["1f1b", "zb-h1", "dualpipe", "interleaved-1f1b"])
 def test_ends_show_all_but_whole_periods(read: type[Reading], timeline: Play, name: str) -> None:
     played = timeline(name, 4, 100)
-    steady = steady_state(played)
-    assert steady is not None
+    middle = repeating(played)
+    assert middle is not None
     ax = gantt(played, zoom="ends")
     whole, ends = (
         sum(float(one.boxes.width_s().sum()) for one in [*read(chart).ops().values(), *read(chart).idle().values()])
         for chart in (gantt(played), ax)
     )
     assert whole == pytest.approx(4 * played.makespan_s)
-    assert ends == pytest.approx(whole - 4 * (steady.repeats - 1) * steady.period_s)
+    assert ends == pytest.approx(whole - 4 * (middle.repeats - 1) * middle.period_s)
     assert ax.get_xlim() == (0, played.makespan_s)
-    assert [text.get_text() for text in ax.texts if text.get_text().startswith("×")] == [f"× {steady.repeats}"]
+    assert [text.get_text() for text in ax.texts if text.get_text().startswith("×")] == [f"× {middle.repeats}"]
 
 
 def test_no_cell_lies_where_the_axis_is_cut(read: type[Reading], timeline: Play) -> None:
     played = timeline("zb-h1", 4, 100, UniformCosts(1, 2, 1, transfer_s=0.5))
-    steady = steady_state(played)
-    assert steady is not None
-    begin_s, end_s = steady.begin_s + steady.period_s, steady.end_s
+    middle = repeating(played)
+    assert middle is not None
+    begin_s, end_s = middle.begin_s + middle.period_s, middle.end_s
     for one in read(gantt(played, zoom="ends")).cells.values():
         assert ((one.boxes.end_s <= begin_s + 1e-9) | (one.boxes.begin_s >= end_s - 1e-9)).all()
 
@@ -65,17 +65,17 @@ def test_ticks_of_a_cut_axis_say_the_time_at_their_place(timeline: Play, drawn: 
     drawn(ax)
     ticks = [(float(tick.get_text()), tick.get_window_extent()) for tick in ax.get_xticklabels()]
     assert len(ticks) >= 5
-    steady = steady_state(played)
-    assert steady is not None
+    middle = repeating(played)
+    assert middle is not None
     scale = []  # points a second on each side
     for (early_s, left), (late_s, right) in pairwise(ticks):
-        middle = ((left.x0 + left.x1) / 2, (right.x0 + right.x1) / 2)
-        assert middle == pytest.approx(tuple(ax.transData.transform([[early_s, 0], [late_s, 0]])[:, 0]), abs=1)
+        at = ((left.x0 + left.x1) / 2, (right.x0 + right.x1) / 2)
+        assert at == pytest.approx(tuple(ax.transData.transform([[early_s, 0], [late_s, 0]])[:, 0]), abs=1)
         assert left.x1 < right.x0
-        if not early_s <= steady.begin_s + steady.period_s <= late_s:
-            scale.append((middle[1] - middle[0]) / (late_s - early_s))
+        if not early_s <= middle.begin_s + middle.period_s <= late_s:
+            scale.append((at[1] - at[0]) / (late_s - early_s))
     assert scale == pytest.approx([scale[0]] * len(scale), rel=0.02)
-    assert all(time_s <= steady.begin_s + steady.period_s or time_s >= steady.end_s for time_s, _ in ticks)
+    assert all(time_s <= middle.begin_s + middle.period_s or time_s >= middle.end_s for time_s, _ in ticks)
 
 
 def test_a_comparison_cuts_the_same_time_out_of_all(read: type[Reading], timeline: Play) -> None:

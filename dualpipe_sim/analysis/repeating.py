@@ -1,4 +1,4 @@
-"""The steady state: the stretch of a run in which every rank does the same again and again."""
+"""What repeats: the stretch of a run in which every rank does the same again and again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_CANDIDATES = 6  # periods of one rank that are tried on all
 _PLACES = (0.5, 0.25, 0.75)  # of a rank's tasks: where to look for what repeats
 
 
-class SteadyState(NamedTuple):
+class Repeating(NamedTuple):
     """What repeats: on every rank tasks of the same ops, stages and times, a period later each time.
 
     Attributes:
@@ -36,7 +36,7 @@ class SteadyState(NamedTuple):
         return self.begin_s + self.repeats * self.period_s
 
 
-def steady_state(timeline: Timeline) -> SteadyState | None:
+def repeating(timeline: Timeline) -> Repeating | None:
     """Return the longest stretch of a timeline that repeats at least three times on every rank, or None without any.
 
     Periods are guessed from the rank with the most tasks, and each is held to all ranks: a moment is *odd* where a task
@@ -44,8 +44,8 @@ def steady_state(timeline: Timeline) -> SteadyState | None:
     everything repeats.
 
     >>> from dualpipe_sim import simulate
-    >>> steady = steady_state(simulate(schedule="1f1b", ranks=4, micro_batches=100, forward=1.0, backward=2.0).played)
-    >>> steady.period_s, steady.repeats
+    >>> middle = repeating(simulate(schedule="1f1b", ranks=4, micro_batches=100, forward=1.0, backward=2.0).played)
+    >>> middle.period_s, middle.repeats
     (3.0, 96)
     """
     tasks = _tasks(timeline)
@@ -106,7 +106,7 @@ def _periods(tasks: _Tasks) -> Iterator[float]:
                     break
 
 
-def _repeated(tasks: _Tasks, period_s: float) -> SteadyState | None:
+def _repeated(tasks: _Tasks, period_s: float) -> Repeating | None:
     """Return the longest stretch between two odd moments of a period, from its first task on."""
     key = tasks.rank * (2 * float((tasks.start_s + tasks.length_s).max()) + period_s) + tasks.start_s
     later = np.searchsorted(key, key + period_s * (1 - _SAME)).clip(max=len(key) - 1)
@@ -120,4 +120,4 @@ def _repeated(tasks: _Tasks, period_s: float) -> SteadyState | None:
     if behind == len(starts_s):
         return None
     begin_s = float(starts_s[behind])
-    return SteadyState(begin_s, period_s, int((odd_s[between + 1] - begin_s) / period_s + _SAME) + 1)
+    return Repeating(begin_s, period_s, int((odd_s[between + 1] - begin_s) / period_s + _SAME) + 1)
