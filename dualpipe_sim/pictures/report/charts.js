@@ -11,11 +11,10 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 /** @param {Run} run @param {Wanted} look @param {number} runs */
 function rowHeight(run, look, runs) {
   const room = Math.max(360, 0.62 * window.innerHeight) / run.ranks;
-  if (look.side) return clamp((1.5 * room) / runs, 5, 24);
+  if (look.side) return clamp((0.8 * room) / runs, 5, 24);
   return look.lanes ? clamp(room, 44, 84) : clamp(room, 14, 40);
 }
 
-const IDLE = 0.3; // share of the ops' band that idle time takes: less, so that it does not look like an op
 const COPIES = 0.26; // share of the ops' band that copies to the host and back take, below those that they run beside
 
 // The ops, and where there are any the copies.
@@ -29,12 +28,16 @@ function opBands(run, [top, height]) {
   return [band, { name: "copies", boxes: copies, palette, place: [top + (1 - COPIES) * height, 0.9 * COPIES * height], gap: true }];
 }
 
-/** @param {Chart} chart @param {Run} run @param {Wanted} look @param {string[]} causes @returns {Band[]} */
+// Idle time among ops is so pale that they stay the figure.
+/** @param {Chart} chart @param {PageData["causes"]} causes @param {string} cause */
+const idleColour = (chart, causes, cause) => chart.colour(`idle-${cause}`) || causes[cause].fill;
+
+/** @param {Chart} chart @param {Run} run @param {Wanted} look @param {PageData["causes"]} causes @returns {Band[]} */
 function ganttBands(chart, run, look, causes) {
   const lanes = look.lanes && run.phases !== null && !look.side;
-  const [top, height] = lanes ? GANTT_BANDS.ops : [0, 1];
-  const ops = opBands(run, [top, height]);
-  if (look.idle) ops.unshift({ name: "idle", boxes: run.idle, palette: causes, place: [top + (1 - IDLE) * 0.5 * height, IDLE * height] });
+  const ops = opBands(run, lanes ? GANTT_BANDS.ops : [0, 1]);
+  const palette = Object.keys(causes).map((cause) => idleColour(chart, causes, cause));
+  if (look.idle) ops.unshift({ name: "idle", boxes: run.idle, palette, place: ops[0].place });
   const { phases } = run;
   if (!lanes || !phases) return ops;
   const { compute, alltoall, exposed } = phases;
@@ -49,7 +52,7 @@ function ganttBands(chart, run, look, causes) {
   ];
 }
 
-/** @param {Chart} chart @param {Run} run @param {Wanted} look @param {View} view @param {string[]} causes @param {number} runs */
+/** @param {Chart} chart @param {Run} run @param {Wanted} look @param {View} view @param {PageData["causes"]} causes @param {number} runs */
 function drawGantt(chart, run, look, view, causes, runs) {
   const row = rowHeight(run, look, runs);
   const bottom = row * run.ranks + 2;

@@ -1,50 +1,53 @@
 // @ts-check
 // What follows from a run's columns: its idle time in pieces, who waits for whom, in which order ops begin, what they are called.
 
-/** @type {(keyof Run["gaps"])[]} what a gap is made of, backwards from its end, as analysis/gaps.py cuts it */
-const BACKWARDS = ["host", "exposed_gather", "exposed_transfer", "blocked", "exposed_alltoall", "waiting"];
+/** @type {(keyof Run["gaps"])[]} what a gap is made of, from its begin on; analysis/gaps.py cuts it backwards from its end */
+const OF_A_GAP = ["waiting", "exposed_alltoall", "blocked", "exposed_transfer", "exposed_gather", "host"];
 
 // Idle time of each rank: before its first op, in its gaps, behind its last op.
 /** @param {RunHead} run @param {Tasks} tasks @param {Run["gaps"]} gaps @param {number} second @param {string[]} causes @returns {Coloured} */
 function idlePieces(run, { task }, gaps, second, causes) {
-  /** @type {[begin: number, end: number, code: number][]} */
-  const pieces = [];
-  /** @param {number} begin @param {number} end @param {string} cause */
-  const add = (begin, end, cause) => end - begin > 2 * second && pieces.push([begin, end, causes.indexOf(cause)]);
+  /** @type {[begin: number[], end: number[], code: number[]]} */
+  const [begin, end, code] = [[], [], []];
+  /** @param {number} from @param {number} to @param {number} cause */
+  const add = (from, to, cause) => {
+    if (to - from <= 2 * second) return;
+    begin.push(from);
+    end.push(to);
+    code.push(cause);
+  };
+  const [warmUp, gather, reduction, drain] = ["warm_up", "exposed_gather", "exposed_reduction", "drain"].map((cause) => causes.indexOf(cause));
+  const parts = OF_A_GAP.map((cause) => /** @type {const} */ ([gaps[cause], causes.indexOf(cause)]));
   const starts = new Int32Array(run.ranks + 1);
   for (let rank = 0; rank < run.ranks; rank += 1) {
     const [first, last] = [task.starts[rank], task.starts[rank + 1]];
-    const [begin, end] = first < last ? [task.begin[first], task.end[last - 1]] : [0, 0];
+    const [began, done] = first < last ? [task.begin[first], task.end[last - 1]] : [0, 0];
     const warm = run.causes.warm_up[rank];
-    add(0, warm, "warm_up");
-    add(warm, begin, "exposed_gather");
+    add(0, warm, warmUp);
+    add(warm, began, gather);
     for (let one = first + 1; one < last; one += 1) {
-      let until = task.begin[one];
-      const gap = BACKWARDS.flatMap((cause) => {
-        const from = until - gaps[cause][one] * second;
-        const piece = /** @type {const} */ ([from, until, cause]);
-        until = from;
-        return gaps[cause][one] ? [piece] : [];
-      });
-      for (const piece of gap.reverse()) add(...piece);
+      let ticks = 0;
+      for (const [lengths] of parts) ticks += lengths[one];
+      let from = task.begin[one] - ticks * second;
+      if (!ticks) continue;
+      for (const [lengths, cause] of parts) {
+        const to = from + lengths[one] * second;
+        add(from, to, cause);
+        from = to;
+      }
     }
-    const reduced = end + (run.causes.exposed_reduction?.[rank] ?? 0);
-    add(end, reduced, "exposed_reduction");
-    add(reduced, run.makespan_s, "drain");
-    starts[rank + 1] = pieces.length;
+    const reduced = done + (run.causes.exposed_reduction?.[rank] ?? 0);
+    add(done, reduced, reduction);
+    add(reduced, run.makespan_s, drain);
+    starts[rank + 1] = begin.length;
   }
-  return {
-    begin: Float64Array.from(pieces, ([begin]) => begin),
-    end: Float64Array.from(pieces, ([, end]) => end),
-    code: Uint16Array.from(pieces, ([, , code]) => code),
-    starts,
-  };
+  return { begin: Float64Array.from(begin), end: Float64Array.from(end), code: Uint16Array.from(code), starts };
 }
 
 // Rows by group, in order.
-/** @param {ArrayLike<number>} groups @param {number} count @returns {Groups} */
+/** @param {Int32Array} groups @param {number} count @returns {Groups} */
 function grouped(groups, count) {
-  const starts = startsOf(Array.from(groups), count);
+  const starts = startsOf(groups, count);
   const next = starts.slice();
   const rows = new Int32Array(groups.length);
   for (let row = 0; row < groups.length; row += 1) {

@@ -21,6 +21,7 @@ function inkOn(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
+const DIGITS = new Intl.NumberFormat("en");
 /** @type {Units} */
 const SECONDS = [
   [" s", 1],
@@ -35,7 +36,7 @@ const unitOf = (units, seconds) => units.find(([, size]) => seconds >= size) ?? 
 /** @param {Units} units @param {number} seconds */
 function formatTime(units, seconds) {
   const [name, size] = unitOf(units, Math.abs(seconds));
-  return `${Number((seconds / size).toPrecision(4)).toLocaleString("en")}${name}`;
+  return `${DIGITS.format(Number((seconds / size).toPrecision(4)))}${name}`;
 }
 // A moment to the nanosecond or seven digits, so that neighbours can be told apart.
 /** @param {Units} units @param {number} seconds @param {number} until */
@@ -166,20 +167,20 @@ function drawBands(chart, bands) {
   const columns = Math.max(1, Math.round(chart.span * (window.devicePixelRatio || 1)));
   const image = new ImageData(columns, bands.length);
   const sums = new Float32Array(4 * columns);
-  const wide = bands.map((band, line) => mixBand(chart, band, columns, sums, image.data.subarray(4 * columns * line)));
+  const looked = bands.map((band, line) => mixBand(chart, band, columns, sums, image.data.subarray(4 * columns * line)));
   const { mixed, pen } = chart;
   [mixed.width, mixed.height] = [columns, bands.length];
   penOf(mixed).putImageData(image, 0, 0);
   pen.imageSmoothingEnabled = false;
   bands.forEach((band, line) => {
-    pen.drawImage(mixed, 0, line, columns, 1, chart.gutter, band.y, chart.span, band.height);
+    if (looked[line].crowded) pen.drawImage(mixed, 0, line, columns, 1, chart.gutter, band.y, chart.span, band.height);
   });
   bands.forEach((band, line) => {
-    drawWide(chart, band, wide[line]);
+    drawWide(chart, band, looked[line].wide);
   });
 }
 
-// Mix the narrow boxes of a band into a line of pixels, mean colour and covered share; return the wide ones.
+// Mix the narrow boxes of a band into a line of pixels, mean colour and covered share; say which are wide, and if any are narrow.
 /** @param {Chart} chart @param {PlacedBand} band @param {number} columns @param {Float32Array} sums @param {Uint8ClampedArray} pixels */
 function mixBand(chart, band, columns, sums, pixels) {
   const { begin, end, starts, code } = band.boxes;
@@ -206,7 +207,7 @@ function mixBand(chart, band, columns, sums, pixels) {
       sums[4 * column + 3] += share;
     }
   }
-  if (!crowded) return wide;
+  if (!crowded) return { wide, crowded };
   for (let column = 0; column < columns; column += 1) {
     const share = sums[4 * column + 3];
     if (share <= 0) continue;
@@ -214,17 +215,22 @@ function mixBand(chart, band, columns, sums, pixels) {
     pixels[4 * column + 3] = 255 * Math.min(1, share);
   }
   sums.fill(0);
-  return wide;
+  return { wide, crowded };
 }
 
 /** @param {Chart} chart @param {PlacedBand} band @param {number[]} places */
 function drawWide(chart, band, places) {
   const { pen } = chart;
   const { begin, end, code } = band.boxes;
-  band.palette.forEach((colour, one) => {
-    pen.fillStyle = colour;
-    for (const place of places) {
-      if (code[place] !== one) continue;
+  /** @type {number[][]} places by colour, since to change it costs time */
+  const coloured = [];
+  for (const place of places) {
+    coloured[code[place]] ??= [];
+    coloured[code[place]].push(place);
+  }
+  coloured.forEach((of, one) => {
+    pen.fillStyle = band.palette[one];
+    for (const place of of) {
       const [left, right] = [chart.x(begin[place]), chart.x(end[place])];
       pen.fillRect(left, band.y, right - left - (band.gap && right - left > 5 ? 1 : 0), band.height);
     }

@@ -68,9 +68,8 @@ function legendOf({ overview }, legend) {
 
 /** @param {Viewer} viewer @returns {Piece[]} */
 function piecesOf(viewer) {
-  const { fills, find, look, memory, most, panels, view } = viewer;
+  const { data, fills, find, look, memory, most, panels, view } = viewer;
   const pieces = [legendOf(viewer, find("gantt-legend"))];
-  if (look.idle) pieces.push(legendOf(viewer, find("causes-legend")));
   for (const panel of panels) {
     const { gantt, parts, run, strips } = panel;
     if (!run) continue;
@@ -78,7 +77,7 @@ function piecesOf(viewer) {
     pieces.push(lineOf(viewer, panel.name.textContent ?? "", true));
     pieces.push(
       pieceOf(gantt, (chart) => {
-        drawGantt(chart, run, look, view, fills, panels.length);
+        drawGantt(chart, run, look, view, data.causes, panels.length);
         drawMarks(chart, gantt, run, { task: viewer.marked(panel), now_s: viewer.now_s });
       }),
     );

@@ -38,7 +38,11 @@ function drawOccupancy(chart, run, rank, floor, scale) {
 // What is held at one moment of each column of pixels (-1 for none), and what there is of memory.
 /** @param {Chart} chart @param {Run} run @param {Int32Array} moments @param {Float32Array[]} amounts @param {number} floor @param {number} scale */
 function drawAmounts(chart, run, moments, amounts, floor, scale) {
-  const levels = amounts.map((amount) => Float64Array.from(moments, (moment) => (moment < 0 ? 0 : amount[moment])));
+  const levels = amounts.map((amount) => {
+    const level = new Float64Array(moments.length); // (in a loop: it is several times as fast as Float64Array.from)
+    for (let column = 0; column < level.length; column += 1) level[column] = moments[column] < 0 ? 0 : amount[moments[column]];
+    return level;
+  });
   const colours = amounts.map((_, kind) => memoryColour(chart, run, kind));
   stack(chart, colours, levels, floor, scale);
   if (run.limit === null) return;

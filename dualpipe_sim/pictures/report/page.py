@@ -12,7 +12,7 @@ from typing import get_args
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.base.show import line
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, THEMES, CauseStyle, Theme, ThemeName
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, THEMES, CauseStyle, Theme, ThemeName, tint
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
 
 _HERE = Path(__file__).parent
@@ -74,7 +74,7 @@ class Page:
     def _repr_html_(self) -> str:
         return (
             f'<iframe srcdoc="{escape(self.html)}" width="100%" height="{_NOTEBOOK_HEIGHT_PX}" '
-            'style="border:0" sandbox="allow-scripts"></iframe>'
+            'style="border:0" sandbox="allow-scripts allow-downloads"></iframe>'
         )
 
 
@@ -216,4 +216,6 @@ def _colours() -> str:
 
 def _properties(theme: Theme, more: Mapping[str, str]) -> str:
     colours = {name: value for name, value in theme._asdict().items() if isinstance(value, str)}
-    return " ".join(f"--{name.replace('_', '-')}: {value};" for name, value in {**colours, **more}.items())
+    idle = {f"idle-{cause}": tint(style.fill, theme) for cause, style in CAUSE_STYLES.items()}
+    of_theme = {name.replace("_", "-"): value for name, value in {**colours, **more}.items()}
+    return " ".join(f"--{name}: {value};" for name, value in {**of_theme, **idle}.items())

@@ -82,8 +82,8 @@ class Panel {
     this.stale = true;
     if (!run || !(this.seen || unseen) || !this.element.clientWidth) return;
     this.stale = false;
-    const { look, view, fills, panels, most } = owner;
-    drawGantt(this.gantt, run, look, view, fills, panels.length);
+    const { data, look, view, fills, panels, most } = owner;
+    drawGantt(this.gantt, run, look, view, data.causes, panels.length);
     if (look.side) drawStrips(this.strips, run, view, fills, most);
     Object.assign(this.gantt.canvas.dataset, { from: view.from, to: view.to, row: this.gantt.row, run: run.label });
     this.drawMarks();

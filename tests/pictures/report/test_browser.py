@@ -13,7 +13,7 @@ from dualpipe_sim import parse_order, simulate
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import F, L, O
-from dualpipe_sim.pictures.palette import BESIDE_STYLES, KIND_STYLES, THEMES, rgb
+from dualpipe_sim.pictures.palette import BESIDE_STYLES, CAUSE_STYLES, KIND_STYLES, THEMES, rgb, tint
 from dualpipe_sim.pictures.report import Page, Run, page
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_cells_are_where_and_as_coloured_as_on_paper(browser: Browser, figure5_p
     browser.open(figure5_page)
     # 1F1B on 8 ranks: rank 0's forwards fill 0-8, its first backward comes at 22; rank 7 starts at 7 with F, then B.
     assert hex_of(browser.colour(0.5, 0.2)) == KIND_STYLES[0].light
-    assert hex_of(browser.colour(15, 0.2)) == THEMES["light"].ground
+    assert hex_of(browser.colour(15, 0.2)) == tint(CAUSE_STYLES["waiting"].fill, THEMES["light"])
     assert hex_of(browser.colour(23, 0.2)) == KIND_STYLES[1].light
     assert hex_of(browser.colour(9, 7.2)) == KIND_STYLES[1].light
 
@@ -109,7 +109,8 @@ def test_copies_to_the_host_run_below_the_ops_that_they_run_beside(browser: Brow
     assert hex_of(browser.colour(1.2, 0.2)) == KIND_STYLES[F].light
     assert hex_of(browser.colour(1.2, 0.87)) == hex_of(browser.colour(2.5, 0.87)) == BESIDE_STYLES[O].light
     assert hex_of(browser.colour(4, 0.87)) == BESIDE_STYLES[L].light
-    assert hex_of(browser.colour(4, 0.3)) == hex_of(browser.colour(6, 0.87)) == THEMES["light"].ground
+    assert hex_of(browser.colour(4, 0.3)) == tint(CAUSE_STYLES["waiting"].fill, THEMES["light"])
+    assert hex_of(browser.colour(6, 0.87)) == THEMES["light"].ground
     assert browser.hover(2.5, 0.87).split("\n") == [
         "0O0 copied to the host: micro-batch 0, stage 0, rank 0",
         "time", "1 to 3",
@@ -117,7 +118,8 @@ def test_copies_to_the_host_run_below_the_ops_that_they_run_beside(browser: Brow
     ]  # fmt: skip
     assert browser.hover(1.5, 0.3).startswith("0F1 forward of micro-batch 1")
     legend = browser.ask("[...document.querySelectorAll('.gantt-legend .swatch')].map((one) => one.innerText)")
-    assert legend == ["forward", "backward", "copied to the host", "copied back"]
+    assert legend[:4] == ["forward", "backward", "copied to the host", "copied back"]
+    assert legend[4:] == ["idle: waiting for an op upstream"]
 
 
 def test_waiting_for_weights_and_pairs_of_any_kind_are_named_as_such(browser: Browser) -> None:
@@ -259,7 +261,7 @@ def test_lanes_show_phases_and_what_of_the_all_to_all_is_exposed(browser: Browse
 
 def test_the_page_is_dark_for_who_prefers_that(browser: Browser, figure5_page: Page) -> None:
     browser.open(figure5_page, dark=True)
-    assert hex_of(browser.colour(15, 0.1)) == THEMES["dark"].ground
+    assert hex_of(browser.colour(15, 0.1)) == tint(CAUSE_STYLES["waiting"].fill, THEMES["dark"])
     ground = tuple(round(255 * one) for one in rgb(THEMES["dark"].ground))
     assert browser.ask("getComputedStyle(document.body).backgroundColor") == f"rgb{ground}"
 

@@ -10,7 +10,7 @@ import pytest
 
 from dualpipe_sim import compare, simulate
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.pictures.report import Page, Run, page
+from dualpipe_sim.pictures.report import Page, Run, page, page_style, viewer_script
 from dualpipe_sim.result import Comparison, refused
 
 
@@ -72,9 +72,13 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
     (frame,) = Tags(report._repr_html_()).tags
     assert frame[0] == "iframe"
     assert frame[1]["srcdoc"] == report.html  # the parser has unescaped it
-    assert frame[1]["sandbox"] == "allow-scripts"
+    assert frame[1]["sandbox"] == "allow-scripts allow-downloads"
+
+
+def test_what_every_page_brings_along_is_light() -> None:
+    # (a page with plotly.js inside would be 4.8 MB)
+    assert len(viewer_script()) + len(page_style()) < 150_000
 
 
 def test_a_page_of_16_ranks_and_120_micro_batches_layer_by_layer_is_small(deepseek_v3_page: Page) -> None:
-    # 74400 phases; a page with plotly.js inside would be 4.8 MB without any.
-    assert len(deepseek_v3_page.html) < 250_000
+    assert len(deepseek_v3_page.html) < 250_000  # 74400 phases

@@ -15,7 +15,7 @@ from PIL import Image
 from dualpipe_sim import compare, simulate
 from dualpipe_sim.analysis.critical_path import PARTS, critical_path
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES, tint
 from dualpipe_sim.pictures.report import Page, Run, page, page_data, page_style, viewer_script
 from dualpipe_sim.result import Comparison, Result
 from tests.pictures.report.conftest import colours_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.pictures.report.conftest import Browser
 
 FORWARD, BACKWARD = KIND_STYLES[0].light, KIND_STYLES[1].light
-WAITING = CAUSE_STYLES["waiting"].fill
+WAITING, WARM_UP, DRAIN = (tint(CAUSE_STYLES[cause].fill, THEMES["light"]) for cause in ("waiting", "warm_up", "drain"))
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_idle_time_has_the_colour_of_its_cause(browser: Browser, figure5_page: P
     browser.open(figure5_page)
     # rank 0 waits from 8 to 22; rank 7 warms up until 7 and is done at 67
     assert hex_of(browser.colour(15, 0.5)) == WAITING
-    assert hex_of(browser.colour(3, 7.5)) == CAUSE_STYLES["warm_up"].fill
-    assert hex_of(browser.colour(75, 7.5)) == CAUSE_STYLES["drain"].fill
+    assert hex_of(browser.colour(3, 7.5)) == WARM_UP
+    assert hex_of(browser.colour(75, 7.5)) == DRAIN
     browser.click(".idle")
     assert hex_of(browser.colour(15, 0.5)) == THEMES["light"].ground
 
