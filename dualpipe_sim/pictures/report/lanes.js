@@ -95,7 +95,7 @@ function showCauses(place, rows, causes, longest) {
       const bar = element("div", { className: "bar" }, element("span", { className: "name" }, name));
       for (const [cause, one] of Object.entries(seconds)) {
         const part = element("span", { className: "part", title: `${causes[cause].words}: ${formatTime(units, one)}` });
-        part.style.cssText = `background:${causes[cause].fill};width:calc((100% - 16rem) * ${one / longest})`;
+        part.style.cssText = `background:${causes[cause].fill};width:calc((100% - var(--beside)) * ${one / longest})`;
         bar.append(part);
       }
       const idle = Object.values(seconds).reduce((sum, one) => sum + one, 0);
