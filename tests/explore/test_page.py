@@ -185,6 +185,7 @@ def test_of_many_quick_moves_the_last_one_is_shown(tab: Visit, figure5: str) -> 
     assert table(page)[0][:3] == ["1f1b", "8 × 90", "291"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["set", "own"])
 def test_a_link_shows_the_same_in_a_fresh_browser_as_its_yaml_in_the_command_line(
     browser: Browser, serve: Callable[[str], str], command_line: CommandLine, tmp_path: Path, figure5: str, how: str
@@ -259,6 +260,7 @@ def test_what_is_shown_is_said(tab: Visit, figure5: str) -> None:
     wait(tab.page, "document.querySelector('#said').textContent === 'dualpipe: makespan 66; 1f1b: makespan 81'")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_said(browser: Browser, program: list[str]) -> None:
     command = [*program, "explore", "figure5", "--port", "0", "--no-open"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -272,3 +274,26 @@ def test_a_server_that_is_gone_is_said(browser: Browser, program: list[str]) -> 
         opened.page.get_by_role("alert").wait_for()
         assert "The server does not answer" in opened.page.get_by_role("alert").inner_text()
         opened.wrong.clear()
+
+
+def test_the_link_can_be_copied(browser: Browser, figure5: str) -> None:
+    with visit(browser, permissions=["clipboard-read", "clipboard-write"]) as opened:
+        opened.page.goto(f"{figure5}?config=figure5&pipeline.micro_batches=24")
+        settled(opened.page)
+        opened.page.get_by_role("button", name="copy link").click()
+        wait(opened.page, "document.querySelector('#copied').textContent === 'copied'")
+        assert opened.page.evaluate("navigator.clipboard.readText()") == opened.page.url
+
+
+def test_a_slow_answer_is_ended_by_the_next_setting(tab: Visit, figure5: str) -> None:
+    page = tab.page
+    page.goto(f"{figure5}?config=figure5&schedule=1f1b&compare=[]")
+    settled(page)
+    page.get_by_label("key", exact=True).fill("noise")
+    page.get_by_label("its value, in YAML").fill("{jitter: 0.1, runs: 1000000000}")
+    page.get_by_role("button", name="set", exact=True).click()
+    wait(page, "location.search.includes('noise') && document.querySelector('#results').ariaBusy === 'true'")
+    page.get_by_role("button", name="take back noise").click()
+    settled(page)
+    assert table(page)[0][:3] == ["1f1b", "8 × 20", "81"]
+    assert not page.get_by_role("alert").is_visible()
