@@ -99,6 +99,7 @@ def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath
     """
     graph, issue = timeline.graph, timeline.graph.issue
     same_s = _ROUNDING * timeline.makespan_s
+    waited_for = _waited_for(timeline)
     stretches: list[_Stretch] = []  # backwards
     until_s, behind = float(timeline.end_s[node]), NO_NODE
     while until_s > since_s:
@@ -111,7 +112,7 @@ def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath
             stretches.append(_Stretch(node, own_s, until_s, _CONTENTION))
             until_s = own_s
         stretches.append(_Stretch(node, start_s, until_s, _part(graph, node, behind)))
-        before = _waited_for(timeline, node)
+        before = int(waited_for[node])
         ready_s = float(timeline.end_s[before]) if before >= 0 else 0.0
         if issue is not None and issue.begin_s[node] > ready_s + same_s:
             stretches.append(_Stretch(node, since_s, start_s, _HOST))
@@ -121,8 +122,7 @@ def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath
         if before < 0:
             break
         node, behind, until_s = before, node, ready_s
-    cut = (one._replace(begin_s=max(one.begin_s, since_s)) for one in reversed(stretches))
-    return _path(graph, [one for one in cut if one.end_s >= one.begin_s])
+    return _path(graph, stretches[::-1], since_s)
 
 
 class _Stretch(NamedTuple):
@@ -134,13 +134,19 @@ class _Stretch(NamedTuple):
     part: int
 
 
-def _waited_for(timeline: Timeline, node: int) -> int:
-    """Return what was there last of all that a node waited for, or NO_NODE where it waited for nothing."""
+def _waited_for(timeline: Timeline) -> IntArray:
+    """Return what was there last of all that each node waited for, or NO_NODE where it waited for nothing."""
     graph = timeline.graph
-    begin, end = graph.predecessor_start[node : node + 2]
-    before = [int(graph.previous_on_lane[node]), *graph.edges[0][begin:end].tolist()]
-    there = [one for one in before if one >= 0]
-    return max(there, key=timeline.end_s.__getitem__) if there else NO_NODE
+    on_lane, edges = graph.previous_on_lane, graph.edges[0]
+    end_s = np.append(timeline.end_s, -np.inf)  # of NO_NODE, the last one
+    edges_of = np.diff(graph.predecessor_start)
+    to = np.repeat(np.arange(len(edges_of)), edges_of)
+    latest_s = np.full(len(edges_of), -np.inf)
+    np.maximum.at(latest_s, to, end_s[edges])
+    last = np.flatnonzero(end_s[edges] == latest_s[to])[::-1]  # backwards, so that of several the first one stays
+    of_edges = np.full(len(edges_of), NO_NODE)
+    of_edges[to[last]] = edges[last]
+    return np.where(end_s[on_lane] >= latest_s, on_lane, of_edges)
 
 
 def _part(graph: TaskGraph, node: int, behind: int) -> int:
@@ -159,10 +165,13 @@ def _receives(graph: TaskGraph, phase: int, transfer: int) -> bool:
     return bool(needed_by == graph.task[phase])
 
 
-def _path(graph: TaskGraph, stretches: list[_Stretch]) -> CriticalPath:
-    """Return stretches, in order, as columns."""
-    node, part = (np.array([one[place] for one in stretches], dtype=np.int64) for place in (0, 3))
-    begin_s, end_s = (np.array([one[place] for one in stretches], dtype=np.float64) for place in (1, 2))
+def _path(graph: TaskGraph, stretches: list[_Stretch], since_s: float) -> CriticalPath:
+    """Return stretches, in order, as columns; what is before some moment is cut off."""
+    begin_s = np.maximum([one.begin_s for one in stretches], since_s)
+    end_s = np.array([one.end_s for one in stretches])
+    whole = end_s >= begin_s
+    begin_s, end_s = begin_s[whole], end_s[whole]
+    node, part = (np.array([one[place] for one in stretches], dtype=np.int64)[whole] for place in (0, 3))
     rank_of_op = graph.schedule.rank
     rank, to_rank = (
         np.append(graph.rank, rank_of_op[side])[node] for side in (graph.transfers.producer, graph.transfers.consumer)
