@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -45,8 +46,19 @@ def collectives_word(timelines: Iterable[Timeline]) -> str:
     return "all-to-all" if all(phase.is_alltoall for phase in phases) else "collectives"
 
 
+_PIECES: WeakKeyDictionary[Timeline, AllToAllPieces] = WeakKeyDictionary()
+"""Those of runs that there still are, whose numbers and pictures both ask for them."""
+
+
 def alltoall_pieces(timeline: Timeline) -> AllToAllPieces:
     """Return every phase of these lanes as pieces that are hidden or exposed, rank by rank in the order they run."""
+    known = _PIECES.get(timeline)
+    if known is None:
+        _PIECES[timeline] = known = _pieces(timeline)
+    return known
+
+
+def _pieces(timeline: Timeline) -> AllToAllPieces:
     graph = timeline.graph
     pieces = [
         _pieces_of_rank(
