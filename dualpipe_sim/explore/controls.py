@@ -88,35 +88,36 @@ def _given(data: Data, paths: tuple[str, ...]) -> str:
 
 
 def _control(path: str, group: str, data: Data, kind: str) -> dict[str, object]:
-    place, value = _place(path, kind), _at(data, path)
+    value, about = _at(data, path), _fixed(path, kind)
     if path in FOLDERS and isinstance(value, Mapping):  # what stands beside the preset stays
-        path, value = f"{path}.preset", value.get("preset")
-        place = {**_place(path, kind), "description": place.get("description", "")}
-    shown = place.get("default") if value is None else value
-    control: dict[str, object] = {
-        "path": path,
-        "group": group,
-        "label": _label(path),
-        "about": " ".join(str(place.get("description", "")).split()),
-        "value": _written(shown, _unit(place) if path in _LINKS else ""),
-        "unit": _unit(place),
-        "choices": _choices(place) or _words_of(path),
-    }
-    kinds = {one.get("type") for one in (place, *place.get("anyOf", ()))}
-    if "integer" in kinds and not control["choices"]:
-        least = max(one.get("minimum", 0) for one in (place, *place.get("anyOf", ())))
-        most = max(_MOST_USUAL.get(path.rpartition(".")[2], 16), 4 * shown if isinstance(shown, int) else 0)
-        control |= {"whole": True, "least": least, "most": most}
+        value = value.get("preset")
+        about = {**_fixed(f"{path}.preset", kind), "label": about["label"], "about": about["about"]}
+    shown = about["default"] if value is None else value
+    unit = str(about["unit"]) if path in _LINKS else ""
+    control = {**about, "group": group, "value": _written(shown, unit)}
+    if "least" in about:
+        usual = _MOST_USUAL.get(path.rpartition(".")[2], 16)
+        control |= {"whole": True, "most": max(usual, 4 * shown if isinstance(shown, int) else 0)}
     return control
 
 
-def _unit(place: Schema) -> str:
-    return next((one["x-unit"] for one in (place, *place.get("anyOf", ())) if "x-unit" in one), "")
-
-
-def _label(path: str) -> str:
-    words = path.removesuffix(".preset").split(".")[-2 if path in _LINKS else -1 :]
-    return " ".join(words).replace("micro_batch", "micro-batch").replace("_", " ")
+@cache
+def _fixed(path: str, kind: str) -> Mapping[str, object]:
+    """Return what is always the same of a key's control."""
+    place = _place(path, kind)
+    every = (place, *place.get("anyOf", ()))
+    words = path.split(".")[-2 if path in _LINKS else -1 :]
+    choices = _choices(place) or _words_of(path)
+    whole = not choices and any(one.get("type") == "integer" for one in every)
+    return {
+        "path": path,
+        "label": " ".join(words).replace("micro_batch", "micro-batch").replace("_", " "),
+        "about": " ".join(str(place.get("description", "")).split()),
+        "default": place.get("default"),
+        "unit": next((one["x-unit"] for one in every if "x-unit" in one), ""),
+        "choices": choices,
+        **({"least": max(one.get("minimum", 0) for one in every)} if whole else {}),
+    }
 
 
 def _written(value: object, unit: str) -> str:
