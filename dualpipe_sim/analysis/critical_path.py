@@ -10,6 +10,7 @@ import numpy as np
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
+from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.graph.task_graph import TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.graph.wiring import NO_NODE
@@ -99,7 +100,8 @@ def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath
     """
     graph, issue = timeline.graph, timeline.graph.issue
     same_s = _ROUNDING * timeline.makespan_s
-    waited_for = _waited_for(timeline)
+    waited_for, first_transfer = _waited_for(timeline), graph.first_transfer
+    part_of_phase = [_part_of(phase) for phase in graph.phases]
     stretches: list[_Stretch] = []  # backwards
     until_s, behind = float(timeline.end_s[node]), NO_NODE
     while until_s > since_s:
@@ -111,7 +113,11 @@ def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath
                 break
             stretches.append(_Stretch(node, own_s, until_s, _CONTENTION))
             until_s = own_s
-        stretches.append(_Stretch(node, start_s, until_s, _part(graph, node, behind)))
+        if node < first_transfer:
+            part = part_of_phase[graph.phase[node]]
+        else:
+            part = _TRANSFER if 0 <= behind < first_transfer and _receives(graph, behind, node) else _BLOCKED
+        stretches.append(_Stretch(node, start_s, until_s, part))
         before = int(waited_for[node])
         ready_s = float(timeline.end_s[before]) if before >= 0 else 0.0
         if issue is not None and issue.begin_s[node] > ready_s + same_s:
@@ -149,11 +155,8 @@ def _waited_for(timeline: Timeline) -> IntArray:
     return np.where(end_s[on_lane] >= latest_s, on_lane, of_edges)
 
 
-def _part(graph: TaskGraph, node: int, behind: int) -> int:
-    """Return what a node's time is spent on, given the node that waited for it."""
-    if node >= graph.first_transfer:
-        return _TRANSFER if 0 <= behind < graph.first_transfer and _receives(graph, behind, node) else _BLOCKED
-    phase = graph.phases[graph.phase[node]]
+def _part_of(phase: Phase) -> int:
+    """Return what the time of a phase is spent on."""
     if phase.lane == Lane.ALLTOALL:
         return _ALLTOALL if phase.is_alltoall else _COLLECTIVE
     return _PART_OF_LANE[phase.lane]
