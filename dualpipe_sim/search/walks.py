@@ -12,7 +12,8 @@ import numpy as np
 
 from dualpipe_sim.base.compiled import COMPILES
 from dualpipe_sim.base.show import brief
-from dualpipe_sim.bounds.optimum import have_tick, optimum
+from dualpipe_sim.bounds.optimum import optimum
+from dualpipe_sim.bounds.ticks import have_tick
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.text import format_order, parse_order
 from dualpipe_sim.schedules.annealing.anneal import anneal

@@ -45,7 +45,7 @@ BROKEN_BY = {
     ],
     "distributed and pyarrow are imported in batch only": [("sweeps/table.py", "import pyarrow")],
     "pandas is imported in base.plain_data only": [("result.py", "import pandas as pd")],
-    "ortools is imported in bounds.optimum only": [("bounds/makespan.py", "import ortools")],
+    "ortools is imported in bounds only": [("search/bound.py", "import ortools")],
     "typer and rich are imported in cli only": [("result.py", "from rich.table import Table")],
     "mcp is imported in mcp_server only": [
         ("cli/mcp.py", "def f():\n    import mcp"),
