@@ -85,31 +85,19 @@ def critical_path(timeline: Timeline) -> CriticalPath:
     edges and the phase before it on its lane; of several, to the one on its own rank. It ends where the host is what a
     node waits for, which works from the start on and waits for nothing.
     """
-    last = int(timeline.end_s[: timeline.graph.first_transfer].argmax())
-    return path_to(timeline, last)
-
-
-def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath:
-    """Return the chain of waits that a node's end comes out of.
-
-    Args:
-        timeline: what was played.
-        node: where it ends.
-        since_s: where it begins: a stretch that reaches over it is cut there.
-
-    """
     graph, issue = timeline.graph, timeline.graph.issue
     same_s = _ROUNDING * timeline.makespan_s
     waited_for, first_transfer = _waited_for(timeline), graph.first_transfer
     part_of_phase = [_part_of(phase) for phase in graph.phases]
     stretches: list[_Stretch] = []  # backwards
-    until_s, behind = float(timeline.end_s[node]), NO_NODE
-    while until_s > since_s:
+    node, behind = int(timeline.end_s[: graph.first_transfer].argmax()), NO_NODE
+    until_s = timeline.makespan_s
+    while until_s > 0:
         start_s = float(timeline.start_s[node])
         own_s = start_s + float(graph.duration_s[node])
         if until_s > own_s + same_s:
             if issue is not None and issue.end_s[node] >= until_s - same_s:
-                stretches.append(_Stretch(node, since_s, until_s, _HOST))
+                stretches.append(_Stretch(node, 0.0, until_s, _HOST))
                 break
             stretches.append(_Stretch(node, own_s, until_s, _CONTENTION))
             until_s = own_s
@@ -121,14 +109,14 @@ def path_to(timeline: Timeline, node: int, since_s: float = 0.0) -> CriticalPath
         before = int(waited_for[node])
         ready_s = float(timeline.end_s[before]) if before >= 0 else 0.0
         if issue is not None and issue.begin_s[node] > ready_s + same_s:
-            stretches.append(_Stretch(node, since_s, start_s, _HOST))
+            stretches.append(_Stretch(node, 0.0, start_s, _HOST))
             break
         if start_s > ready_s + same_s:
             stretches.append(_Stretch(node, ready_s, start_s, _WAITING))
         if before < 0:
             break
         node, behind, until_s = before, node, ready_s
-    return _path(graph, stretches[::-1], since_s)
+    return _path(graph, stretches[::-1])
 
 
 class _Stretch(NamedTuple):
@@ -168,13 +156,10 @@ def _receives(graph: TaskGraph, phase: int, transfer: int) -> bool:
     return bool(needed_by == graph.task[phase])
 
 
-def _path(graph: TaskGraph, stretches: list[_Stretch], since_s: float) -> CriticalPath:
-    """Return stretches, in order, as columns; what is before some moment is cut off."""
-    begin_s = np.maximum([one.begin_s for one in stretches], since_s)
-    end_s = np.array([one.end_s for one in stretches])
-    whole = end_s >= begin_s
-    begin_s, end_s = begin_s[whole], end_s[whole]
-    node, part = (np.array([one[place] for one in stretches], dtype=np.int64)[whole] for place in (0, 3))
+def _path(graph: TaskGraph, stretches: list[_Stretch]) -> CriticalPath:
+    """Return stretches, in order, as columns."""
+    node, part = (np.array([one[place] for one in stretches], dtype=np.int64) for place in (0, 3))
+    begin_s, end_s = (np.array([one[place] for one in stretches], dtype=np.float64) for place in (1, 2))
     rank_of_op = graph.schedule.rank
     rank, to_rank = (
         np.append(graph.rank, rank_of_op[side])[node] for side in (graph.transfers.producer, graph.transfers.consumer)

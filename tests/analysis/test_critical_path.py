@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpipe_sim import simulate
-from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath, critical_path, path_to
+from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath, critical_path
 from dualpipe_sim.costs.measured import MeasuredCosts, OpTime
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.graph.timeline import Timeline
@@ -88,15 +88,6 @@ def test_where_the_host_is_slow_the_path_is_the_hosts() -> None:
     assert (path.node[0], path.rank[0]) == (-1, 3)
     computed = path.nodes[path.nodes < timeline.graph.first_transfer]
     assert [timeline.graph.label(node) for node in computed.tolist()] == ["2B7", "1B7", "0B7"]
-
-
-def test_a_path_to_an_op_begins_where_it_is_cut() -> None:
-    timeline = simulate(schedule="1f1b", ranks=4, micro_batches=8, forward=1.0, backward=2.0).played
-    # rank 0 waits from 4, where its warm-up ends, to 10 for 0B0: its forward has gone down, and backwards come up
-    node = int(np.flatnonzero((timeline.start_s[: len(timeline.graph.rank)] == 10) & (timeline.graph.rank == 0))[0])
-    path = path_to(timeline, node, since_s=4.0)
-    assert (path.begin_s[0], path.end_s[-1]) == (4.0, 12.0)
-    assert path.seconds_by_part() == {"compute": 8.0}
 
 
 def test_parts_have_words() -> None:
