@@ -244,10 +244,12 @@ function buildControl(control) {
   const row = make("div", { className: "row", title: `${control.path}: ${control.about}` }, make("label", { htmlFor: id }, control.label));
   if (control.choices.length) {
     const select = make("select", { id, onchange: () => change(control.path, select.value) });
+    let offered = ""; // (the browser measures every option that is put in, which takes longer than all else here)
     refresh.set(control.path, ({ choices, value }) => {
       const words = choices.includes(value) ? choices : [value, ...choices];
-      select.replaceChildren(...words.map((word) => make("option", { value: word }, word || "default")));
-      select.value = value;
+      if (offered !== String(words)) select.replaceChildren(...words.map((word) => make("option", { value: word }, word || "default")));
+      offered = String(words);
+      if (select.value !== value) select.value = value;
     });
     row.append(select);
     return row;
