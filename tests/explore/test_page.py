@@ -263,13 +263,17 @@ def test_what_is_shown_is_said(tab: Visit, figure5: str) -> None:
 @pytest.mark.slow
 def test_a_server_that_is_gone_is_said(browser: Browser, program: list[str]) -> None:
     command = [*program, "explore", "figure5", "--port", "0", "--no-open"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    with visit(browser) as opened:
-        opened.page.goto(server.stdout.readline().strip())
-        settled(opened.page)
-        server.terminate()
-        server.communicate(timeout=60)
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server,
+        visit(browser) as opened,
+    ):
+        try:
+            assert server.stdout is not None
+            opened.page.goto(server.stdout.readline().strip())
+            settled(opened.page)
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
         opened.page.get_by_label("ranks slider").fill("10")
         opened.page.get_by_role("alert").wait_for()
         assert "The server does not answer" in opened.page.get_by_role("alert").inner_text()
