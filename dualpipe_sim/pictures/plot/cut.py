@@ -12,7 +12,7 @@ from matplotlib.ticker import Locator, MaxNLocator
 
 from dualpipe_sim.analysis.repeating import Repeating, repeating
 from dualpipe_sim.base.arrays import FloatArray
-from dualpipe_sim.base.units import format_seconds
+from dualpipe_sim.base.units import format_time
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import Theme
 
@@ -159,7 +159,7 @@ def draw_break(ax: Axes, cut: Cut, theme: Theme, *, unitless: bool) -> None:
     for x in (left, right):
         ax.plot(x, y, transform=across, color=theme.faint_ink, linewidth=0.8, zorder=6.1, clip_on=False)
     middle_s = float(cut.times(cut.places(np.array([cut.begin_s])) + cut.shown_s / 2)[0])
-    said = format_seconds(cut.end_s - cut.begin_s, 3, unitless=unitless)
+    said = format_time(cut.end_s - cut.begin_s, unitless=unitless)
     ax.annotate(
         f"{said} more of the same",
         (middle_s, 0.5),

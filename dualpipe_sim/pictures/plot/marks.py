@@ -13,7 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from dualpipe_sim.base.units import format_seconds
+from dualpipe_sim.base.units import format_time
 from dualpipe_sim.pictures.palette import Colour, Theme
 from dualpipe_sim.pictures.plot.artists import outlines
 from dualpipe_sim.pictures.plot.cells import Boxes
@@ -102,7 +102,7 @@ def mark_fastest(axes: Sequence[Axes], contents: Sequence[Content], fastest: Con
         if abs(longer_s) < _SAME * first_s:
             continue
         sign = "+" if longer_s > 0 else "\N{MINUS SIGN}"
-        apart = format_seconds(abs(longer_s), 3, unitless=content.timeline.unitless)
+        apart = format_time(abs(longer_s), unitless=content.timeline.unitless)
         text = f"{sign}{apart} ({sign}{abs(longer_s) / first_s:.1%})".replace("%", " %") + _more(content, fastest)
         begin_s, end_s = sorted((first_s, content.timeline.makespan_s))
         dimension(ax, begin_s, min(end_s, content.window.end_s), text, theme.exposed)

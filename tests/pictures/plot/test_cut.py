@@ -50,6 +50,15 @@ def test_ends_show_all_but_whole_periods(read: type[Reading], timeline: Play, na
     assert [text.get_text() for text in ax.texts if text.get_text().startswith("×")] == [f"× {middle.repeats}"]
 
 
+def test_the_break_says_how_much_is_left_out(timeline: Play) -> None:
+    played = timeline("1f1b", 4, 1000)
+    middle = repeating(played)
+    assert middle is not None
+    out_s = (middle.repeats - 1) * middle.period_s
+    texts = [text.get_text() for text in gantt(played, zoom="ends").texts]
+    assert f"{out_s:,.0f} s more of the same" in texts
+
+
 def test_no_cell_lies_where_the_axis_is_cut(read: type[Reading], timeline: Play) -> None:
     played = timeline("zb-h1", 4, 100, UniformCosts(1, 2, 1, transfer_s=0.5))
     middle = repeating(played)
