@@ -13,7 +13,6 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, VPacker
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation
 
 from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath
@@ -22,6 +21,7 @@ from dualpipe_sim.base.units import fitting_unit, format_time
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.pictures.palette import CAUSE_STYLES, Colour, Theme, path_colour, tint
 from dualpipe_sim.pictures.plot.axis import FigureSize
+from dualpipe_sim.pictures.plot.legend import text_em
 
 SUMS_IN, BANDS_IN = 3.3, 0.7
 """Room that sums, and names of bands beside them, take right of a chart whose text is of the plain size."""
@@ -109,8 +109,8 @@ def _block(sums: Sums, em: float, theme: Theme) -> DrawingArea:
     )
     line = _LINE_EM * em
     height = line * (len(shown) + 1)
-    widths = [max((_width_pt(text, em) for text in texts), default=0.0) for texts, _ in columns]
-    area = DrawingArea(max(_width_pt(sums.title, 1.1 * em), sum(widths) + 3 * _GAP_EM * em + em), height)
+    widths = [max((em * text_em(text) for text in texts), default=0.0) for texts, _ in columns]
+    area = DrawingArea(max(1.1 * em * text_em(sums.title), sum(widths) + 3 * _GAP_EM * em + em), height)
 
     def write(text: str, x: float, row: int, **look: Any) -> None:  # noqa: ANN401 - matplotlib's
         area.add_artist(
@@ -130,10 +130,6 @@ def _block(sums: Sums, em: float, theme: Theme) -> DrawingArea:
             write(text, left + width * (side == "right"), row + 1, ha=side)
         left += width
     return area
-
-
-def _width_pt(text: str, em: float) -> float:
-    return float(TextPath((0, 0), text, size=em).get_extents().x1) if text else 0.0
 
 
 def _amounts(amounts: Sequence[float], unit: str) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.legend import Legend
 from matplotlib.legend_handler import HandlerBase
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from dualpipe_sim.order.ops import B, F, Vocabulary
@@ -98,15 +98,16 @@ def add_legend(ax: Axes, handles: Sequence[Artist], room_in: float, theme: Theme
 
 def _columns(labels: Sequence[str], room_em: float) -> int:
     """Return the most columns that fit; a legend fills them one after the other, as evenly as it can."""
-    width_em = [_HANDLE_EM + _PAD_EM + _GAP_EM + _text_em(label) for label in labels]
+    width_em = [_HANDLE_EM + _PAD_EM + _GAP_EM + text_em(label) for label in labels]
     for columns in range(len(labels), 1, -1):
         if sum(max(column) for column in np.array_split(width_em, columns)) <= room_em:
             return columns
     return 1
 
 
-def _text_em(text: str) -> float:
-    return float(TextPath((0, 0), text, size=1.0).get_extents().width)
+def text_em(text: str) -> float:
+    """Return how wide a line of text is, in units of its size."""
+    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=1.0), False)[0])
 
 
 def kind_swatches(
