@@ -123,6 +123,7 @@ class CellLabels(Artist):
         super().__init__()
         self.boxes = boxes
         self.labels = labels
+        self._family = mpl.rcParams["font.family"]  # (drawing knows no more of the style that this is made in)
         self._largest_pt = min(LARGEST_NUMBER_PT, float(mpl.rcParams["font.size"]))
         self._band = band
         self._alike = alike
@@ -155,7 +156,7 @@ class CellLabels(Artist):
             return
         cells, size_pt = self.shown(renderer)
         middles = np.stack([self._in_view_s().middle_s(), self.boxes.row + self._band.middle], axis=1)[cells]
-        text = Text(size=size_pt, ha="center", va="center_baseline", linespacing=1.1)
+        text = Text(size=size_pt, family=self._family, ha="center", va="center_baseline", linespacing=1.1)
         text.set_figure(self.figure)
         for cell, place in zip(cells.tolist(), self.axes.transData.transform(middles).tolist(), strict=True):
             text.set_text(self.labels.texts[self.labels.text[cell]])
@@ -181,7 +182,7 @@ class CellLabels(Artist):
         Measuring is slow, and few texts differ in width: each is measured once, and numbers once for each length.
         """
         patterns = [_DIGIT.sub("0", text) for text in self.labels.texts]  # digits are equally wide
-        width_em = {pattern: _width_em(pattern, renderer) for pattern in set(patterns)}
+        width_em = {pattern: _width_em(pattern, self._family, renderer) for pattern in set(patterns)}
         widths: FloatArray = np.array([width_em[pattern] for pattern in patterns])[self.labels.text]
         return widths
 
@@ -247,10 +248,10 @@ def outlines(boxes: Boxes, band: Band) -> list[Path]:
     return [Path(piece.reshape(-1, 2), np.tile(outline, len(piece))) for piece in pieces]
 
 
-def _width_em(text: str, renderer: RendererBase) -> float:
+def _width_em(text: str, family: Sequence[str], renderer: RendererBase) -> float:
     """Width of a text's longest line in units of its font's size."""
     size_pt = 10.0
-    font = FontProperties(size=size_pt)
+    font = FontProperties(family=family, size=size_pt)
     em: Any = renderer.points_to_pixels(size_pt)
     lines = [renderer.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
     return max(lines) / float(em)

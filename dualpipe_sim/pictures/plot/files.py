@@ -26,6 +26,7 @@ _RC_PARAMS: Any = {"svg.hashsalt": "dualpipe-sim", "svg.fonttype": "none", "pdf.
 _LEAST_SHARE = 0.95
 _OPTIONS: dict[str, Any] = {".png": {"pil_kwargs": {"compress_level": 1}}}  # (it is compressed once more)
 _OUTLINE = re.compile(rb'\bd="[^"]*"')
+_SPACES = re.compile(rb"\s*([MLCQz])\s*")
 _DECIMALS = re.compile(rb"(\.\d\d)\d+")
 
 
@@ -121,5 +122,5 @@ def _in_few_colours(png: bytes) -> bytes:
 
 
 def _shortened(svg: bytes) -> bytes:
-    """Return an SVG with the corners of its outlines to the hundredth of a point, which are most of a large one."""
-    return _OUTLINE.sub(lambda outline: _DECIMALS.sub(rb"\1", outline[0]), svg)
+    """Return an SVG with corners, which are most of it, to the hundredth of a point and no spaces between them."""
+    return _OUTLINE.sub(lambda outline: _SPACES.sub(rb"\1", _DECIMALS.sub(rb"\1", outline[0])), svg)

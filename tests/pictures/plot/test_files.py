@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.plot import save
+from dualpipe_sim.pictures.plot.files import rendered
 
 if TYPE_CHECKING:
     pass
@@ -46,6 +48,16 @@ def test_a_chart_is_saved_in_the_format_of_its_name_and_always_the_same(
     save(figure, str(tmp_path / name))
     assert (tmp_path / name).read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_svg_has_its_corners_to_the_hundredth_of_a_point_and_its_text_as_text(figure5: Axes) -> None:
+    svg = rendered(figure5.figure, ".svg").decode()
+    outlines = re.findall(r'\bd="([^"]*)"', svg)
+    corners = [float(number) for outline in outlines for number in re.findall(r"-?\d+(?:\.\d+)?", outline)]
+    assert len(corners) > 4 * 2 * 8 * 40  # four corners of each op
+    assert corners == [round(number, 2) for number in corners]
+    assert set(re.findall(r"font-family: ([^;]*)", svg)) == {"'DejaVu Sans'"}
+    assert ">overlapped forward &amp; backward</text>" in svg
 
 
 @pytest.mark.parametrize(
