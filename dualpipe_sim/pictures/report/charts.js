@@ -52,8 +52,8 @@ function ganttBands(chart, run, look, causes) {
   ];
 }
 
-/** @param {Chart} chart @param {Run} run @param {Wanted} look @param {View} view @param {PageData["causes"]} causes @param {number} runs */
-function drawGantt(chart, run, look, view, causes, runs) {
+/** @param {Chart} chart @param {Run} run @param {Wanted} look @param {View} view @param {PageData} data @param {number} runs */
+function drawGantt(chart, run, look, view, { causes, parts }, runs) {
   const row = rowHeight(run, look, runs);
   const bottom = row * run.ranks + 2;
   chart.resize(bottom + (look.side ? 0 : AXIS_PX));
@@ -73,7 +73,7 @@ function drawGantt(chart, run, look, view, causes, runs) {
   }
   drawBands(chart, bands);
   for (const band of bands) if (band.name === "ops") drawFrames(chart, run.pairs, band.row, band.y, band.height, "#000");
-  if (look.path) drawPath(chart, run);
+  if (look.path) drawPath(chart, run, Object.keys(parts));
   chart.pen.restore();
   const step = Math.ceil(13 / row);
   const idle = idleByRank(run);
@@ -94,29 +94,34 @@ function drawOver(chart, run, bottom) {
   if (end < chart.width - chart.right) chart.pen.fillRect(end, 0, chart.width - chart.right - end, bottom);
 }
 
-// The critical path, below what is written on ops: along its ranks, and across where a tensor goes to another.
-/** @param {Chart} chart @param {Run} run */
-function drawPath(chart, run) {
+// The critical path, below what is written on ops: along its ranks, across where a tensor goes to another, in the colours of
+// what it is spent on where that can be seen, in ink where it is too short.
+/** @param {Chart} chart @param {Run} run @param {string[]} parts */
+function drawPath(chart, run, parts) {
   const { pen, row } = chart;
-  const { begin, end, rank, to } = run.path_of;
+  const { begin, end, rank, to, part } = run.path_of;
   const [top, height] = opsPlace(chart);
   /** @param {number} of */
   const y = (of) => Math.round((of + top + 0.84 * height) * row);
-  let first = firstAfter(end, chart.from, 0, end.length);
-  pen.beginPath();
-  if (first < end.length) pen.moveTo(chart.x(begin[first]), y(rank[first]));
-  for (; first < end.length && begin[first] < chart.to; first += 1) {
-    pen.lineTo(chart.x(begin[first]), y(rank[first]));
-    pen.lineTo(chart.x(end[first]), y(to[first]));
-  }
-  for (const [colour, width] of /** @type {const} */ ([
-    ["ground", 5],
-    ["ink", 2],
-  ])) {
-    pen.strokeStyle = chart.colour(colour);
+  const first = firstAfter(end, chart.from, 0, end.length);
+  /** @param {string} colour @param {number} width @param {number} [of] the part to draw, where not all are */
+  const draw = (colour, width, of) => {
+    pen.beginPath();
+    for (let one = first; one < end.length && begin[one] < chart.to; one += 1) {
+      if (of !== undefined && (part[one] !== of || chart.x(end[one]) - chart.x(begin[one]) < NARROW_PX)) continue;
+      pen.moveTo(chart.x(begin[one]), y(one ? to[one - 1] : rank[0]));
+      pen.lineTo(chart.x(begin[one]), y(rank[one]));
+      pen.lineTo(chart.x(end[one]), y(to[one]));
+    }
+    pen.strokeStyle = colour;
     pen.lineWidth = width;
     pen.stroke();
-  }
+  };
+  draw(chart.colour("ground"), 5);
+  draw(chart.colour("ink"), 2);
+  parts.forEach((name, one) => {
+    if (run.path[name]) draw(chart.colour(`path-${name}`), 2, one);
+  });
 }
 
 // Top and height of the ops' band, as shares of a row.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualpipe_sim.analysis.alltoall import alltoall_pieces, collectives_word, has_alltoall
-from dualpipe_sim.analysis.critical_path import PARTS, CriticalPath, critical_path
+from dualpipe_sim.analysis.critical_path import CriticalPath, critical_path
 from dualpipe_sim.analysis.gaps import gaps_of
 from dualpipe_sim.analysis.memory import Memory
 from dualpipe_sim.analysis.metrics import bubble_ratio, idle_s_by_cause
@@ -92,7 +92,7 @@ def run_data(run: Run, effort: int = 9) -> Json:
         "fills": [[fill(kind, one, shades) for one in range(shades)] for kind in Kind],
         "words": [words_of(kind, schedule.vocabulary) for kind in Kind],
         "causes": {cause: _rounded(seconds) for cause, seconds in idle_s_by_cause(timeline).items()},
-        "path": {PARTS[part]: float(f"{seconds:.9g}") for part, seconds in path.seconds_by_part().items()},
+        "path": {part: float(f"{seconds:.9g}") for part, seconds in path.seconds_by_part().items()},
         "collectives": collectives_word([timeline]),
         "looks": _looks(timeline.graph) if lanes else [],
         "kinds": list(occupancies[0].amounts),
@@ -127,6 +127,7 @@ def _path_columns(timeline: Timeline, path: CriticalPath) -> dict[str, NDArray[A
         "path_length": np.diff(_ticks(timeline, path.end_s), prepend=0).astype(np.int32),
         "path_rank": path.rank.astype(np.uint16),
         "path_to_rank": path.to_rank.astype(np.uint16),
+        "path_part": path.part.astype(np.uint8),
     }
 
 

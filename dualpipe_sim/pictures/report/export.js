@@ -42,7 +42,7 @@ function legendOf({ overview }, legend) {
   const entries = [];
   let [x, y] = [6, 0];
   for (const swatch of legend.querySelectorAll("span")) {
-    const words = swatch.textContent ?? "";
+    const words = swatch.textContent?.trim() ?? "";
     const width = 40 + widthOf(overview.pen, words) * 1.1;
     if (x + width > overview.width && x > 6) [x, y] = [6, y + LINE_PX];
     entries.push({ x, y, words, colours: (swatch.dataset.colours ?? "").split(" ") });
@@ -77,12 +77,12 @@ function piecesOf(viewer) {
     pieces.push(lineOf(viewer, panel.name.textContent ?? "", true));
     pieces.push(
       pieceOf(gantt, (chart) => {
-        drawGantt(chart, run, look, view, data.causes, panels.length);
+        drawGantt(chart, run, look, view, data, panels.length);
         drawMarks(chart, gantt, run, { task: viewer.marked(panel), now_s: viewer.now_s });
       }),
     );
     if (look.side) pieces.push(pieceOf(strips, (chart) => drawStrips(chart, run, view, fills, most)));
-    if (look.path) pieces.push(lineOf(viewer, parts.textContent ?? ""));
+    if (look.path) pieces.push(legendOf(viewer, parts));
   }
   const alone = panels[0].run;
   if (look.side || !alone) return pieces;

@@ -28,7 +28,6 @@ function showLegends(find, chart, runs, look, causes) {
   }
   const word = first.collectives;
   if (lanes) entries.push(swatch([chart.colour("hidden")], `${word} behind compute`), swatch([chart.colour("exposed")], `exposed ${word}`));
-  if (look.path) entries.push(swatch([chart.colour("ink")], "critical path", "thin"));
   const shown = Object.keys(causes).filter((cause) => runs.some((run) => run.causes[cause]?.some((seconds) => seconds > 0)));
   if (look.idle) entries.push(...shown.map((cause) => swatch([idleColour(chart, causes, cause)], `idle: ${causes[cause].words}`)));
   find("gantt-legend").replaceChildren(...entries);

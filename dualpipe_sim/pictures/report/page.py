@@ -9,10 +9,21 @@ from pathlib import Path
 from string import Template
 from typing import get_args
 
+from dualpipe_sim.analysis.critical_path import PARTS
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.base.show import line
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.pictures.palette import CAUSE_STYLES, MEMORY_FILLS, SERIES, THEMES, CauseStyle, Theme, ThemeName, tint
+from dualpipe_sim.pictures.palette import (
+    CAUSE_STYLES,
+    MEMORY_FILLS,
+    SERIES,
+    THEMES,
+    CauseStyle,
+    Theme,
+    ThemeName,
+    path_colour,
+    tint,
+)
 from dualpipe_sim.pictures.report.data import Json, Run, run_data
 
 _HERE = Path(__file__).parent
@@ -150,6 +161,7 @@ def page_data(runs: Sequence[Run], first: str = "", effort: int = 9) -> Json:
         "runs": shown,
         "first": labels.index(first) if first in labels else 0,
         "causes": _causes(shown),
+        "parts": dict(PARTS),
         "memory_fills": MEMORY_FILLS,
     }
 
@@ -217,5 +229,6 @@ def _colours() -> str:
 def _properties(theme: Theme, more: Mapping[str, str]) -> str:
     colours = {name: value for name, value in theme._asdict().items() if isinstance(value, str)}
     idle = {f"idle-{cause}": tint(style.fill, theme) for cause, style in CAUSE_STYLES.items()}
+    path = {f"path-{part}": path_colour(part, theme) for part in PARTS}
     of_theme = {name.replace("_", "-"): value for name, value in {**colours, **more}.items()}
-    return " ".join(f"--{name}: {value};" for name, value in {**of_theme, **idle}.items())
+    return " ".join(f"--{name}: {value};" for name, value in {**of_theme, **idle, **path}.items())

@@ -68,10 +68,11 @@ class Panel {
     this.strips.canvas.hidden = !look.side;
     this.strips.canvas.setAttribute("aria-label", `${run.label}: how many ranks are idle, and what the fullest one holds`);
     this.parts.hidden = !look.path;
-    const shares = Object.entries(run.path).map(
-      ([words, seconds]) => `${words} ${formatTime(run.units, seconds)} (${((100 * seconds) / run.makespan_s).toFixed(1)} %)`,
-    );
-    this.parts.replaceChildren(element("b", {}, "critical path: "), shares.join(", "));
+    const shares = Object.entries(run.path).map(([part, seconds]) => {
+      const share = `${formatTime(run.units, seconds)} (${((100 * seconds) / run.makespan_s).toFixed(1)} %)`;
+      return swatch([this.gantt.colour(`path-${part}`)], `${this.owner.data.parts[part]} ${share} `, "thin");
+    });
+    this.parts.replaceChildren(element("b", {}, "critical path: "), ...shares);
     this.stale = true;
   }
 
@@ -83,7 +84,7 @@ class Panel {
     if (!run || !(this.seen || unseen) || !this.element.clientWidth) return;
     this.stale = false;
     const { data, look, view, fills, panels, most } = owner;
-    drawGantt(this.gantt, run, look, view, data.causes, panels.length);
+    drawGantt(this.gantt, run, look, view, data, panels.length);
     if (look.side) drawStrips(this.strips, run, view, fills, most);
     Object.assign(this.gantt.canvas.dataset, { from: view.from, to: view.to, row: this.gantt.row, run: run.label });
     this.drawMarks();

@@ -20,6 +20,7 @@ interface Columns {
   path_length: Int32Array;
   path_rank: Uint16Array;
   path_to_rank: Uint16Array;
+  path_part: Uint8Array;
   copy: Int32Array;
   copy_start: Int32Array;
   copy_length: Int32Array;
@@ -63,7 +64,7 @@ interface RunHead {
   words: string[];
   /** Idle time by cause and rank. */
   causes: Record<string, number[]>;
-  /** Seconds of the critical path by what they are spent on, in words. */
+  /** Seconds of the critical path by what they are spent on. */
   path: Record<string, number>;
   collectives: string;
   looks: Look[];
@@ -84,6 +85,8 @@ interface PageData {
   runs: RunData[];
   first: number;
   causes: Record<string, { words: string; fill: string }>;
+  /** What a critical path may be spent on, in words. */
+  parts: Record<string, string>;
   memory_fills: Record<string, string>;
 }
 
@@ -156,7 +159,7 @@ interface Run extends RunHead, Tasks {
   /** Idle time of each rank, with the place of its cause among the page's. */
   idle: Coloured;
   /** The critical path's stretches, one behind the other. */
-  path_of: Spans & { rank: Uint16Array; to: Uint16Array };
+  path_of: Spans & { rank: Uint16Array; to: Uint16Array; part: Uint8Array };
   occupancy: Occupancy;
   memoryFills: string[];
   /** Null where no layers are known. */

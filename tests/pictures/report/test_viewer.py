@@ -15,7 +15,7 @@ from PIL import Image
 from dualpipe_sim import compare, simulate
 from dualpipe_sim.analysis.critical_path import PARTS, critical_path
 from dualpipe_sim.graph.timeline import Timeline
-from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES, tint
+from dualpipe_sim.pictures.palette import CAUSE_STYLES, KIND_STYLES, THEMES, path_colour, tint
 from dualpipe_sim.pictures.report import Page, Run, page, page_data, page_style, viewer_script
 from dualpipe_sim.result import Comparison, Result
 from tests.pictures.report.conftest import colours_of
@@ -95,13 +95,12 @@ def test_the_critical_path_is_drawn_and_its_parts_are_summed(browser: Browser, l
     browser.click(".path")
     assert browser.tab.locator(".gantt").screenshot() != plain
     parts = {PARTS[part]: seconds for part, seconds in critical_path(layered).seconds_by_part().items()}
-    told = browser.ask("document.querySelector('.path-parts').innerText")
-    shares = {
-        words: float(share) for words, share in re.findall(r"([a-z-][a-z, -]*) [\d.]+ [mµn]?s \(([\d.]+) %\)", told)
-    }
+    told = browser.tab.locator(".path-parts .swatch").all_inner_texts()
+    shares = dict(re.fullmatch(r"([a-z, -]+) [\d.]+ [mµn]?s \(([\d.]+) %\)", one.strip()).groups() for one in told)  # type: ignore[union-attr, misc]
     assert shares.keys() == parts.keys()
     for words, share in shares.items():
         assert float(share) == pytest.approx(100 * parts[words] / layered.makespan_s, abs=0.06)
+    assert {path_colour(part, THEMES["light"]) for part in ("compute", "alltoall")} <= colours_of(browser.picture())
 
 
 def test_a_path_stays_on_the_ops_it_is_made_of(browser: Browser, figure5_page: Page, figure5: Comparison) -> None:
