@@ -158,8 +158,8 @@ class Browser:
 
 def colours_of(image: Image.Image) -> set[str]:
     """All colours of a picture, as ``#rrggbb``."""
-    pixels = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
-    return {"#" + bytes(pixel).hex() for pixel in pixels.astype(np.uint8)}
+    pixels = np.asarray(image.convert("RGB")).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    return {f"#{colour:06x}" for colour in np.flatnonzero(np.bincount(pixels.ravel(), minlength=1 << 24)).tolist()}
 
 
 class Box(NamedTuple):
