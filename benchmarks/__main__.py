@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import machine, sections
+from benchmarks.live_page import live_page
 
 SECTIONS = {
     "Stages of a run, ms": sections.stages,
@@ -20,6 +21,7 @@ SECTIONS = {
     "Plans": sections.plans,
     "Growth": sections.linearity,
     "Cold start": sections.cold_start,
+    "The live page": live_page,
 }
 
 
