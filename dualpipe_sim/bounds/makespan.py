@@ -6,22 +6,23 @@ gradient still has to go up to the pipe's first stage (the *tail*). Head, work a
 counts with its least time, all inputs there; where links or SMs are shared, tasks only last longer.
 
 :func:`order_bound_s` knows the order and takes its very tasks. :func:`placement_bound_s` knows only where the stages
-are; it takes the least work over all orders, and a memory limit, if there is one, gives a third bound. Times of stages
-are arrays of shape ``(stages,)``; :class:`Least` and :class:`Reach` hold those that both need.
+are; it takes the least work over all orders, and a memory limit, if there is one, gives more
+(:mod:`dualpipe_sim.bounds.limited`). Times of stages are arrays of shape ``(stages,)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
-from typing import NamedTuple
 
 import numpy as np
 
-from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.base.arrays import FloatArray
+from dualpipe_sim.bounds.limited import Limited, MemoryLimit
+from dualpipe_sim.bounds.reach import Least, Reach, reach
 from dualpipe_sim.bounds.tasks import Known, TaskTime, tasks_of, warm_times
+from dualpipe_sim.bounds.work import Work
 from dualpipe_sim.costs.asked import costs_of_kinds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.costs.transfers import hop_s
@@ -31,72 +32,6 @@ from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
 _BACKWARD = (B, I)
-
-
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """How far the first input and the last output of each stage are from where micro-batches start and end.
-
-    Attributes:
-        forward_s: earliest start of a stage's F, shape ``(stages,)``.
-        backward_s: earliest start of a stage's B or I, shape ``(stages,)``.
-        onward_s: least seconds that the stages above need with the gradient that a stage's B or I makes: it goes up to
-            the pipe's first stage, and a W may follow anywhere; shape ``(stages,)``.
-
-    """
-
-    forward_s: FloatArray
-    backward_s: FloatArray
-    onward_s: FloatArray
-
-
-class Least(NamedTuple):
-    """Least seconds that a stage's ops keep a micro-batch, each of shape ``(stages,)``.
-
-    Attributes:
-        forward_s: from the start of F to its output.
-        backward_s: from the start of B or I to its output.
-        weight_s: of a W that must follow I; 0 where the backward may be whole.
-
-    """
-
-    forward_s: FloatArray
-    backward_s: FloatArray
-    weight_s: FloatArray
-
-
-def reach(placement: Placement, least: Least, hop_s: FloatArray, turn_s: float = 0.0) -> Reach:
-    """Return the reach of each stage.
-
-    Each pipe is walked down once and up twice, adding up what one micro-batch alone would take. Two stages with F = 1,
-    B = 2 and a transfer of 0.5: the second starts F at 1.5 and B at 2.5, the first starts B at 5; after the second's
-    last B, 0.5 + 2 are still to come.
-
-    >>> from dualpipe_sim.order.placement import linear
-    >>> reach(linear(2), Least(np.array([1.0, 1.0]), np.array([2.0, 2.0]), np.zeros(2)), np.array([0.5, 0.0]))
-    Reach(forward_s=array([0. , 1.5]), backward_s=array([5. , 2.5]), onward_s=array([0. , 2.5]))
-
-    Args:
-        placement: where the stages are.
-        least: what their ops take.
-        hop_s: seconds of each stage's transfer to the next, shape ``(stages,)``.
-        turn_s: seconds between F and backward of a pipe's last stage, for what ranks do of the output layer.
-
-    """
-    forward_s, backward_s, onward_s = (np.zeros(placement.stages) for _ in range(3))
-    begin = 0
-    for pipe in placement.pipes:
-        end = begin + len(pipe)
-        for stage in range(begin + 1, end):
-            forward_s[stage] = forward_s[stage - 1] + least.forward_s[stage - 1] + hop_s[stage - 1]
-        backward_s[end - 1] = forward_s[end - 1] + least.forward_s[end - 1] + turn_s
-        for stage in range(end - 2, begin - 1, -1):
-            backward_s[stage] = backward_s[stage + 1] + least.backward_s[stage + 1] + hop_s[stage]
-        for stage in range(begin + 1, end):
-            above_s = max(least.weight_s[stage - 1], onward_s[stage - 1])
-            onward_s[stage] = hop_s[stage - 1] + least.backward_s[stage - 1] + above_s
-        begin = end
-    return Reach(forward_s, backward_s, onward_s)
 
 
 def hops_s(placement: Placement, costs: StageCosts, topology: Topology | None) -> FloatArray:
@@ -230,25 +165,6 @@ def _turn_s(times: Mapping[TaskShape, TaskTime], how: Vocabulary | None) -> floa
     )
 
 
-@dataclass(frozen=True, eq=False)
-class MemoryLimit:
-    """Most that a rank may hold of what its stages' micro-batches keep between F and backward.
-
-    An order that copies some of it to the host and back may be faster than a bound within this limit.
-
-    Attributes:
-        activations: what a micro-batch keeps at each stage, shape ``(stages,)``.
-        most: what fits on each rank, shape ``(ranks,)``.
-        from_start: whether it is there from F's start to the backward's end, or surely only from F's end to the
-            backward's start.
-
-    """
-
-    activations: FloatArray
-    most: FloatArray
-    from_start: bool
-
-
 def placement_bound_s(
     placement: Placement,
     micro_batches_of_pipe: Sequence[int],
@@ -269,8 +185,8 @@ def placement_bound_s(
         micro_batches_of_pipe: micro-batches that enter each pipe.
         costs: what ops take.
         topology: routes of transfers that are given as bytes.
-        limit: most that ranks may hold; what a micro-batch keeps, for as long as it is on its way from a stage to the
-            pipe's end and back, fills the limit times the makespan at most (Little's law).
+        limit: most that ranks may hold: micro-batches beyond it wait until others are back
+            (:mod:`dualpipe_sim.bounds.limited`).
         how: how ranks share the output layer out, in S and T, where they do.
         known: what is known already of the same costs, as for :func:`tasks_of`.
 
@@ -278,41 +194,22 @@ def placement_bound_s(
     micro_batches = np.array(micro_batches_of_pipe)[placement.pipe_of_stage]
     tasks = tasks_of([*_shapes_on(placement), *_passes_on(placement, how)], costs, known)
     times = {shape: task.time for shape, task in tasks.items()}
-    work, warm = _Work(micro_batches, times), warm_times(tasks, costs)
+    work, warm = Work(micro_batches, times), warm_times(tasks, costs)
     least = _least(placement, times)
     reached = reach(placement, least, hops_s(placement, costs, topology), _turn_s(times, how))
     # A pipe's first stage runs the last backward of a micro-batch; when that and its W are through, the way back ends.
     through_s = reached.backward_s + least.backward_s + least.weight_s
     bound_s = float(through_s[placement.is_first].max())
+    limited = None if limit is None else Limited(limit, placement, work, reached, least)
     for rank in range(placement.ranks):
         stages = placement.stages_of_rank(rank)
         head_s, tail_s = (float(of_stage[stages].min()) for of_stage in (reached.forward_s, reached.onward_s))
         bound_s = max(bound_s, head_s + work.all_s(stages), head_s + work.until_last_backward_s(stages) + tail_s)
         if warm is not None:
-            bound_s = max(bound_s, head_s + _Work(micro_batches, warm.times).all_s(stages) - warm.once_s)
-        if limit is not None:
-            bound_s = max(
-                bound_s, head_s + _memory_bound_s(limit, rank, stages, micro_batches, reached, least) + tail_s
-            )
+            bound_s = max(bound_s, head_s + Work(micro_batches, warm.times).all_s(stages) - warm.once_s)
+        if limited is not None:
+            bound_s = max(bound_s, limited.bound_s(rank))
     return bound_s
-
-
-def _memory_bound_s(
-    limit: MemoryLimit, rank: int, stages: list[int], micro_batches: IntArray, reached: Reach, least: Least
-) -> float:
-    """Return the seconds that a rank must hold something, so that no more than the limit is there at any time.
-
-    A micro-batch keeps its activations at a stage for at least as long as it is on its way to the pipe's end and back
-    (``turn_s``). Activations x seconds, summed over all micro-batches, are an area, and below the limit it needs so
-    much time: 8 micro-batches that each hold 1 activation for 6 s need 48 / 4 = 12 s where 4 activations fit.
-    """
-    activations, most = limit.activations[stages], float(limit.most[rank])
-    if activations.max() > most:
-        return inf
-    turn_s = (reached.backward_s - reached.forward_s)[stages]
-    turn_s = turn_s + least.backward_s[stages] if limit.from_start else turn_s - least.forward_s[stages]
-    filled = float((micro_batches[stages] * activations * np.maximum(turn_s, 0.0)).sum())
-    return filled / most if filled else 0.0
 
 
 def _passes_on(placement: Placement, how: Vocabulary | None) -> list[TaskShape]:
@@ -329,46 +226,3 @@ def _shapes_on(placement: Placement) -> list[TaskShape]:
         shapes += [((kind, stage),) for stage in stages for kind in (F, B, I, W)]
         shapes += [((F, a), (B, b)) for a in stages for b in stages]
     return shapes
-
-
-class _Work:
-    """The least work of ranks, over all ways to run their stages' ops alone or in pairs."""
-
-    def __init__(self, micro_batches: IntArray, times: Mapping[TaskShape, TaskTime]) -> None:
-        self.micro_batches, self.times = micro_batches, times
-
-    def all_s(self, stages: list[int]) -> float:
-        """Seconds of all ops of a rank."""
-        backward_s = {stage: min(self._s(B, stage), self._s(I, stage) + self._s(W, stage)) for stage in stages}
-        return self._sum_s(stages, backward_s, lambda pair: pair.whole_s) + self._passes_s(stages, (S, T))
-
-    def until_last_backward_s(self, stages: list[int]) -> float:
-        """Seconds of a rank's ops until the output of its last B or I, whichever is faster, all W left for later."""
-        backward_s = {stage: min(self.times[((kind, stage),)].forward_s for kind in (B, I)) for stage in stages}
-        return self._sum_s(stages, backward_s, lambda pair: pair.backward_s) + self._passes_s(stages, (S,))
-
-    def _passes_s(self, stages: list[int], kinds: Sequence[int]) -> float:
-        """Seconds of a rank's passes of the output layer, of which each S comes before its micro-batch's backwards."""
-        passes = (((kind, stage),) for kind in kinds for stage in stages)
-        return sum(int(self.micro_batches[one[0][1]]) * self.times[one].whole_s for one in passes if one in self.times)
-
-    def _sum_s(self, stages: list[int], backward_s: Mapping[int, float], pair_s: Callable[[TaskTime], float]) -> float:
-        """Return the seconds of ops alone, less the most that pairs can save: each op is in one pair at most.
-
-        ``saved_s[a, b]`` is what a pair of the a-th stage's F and the b-th stage's B takes less than both alone. If
-        every F had its best partner, pairs would save the sum of the rows' maxima, each as often as there are
-        micro-batches; if every B had, that of the columns' maxima. No choice of pairs saves more than either.
-        """
-        forward_s = {stage: self._s(F, stage) for stage in stages}
-        saved_s = np.array(
-            [
-                [max(0.0, forward_s[a] + backward_s[b] - pair_s(self.times[(F, a), (B, b)])) for b in stages]
-                for a in stages
-            ]
-        )
-        count = self.micro_batches[stages]
-        alone_s = sum(self.micro_batches[stage] * (forward_s[stage] + backward_s[stage]) for stage in stages)
-        return float(alone_s - min((saved_s.max(axis=1) * count).sum(), (saved_s.max(axis=0) * count).sum()))
-
-    def _s(self, kind: int, stage: int) -> float:
-        return self.times[((kind, stage),)].whole_s

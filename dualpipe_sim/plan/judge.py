@@ -11,7 +11,8 @@ import numpy as np
 from dualpipe_sim.analysis.step import optimizer_s
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.base.units import in_gb
-from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
+from dualpipe_sim.bounds.limited import MemoryLimit
+from dualpipe_sim.bounds.makespan import busiest_rank_s, order_bound_s, placement_bound_s
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.bounds.tasks import Known
 from dualpipe_sim.costs.layers import LayerCosts, LayerStageCosts

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.memory import memory_of
 from dualpipe_sim.base.lanes import Lane
-from dualpipe_sim.bounds.makespan import MemoryLimit, busiest_rank_s, order_bound_s, placement_bound_s
+from dualpipe_sim.bounds.limited import MemoryLimit
+from dualpipe_sim.bounds.makespan import busiest_rank_s, order_bound_s, placement_bound_s
 from dualpipe_sim.bounds.memory import StageBytes, least_memory_bytes, stage_bytes
 from dualpipe_sim.bounds.tasks import task_time
 from dualpipe_sim.config import load_experiment
@@ -193,10 +194,10 @@ def test_with_little_work_it_is_the_way_of_a_micro_batch() -> None:
 
 
 def test_one_activation_at_a_time_makes_micro_batches_follow_each_other() -> None:
-    # On rank 0 of two a micro-batch is there from F to the end of I: F, F, I, I. One at a time, five of them: 20.
+    # On rank 0 of two a micro-batch is there from F to the end of W: F, F, I, I, W. One at a time, five of them: 25.
     costs, placement = UniformCosts(1.0, 1.0, 1.0), linear(2)
     one = MemoryLimit(np.ones(2), np.ones(2), from_start=True)
-    assert placement_bound_s(placement, (5,), costs.on(placement), limit=one) == 20
+    assert placement_bound_s(placement, (5,), costs.on(placement), limit=one) == 25
 
 
 def test_what_does_not_fit_once_never_runs() -> None:

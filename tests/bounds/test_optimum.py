@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpipe_sim.analysis import metrics
-from dualpipe_sim.bounds.makespan import MemoryLimit, placement_bound_s
+from dualpipe_sim.bounds.limited import MemoryLimit
+from dualpipe_sim.bounds.makespan import placement_bound_s
 from dualpipe_sim.bounds.optimum import Optimum, optimum, pair_seconds
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine import longest_path
