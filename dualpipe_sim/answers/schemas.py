@@ -24,7 +24,7 @@ _ABOUT: dict[str, tuple[str, Callable[[], dict[str, Schema]]]] = {
     "schedules": ("The schedules there are.", searches.schedules),
     "check": ("What is wrong with an order.", searches.check),
 }
-_OPTIONAL = {"plan": ("why",)}
+_OPTIONAL = {"plan": ("why", "searched")}
 """Keys that are there only where they were asked for."""
 _METRICS = ("run",)
 """What has registered metrics as further keys."""

@@ -10,6 +10,7 @@ from dualpipe_sim.engine.scenarios import Scenarios
 from dualpipe_sim.order.finding import Finding
 from dualpipe_sim.plan import Plan
 from dualpipe_sim.plan.outcome import REASONS
+from dualpipe_sim.plan.searched import Tried
 from dualpipe_sim.plan.space import Candidate
 from dualpipe_sim.plan.why_first import WhyFirst
 from dualpipe_sim.result import Result
@@ -103,7 +104,7 @@ def regimes() -> dict[str, Schema]:
 
 
 def plan() -> dict[str, Schema]:
-    """Return the keys of a plan; ``why`` only where it was asked for."""
+    """Return the keys of a plan; ``why`` and ``searched`` only where they were asked for."""
     row = record("a candidate", _candidate())
     within = {"error": value(str, "which error of published runs it is"), "share": value(float, "that error")}
     return {
@@ -112,6 +113,9 @@ def plan() -> dict[str, Schema]:
         **keys(Plan, "runs", "certain", renamed={"ruled_out": "reasons"}),
         "ranking": listed(row, "the best, the fastest first; first those confirmed with links shared"),
         "closest": nullable(row, "where none fits, the one that needs the least memory; null else"),
+        "searched": listed(
+            record("a cut", _tried()), "where it was asked for, what came of the orders that were searched"
+        ),
         "step_time_error": nullable(BAR, BAR["description"] + NO_BAR),
         "too_close_within": nullable(record("", within), "which share slower is too close to call with the first"),
         "too_close_to_call": value(list[int] | None, "places in the ranking, from 1, that are too close to the first"),
@@ -178,6 +182,10 @@ def _candidate() -> dict[str, Schema]:
     }
     rest = {key: nullable(one) for key, one in known.items()}
     return {**keys(Candidate), **rest, "point": value(str, "its name: a digest of its values and the configuration")}
+
+
+def _tried() -> dict[str, Schema]:
+    return keys(Tried, "schedule", "step_time_s", "searched", "searched_step_time_s", "remark")
 
 
 def _why_first() -> dict[str, Schema]:

@@ -34,6 +34,12 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     everything: Annotated[
         bool, typer.Option("--all", help="Run all that fit, also those that are surely slower than the best.")
     ] = False,
+    orders: Annotated[
+        int, typer.Option("--search", metavar="N", help="Search orders, too, for the best N cuts, within their memory.")
+    ] = 0,
+    order: Annotated[
+        str | None, typer.Option("--order", metavar="FILE", help="Write the first one's order there, as torch's CSV.")
+    ] = None,
     reasons: Annotated[bool, typer.Option("--why", help="Say what makes the first one first.")] = False,
     chart: Annotated[
         str | None, typer.Option("--chart", metavar="FILE", help="Draw step time against memory (png, svg, pdf).")
@@ -57,12 +63,15 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
             top=top,
             confirm=confirm,
             exhaustive=everything,
+            orders=orders,
             workers=workers,
             dask=dask,
             output=output,
             resume=resume,
             progress=progress,
         )
+    if order is not None:
+        _write(found, order)
     reason = why_first(found) if reasons and found.ranking else None
     if chart:
         from dualpipe_sim.pictures.plot import plan_chart, save
@@ -72,10 +81,22 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     if as_json:
         told = found.to_dict() | plan_errors(found, bar) | ({} if reason is None else {"why": reason.to_dict()})
         print_answer("plan", told)
-        return
-    _print(found, plan_remarks(found, bar))
-    if reason is not None:
-        _print_why(reason)
+    else:
+        _print(found, plan_remarks(found, bar))
+        if reason is not None:
+            _print_why(reason)
+    if found.interrupted:
+        raise typer.Exit(130)
+
+
+def _write(found: Plan, file: str) -> None:
+    """Write the order of the first one."""
+    from dualpipe_sim.base.files import written_whole
+    from dualpipe_sim.order.text import format_order
+
+    text = format_order(found.order())
+    with written_whole(file) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _setting(text: str) -> str:

@@ -146,8 +146,8 @@ class Judge:
                 how: Vocabulary | None = (
                     "one barrier" if chosen.cuts_vocabulary else None
                 )  # F and B are as with any other
-                placement = chosen.placement(candidate.ranks, candidate.options)
-                return self._of_placement(self._on(placement, candidate, how), (micro_batches,))
+                placed = self._on(self.placement(candidate), candidate, how)
+                return self._of_placement(placed, (micro_batches,))
             order = self._order(candidate, micro_batches)
             placed = self._on(order.placement, candidate, order.vocabulary)
             setting = (candidate.label, micro_batches, placed.costs.stage_layers, candidate.setting_of("any layout"))
@@ -157,6 +157,35 @@ class Judge:
             return self._of_order(placed, order)
         except UserError as error:
             return Verdict(SIZES, str(error))
+
+    def placement(self, candidate: Candidate) -> Placement:
+        """Return where a candidate's stages are."""
+        chosen = spec(candidate.schedule)
+        if chosen.adapts_to_times:
+            return chosen.placement(candidate.ranks, candidate.options)
+        return self._order(candidate, choice_at(self._experiment, candidate).micro_batches).placement
+
+    def room(self, candidate: Candidate) -> tuple[float, float]:
+        """Return how many activations every rank surely has room for beside its state, and the bytes of one there.
+
+        An activation is a micro-batch's through as many stages as a rank has, each as large as its largest.
+
+        Raises:
+            UserError: stages that the layers cannot be shared out over.
+
+        """
+        if candidate.setting not in self._costs:
+            costs = costs_at(self._experiment, candidate)
+            self._costs[candidate.setting] = costs.on_cluster(self._experiment.cluster)
+        placement = self.placement(candidate)
+        placed = self._on(placement, candidate, None)
+        free = placed.costs.gpu.memory_bytes - placed.sizes.state
+        found = []
+        for rank in range(placement.ranks):
+            stages = placement.stages_of_rank(rank)
+            one_bytes = max(1.0, len(stages) * float(placed.sizes.activations[stages].max()))
+            found.append((float(free[rank]) / one_bytes, one_bytes))
+        return min(found)
 
     def _order(self, candidate: Candidate, micro_batches: int) -> Schedule:
         key = (candidate.label, candidate.ranks, micro_batches)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
 from dualpipe_sim.base.plain_data import data_frame, plain_data
 from dualpipe_sim.base.show import Table, Tabular, line
 from dualpipe_sim.base.units import format_number, format_percent, format_seconds, in_gb, number_of
 from dualpipe_sim.batch.points import Row
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.model.recipe import Recompute
+from dualpipe_sim.order.schedule import Schedule
+from dualpipe_sim.plan.run import RunCandidate
+from dualpipe_sim.plan.searched import Tried
 from dualpipe_sim.plan.space import Candidate
 
 if TYPE_CHECKING:
@@ -38,6 +43,8 @@ class Plan(Tabular):
         leanest: where none fits, the place of the one that needs the least memory.
         gpus: GPUs.
         gpu_bytes: memory of a GPU.
+        searched: what came of the orders that were searched, by cut.
+        interrupted: whether that was told to end before it was through.
 
     """
 
@@ -48,6 +55,8 @@ class Plan(Tabular):
     leanest: int | None
     gpus: int
     gpu_bytes: int
+    searched: tuple[Tried, ...] = ()
+    interrupted: bool = False
 
     @property
     def ranked(self) -> list[Row]:
@@ -89,6 +98,27 @@ class Plan(Tabular):
             f"{in_gb(needs - self.gpu_bytes, '')} GB more than a GPU has; closest is {describe(candidate)}"
         )
 
+    def order(self) -> Schedule:
+        """Return the order of the first.
+
+        Raises:
+            UserError: nothing fits.
+
+        """
+        if not self.ranking:
+            raise UserError("there is no order: nothing fits")
+        result = RunCandidate(self.experiment).result(self.candidates[self.ranking[0]])
+        return cast("Timeline", result.timeline).graph.schedule
+
+    def searches(self) -> list[str]:
+        """Return in sentences what searching orders brought."""
+        said = [f"searched: {one.told()}" for one in self.searched]
+        if self.searched and not any(one.faster for one in self.searched):
+            said.append("no searched order is faster than the schedules on its cut")
+        if self.interrupted:
+            said.append("interrupted while orders were searched: none is confirmed")
+        return said
+
     def confirmation(self) -> str:
         """Return in a sentence what is known of the ranking with links shared."""
         confirmed = sum(row["confirmed_step_time_s"] is not None for row in self.ranked)
@@ -107,7 +137,12 @@ class Plan(Tabular):
         headings = ("", "plan", *HEADINGS) if rows else ()
         found = self.confirmation() if rows else self.closest()
         counts = [f"{count:>7} {reason}: {REASONS[reason]}" for reason, count in self.reasons.items()]
-        notes = [found, f"{number_of(len(self.rows), 'candidate')}, {self.runs} run; ruled out:", *counts]
+        notes = [
+            found,
+            *self.searches(),
+            f"{number_of(len(self.rows), 'candidate')}, {self.runs} run; ruled out:",
+            *counts,
+        ]
         return Table(headings, [[f"{place}", *row] for place, row in enumerate(rows, 1)], ("plan",), title, notes)
 
     def __repr__(self) -> str:
@@ -139,6 +174,7 @@ class Plan(Tabular):
             "ruled_out": self.reasons,
             "ranking": plain_data(self.ranked),
             "closest": None if self.leanest is None else plain_data(self.rows[self.leanest]),
+            **({"searched": plain_data([asdict(one) for one in self.searched])} if self.searched else {}),
         }
 
     def to_pandas(self) -> DataFrame:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from dualpipe_sim.base.plain_data import digest
+from dualpipe_sim.base.signals import Stopped
 from dualpipe_sim.base.units import in_gb
 from dualpipe_sim.batch.points import Evaluate, Progress, Row, Rows
 from dualpipe_sim.batch.rows import RowFile
@@ -24,6 +25,7 @@ from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.plan.judge import FAILED, MEMORY, SAME, SIZES, Judge, Verdict, ruled_out
 from dualpipe_sim.plan.outcome import Plan
 from dualpipe_sim.plan.run import COLUMNS, RunCandidate
+from dualpipe_sim.plan.searched import Tried, cuts_of, search_orders
 from dualpipe_sim.plan.space import Candidate, candidates_of, gpus_of, layer_costs
 from dualpipe_sim.version import __version__
 
@@ -46,6 +48,7 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
     top: int = 10,
     confirm: int = 3,
     exhaustive: bool = False,
+    orders: int = 0,
     workers: int = 1,
     dask: str | None = None,
     output: str | Path | None = None,
@@ -65,6 +68,8 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
         confirm: how many are run again on SimPy with flows that share links; more, up to ``top``, while one that was
             not may still be the fastest.
         exhaustive: whether to run all that their sizes and memory allow.
+        orders: for how many of the best cuts an order is searched, too, within their memory; one that is faster than
+            all schedules there takes its place in the ranking. The output holds none of them.
         workers: processes on this machine.
         dask: address of a Dask scheduler whose workers run candidates instead.
         output: a ``.csv``, ``.jsonl`` or ``.parquet`` file of all candidates; those run are appended as they come.
@@ -80,6 +85,8 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
 
     if top < 1 or confirm < 0:
         raise UserError(f"top must be 1 or more and confirm 0 or more, got {top} and {confirm}")
+    if orders < 0:
+        raise UserError(f"orders must be 0 or more (cuts to search an order for), got {orders}")
     data, source = read_config(config, settings=settings)
     experiment = experiment_of(data, source)
     with experiment.named():
@@ -91,7 +98,8 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
         search.run_all() if exhaustive else search.run_best()
         if not search.fitting:
             search.run_leanest()
-        search.confirm(confirm)
+        if search.search_orders(orders):
+            search.confirm(confirm)
         return search.finish()
     finally:
         search.close()
@@ -112,8 +120,12 @@ class _Search:
         self._top = top
         self._workers = workers
         self._progress = progress
-        self._candidates = candidates
+        self._candidates = list(candidates)
+        self._judge = Judge(experiment)
         self._verdicts = self._judged()
+        self._registered = len(self._candidates)
+        self._tried: list[Tried] = []
+        self._interrupted = False
         if all(verdict.reason == SIZES for verdict in self._verdicts):
             raise UserError(f"{experiment.source}: plan: no candidate can be; the first: {self._verdicts[0].detail}")
         self._rows: dict[int, Row] = {}
@@ -123,9 +135,9 @@ class _Search:
 
     def _judged(self) -> list[Verdict]:
         """Judge all candidates; those ruled out are known already."""
-        judge, verdicts, known = Judge(self._experiment), [], 0
+        verdicts, known = [], 0
         for candidate in self._candidates:
-            verdicts.append(judge(candidate))
+            verdicts.append(self._judge(candidate))
             known += verdicts[-1].reason is not None
             if self._progress is not None:
                 self._progress(known, len(self._candidates))
@@ -174,6 +186,50 @@ class _Search:
         todo.sort(key=lambda place: (self._verdicts[place].memory_bytes, place))
         self._run_while(todo, lambda place: self._verdicts[place].memory_bytes < self._leanest_bytes())
 
+    def search_orders(self, most: int) -> bool:
+        """Search an order for each of the best cuts; return whether it was not told to end before it was through."""
+        ranked = self.fitting
+        if not most or not ranked:
+            return True
+        faster: list[tuple[Candidate, Row]] = []
+        try:
+            for best in cuts_of([self._candidates[place] for place in ranked], self._judge, most):
+                step_s = self._step_s(self._candidates.index(best))
+                own = RunCandidate(self._experiment).result(best)
+                held = max(own.peak_activations_by_rank or [0.0])
+                found, row, remark = search_orders(
+                    best, self._judge, self._rows_of, self._gpu_bytes, held, own.micro_batches
+                )
+                if found is None or row is None:
+                    self._tried.append(Tried(best.label, step_s, remark=remark))
+                    continue
+                tried = Tried(best.label, step_s, found.label, cast("float", row["step_time_s"]))
+                self._tried.append(tried)
+                if tried.faster:
+                    faster.append((found, row))
+        except Stopped:
+            self._interrupted = True
+        self._add(faster)
+        return not self._interrupted
+
+    def _rows_of(self, candidates: list[Candidate]) -> list[Row]:
+        points = [candidate.to_dict() for candidate in candidates]
+        with closing(self._evaluated(points, self._study.evaluate)) as evaluated:
+            rows = dict(evaluated)
+        return [{**dict.fromkeys((*COLUMNS, "error")), **rows[place]} for place in range(len(points))]
+
+    def _add(self, found: Sequence[tuple[Candidate, Row]]) -> None:
+        """Take candidates over that were run."""
+        if not found:
+            return
+        for candidate, row in found:
+            self._rows[len(self._candidates)] = row
+            self._candidates.append(candidate)
+            self._verdicts.append(self._judge(candidate))
+        points = [candidate.to_dict() for candidate in self._candidates]
+        self._study = replace(self._study, points=points)
+        self._names = list(self._study.by_name)
+
     def confirm(self, least: int) -> None:
         """Run the best ones again with contention, which only makes them slower, until the fastest is surely known."""
         if not least:
@@ -197,7 +253,7 @@ class _Search:
         cutoff_s = self._cutoff_s()
         rows = tuple(self._row(place, cutoff_s) for place in range(len(self._candidates)))
         if self._file is not None:
-            self._file.finish(rows)
+            self._file.finish(rows[: self._registered])
         leanest = min(self._rows, key=lambda place: (self._peak_bytes(place), place), default=None)
         return Plan(
             experiment=self._experiment,
@@ -207,6 +263,8 @@ class _Search:
             leanest=None if ranking else leanest,
             gpus=gpus_of(self._experiment),
             gpu_bytes=self._gpu_bytes,
+            searched=tuple(self._tried),
+            interrupted=self._interrupted,
         )
 
     def _run_while(self, todo: Sequence[int], wanted: Callable[[int], bool]) -> None:

@@ -1,17 +1,21 @@
 """An order found by simulated annealing. Kirkpatrick et al., Science 220 (1983), on turns as in list scheduling."""
 
 from collections.abc import Iterator
-from math import isfinite
+from math import inf, isfinite
 from operator import add, itemgetter, ne
 from typing import Literal
+
+import numpy as np
 
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.op_times import OpTimes
+from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import Placement, linear, loop, v_shape, zigzag
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.annealing.known import as_answer, makespan_s
 from dualpipe_sim.schedules.annealing.problem import FORWARD, Answer, Problem
+from dualpipe_sim.schedules.interleaved_1f1b import accepts, interleaved_1f1b
 from dualpipe_sim.schedules.registry import register
 from dualpipe_sim.schedules.zb_auto import zb_auto
 
@@ -36,7 +40,7 @@ def place(ranks: int, stages_per_rank: int = 2, shape: Literal["loop", "v"] = "v
     tries={"stages_per_rank": (1, 2, 4), "shape": ("loop", "v")},
     within=lambda limit: {"activations": limit},
 )
-def searched(
+def searched(  # noqa: PLR0913, PLR0917 - each is an option
     ranks: int,
     micro_batches: int,
     times: OpTimes | None = None,
@@ -44,6 +48,7 @@ def searched(
     shape: Literal["loop", "v"] = "v",
     activations: float | None = None,
     moves: int = 200,
+    split: bool = True,
 ) -> Schedule:
     """Searched for given times and memory. Kirkpatrick et al., Science 220 (1983), https://doi.org/10.1126/science.220.4598.671.
 
@@ -52,11 +57,12 @@ def searched(
     Recipe, of the search:
 
     1. Give every stage a turn for its F, its I and its W, in micro-batches: forwards first, backwards first, or as
-       `zb-auto` runs them where it has such stages, freely and strictly in turn.
+       `zb-auto` runs them where it has such stages, or, backwards whole, `interleaved-1f1b`, freely and strictly in
+       turn.
     2. An order follows: every rank runs whatever is there, the earliest turn first, as far as memory lets it.
     3. Change some turns; take the new ones if the step is shorter, and now and then if it is longer, less often as the
        walk cools down.
-    4. Of all walks, and of `zb-auto`, keep the shortest step.
+    4. Of all walks, and of those two, keep the shortest step.
 
     Args:
         ranks: pipeline ranks.
@@ -67,6 +73,7 @@ def searched(
         activations: most activations on a rank, in those of one micro-batch through a rank's share of the model; as
             many as ranks by default, which is what 1F1B holds.
         moves: how many changes each walk tries.
+        split: whether W is an op of its own; else backwards are whole, as where their all-to-alls hide behind W.
 
     Raises:
         ScheduleError: a limit below 1 activation, stages that make no V, no moves, or times of other stages.
@@ -90,9 +97,9 @@ def searched(
     stage_s = zip(
         times.forward_s.tolist(), times.backward_input_s.tolist(), times.backward_weight_s.tolist(), strict=True
     )
-    problem = Problem(ranks, micro_batches, tuple(stage_s), times.transfer_s, where.stages, limit)
+    problem = Problem(ranks, micro_batches, tuple(stage_s), times.transfer_s, where.stages, limit, split)
     starts = [begun(problem, where.stages, zigzag=shape == "v", deep_first=first) for first in (False, True)]
-    orders = list(_known(ranks, micro_batches, times, where, limit))
+    orders = list(_known(problem, times, where))
     starts += [as_answer(problem, starts[0].cuts, order) for order in orders]
     starts += [answer._replace(waits=True) for answer in starts[2:]]
     found = [(makespan_s(problem, starts[0].cuts, order), order) for order in orders]
@@ -109,12 +116,25 @@ def searched(
     return min(found, key=itemgetter(0))[1]
 
 
-def _known(ranks: int, micro_batches: int, times: OpTimes, where: Placement, limit: float) -> Iterator[Schedule]:
-    """Yield zero bubble's order where it has these stages."""
-    if where == linear(ranks):
+def _known(problem: Problem, times: OpTimes, where: Placement) -> Iterator[Schedule]:
+    """Yield zero bubble's order where it has these stages; of whole backwards, interleaved 1F1B's where it fits."""
+    ranks, micro_batches, limit = problem.ranks, problem.micro_batches, problem.most_activations or inf
+    stages_per_rank = where.stages // ranks
+    if problem.split and where == linear(ranks):
         yield zb_auto(ranks, micro_batches, times, "linear", limit, 1.0)
-    elif where == v_shape(ranks):
+    elif problem.split and where == v_shape(ranks):
         yield zb_auto(ranks, micro_batches, times, "v", limit, 1.0)
+    interleaves = stages_per_rank > 1 and where == loop(ranks, stages_per_rank)
+    if not problem.split and interleaves and accepts(ranks, micro_batches) is True:
+        order = interleaved_1f1b(ranks, micro_batches, stages_per_rank)
+        if _most_held(order) <= limit * stages_per_rank + _ROUNDING:
+            yield order
+
+
+def _most_held(order: Schedule) -> int:
+    """Return the most stages' activations that any rank holds."""
+    change = order.of_kinds(F).astype(int) - order.of_kinds(B)
+    return max(int(np.cumsum(change[order.rank == rank]).max()) for rank in range(order.ranks))
 
 
 def _shortest_s(problem: Problem, answer: Answer) -> float:
