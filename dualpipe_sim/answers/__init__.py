@@ -24,7 +24,7 @@ VERSIONS = {
     "sweep": 1,
     "robust": 1,
     "regimes": 1,
-    "plan": 2,
+    "plan": 1,
     "search": 1,
     "score": 1,
     "compare-run": 1,

@@ -140,6 +140,8 @@ def test_whole_backwards_are_searched_from_interleaved_1f1b() -> None:
 
 
 def makespan_s(order: Schedule, times: OpTimes) -> float:
-    of_stages = (tuple(one.tolist()) for one in (times.forward_s, times.backward_input_s, times.backward_weight_s))
-    costs = UniformCosts(*of_stages, transfer_s=times.transfer_s)
+    forward, backward_input, backward_weight = (
+        tuple(one.tolist()) for one in (times.forward_s, times.backward_input_s, times.backward_weight_s)
+    )
+    costs = UniformCosts(forward, backward_input, backward_weight, transfer_s=times.transfer_s)
     return longest_path.play(lower(order, costs)).makespan_s
