@@ -179,7 +179,8 @@ def test_without_a_section_all_is_free_that_has_usual_values() -> None:
 
 def test_a_plan_of_all_that_is_usual_is_what_brute_force_finds() -> None:
     """On GPUs that clock down when busy, whose bounds know that: few of hundreds are run."""
-    small_gpu = {**AUTOMATIC, "gpu": {"preset": "h100", "memory": "40 GB"}}
+    few = {"parallel": {**AUTOMATIC["parallel"], "gpus": 8}, "training": {**AUTOMATIC["training"], "global_batch": 16}}
+    small_gpu = {**AUTOMATIC, **few, "gpu": {"preset": "h100", "memory": "40 GB"}}
     found = plan(small_gpu, top=2, confirm=0)
     run = RunCandidate(load_experiment(small_gpu))
     steps_s = [run(one)["step_time_s"] for one in by_brute_force(small_gpu, 2)]
