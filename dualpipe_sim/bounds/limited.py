@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -125,10 +126,10 @@ class Limited:
         bound_s, paths = 0.0, list(self._paths(stages))
         moments_s = np.unique(np.concatenate([one.begins_s[one.own.sum() :, :_BACKWARDS].ravel() for one in paths]))
         for weights, then_s in ((True, 0.0), (False, tail_s)):
-            for shares in self.work.shares(stages, weights=weights):
-                ways = [one.way(shares) for one in paths]
-                if _waits(ways, room):
-                    bound_s = max(bound_s, idle_bound_s(ways, room, moments_s=moments_s) + then_s)
+            shares = max(self.work.shares(stages, weights=weights), key=partial(self.work.sum_s, stages))
+            ways = [one.way(shares) for one in paths]
+            if _waits(ways, room):
+                bound_s = max(bound_s, idle_bound_s(ways, room, moments_s=moments_s) + then_s)
         return bound_s
 
     def _paths(self, stages: list[int]) -> Iterator[_Path]:

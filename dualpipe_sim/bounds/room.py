@@ -79,7 +79,9 @@ def idle_bound_s(ways: Sequence[Way], room: float, ranks: int = 1, *, moments_s:
     for way, until in zip(ways, begun, strict=True):
         gain_s = np.zeros((len(price), len(way.work_s) + 1))
         gain_s[:, 1:] = way.work_s - price[:, None] * way.held
-        sums_s += np.maximum.accumulate(gain_s, axis=1)[:, until].sum(axis=2)
+        steps, each = gain_s.shape[1], np.arange(len(moments_s))
+        at = np.bincount((each[:, None] * steps + until).ravel(), minlength=len(each) * steps).reshape(-1, steps)
+        sums_s += np.maximum.accumulate(gain_s, axis=1) @ at.T  # as many as are at each step by then
     done_s = np.minimum(sums_s.min(axis=0), work_s)
     return float((moments_s + (work_s - done_s) / ranks).max(initial=0.0))
 

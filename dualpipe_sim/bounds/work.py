@@ -39,11 +39,12 @@ class Work:
 
     def all_s(self, stages: list[int]) -> float:
         """Seconds of all ops of a rank."""
-        return self._sum_s(stages, self.shares(stages)) + self._passes_s(stages, (S, T))
+        return max(self.sum_s(stages, one) for one in self.shares(stages)) + self._passes_s(stages, (S, T))
 
     def until_last_backward_s(self, stages: list[int]) -> float:
         """Seconds of a rank's ops until the output of its last B or I, whichever is faster, all W left for later."""
-        return self._sum_s(stages, self.shares(stages, weights=False)) + self._passes_s(stages, (S,))
+        most_s = max(self.sum_s(stages, one) for one in self.shares(stages, weights=False))
+        return most_s + self._passes_s(stages, (S,))
 
     def shares(self, stages: list[int], *, weights: bool = True) -> tuple[Shares, Shares]:
         """Return shares of a rank's stages that sum to the most; without weights, until a backward's output.
@@ -59,9 +60,9 @@ class Work:
         saved_s = np.maximum(0.0, np.add.outer(forward_s, backward_s) - pair_s)
         return Shares(forward_s - saved_s.max(axis=1), backward_s), Shares(forward_s, backward_s - saved_s.max(axis=0))
 
-    def _sum_s(self, stages: list[int], shares: Sequence[Shares]) -> float:
-        count = self.micro_batches[stages]
-        return max(float(((one.forward_s + one.backward_s) * count).sum()) for one in shares)
+    def sum_s(self, stages: list[int], shares: Shares) -> float:
+        """Seconds of all ops of a rank by their shares."""
+        return float(((shares.forward_s + shares.backward_s) * self.micro_batches[stages]).sum())
 
     def _passes_s(self, stages: list[int], kinds: Sequence[int]) -> float:
         """Seconds of a rank's passes of the output layer, of which each S comes before its micro-batch's backwards."""
