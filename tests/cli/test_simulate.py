@@ -145,7 +145,10 @@ def test_a_run_with_rendezvous_says_what_the_waiting_costs(command_line: Command
     assert words not in asynchronous
 
 
-@pytest.mark.parametrize("command", ["compare deepseek_v3", "compare small", "run figure5", "memory deepseek_v3"])
+@pytest.mark.parametrize(
+    "command",
+    ["compare deepseek_v3 --set pipeline.micro_batches=32", "compare small", "run figure5", "memory deepseek_v3"],
+)
 def test_narrow_terminals_lose_columns_by_name_and_no_digit(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
