@@ -78,7 +78,7 @@ class Limited:
         if self.limit.activations[stages].max() > self.limit.most[rank]:
             return inf
         head_s, tail_s = (float(of[stages].min()) for of in (self.reached.forward_s, self.reached.onward_s))
-        bound_s = self._until_room_s(rank, stages, tail_s)
+        bound_s = self._until_room_s(rank, stages)
         turns_s = (self.reached.backward_s - self.reached.forward_s)[stages]
         to_gradient_s, to_weights_s = self.least.backward_s[stages], self.least.weight_s[stages]
         ends = [(np.maximum(turns_s - self.least.forward_s[stages], 0.0), tail_s)]
@@ -114,8 +114,8 @@ class Limited:
                 rounds, rest = divmod(int(self.work.micro_batches[stage]) - 1, at_once)
                 yield (rounds + 1) * each_s + rest * float(self.least.forward_s[stage])
 
-    def _until_room_s(self, rank: int, stages: list[int], tail_s: float) -> float:
-        """Return what :mod:`dualpipe_sim.bounds.room` says of one rank, with the weights or until the last gradient."""
+    def _until_room_s(self, rank: int, stages: list[int]) -> float:
+        """Return what :mod:`dualpipe_sim.bounds.room` says of one rank."""
         activations, room = self.limit.activations[stages], float(self.limit.most[rank])
         if np.ptp(activations) == 0:
             room = float(activations[0]) * int(room / activations[0] * (1 + _ROUNDING)) if activations[0] else inf
@@ -123,14 +123,13 @@ class Limited:
             room += float(activations.max())
         if room >= float(self.work.micro_batches[stages] @ activations):
             return 0.0
-        bound_s, paths = 0.0, list(self._paths(stages))
-        moments_s = np.unique(np.concatenate([one.begins_s[one.own.sum() :, :_BACKWARDS].ravel() for one in paths]))
-        for weights, then_s in ((True, 0.0), (False, tail_s)):
-            shares = max(self.work.shares(stages, weights=weights), key=partial(self.work.sum_s, stages))
-            ways = [one.way(shares) for one in paths]
-            if _waits(ways, room):
-                bound_s = max(bound_s, idle_bound_s(ways, room, moments_s=moments_s) + then_s)
-        return bound_s
+        paths = list(self._paths(stages))
+        shares = max(self.work.shares(stages), key=partial(self.work.sum_s, stages))
+        ways = [one.way(shares) for one in paths]
+        if not _waits(ways, room):
+            return 0.0
+        moments_s = np.concatenate([one.begins_s[one.own.sum() :, :_BACKWARDS].ravel() for one in paths])
+        return idle_bound_s(ways, room, moments_s=np.unique(moments_s))
 
     def _paths(self, stages: list[int]) -> Iterator[_Path]:
         """Yield what micro-batches of each pipe do on a rank.
