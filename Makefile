@@ -26,8 +26,8 @@ demo: $(PACKAGE)  ## compare DualPipe with 1F1B, ZB-H1 and Chimera on DeepSeek-V
 	$(BIN)/dualpipe-sim compare configs/deepseek_v3.yaml --plot demo.png
 	@echo "The Gantt charts are in $(CURDIR)/demo.png"
 
-test: $(DEV)  ## run the tests on all cores
-	$(BIN)/python -m pytest -n auto
+test: $(DEV)  ## run the tests on all cores, but for those that ask more of the same
+	$(BIN)/python -m pytest -n auto -m "not thorough"
 
 test-all: $(TORCH)  ## every test, none skipped: brings PyTorch and transformers beside the environment, needs Chromium
 	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest -n auto --none-skipped

@@ -55,6 +55,7 @@ def log_of(path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_wherever_a_write_is_torn_resuming_gives_the_same_table_and_repeats_no_whole_row(
     suffix: str, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_all_commands_are_known_here(command_line: CommandLine) -> None:
     assert set(listed) == set(COMMANDS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [command for command, reason in COMMANDS.items() if not reason])
 def test_the_example_runs_in_an_empty_folder(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

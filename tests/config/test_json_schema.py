@@ -13,10 +13,12 @@ from dualpipe_sim.config import packaged_configs
 from dualpipe_sim.config.json_schema import json_schema
 from dualpipe_sim.config.presets import FOLDERS, presets
 
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
 
 @pytest.mark.parametrize("path", packaged_configs().values(), ids=lambda path: path.stem)
 def test_every_packaged_configuration_fits_the_schema(path: Path) -> None:
-    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), json_schema())
+    VALIDATOR.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(
@@ -35,13 +37,13 @@ def test_every_packaged_configuration_fits_the_schema(path: Path) -> None:
 def test_the_schema_refuses_what_the_program_refuses(change: dict[str, Any]) -> None:
     config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(config | change, json_schema())
+        VALIDATOR.validate(config | change)
 
 
 @pytest.mark.parametrize("change", [{"costs": {"forward": 1, "backward": "2 s"}}, {"compare": "all"}])
 def test_the_schema_takes_short_forms(change: dict[str, Any]) -> None:
     config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
-    jsonschema.validate(config | change, json_schema())
+    VALIDATOR.validate(config | change)
 
 
 def test_what_is_compared_may_stand_for_the_schedule() -> None:
@@ -63,14 +65,14 @@ def test_what_is_compared_may_stand_for_the_schedule() -> None:
 )
 def test_presets_may_be_named_and_changed(change: dict[str, Any]) -> None:
     config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
-    jsonschema.validate(config | change, json_schema())
+    VALIDATOR.validate(config | change)
 
 
 @pytest.mark.parametrize(("section", "folder"), FOLDERS.items())
 def test_every_preset_fits_the_schema_of_its_section(section: str, folder: str) -> None:
     config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
     for path in presets(section).values():
-        jsonschema.validate(config | {section: yaml.safe_load(path.read_text(encoding="utf-8"))}, json_schema())
+        VALIDATOR.validate(config | {section: yaml.safe_load(path.read_text(encoding="utf-8"))})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_every_preset_fits_the_schema_of_its_section(section: str, folder: str) 
 def test_the_schema_refuses_wrong_keys_of_presets(change: dict[str, Any]) -> None:
     config = yaml.safe_load(packaged_configs()["small"].read_text(encoding="utf-8"))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(config | change, json_schema())
+        VALIDATOR.validate(config | change)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_a_key_that_there_is_not_is_one_line(command_line: CommandLine) -> None:
         keys_below("qqq")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for section in FOLDERS for name in presets(section)])
 def test_every_preset_is_something_to_begin_with(command_line: CommandLine, tmp_path: Path, name: str) -> None:
     file = tmp_path / "mine.yaml"

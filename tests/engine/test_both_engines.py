@@ -305,6 +305,7 @@ def test_idle_time_by_cause_sums_to_idle_time(graph: TaskGraph) -> None:
     np.testing.assert_allclose(sum(by_cause.values()), metrics.idle_s(timeline), rtol=0, atol=1e-9 * scale)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", schedules())
 def test_the_engines_agree_at_sizes_of_published_runs(name: str) -> None:
     ranks, micro_batches = (16, 128)

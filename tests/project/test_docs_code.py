@@ -44,8 +44,15 @@ BLOCKS = {
 }
 
 
+LONG = {"howto_pictures.md", "howto_plan.md", "howto_search.md"}
+"""Pages whose commands take ten seconds and more."""
+PAGES = [
+    pytest.param(name, marks=[pytest.mark.thorough] if name in LONG else []) for name, found in BLOCKS.items() if found
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [name for name, found in BLOCKS.items() if found])
+@pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_shows_runs(
     page: str, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_folder_without_a_line_of_its_own_is_caught(tmp_path: Path) -> None:
     assert "dualpipe_sim.utilities" in broken(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("rule", "file", "line"), [(rule, *broken) for rule, cases in BROKEN_BY.items() for broken in cases]
 )

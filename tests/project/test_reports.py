@@ -50,6 +50,7 @@ def claim(report: str) -> Callable[[Claim], Claim]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("report", GENERATOR.REPORTS)
 def test_what_a_notebook_says_is_what_comes_out(report: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One test a notebook, so that each runs once, whichever processes share the tests out."""
