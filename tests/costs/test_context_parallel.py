@@ -358,6 +358,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("parallel", CUTS, ids=str)
 @pytest.mark.parametrize("schedule", sorted(schedules()))
 def test_every_schedule_runs_and_both_engines_agree(schedule: str, parallel: dict[str, Any]) -> None:

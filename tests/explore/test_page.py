@@ -231,6 +231,7 @@ def test_the_window_shown_is_in_the_link(browser: Browser, figure5: str) -> None
         assert window(second.page) == shown
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["Python", "PNG", "SVG", "JSON", "torch CSV", "Perfetto"])
 def test_every_button_gives_its_file(tab: Visit, figure5: str, name: str) -> None:
     tab.page.goto(f"{figure5}?config=figure5&compare=[]")

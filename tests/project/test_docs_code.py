@@ -44,8 +44,8 @@ BLOCKS = {
 }
 
 
-LONG = {"howto_pictures.md", "howto_plan.md", "howto_search.md"}
-"""Pages whose commands take ten seconds and more."""
+LONG = {"howto_import.md", "howto_pictures.md", "howto_plan.md", "howto_robust.md", "howto_search.md"}
+"""Pages whose commands take long."""
 PAGES = [
     pytest.param(name, marks=[pytest.mark.thorough] if name in LONG else []) for name, found in BLOCKS.items() if found
 ]
