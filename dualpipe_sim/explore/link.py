@@ -24,6 +24,7 @@ from dualpipe_sim.config.load import experiment_of, packaged_configs, read_confi
 from dualpipe_sim.config.yaml_text import Data, as_yaml, parse_yaml, read_yaml
 from dualpipe_sim.errors import UserError, did_you_mean, plain, quoted
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.serving.readable import is_readable
 
 MOST_CHARACTERS = 16_000
 """Of a link's query: browsers and chats pass on as much."""
@@ -32,7 +33,6 @@ _MOST_YAML = 200_000
 _MOST_SETTINGS = 200
 _OF_THE_PAGE = re.compile(r"config|yaml|token|view\..*")
 _KEY = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
-_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,12 +167,7 @@ def _packaged(name: str) -> Data:
 
 def _check_readable(start: Start, path: Path) -> None:
     """Refuse a file that is neither the package's nor named by whoever started the server."""
-    try:
-        real = os.path.realpath(path)
-    except (OSError, ValueError):
-        real = ""
-    configs = [os.path.realpath(one) for one in packaged_configs().values()]
-    if real not in start.files and real not in configs and not real.startswith(f"{_PACKAGE}{os.sep}"):
+    if not is_readable(path, start.files):
         raise UserError(
             f"{plain(path.name)}: a link reads no files of this machine but those that the CONFIG of "
             "`dualpipe-sim explore CONFIG` names"

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dualpipe_sim.config.yaml_text import Data, as_yaml, parse_yaml, read_yaml
 from dualpipe_sim.errors import UserError, did_you_mean, plain, quoted
 from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.serving.limits import check_size
+from dualpipe_sim.serving.readable import is_readable
 
 MOST_CHARACTERS = 200_000
 """Of all texts of a call."""
@@ -147,21 +148,9 @@ def _written(text: str) -> tuple[Data, Data]:
 
 def _check_readable(folder: Path | None, path: Path) -> None:
     """Refuse a file that is neither the package's nor in the folder, and any of Python."""
-    try:
-        real = os.path.realpath(path)
-    except (OSError, ValueError):
-        real = ""
-    allowed = _own_places() | ({os.path.realpath(folder)} if folder is not None else set())
-    if not any(real == one or real.startswith(one + os.sep) for one in allowed) or real.endswith(".py"):
+    if not is_readable(path, folder=folder) or os.path.realpath(path).endswith(".py"):
         where = "no files of this machine" if folder is None else "only files in the folder that the server was given"
         raise UserError(f"{plain(path.name)}: tools read {where} (dualpipe-sim mcp --allow-files FOLDER)")
-
-
-@cache
-def _own_places() -> frozenset[str]:
-    """Return the package's folder, and its configurations, which a checkout has beside it."""
-    package = Path(__file__).parent.parent
-    return frozenset(map(os.path.realpath, (package, *packaged_configs().values())))
 
 
 def _run(arguments: Mapping[str, Any], folder: Path | None) -> Mapping[str, object]:

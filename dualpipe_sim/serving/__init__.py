@@ -1,1 +1,1 @@
-"""What those share who answer others: worker processes that a clock watches, and limits of size and memory."""
+"""What those share who answer others: worker processes that a clock watches, limits, and which files they may read."""
