@@ -29,13 +29,16 @@ def why(
     The order and the layout of stages stay as they are while one cost changes.
     """
     from dualpipe_sim.config import load_experiment
-    from dualpipe_sim.pictures.plot import check_format, save
     from dualpipe_sim.why import why_run
 
     if plot is not None:
+        from dualpipe_sim.pictures.plot import check_format
+
         check_format(plot)
     found = why_run(load_experiment(config, settings=settings or ()))
     if plot is not None:
+        from dualpipe_sim.pictures.plot import save
+
         save(found.plot(title=title, theme="dark" if dark else "light").figure, plot)
     if as_json:
         print_answer("why", found.to_dict())

@@ -28,8 +28,7 @@ from dualpipe_sim.why.costs import Cost, costs_of
 Over: TypeAlias = Literal["makespan", "span"]
 Where: TypeAlias = Literal["warm_up", "steady", "drain"]
 WHERE: Mapping[Where, str] = {"warm_up": "warm-up", "steady": "steady state", "drain": "drain"}
-"""The parts of a rank's run: to the start of its first backward; from there to the end of its last forward; the rest.
-"""
+"""The parts of a rank's run: to the start of its first backward; from there to its last forward's end; the rest."""
 
 _LEANS = {"W": -0.57, "X": -0.41, "transfer": -0.31, "F": 0.61, "I": 0.53, "B": 0.83}
 """Which way each time leans out of a corner; no two alike."""

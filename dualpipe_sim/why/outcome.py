@@ -191,9 +191,12 @@ class Why(Tabular):
     def _remarks(self) -> Iterator[str]:
         if self.bubble.slopes is None:
             graph = self.result.played.graph
-            yield "it is no sum here: " + (
-                "several chains of waits are as long, or almost" if graph.fixed_durations else "links or SMs are shared"
-            )
+            reasons = {
+                "links or SMs are shared": not graph.fixed_durations,
+                "ops wait for their host": graph.issue is not None,
+                "several chains of waits are as long, or almost": True,
+            }
+            yield "it is no sum here: " + next(words for words, hinders in reasons.items() if hinders)
         theory = self.result.theory
         if theory is None:
             return

@@ -51,6 +51,5 @@ def why_run(experiment: Experiment) -> Why:
             costs=of_costs(timeline, experiment),
             hardware=of_hardware(timeline, experiment),
             bubble=bubble_of(timeline, cast("Over", (result.theory or {}).get("over", "makespan"))),
-            lettered=getattr(timeline.graph.costs, "uniform_times", getattr(experiment.costs, "uniform_times", None))
-            is not None,
+            lettered=getattr(experiment.costs, "uniform_times", None) is not None,
         )

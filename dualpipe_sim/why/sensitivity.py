@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from dualpipe_sim.base.arrays import FloatArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.asked import on_cluster
-from dualpipe_sim.costs.phases import with_job
+from dualpipe_sim.costs.phases import Costs, with_job
 from dualpipe_sim.engine.longest_path import play_many
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.experiment import Experiment
@@ -85,7 +86,7 @@ class _Step:
     """The step of a run, and what it is with more or less of a cost."""
 
     def __init__(self, timeline: Timeline, experiment: Experiment) -> None:
-        self.timeline, self.graph, self.experiment = timeline, timeline.graph, experiment
+        self.graph, self.experiment = timeline.graph, experiment
         self.seconds = step_time_s(timeline)
         self._little = _LITTLE if self.graph.fixed_durations else _LITTLE_SHARED
         self.factors = (1 - self._little, 1 + self._little, 0.5)
@@ -115,13 +116,17 @@ class _Step:
             played = (play(replace(graph, duration_s=row), engine) for row in rows)
         return zip(played, played, played, strict=True)
 
+    @cached_property
+    def _costs(self) -> Costs:
+        """The costs in the layout of the run, which takes a while to settle."""
+        return laid_costs(self.experiment, self.graph.schedule)
+
     def on_links(self, tier: Tier, slower: Callable[[Link, float], Link]) -> Iterator[Timeline]:
         """Yield what is played in the same order and layout with the factors on a tier of links."""
-        costs = laid_costs(self.experiment, self.graph.schedule)
         for factor in self.factors:
             cluster = _with_link(self.experiment.cluster, tier, slower, factor)
             experiment = replace(self.experiment, cluster=cluster)
-            graph = lower_order(experiment, self.graph.schedule, on_cluster(costs, cluster))
+            graph = lower_order(experiment, self.graph.schedule, on_cluster(self._costs, cluster))
             yield play(graph, experiment.engine)
 
 

@@ -101,9 +101,12 @@ def test_a_slow_host_is_all_that_its_step_depends_on() -> None:
         (kind, stage): OpTime(1.0, 0.0, 5.0, 2.0) for kind in (F, B) for stage in range(4)
     }
     given = MeasuredCosts(source="costs.yaml", stages=4, pipes=1, ops=ops)
-    found = costs(why(schedule="1f1b", ranks=4, micro_batches=8, costs=given))
+    run = why(schedule="1f1b", ranks=4, micro_batches=8, costs=given)
+    found = costs(run)
     assert (found["host"].path_s, found["host"].more_s, found["host"].halved_s) == (110, 110, 58)
     assert (found["B"].path_s, found["B"].more_s, found["F"].more_s) == (3, 3, 0)
+    assert run.bubble.slopes is None
+    assert "it is no sum here: ops wait for their host" in run.bubble_table().text(200)
 
 
 def test_where_links_are_shared_steps_are_played() -> None:
