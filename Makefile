@@ -17,7 +17,7 @@ TORCH_BUILD ?= torch~=2.13.0
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint lint-js format notebooks update-notebooks board docs benchmark update-constraints clean .venv
+.PHONY: help demo test test-all fuzz lint lint-js format notebooks update-notebooks board docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -31,6 +31,9 @@ test: $(DEV)  ## run the tests on all cores, but for those that ask more of the 
 
 test-all: $(TORCH)  ## every test, none skipped: brings PyTorch and transformers beside the environment, needs Chromium
 	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest -n auto --none-skipped
+
+fuzz: $(DEV)  ## a hundred thousand inputs made by chance; takes an hour, goes on where it was interrupted
+	$(BIN)/python -m tests.fuzz
 
 # (lint-imports' cache overlooks new modules)
 lint: $(DEV) lint-js  ## ruff, mypy --strict, the import rules and lint-js
