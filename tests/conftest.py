@@ -24,6 +24,7 @@ from dualpipe_sim import simulate
 from dualpipe_sim.analysis.registry import METRICS
 from dualpipe_sim.base.plugins import LOADED
 from dualpipe_sim.costs.registry import KINDS
+from dualpipe_sim.engine import by_node
 from dualpipe_sim.result import Result
 from dualpipe_sim.schedules.registry import SCHEDULES
 
@@ -32,6 +33,8 @@ sys.path.append(str(Path(__file__).parents[1]))  # for tests/strategies.py; last
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+by_node.WORTH_NODES = sys.maxsize  # compiled only where a test says so, not once tests before it have played much
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 Calls: TypeAlias = Callable[[Callable[[], object]], int]

@@ -31,9 +31,10 @@ import numpy as np
 from dualpipe_sim.base.arrays import BoolArray, FloatArray, IntArray
 from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.costs.load import Load
+from dualpipe_sim.engine import by_node
 from dualpipe_sim.engine.deadlock import explain
 from dualpipe_sim.errors import UserError
-from dualpipe_sim.graph.task_graph import Issue, TaskGraph
+from dualpipe_sim.graph.task_graph import Issue, Lanes, TaskGraph
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.graph.wiring import Wiring
 from dualpipe_sim.order.ops import F
@@ -51,6 +52,10 @@ def play(graph: TaskGraph) -> Timeline:
         DeadlockError: an order in which ranks wait for each other in a circle.
 
     """
+    if by_node.is_worth_it(graph):
+        start_s, end_s = by_node.times_s(graph, _played(graph))
+        _check_all_ended(graph, end_s)
+        return Timeline(graph, *_with_transfers(graph, start_s, end_s, graph.duration_s), NAME)
     if graph.wiring in _TURNS:
         start_s, end_s = _play_turns(_turns(graph), graph, graph.duration_s)
         return Timeline(graph, start_s, end_s, NAME)
@@ -149,10 +154,7 @@ class _Lanes:
 
 def _lanes(graph: TaskGraph) -> _Lanes:
     """Number the places and fill the tables; :class:`_Lanes` has an example."""
-    on = graph.lanes
-    if graph.rendezvous:  # what goes from a rank to another in one direction, in order, is a lane of its own
-        on = on.and_on(Lane.RECV, _channels(graph))
-    by_lane, begins = on.in_order()
+    by_lane, begins = _played(graph).in_order()
     phases = len(by_lane)
     place = np.empty(phases, dtype=np.int64)
     # One more for the start of time, and one more for the stop of every lane before: as many as lanes have begun.
@@ -175,6 +177,12 @@ def _lanes(graph: TaskGraph) -> _Lanes:
     sender[phases:] = graph.sender[: graph.nodes - phases]
     before[slot, place[target]] = place[sender[source]]
     return _Lanes(place, first, before, via)
+
+
+def _played(graph: TaskGraph) -> Lanes:
+    """Return the lanes of all that is played."""
+    # what goes from a rank to another in one direction, in order, is a lane of its own
+    return graph.lanes.and_on(Lane.RECV, _channels(graph)) if graph.rendezvous else graph.lanes
 
 
 def _channels(graph: TaskGraph) -> IntArray:

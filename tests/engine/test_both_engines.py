@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, get_args, get_origin
+from unittest import mock
 
 import networkx as nx
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.analysis.critical_path import critical_path
 from dualpipe_sim.costs.uniform import Cost, UniformCosts
-from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine import by_node, discrete_event, longest_path
 from dualpipe_sim.errors import DeadlockError, UserError
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -23,11 +24,18 @@ from dualpipe_sim.order.placement import Placement, v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.schedules.registry import build, schedules, spec
-from tests.plays import longest_path_twice
+from tests.plays import longest_path_each_way
 from tests.strategies import RandomPhases, topologies
 
 Play = Callable[[TaskGraph], Timeline]
-ENGINES = {module.NAME: module.play for module in (discrete_event, longest_path)}
+
+
+def play_compiled(graph: TaskGraph) -> Timeline:
+    with mock.patch.object(by_node, "WORTH_NODES", 0):
+        return longest_path.play(graph)
+
+
+ENGINES = {module.NAME: module.play for module in (discrete_event, longest_path)} | {"compiled": play_compiled}
 
 on_both_engines = pytest.mark.parametrize("play", ENGINES.values(), ids=ENGINES)
 
@@ -201,7 +209,7 @@ def layered_graphs(draw: st.DrawFn) -> TaskGraph:
 
 @given(graphs() | layered_graphs())
 def test_both_engines_agree_to_the_last_bit(graph: TaskGraph) -> None:
-    played, computed = discrete_event.play(graph), longest_path_twice(graph)
+    played, computed = discrete_event.play(graph), longest_path_each_way(graph)
     assert np.array_equal(played.start_s, computed.start_s)
     assert np.array_equal(played.end_s, computed.end_s)
     assert (played.engine, computed.engine) == ("simpy", "longest-path")
@@ -211,7 +219,7 @@ def test_both_engines_agree_to_the_last_bit(graph: TaskGraph) -> None:
 def test_scenarios_played_together_are_the_scenarios_played_alone(graph: TaskGraph, seed: int) -> None:
     durations_s = np.random.default_rng(seed).uniform(0, 3, (3, graph.nodes))
     for row, together in zip(durations_s, longest_path.play_many(graph, durations_s), strict=True):
-        alone = longest_path_twice(replace(graph, duration_s=row))
+        alone = longest_path_each_way(replace(graph, duration_s=row))
         assert np.array_equal(alone.start_s, together.start_s)
         assert np.array_equal(alone.end_s, together.end_s)
 

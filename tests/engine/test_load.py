@@ -21,7 +21,7 @@ from dualpipe_sim.engine.play import settled as settled_by_walk
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import Issue, TaskGraph
 from dualpipe_sim.runtimes.registry import RUNTIMES, RuntimeInUse
-from tests.plays import longest_path_twice
+from tests.plays import longest_path_each_way
 
 
 def torch(version: str = "2.11") -> RuntimeInUse:
@@ -134,7 +134,7 @@ def test_an_op_starts_no_sooner_than_its_host_and_ends_no_sooner(engine: Any, ru
     begin_s[: graph.first_transfer] = 3.0 * np.arange(graph.first_transfer)
     end_s[: graph.first_transfer] = begin_s[: graph.first_transfer] + 2.5
     graph = replace(graph, issue=Issue(begin_s, end_s))
-    longest_path_twice(graph)
+    longest_path_each_way(graph)
     timeline = play(graph, engine)
     assert (timeline.start_s >= begin_s - 1e-12).all()
     assert (timeline.end_s >= end_s - 1e-12).all()

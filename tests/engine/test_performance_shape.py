@@ -15,7 +15,7 @@ import simpy
 from dualpipe_sim.analysis import metrics
 from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.costs.uniform import UniformCosts
-from dualpipe_sim.engine import discrete_event, longest_path
+from dualpipe_sim.engine import by_node, discrete_event, longest_path
 from dualpipe_sim.graph import wiring
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -136,3 +136,13 @@ def test_memory_grows_with_tasks_and_no_faster() -> None:
     name_to_metrics(64)
     small, large = (peak_bytes(partial(name_to_metrics, micro_batches)) for micro_batches in (256, 2048))
     assert large < 8.5 * small
+
+
+def test_what_is_played_little_loads_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of("1f1b", 4, 8)
+    monkeypatch.setattr(by_node, "COMPILES", True)
+    monkeypatch.setattr(by_node, "_PLAYED", [0])
+    monkeypatch.setattr(by_node, "WORTH_NODES", 2 * graph.nodes)
+    assert [by_node.is_worth_it(graph) for _ in range(4)] == [False, False, True, True]
+    monkeypatch.setattr(by_node, "COMPILES", False)
+    assert not by_node.is_worth_it(graph)

@@ -14,7 +14,7 @@ from dualpipe_sim.engine import discrete_event
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.registry import RuntimeInUse, runtimes
-from tests.plays import longest_path_twice
+from tests.plays import longest_path_each_way
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -32,7 +32,7 @@ def use(name: str, **options: object) -> RuntimeInUse:
 
 def makespan_s(schedule: Schedule, costs: UniformCosts, runtime: RuntimeInUse | None) -> float:
     graph = lower(schedule, costs, runtime=runtime)
-    fast, slow = longest_path_twice(graph), discrete_event.play(graph)
+    fast, slow = longest_path_each_way(graph), discrete_event.play(graph)
     assert fast.makespan_s == pytest.approx(slow.makespan_s, rel=1e-12)
     return fast.makespan_s
 

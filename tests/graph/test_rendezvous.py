@@ -19,7 +19,7 @@ from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import parse_order
 from dualpipe_sim.simulation import simulate
-from tests.plays import longest_path_twice
+from tests.plays import longest_path_each_way
 
 NAMES = ("gpipe", "1f1b", "interleaved-1f1b", "interleaved-zb", "zb-h1", "zb-v", "dualpipe", "dualpipev", "hanayo")
 
@@ -73,7 +73,7 @@ def test_never_faster_than_async_and_both_engines_agree(
     schedule = build(name, ranks, 2 * ranks * times)
     graph = lower(schedule, costs(transfer_s, forward_s), rendezvous=True)
     ideal = longest_path.play(lower(schedule, costs(transfer_s, forward_s)))
-    fast, by_event = longest_path_twice(graph), discrete_event.play(graph)
+    fast, by_event = longest_path_each_way(graph), discrete_event.play(graph)
     assert fast.makespan_s >= ideal.makespan_s - 1e-9
     np.testing.assert_allclose(fast.start_s, by_event.start_s, atol=1e-9)
     np.testing.assert_allclose(fast.end_s, by_event.end_s, atol=1e-9)
