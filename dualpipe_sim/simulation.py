@@ -151,7 +151,7 @@ def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
     """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load."""
     order = build_choice(experiment, choice)
     order = with_gathers(order) if gathers_stages(experiment.costs) else order
-    return lower_order(experiment, order, laid_costs(experiment, order))
+    return _laid(experiment, order)[1]
 
 
 def lower_order(experiment: Experiment, order: Schedule, costs: Costs) -> TaskGraph:
@@ -169,8 +169,15 @@ def lower_order(experiment: Experiment, order: Schedule, costs: Costs) -> TaskGr
 
 def laid_costs(experiment: Experiment, order: Schedule) -> Costs:
     """Return the costs of an experiment for an order: of its micro-batches, in the layout that is settled for it."""
+    return _laid(experiment, order)[0]
+
+
+def _laid(experiment: Experiment, order: Schedule) -> tuple[Costs, TaskGraph]:
     costs = of_smaller_micro_batches(experiment.costs, order.micro_batch_share)
-    return balanced_for(order, costs, experiment.topology(order.ranks)) if experiment.settle_layout else costs
+    lowered = partial(lower_order, experiment, order)
+    if not experiment.settle_layout:
+        return costs, lowered(costs)
+    return balanced_for(order, costs, experiment.topology(order.ranks), lowered)
 
 
 def _op_times(experiment: Experiment, how: Vocabulary | None, placement: Placement) -> OpTimes:

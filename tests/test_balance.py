@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from dualpipe_sim.balance import balanced_for
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.costs.layers import LayerCosts
 from dualpipe_sim.experiment import Experiment
+from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.simulation import build_choice
 
 DENSE_80: dict[str, Any] = {
@@ -72,4 +74,7 @@ def test_layouts_that_are_given_and_costs_without_layers_stay_as_they_are() -> N
     for config in ("figure5", DENSE_80 | {"pipeline": {"ranks": 8, "micro_batches": 32, "layout": "even"}}):
         experiment = load_experiment(config)
         order = build_choice(experiment, experiment.choice)
-        assert balanced_for(order, experiment.costs, experiment.topology(8)) is experiment.costs
+        topology = experiment.topology(8)
+        costs, graph = balanced_for(order, experiment.costs, topology, partial(lower, order, topology=topology))
+        assert costs is experiment.costs
+        assert graph.schedule is order

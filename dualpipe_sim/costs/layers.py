@@ -26,7 +26,15 @@ from dualpipe_sim.hardware.collectives import AllToAllKernel
 from dualpipe_sim.hardware.gpu import Gpu
 from dualpipe_sim.hardware.groups import Group
 from dualpipe_sim.model.job import Job
-from dualpipe_sim.model.layout import BALANCED, EVEN, DepthTimes, StageLayers, lay_out, vocabulary_shared_out
+from dualpipe_sim.model.layout import (
+    BALANCED,
+    EVEN,
+    DepthTimes,
+    LayoutChoice,
+    StageLayers,
+    lay_out,
+    vocabulary_shared_out,
+)
 from dualpipe_sim.model.slices import shares_of_even_slices
 from dualpipe_sim.model.state import alltoall_buffer_bytes
 from dualpipe_sim.order.ops import COPIES, UNSHARD, B, F, I, S, T, TaskShape, Vocabulary, W
@@ -110,6 +118,12 @@ class LayerCosts:
             )
         return replace(self, job=replace(self.job, micro_batch_size=int(sequences)))
 
+    def in_layout(self, layout: LayoutChoice) -> LayerCosts:
+        """Return the costs of the same layers on other stages; what does not depend on that is not found again."""
+        other = replace(self, job=replace(self.job, layout=layout))
+        vars(other).update(parts=self.parts, issue_s=self.issue_s, known_phases=self.known_phases)
+        return other
+
     @cached_property
     def alltoall(self) -> AllToAll | None:
         """The all-to-all of an expert-parallel group; None where experts are not spread."""
@@ -179,6 +193,11 @@ class LayerCosts:
         return {
             works: [issue.layer_s(works, kind.blocks, routed=kind.moe) for kind in kinds] for works in WORKS.values()
         }
+
+    @cached_property
+    def known_phases(self) -> dict[object, tuple[tuple[StageLayers, ...], tuple[Phase, ...]]]:
+        """The phases of tasks that were asked for, with the layers they were put together of; grows."""
+        return {}
 
     @property
     def buffer_bytes(self) -> int:
@@ -343,7 +362,7 @@ class LayerStageCosts:
         return self.job.boundary_bytes if self.costs.transfer_s is None else 0.0
 
     @cached_property
-    def alike(self) -> list[object]:
+    def alike(self) -> list[tuple[object, ...]]:
         """What the times of each stage depend on: equal for stages that hold the same kinds of layers."""
         number = self.job.model.kind_numbers()
         return [
@@ -369,25 +388,17 @@ class LayerStageCosts:
         Times by shape are those of a GPU that was busy all the time, with no message beside. Stages that hold the same
         kinds of layers have the same phases but for the layers' numbers, so they are put together once.
         """
-        question = tuple([(kind, self.alike[stage]) for kind, stage in task])
-        if question not in self._known:
-            self._known[question] = task, self._put_together(task)
-            return self._known[question][1]
-        known, phases = self._known[question]
-        moved = [
-            (self.stage_layers[other].layers, self._first_layer(stage) - self._first_layer(other))
-            for (_, stage), (_, other) in zip(task, known, strict=True)
-        ]
+        alike, held = self.alike, tuple([self.stage_layers[stage] for _, stage in task])
+        question = self.again, len(self.stage_layers) > 1, tuple([(kind, alike[stage]) for kind, stage in task])
+        known = self.costs.known_phases
+        if question not in known:
+            known[question] = held, self._put_together(task)
+            return known[question][1]
+        others, phases = known[question]
+        moved = [(other.layers, _first(one) - _first(other)) for one, other in zip(held, others, strict=True)]
         if not any(by for _, by in moved):
             return phases
         return tuple(_moved(phase, *moved[phase.half]) for phase in phases)
-
-    @cached_property
-    def _known(self) -> dict[tuple[object, ...], tuple[TaskShape, tuple[Phase, ...]]]:
-        return {}
-
-    def _first_layer(self, stage: int) -> int:
-        return min(self.stage_layers[stage].layers, default=0)
 
     def _put_together(self, task: TaskShape) -> tuple[Phase, ...]:
         (kind, stage), *beside = task
@@ -424,6 +435,10 @@ class LayerStageCosts:
         if late_s <= 0 or not computed_s:
             return phases
         return tuple(_times(phase, 1 + late_s / computed_s) for phase in phases)
+
+
+def _first(held: StageLayers) -> int:
+    return min(held.layers, default=0)
 
 
 def _moved(phase: Phase, layers: Collection[int], by: int) -> Phase:

@@ -7,6 +7,7 @@ nothing. Questions of the same answer go to the same worker, which still has wha
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -31,7 +32,19 @@ class _InLimits:
 
     def __call__(self, point: Point) -> Row:
         _limit_memory()
+        _seldom_look_for_garbage()
         return self.evaluate(point)
+
+
+@cache
+def _seldom_look_for_garbage() -> None:
+    """Let Python look through all objects rarely: that takes as long as an answer, and what is kept is no garbage."""
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _MOST_MIDDLE)
+
+
+_MOST_MIDDLE = 1_000
+"""Collections of middle-aged objects between two of all."""
 
 
 @cache
