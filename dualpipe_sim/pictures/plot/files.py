@@ -28,6 +28,8 @@ _OPTIONS: dict[str, Any] = {".png": {"pil_kwargs": {"compress_level": 1}}}  # (i
 _OUTLINE = re.compile(rb'\bd="[^"]*"')
 _SPACES = re.compile(rb"\s*([MLCQz])\s*")
 _DECIMALS = re.compile(rb"(\.\d\d)\d+")
+_TEXT = re.compile(rb'<g id="text_\d+">\s*(<text [^>]*?)(?: transform="rotate\(-0 [^"]*")?>([^<]*</text>)\s*</g>')
+_RECTANGLE = re.compile(rb"M([\d.]+) ([\d.]+)L([\d.]+) \2L\3 ([\d.]+)L\1 \4(?:L\1 \2)?z")
 
 
 class Chart(Figure):
@@ -122,5 +124,13 @@ def _in_few_colours(png: bytes) -> bytes:
 
 
 def _shortened(svg: bytes) -> bytes:
-    """Return an SVG with corners, which are most of it, to the hundredth of a point and no spaces between them."""
-    return _OUTLINE.sub(lambda outline: _SPACES.sub(rb"\1", _DECIMALS.sub(rb"\1", outline[0])), svg)
+    """Return an SVG with less said of what it consists of most.
+
+    Corners are to the hundredth of a point, rectangles given by their sides, and texts have no group of their own.
+    """
+
+    def short(outline: re.Match[bytes]) -> bytes:
+        corners = _SPACES.sub(rb"\1", _DECIMALS.sub(rb"\1", outline[0]))
+        return _RECTANGLE.sub(rb"M\1 \2H\3V\4H\1z", corners)
+
+    return _TEXT.sub(rb"\1>\2", _OUTLINE.sub(short, svg))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from matplotlib.collections import LineCollection
+from matplotlib.collections import PathCollection
+from matplotlib.path import Path
 
 from dualpipe_sim.order.ops import B, F, Kind
 from dualpipe_sim.pictures.plot.content import Content, Look
@@ -13,7 +14,7 @@ from dualpipe_sim.pictures.plot.groups import MOST_VECTOR_CELLS
 from dualpipe_sim.pictures.plot.style import TRANSFER_PT, TRANSFER_STYLES, line_of_kind
 
 
-def transfer_lines(content: Content, look: Look) -> Iterator[LineCollection]:
+def transfer_lines(content: Content, look: Look) -> Iterator[PathCollection]:
     """Yield the activations' lines, then the gradients': from the edge of the sender's cell to the receiver's.
 
     ``lines`` is of shape ``(transfers, 2, 2)``: two ends, each (time, row). A line begins and ends at the edge of the
@@ -33,9 +34,11 @@ def transfer_lines(content: Content, look: Look) -> Iterator[LineCollection]:
     lines = np.stack([x, np.stack([sender + reach, receiver - reach], axis=1)], axis=2)
     forward = schedule.kind[transfers.producer] == F
     for kind, chosen in ((F, forward & shown), (B, ~forward & shown)):
-        yield LineCollection(
-            list(lines[chosen]),
-            colors=line_of_kind(kind, look.theme),
+        ends = lines[chosen].reshape(-1, 2)
+        yield PathCollection(  # of one path: in a vector format each path says its colour, width and pattern
+            [Path(ends, np.tile([Path.MOVETO, Path.LINETO], len(ends) // 2))],
+            facecolors="none",
+            edgecolors=line_of_kind(kind, look.theme),
             linestyles=TRANSFER_STYLES[kind],
             linewidths=TRANSFER_PT,
             zorder=0.9,

@@ -6,17 +6,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from dualpipe_sim import simulate
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.plot import save
 from dualpipe_sim.pictures.plot.files import rendered
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.slow
@@ -58,6 +57,25 @@ def test_an_svg_has_its_corners_to_the_hundredth_of_a_point_and_its_text_as_text
     assert corners == [round(number, 2) for number in corners]
     assert set(re.findall(r"font-family: ([^;]*)", svg)) == {"'DejaVu Sans'"}
     assert ">overlapped forward &amp; backward</text>" in svg
+
+
+def test_rectangles_are_as_short_as_can_be_and_turned_texts_stay_turned() -> None:
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.add_patch(Rectangle((0.2, 0.3), 0.25, 0.5))
+    ax.text(0.5, 0.5, "upright")
+    ax.text(0.5, 0.5, "turned", rotation=90)
+    svg = rendered(figure, ".svg").decode()
+    assert len(re.findall(r'd="M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+z"', svg)) >= 3  # with figure and axes
+    upright, turned = (next(line for line in svg.splitlines() if f">{word}<" in line) for word in ("upright", "turned"))
+    assert "rotate" not in upright
+    assert "rotate(-90" in turned
+
+
+@pytest.mark.slow
+def test_a_large_chart_with_lanes_and_transfers_is_less_than_a_megabyte() -> None:
+    chart = simulate("deepseek_v3_stage_level").gantt(lanes=True, transfers=True)
+    assert len(rendered(chart.figure, ".svg")) < 1e6
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from dualpipe_sim.costs.uniform import UniformCosts
@@ -28,9 +29,9 @@ def test_the_title_gives_sizes_bubble_and_makespan(timeline: Play, figure5: Axes
 def transfer_lines(ax: Axes) -> dict[str, list[Any]]:
     """(time, row) of both ends of each transfer, by what it carries."""
     return {
-        str(one.get_label()): [segment.tolist() for segment in one.get_segments()]
+        str(one.get_label()): np.array(one.get_paths()[0].vertices).reshape(-1, 2, 2).tolist()
         for one in ax.collections
-        if isinstance(one, LineCollection) and "transfers" in str(one.get_label())
+        if isinstance(one, PathCollection) and "transfers" in str(one.get_label())
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
+from matplotlib.collections import PathCollection
 
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
@@ -39,8 +40,8 @@ def test_other_micro_batches_are_grey_and_the_chart_as_long_as_those_asked_for(
     assert read(ax).seconds_by_row("B") == {0: 2, 1: 2}
     assert read(ax).fill("other micro-batches") == THEMES["light"].faded
     assert "other micro-batches" in read(ax).legend()
-    lines = [one for one in ax.collections if isinstance(one, LineCollection) and "transfers" in str(one.get_label())]
-    assert [len(one.get_segments()) for one in lines] == [1, 1]
+    lines = [one for one in ax.collections if isinstance(one, PathCollection) and "transfers" in str(one.get_label())]
+    assert [len(np.array(one.get_paths()[0].vertices)) for one in lines] == [2, 2]
     assert set(read(ax).texts()) == {"1"}
 
 
