@@ -181,15 +181,22 @@ def _lanes(graph: TaskGraph) -> _Lanes:
 
 def _played(graph: TaskGraph) -> Lanes:
     """Return the lanes of all that is played."""
+    in_turn = graph.wiring.in_turn
+    if in_turn is None:
+        return graph.lanes
     # what goes from a rank to another in one direction, in order, is a lane of its own
-    return graph.lanes.and_on(Lane.RECV, _channels(graph)) if graph.rendezvous else graph.lanes
+    return graph.lanes.and_on(Lane.RECV, _channels(graph, in_turn.abreast))
 
 
-def _channels(graph: TaskGraph) -> IntArray:
-    """Return a number for sender, receiver and direction of each transfer, beyond those of ranks."""
+def _channels(graph: TaskGraph, abreast: IntArray) -> IntArray:
+    """Return a number for sender, receiver and direction of each transfer, beyond those of ranks.
+
+    What goes there at once, or on lines of its own, has another number.
+    """
     schedule, transfers = graph.schedule, graph.transfers
     pair = schedule.rank[transfers.producer] * schedule.ranks + schedule.rank[transfers.consumer]
-    return np.asarray(schedule.ranks + 2 * pair + (schedule.kind[transfers.consumer] == F))
+    way = 2 * pair + (schedule.kind[transfers.consumer] == F)
+    return np.asarray(schedule.ranks + way * (1 + abreast.max(initial=0)) + abreast)
 
 
 class _Warm:

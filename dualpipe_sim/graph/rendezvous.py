@@ -28,7 +28,7 @@ from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.base.kept import Kept
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.messages import input_of
-from dualpipe_sim.order.ops import OF_WEIGHTS, F, Receive, Send, Tensor, ops_of
+from dualpipe_sim.order.ops import BESIDE, F, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.runtimes.cells import Batch, Cell, Lines, Moved, Wait, WaitBesideCompute
 from dualpipe_sim.runtimes.registry import RuntimeInUse
@@ -48,6 +48,8 @@ class Issued(NamedTuple):
         sender: what it waits for on the rank that sends it.
         receiver: what it waits for on the rank that receives it.
         after_message: (message, message): what it waits for on both, each once.
+        abreast: what tells messages from a rank to another apart that do not wait for each other in the order in which
+            they are sent: those of one batch, and those of other lines, shape ``(transfers,)``.
         before_task: (message, task): a task waits for the messages that the program waits for before it; its inputs,
             which any order's task waits for, are left out.
 
@@ -57,6 +59,7 @@ class Issued(NamedTuple):
     sender: Side
     receiver: Side
     after_message: Waits
+    abreast: IntArray
     before_task: Waits
 
 
@@ -101,6 +104,7 @@ def issued(schedule: Schedule, rows: Sequence[Iterable[Cell]], consumer: IntArra
         sender,
         receiver,
         _each_once(sender.after_message, receiver.after_message),
+        np.array([one for rank in ranks for one in rank.abreast], dtype=np.int64),
         _pairs((number[tensor], task) for one in ranks for tensor, task in one.before_task),
     )
 
@@ -147,6 +151,7 @@ class _Rank:
     def __init__(self, schedule: Schedule, rank: int, lines: Lines) -> None:
         self.rank = rank
         self.sent: list[Tensor] = []
+        self.abreast: list[int] = []  # of each that is sent
         self.received: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)  # by rank and whether on their own line
         self.sent_to: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)
         self.after_task: dict[bool, list[tuple[int, Tensor]]] = {True: [], False: []}  # by whether it is sent
@@ -156,8 +161,8 @@ class _Rank:
         self._lines = lines
         begin, end = schedule.first_task_of_rank[rank : rank + 2].tolist()
         tasks = np.arange(begin, end)
-        of_weights = schedule.of_kinds(*OF_WEIGHTS)[schedule.first_op[begin:end]]  # on a stream of their own
-        self._tasks: Iterator[int] = iter(tasks[~of_weights].tolist())
+        beside = schedule.of_kinds(*BESIDE)[schedule.first_op[begin:end]]  # on streams of their own
+        self._tasks: Iterator[int] = iter(tasks[~beside].tolist())
         self._last_task: int | None = None
         self._waited: list[Tensor] = []  # by the compute stream, since its last task
         self._through: set[Tensor | None] = set()  # what its tasks have waited for: behind them it needs no edge
@@ -172,7 +177,7 @@ class _Rank:
                 self._move(cell.messages, lone=False)
             elif isinstance(cell, Wait):
                 self._waited += [one.tensor for one in cell.messages]
-            elif not isinstance(cell, WaitBesideCompute) and (ops := ops_of(cell)):  # type: ignore[arg-type]
+            elif not isinstance(cell, WaitBesideCompute) and (ops := ops_of(cell)) and ops[0].kind not in BESIDE:  # type: ignore[arg-type]
                 inputs = [input_of(op) for op in ops]
                 task = self._last_task = next(self._tasks)
                 waited = dict.fromkeys(tensor for tensor in self._waited if tensor not in inputs)
@@ -183,11 +188,14 @@ class _Rank:
 
     def _move(self, messages: Sequence[Moved], *, lone: bool) -> None:
         lines: dict[Line, list[Tensor]] = {}
+        first = len(self.sent)
         for one in messages:
             tensor, sends, own = one.tensor, isinstance(one, Send), lone and self._lines != "one"
             other = self._rank_of_stage[tensor.stage if sends else tensor.made_by]
             line = (other, sends and self._lines == "direction") if own else None
             if sends:
+                beside = (self._rank_of_stage[before.stage] for before in self.sent[first:] if before[0] == tensor[0])
+                self.abreast.append(2 * sum(rank == other for rank in beside) + own)
                 self.sent.append(tensor)
             (self.sent_to if sends else self.received)[other, own].append(tensor)
             if self._last_task is not None:

@@ -25,7 +25,9 @@ from dualpipe_sim.order.ops import (
     Program,
     R,
     Receive,
+    S,
     Send,
+    T,
     Tensor,
     W,
     ops_of,
@@ -57,7 +59,7 @@ class Messages(NamedTuple):
     of_rank: list[list[int]]
 
 
-_OF_ONE_STAGE = (W, R, *BESIDE)
+_OF_ONE_STAGE = (W, R, S, T, *BESIDE)
 
 
 def input_of(op: Op) -> Tensor | None:
