@@ -78,9 +78,15 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
 
     onward = forward[~placement.is_first[stage[forward]]]
     upstream = backward[~placement.is_last[stage[backward]]]
+    again = np.flatnonzero(schedule.of_kinds(R))
+    again_of = row_of_each(schedule, again) if len(again) else None
+    gradient_for = upstream
+    if schedule.late_again and again_of is not None:  # the R then waits for the gradient, and the backward for the R
+        late = again_of[stage[upstream], unit[upstream]]
+        gradient_for = np.where(late >= 0, late, upstream)
     waits = [
         (forward_of[stage[onward] - 1, unit[onward]], onward),
-        (backward_of[stage[upstream] + 1, unit[upstream]], upstream),
+        (backward_of[stage[upstream] + 1, unit[upstream]], gradient_for),
         (forward_of[stage[backward], unit[backward]], backward),
         (backward_of[stage[weight], unit[weight]], weight),
     ]
@@ -91,13 +97,8 @@ def dependencies(schedule: Schedule) -> tuple[IntArray, IntArray]:
             (forward_of[stage[later], unit[later] - 1], later),
             (backward_of[stage[earlier], unit[earlier] + 1], earlier),
         ]
-    again = np.flatnonzero(schedule.of_kinds(R))
-    if len(again):
-        row_of_each(schedule, again)
+    if again_of is not None:
         waits += [(forward_of[stage[again], unit[again]], again), (again, backward_of[stage[again], unit[again]])]
-        if schedule.late_again:
-            late = again[~placement.is_last[stage[again]]]
-            waits.append((backward_of[stage[late] + 1, unit[late]], late))
     if schedule.of_kinds(*COPIES).any():
         waits += _copied(schedule, forward_of, backward_of)
     if schedule.of_kinds(UNSHARD).any():
