@@ -28,7 +28,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.costs.phases import Phase
 from dualpipe_sim.errors import DeadlockError, ScheduleError
 from dualpipe_sim.graph.rendezvous import Issued, Waits, issued, issued_by
-from dualpipe_sim.order.barriers import barriers
+from dualpipe_sim.order.barriers import barriers, meetings
 from dualpipe_sim.order.check import check_lines
 from dualpipe_sim.order.dependencies import dependencies
 from dualpipe_sim.order.messages import wrong_messages
@@ -144,6 +144,7 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     producer, consumer = dependencies(schedule)
     passed, waiting = barriers(schedule)
     afar = schedule.rank[passed] != schedule.rank[waiting]
+    met = meetings(schedule)
     if schedule.program is not None and (wrong := next(wrong_messages(schedule.program, schedule), None)):
         raise ScheduleError(f"{schedule.name}: {wrong}")
     crosses = schedule.rank[producer] != schedule.rank[consumer]
@@ -158,7 +159,9 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     if in_turn is not None:
         sends, receives = sends[in_turn.order], receives[in_turn.order]
     transfer = len(task) + np.arange(len(sends))
-    first_on = {here: _first_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in _in_use(phases)}
+    nodes_on = {here: np.flatnonzero(lane == here) for here in _in_use(phases)}
+    first_on = {here: _first_of_task(task, nodes, len(sizes)) for here, nodes in nodes_on.items()}
+    last_on = [_last_of_task(task, nodes, len(sizes)) for nodes in nodes_on.values()]
     output = _output(schedule, phases, phase, begin, sizes, sends)
     edges = [
         _edges_inside(phases, phase, begin, task),
@@ -169,13 +172,13 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
         *_inputs(
             first_on, schedule.task_of_op[waiting[afar]], _output(schedule, phases, phase, begin, sizes, passed[afar])
         ),
+        *_met(schedule, met, first_on, last_on),
         # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
         *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
         *_backward_in_order(schedule, begin, passed[~afar], waiting[~afar]),
     ]
     sides = None
     if in_turn is not None:
-        last_on = [_last_of_task(task, np.flatnonzero(lane == here), len(sizes)) for here in first_on]
         sender, receiver = (
             _behind_tasks(one.after_task, last_on, len(task)) for one in (in_turn.sender, in_turn.receiver)
         )
@@ -314,6 +317,17 @@ def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, source: IntAr
     for first in first_on.values():
         there = first[consumer] >= 0
         yield source[there], first[consumer[there]]
+
+
+def _met(
+    schedule: Schedule, tasks: Edges, first_on: Mapping[Lane, IntArray], last_on: Sequence[IntArray]
+) -> Iterable[Edges]:
+    """On each lane a task's first phase waits for the last phases of tasks that it meets on other ranks."""
+    before, behind = tasks
+    afar = schedule.rank_of_task[before] != schedule.rank_of_task[behind]
+    for last in last_on:
+        source = last[before[afar]]
+        yield from _inputs(first_on, behind[afar][source >= 0], source[source >= 0])
 
 
 def _behind_tasks(after_task: Waits, last_on: Sequence[IntArray], phases: int) -> Edges:

@@ -8,14 +8,14 @@ stage's backward, or all ranks at once. Barriers take no time themselves: neithe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from dualpipe_sim.base.arrays import IntArray
 from dualpipe_sim.errors import ScheduleError
 from dualpipe_sim.order.dependencies import row_of_each
-from dualpipe_sim.order.ops import B, F, I, Kind, Op, S, T, Vocabulary
+from dualpipe_sim.order.ops import BESIDE, B, F, I, Kind, Op, S, T, Vocabulary
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
 
@@ -61,11 +61,30 @@ def barriers(schedule: Schedule) -> tuple[IntArray, IntArray]:
     logits = _of_ranks(schedule, S)
     waits = [(forward, logits)]
     if how == "together":
-        waits += [(_beside(schedule, logits, -1), logits), (logits, _beside(schedule, logits, 1)), (logits, backward)]
+        waits.append((logits, backward))
     else:
         gradients = _of_ranks(schedule, T)
         waits += [(logits, gradients), (gradients if how == "two barriers" else logits, backward)]
-    # Every row of one side with every row of the other, micro-batch by micro-batch.
+    return _each_with_each(waits)
+
+
+def meetings(schedule: Schedule) -> tuple[IntArray, IntArray]:
+    """Return (task, task that waits until it is done) around passes of all ranks at once, shape ``(waits,)`` each.
+
+    A pass starts when all ranks have come to it, and they go on when all are through. What runs beside compute no rank
+    waits for.
+    """
+    if schedule.vocabulary != "together":
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    in_turn = np.flatnonzero(~schedule.of_kinds(*BESIDE)[schedule.first_op])
+    place = np.searchsorted(in_turn, schedule.task_of_op[_of_ranks(schedule, S)])
+    before, behind = (_beside(schedule, in_turn, place, step) for step in (-1, 1))
+    passes = in_turn[place]
+    return _each_with_each([(before, passes), (passes, behind)])
+
+
+def _each_with_each(waits: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
+    """Pair every one of one side with every one of the other, micro-batch by micro-batch."""
     pairs = [np.broadcast_arrays(before[:, None], after[None]) for before, after in waits]
     before, after = (np.concatenate([one.ravel() for one in side]) for side in zip(*pairs, strict=True))
     there = (before != _NONE) & (after != _NONE)
@@ -95,13 +114,14 @@ def _of_ranks(schedule: Schedule, kind: Kind) -> IntArray:
     return of_ranks
 
 
-def _beside(schedule: Schedule, rows: IntArray, step: int) -> IntArray:
-    """Return the row before each S on its rank (-1) or behind it (1), or -1 where there is none.
+def _beside(schedule: Schedule, in_turn: IntArray, place: IntArray, step: int) -> IntArray:
+    """Return the task before each pass in its rank's turn (-1) or behind it (1), or ``_NONE`` where there is none.
 
-    An S behind an S waits for all ranks to have come to it already, and is left out.
+    A pass behind a pass waits for all ranks to have come to it already, and is left out.
     """
-    beside = np.clip(rows + step, 0, len(schedule.rank) - 1)
-    there = (beside != rows) & (schedule.rank[beside] == schedule.rank[rows])
+    beside = np.clip(place + step, 0, len(in_turn) - 1)
+    rank, kind = schedule.rank_of_task[in_turn], schedule.kind[schedule.first_op[in_turn]]
+    there = (beside != place) & (rank[beside] == rank[place])
     if step > 0:
-        there &= schedule.kind[beside] != int(S)
-    return np.where(there, beside, _NONE)
+        there &= kind[beside] != int(S)
+    return np.where(there, in_turn[beside], _NONE)
