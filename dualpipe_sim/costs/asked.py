@@ -148,6 +148,15 @@ def op_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
     return np.array([max(ends_s(phases, [phase.duration_s for phase in phases])) for phases in ops])
 
 
+def lane_seconds(costs: StageCosts, kind: int, stages: int) -> FloatArray:
+    """Return the seconds that each stage's op of a kind has on each lane, shape ``(lanes, stages)``."""
+    seconds = np.zeros((len(Lane), stages))
+    for stage, phases in enumerate(phases_of(costs, [((kind, stage),) for stage in range(stages)])):
+        for phase in phases:
+            seconds[phase.lane, stage] += phase.duration_s
+    return seconds
+
+
 def on_cluster(costs: Costs, cluster: Cluster) -> Costs:
     """Return the costs on a cluster; those that do not ask for one are the same on each.
 

@@ -222,13 +222,12 @@ class UniformStageCosts:
             return (Phase(COPY if kind in COPIES else COMPUTE, seconds, kind),)
         if kind != B:
             return Phase(COMPUTE, seconds, kind), Phase(ALLTOALL, summed_s, kind, ALL_REDUCE, after=(0,))
-        inputs_s, weights_s = self.stage_s[I].item(stage), self.stage_s[W].item(stage)
-        whole = (
-            Phase(COMPUTE, inputs_s, I),
+        return (
+            Phase(COMPUTE, self.stage_s[I].item(stage), I),
             Phase(ALLTOALL, summed_s, I, ALL_REDUCE, after=(0,)),
-            Phase(COMPUTE, weights_s, W),
+            Phase(COMPUTE, self.stage_s[W].item(stage), W),
+            Phase(COMPUTE, 0.0, W, after=(1,)),  # its output is there with the last of both
         )
-        return whole if summed_s <= weights_s else (*whole, Phase(COMPUTE, 0.0, W, after=(1,)))
 
     def _pair(self, forward: tuple[int, int], beside: tuple[int, int]) -> tuple[Phase, ...]:
         """Return a pair as one phase, and its all-reduces beside that: a layer at a time they are hidden."""
@@ -240,8 +239,8 @@ class UniformStageCosts:
         summed_s = self._summed_s(F, stage) + self._summed_s(kind, other)
         if not summed_s:
             return (Phase(COMPUTE, seconds, F),)
-        pair = Phase(ALLTOALL, summed_s, F, ALL_REDUCE), Phase(COMPUTE, seconds, F)
-        return pair if summed_s <= seconds else (*pair, Phase(COMPUTE, 0.0, F, after=(0,)))
+        summed = Phase(ALLTOALL, summed_s, F, ALL_REDUCE)
+        return summed, Phase(COMPUTE, seconds, F), Phase(COMPUTE, 0.0, F, after=(0,))
 
     def _summed_s(self, kind: int, stage: int) -> float:
         """Return the seconds of an op's all-reduces."""

@@ -103,7 +103,7 @@ class Drawn:
         is_first = np.zeros(len(schedule.rank))
         is_first[schedule.first_op] = 1.0
         halves = np.array([phase.half for phase in graph.phases])[graph.phase]
-        self._part = weight_of_phase(schedule, graph.costs, is_first, graph.task, halves)
+        self._part = weight_of_phase(schedule, graph.costs, is_first, graph.task, halves, graph.lane)
         self._pairs = bool((self._part < 1).any())
         self._computes = graph.on(Lane.COMPUTE)
         sender, receiver = schedule.rank[graph.transfers.producer], schedule.rank[graph.transfers.consumer]

@@ -139,8 +139,8 @@ def _durations_s(
     phase_s: FloatArray = np.array([one.duration_s for one in phases])[wiring.phase]
     weight = weight_of_op(schedule, costs)
     if weight is not None:
-        half = np.array([one.half for one in phases])[wiring.phase]
-        phase_s = phase_s * weight_of_phase(schedule, costs, weight, wiring.task, half)
+        half, lane = np.array([(one.half, one.lane) for one in phases]).T[:, wiring.phase]
+        phase_s = phase_s * weight_of_phase(schedule, costs, weight, wiring.task, half, lane)
     return np.append(phase_s, _alone_s(schedule, transfers, costs, topology))
 
 

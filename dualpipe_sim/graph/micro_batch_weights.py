@@ -8,7 +8,7 @@ import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
 from dualpipe_sim.base.units import number_of
-from dualpipe_sim.costs.asked import op_seconds
+from dualpipe_sim.costs.asked import lane_seconds
 from dualpipe_sim.costs.phases import StageCosts
 from dualpipe_sim.errors import UnfitCostsError
 from dualpipe_sim.order.ops import OF_WEIGHTS, F
@@ -60,11 +60,12 @@ def weight_of_op(schedule: Schedule, costs: StageCosts) -> FloatArray | None:
 
 
 def weight_of_phase(
-    schedule: Schedule, costs: StageCosts, weight: FloatArray, task: IntArray, half: IntArray
+    schedule: Schedule, costs: StageCosts, weight: FloatArray, task: IntArray, half: IntArray, lane: IntArray
 ) -> FloatArray:
     """Return how long each phase takes over what costs say, shape ``(phases,)``: as its op's micro-batch.
 
-    A pair of two micro-batches that is one phase takes as much longer as its two ops would, one after the other.
+    In a pair none of whose phases is its second op's each is of both, and takes as much longer as what its two ops have
+    on its lane would, one after the other.
 
     Args:
         schedule: the order.
@@ -72,19 +73,20 @@ def weight_of_phase(
         weight: of each op.
         task: task of each phase.
         half: which op of its task each phase is part of.
+        lane: lane of each phase.
 
     """
     first = schedule.first_op[task]
     own: FloatArray = weight[first + half]
-    both = (schedule.partner[first] >= 0) & (np.bincount(task)[task] == 1)
+    both = (schedule.partner[first] >= 0) & (np.bincount(task, weights=half)[task] == 0)
     if both.any():
-        forward, beside = first[both], first[both] + 1
+        forward, beside, on = first[both], first[both] + 1, lane[both]
         kinds = np.unique(schedule.kind[beside]).tolist()
-        of_kind_s = {kind: op_seconds(costs, kind, schedule.placement.stages) for kind in {int(F), *kinds}}
-        forward_s = of_kind_s[F][schedule.stage[forward]]
+        of_kind_s = {kind: lane_seconds(costs, kind, schedule.placement.stages) for kind in {int(F), *kinds}}
+        forward_s = of_kind_s[F][on, schedule.stage[forward]]
         beside_s = np.select(
             [schedule.kind[beside] == kind for kind in kinds],
-            [of_kind_s[kind][schedule.stage[beside]] for kind in kinds],
+            [of_kind_s[kind][on, schedule.stage[beside]] for kind in kinds],
         )
         weighed_s = forward_s * weight[forward] + beside_s * weight[beside]
         alone_s = forward_s + beside_s
