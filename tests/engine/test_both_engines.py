@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Literal, get_args, get_origin
 from unittest import mock
 
-import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -222,19 +221,6 @@ def test_scenarios_played_together_are_the_scenarios_played_alone(graph: TaskGra
         alone = longest_path_each_way(replace(graph, duration_s=row))
         assert np.array_equal(alone.start_s, together.start_s)
         assert np.array_equal(alone.end_s, together.end_s)
-
-
-@given(graphs() | layered_graphs())
-@pytest.mark.slow
-def test_the_makespan_is_networkx_longest_path(graph: TaskGraph) -> None:
-    weighted: nx.DiGraph[str | int] = nx.DiGraph()
-    weighted.add_node("start")
-    for node, phase in enumerate(graph.duration_s.tolist()):
-        weighted.add_edge("start", node, weight=phase)
-    for before, after in graph.to_networkx().edges:
-        weighted.add_edge(before, after, weight=graph.duration_s[after])
-    longest = nx.dag_longest_path_length(weighted)
-    assert longest_path.play(graph).makespan_s == pytest.approx(longest, rel=1e-9)
 
 
 @given(graphs() | layered_graphs())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dualpipe_sim.engine.fair_share import FairShare, fair_rates
 from dualpipe_sim.engine.flows import Flows
+from tests.referee.fluid import Flow, ends_of
 
 INF = float("inf")
 
@@ -172,29 +173,11 @@ def test_every_byte_arrives_at_fair_rates(drawn: tuple[list[Sent], list[float]])
     sent, capacity = drawn
     network = Network(sent, capacity)
     assert network.delivered == pytest.approx([one.size_bytes for one in sent], rel=1e-6)
-    assert network.end_s == pytest.approx(_fluid(sent, capacity), rel=1e-6)
+    flows = [(one.start_s, Flow(one.size_bytes, one.links, one.cap)) for one in sent]
+    assert network.end_s == pytest.approx(ends_of(flows, dict(enumerate(capacity))), rel=1e-6)
     for one, end_s in zip(sent, network.end_s, strict=True):
         alone_s = one.size_bytes / min(one.cap, *(capacity[link] for link in one.links))
         assert end_s - one.start_s >= alone_s * (1 - 1e-9)
-
-
-def _fluid(sent: Sequence[Sent], capacity: Sequence[float]) -> list[float]:
-    """Ends of all flows, stepping from change to change with the rates of all flows at once."""
-    left = [one.size_bytes for one in sent]
-    ends = [INF] * len(sent)
-    now_s = 0.0
-    while INF in ends:
-        running = [flow for flow, one in enumerate(sent) if ends[flow] == INF and one.start_s <= now_s]
-        rates = fair_rates([sent[flow].links for flow in running], [sent[flow].cap for flow in running], capacity)
-        next_start = min((one.start_s - now_s for one in sent if one.start_s > now_s), default=INF)
-        due_s = [left[flow] / rate for flow, rate in zip(running, rates, strict=True)]
-        step_s = min([next_start, *due_s])
-        now_s += step_s
-        for flow, rate, due in zip(running, rates, due_s, strict=True):
-            left[flow] -= rate * step_s
-            if due == step_s:
-                ends[flow] = now_s
-    return ends
 
 
 def test_the_same_traffic_gives_the_same_bits() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.fuzz import yaml_texts
+from tests.fuzz import problems, yaml_texts
 from tests.fuzz.kind import Kind
 
-KINDS: dict[str, Kind] = {module.KIND.name: module.KIND for module in (yaml_texts,)}
+KINDS: dict[str, Kind] = {module.KIND.name: module.KIND for module in (problems, yaml_texts)}
 """By name."""
