@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from dualpipe_sim.base.files import read_bytes
 from dualpipe_sim.errors import UserError
 
 LOADED: dict[Path, bytes] = {}
@@ -31,7 +32,7 @@ def load_plugin(path: str | Path) -> ModuleType:
     try:
         if file.suffix != ".py" or not file.is_file():
             raise UserError(f"{path}: {'is no Python file (.py)' if file.exists() else 'no such file'}")
-        content = file.read_bytes()
+        content = bytes(read_bytes(file))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     return run_plugin(file, content)

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dualpipe_sim.base.files import TABLE, read_bytes
+from dualpipe_sim.base.memory import available_bytes
 from dualpipe_sim.base.plain_data import plain_data
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _AS_JSON = {b"encoding": b"json"}
 """Metadata of a column whose values have no one type that Parquet knows: they are text in JSON."""
+_BYTES_A_VALUE = 64
+"""That Python takes: a few bytes of a file may say the same of thousands of millions of rows."""
 
 
 def check_installed() -> None:
@@ -45,16 +49,29 @@ def read(path: Path) -> list[dict[str, object]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = read_bytes(path, TABLE)
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    as_json = {field.name for field in table.schema if field.metadata == _AS_JSON}
-    rows: list[dict[str, object]] = table.to_pylist()
-    return [
-        {key: json.loads(value) if key in as_json and isinstance(value, str) else value for key, value in row.items()}
-        for row in rows
-    ]
+        file = pq.ParquetFile(pa.BufferReader(content))
+        if file.metadata.num_rows * file.metadata.num_columns * _BYTES_A_VALUE > available_bytes():
+            raise UserError(f"{path}: takes more memory than there is once it is read")
+        table = file.read()
+        as_json = {field.name for field in table.schema if field.metadata == _AS_JSON}
+        rows: list[dict[str, object]] = table.to_pylist()
+        return [
+            {
+                key: json.loads(value) if key in as_json and isinstance(value, str) else value
+                for key, value in row.items()
+            }
+            for row in rows
+        ]
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError, MemoryError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return quoted(str(error).partition("\n")[0])
 
 
 def _column(name: str, values: list[object]) -> tuple[pa.Array, pa.Field]:

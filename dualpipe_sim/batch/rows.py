@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from dualpipe_sim.base.files import output_file, written_whole
+from dualpipe_sim.base.files import TABLE, output_file, read_bytes, written_whole
 from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
 from dualpipe_sim.batch.points import POINT, Row, is_lost
@@ -142,7 +142,7 @@ class RowFile:
         return self._read_log() if there[0] == self._log else parquet.read(self.path)
 
     def _read_log(self) -> Iterable[Row]:
-        content = _read_bytes(self._log)
+        content = read_bytes(self._log, TABLE)
         opening = self._format.opening(self._columns).encode()
         if content[: len(opening)] != opening[: len(content)]:
             raise UserError(f"{self._log}: cannot be resumed: it is not a table of these axes; name another file")
@@ -180,10 +180,10 @@ def read_rows(path: str | Path) -> list[Row]:
         return parquet.read(file)
     if file.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: is no table; its name must end in one of {', '.join((*FORMATS, _PARQUET))}")
-    lines = _whole_lines(_read_bytes(file))
+    lines = _whole_lines(read_bytes(file, TABLE))
     columns: list[str] = []
     if file.suffix.lower() == ".csv" and lines:
-        columns = next(csv.reader([lines.pop(0)]))
+        columns = _cells(lines.pop(0)) or []
     rows = [FORMATS[file.suffix.lower()].parse(line, columns) for line in lines]
     return [row for row in rows if row is not None]
 
@@ -192,14 +192,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"{path}: cannot be written: {error.strerror or error}")
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _whole_lines(content: bytes) -> list[str]:
+def _whole_lines(content: bytes | bytearray) -> list[str]:
     """Return the lines that end; the last one, torn where a machine died, does not."""
     return [line.decode(errors="replace") for line in content.split(b"\n")[:-1]]
 
@@ -216,7 +209,7 @@ def _json_line(row: Row) -> str:
 def _parse_json(line: str, _columns: Sequence[str]) -> Row | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 
@@ -228,11 +221,15 @@ def _csv_line(cells: Iterable[str]) -> str:
 
 
 def _parse_csv(line: str, columns: Sequence[str]) -> Row | None:
+    cells = _cells(line)
+    return None if cells is None or len(cells) != len(columns) else dict(zip(columns, map(_value, cells), strict=True))
+
+
+def _cells(line: str) -> list[str] | None:
     try:
-        cells = next(csv.reader([line], strict=True), [])
+        return next(csv.reader([line], strict=True), [])
     except csv.Error:
         return None
-    return dict(zip(columns, map(_value, cells), strict=True)) if len(cells) == len(columns) else None
 
 
 def _cell(value: object) -> str:
@@ -247,7 +244,7 @@ def _cell(value: object) -> str:
 def _value(cell: str) -> object:
     try:
         return json.loads(cell) if cell else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
 
 

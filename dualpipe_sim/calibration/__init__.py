@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dualpipe_sim.base.files import read_unpacked
+from dualpipe_sim.base.json_text import is_json, parse_json
 from dualpipe_sim.calibration.actions import Names
 from dualpipe_sim.calibration.costs_file import format_costs, write_costs
-from dualpipe_sim.calibration.files import is_json, parse_json, read_maybe_gzipped
 from dualpipe_sim.calibration.fit import Calibration, Sample, Timed, fit
 from dualpipe_sim.calibration.kineto import add_trace, add_unnamed
 from dualpipe_sim.calibration.loaded import fit_replayed
@@ -74,7 +75,7 @@ def read_recording(files: Sequence[str | Path], maps: Iterable[str] = ()) -> Rec
     for path in files:
         source = str(path)
         recording.sources.append(source)
-        text = read_maybe_gzipped(path)
+        text = read_unpacked(path)
         if is_json(text):
             add_trace(recording, parse_json(text, source), source, names)
         elif is_memory(text):

@@ -77,11 +77,11 @@ def import_(
 
 def _took_kernels(path: Path, output: Path | None) -> bool:
     """Return whether a file is a table of kernels, which is written and told of."""
-    from dualpipe_sim.base.files import output_file, read_text, written_whole
+    from dualpipe_sim.base.files import KERNELS, output_file, read_text, written_whole
     from dualpipe_sim.cli.tables import say
     from dualpipe_sim.importers.kernel_tables import is_kernel_table, read_kernel_table
 
-    if not is_kernel_table(read_text(path)):
+    if not is_kernel_table(read_text(path, KERNELS)):
         return False
     text = read_kernel_table(path)
     rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]

@@ -175,12 +175,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say all that is wrong with an order, in words; exit code 2 if anything is."""
-    from dualpipe_sim.base.files import read_text
+    from dualpipe_sim.base.files import ORDER, read_text
     from dualpipe_sim.order.check import check_all
 
     stages: PlacementName = placement.value
     try:
-        found = check_all(read_text(file), stages, micro_batches, barriers)
+        found = check_all(read_text(file, ORDER), stages, micro_batches, barriers)
     except ScheduleError as error:
         raise ScheduleError(f"{file}: {error}") from None
     if as_json:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.files import ORDER, read_text
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.config.overlap import schedule_of
 from dualpipe_sim.config.schema import Root
@@ -114,7 +114,7 @@ def _order(section: ScheduleSection, folder: Path, where: str) -> Schedule | Non
         return section.order
     from dualpipe_sim.order.check import read_order  # which most configurations need not load
 
-    rows = read_text(folder / section.name) if section.rows is None else section.rows
+    rows = read_text(folder / section.name, ORDER) if section.rows is None else section.rows
     try:
         findings, order = read_order(rows, section.placement, barriers=section.barriers, name=section.name)
     except ScheduleError as error:

@@ -18,7 +18,7 @@ from dualpipe_sim.config.presets import with_presets, with_presets_named
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.short import SHORT, full_key
-from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
+from dualpipe_sim.config.yaml_text import DEEPEST, Data, parse_yaml, read_yaml
 from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, quoted
 from dualpipe_sim.experiment import Experiment
 
@@ -65,6 +65,9 @@ def in_full(overrides: Mapping[str, object]) -> dict[str, object]:
     return {full_key(key): value for key, value in overrides.items()}
 
 
+_MOST_VALUES = 1_000_000
+"""Of a configuration from Python, which may hold long lists; one in YAML has fewer."""
+
 _SAME_RUN = ("compare", "engine", "contention", "measured")
 """What may be set anew while a run stays the one that was measured: how it is played, and what is beside it."""
 
@@ -77,7 +80,8 @@ def read_config(
     source: str = "config",
 ) -> tuple[Data, str]:
     """Return a configuration as plain data, and what to call it in errors; arguments as for :func:`load_experiment`."""
-    data, source = (_copy(config or {}), source) if isinstance(config, Mapping | None) else _read(Path(config))
+    data, source = (config or {}, source) if isinstance(config, Mapping | None) else _read(Path(config))
+    data = _copy(data, source)
     data = with_presets_named(data)
     over = {**(overrides or {}), **dict(map(_parse_setting, settings))}
     if "costs.backward" in over:
@@ -125,7 +129,7 @@ def packaged_configs() -> dict[str, Path]:
     return {}
 
 
-def _read(path: Path) -> tuple[Data, str]:
+def _read(path: Path) -> tuple[Mapping[str, object], str]:
     if not path.suffix and not _is_there(path):
         packaged = packaged_configs()
         if path.name not in packaged:
@@ -143,15 +147,28 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _copy(config: Mapping[str, object]) -> Data:
-    return {str(key): _copied(value) for key, value in config.items()}
+def _copy(config: Mapping[str, object], source: str) -> Data:
+    """Copy what an override may change in place, mappings and lists; what is there twice is two things from then on.
 
+    Raises:
+        ConfigError: it is too large, written out.
 
-def _copied(value: object) -> object:
-    """Copy what an override may change in place: mappings and lists."""
-    if isinstance(value, Mapping):  # whose keys may be numbers, as those of slow ranks are
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+    """
+    values = 0
+
+    def copied(value: object, depth: int) -> object:
+        nonlocal values
+        values += 1
+        if values > _MOST_VALUES or depth > DEEPEST:
+            raise ConfigError(
+                f"{source}: is nested more than {DEEPEST} levels deep, or has more than {_MOST_VALUES:,} values; "
+                "perhaps it holds itself"
+            )
+        if isinstance(value, Mapping):  # whose keys may be numbers, as those of slow ranks are
+            return {key: copied(item, depth + 1) for key, item in value.items()}
+        return [copied(item, depth + 1) for item in value] if isinstance(value, list) else value
+
+    return {str(key): copied(value, 1) for key, value in config.items()}
 
 
 def _parse_setting(setting: str) -> tuple[str, object]:

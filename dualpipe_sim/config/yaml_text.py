@@ -5,25 +5,78 @@ from __future__ import annotations
 import re
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import yaml
 
 from dualpipe_sim.base.files import read_text
-from dualpipe_sim.errors import ConfigError, UserError, quoted
+from dualpipe_sim.errors import ConfigError, UserError, plain, quoted
 
 Data: TypeAlias = dict[str, object]
 
+_TEXT = "tag:yaml.org,2002:str"
+
+
+DEEPEST = 64
+"""Levels of mappings and lists inside each other."""
+MOST_VALUES = 100_000
+"""Values of a text, those that stand for others (``*a``) written out; a long text counts once for every 100 letters."""
+_LONG_TEXT = 100
+_LONGEST_NUMBER = 1_000
+
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without explicit tags and without repeated keys."""
+    """YAML without explicit tags and repeated keys, which is as large written out as it may be.
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    A few lines of aliases of aliases stand for more than any memory holds, and what reads, copies, shows or writes
+    them later does not know them from values that are there once. So they are counted here, before they are values.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._values = 0
+        self._section = ""
+        self._values_of: dict[yaml.Node | None, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
+        if self._depth == 1 and isinstance(index, yaml.ScalarNode):  # a key
+            self._section = f"{plain(index.value)}: "
         tag = getattr(event, "tag", None)
-        if tag is not None and not isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem=f"the tag {tag} is not allowed here", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+        if isinstance(event, yaml.AliasEvent):
+            node = super().compose_node(parent, cast("int", index))
+            if node not in self._values_of:
+                raise _refused(event, f"{self._section}*{plain(event.anchor)} stands inside of what it stands for")
+            self._count(event, self._values_of[node])
+            return node
+        if tag is not None:
+            raise _refused(event, f"the tag {plain(tag)} is not allowed here")
+        before, self._depth = self._values, self._depth + 1
+        if self._depth > DEEPEST:
+            raise _refused(event, f"{self._section}is nested more than {DEEPEST} levels deep")
+        self._count(event, 1 + len(getattr(event, "value", "")) // _LONG_TEXT)
+        node = super().compose_node(parent, cast("int", index))
+        self._depth -= 1
+        self._values_of[node] = self._values - before
+        return node
+
+    def compose_scalar_node(self, anchor: dict[object, yaml.Node]) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if node.tag != _TEXT and len(node.value) > _LONGEST_NUMBER:
+            raise _refused(node, f"{self._section}a number of thousands of digits")
+        if not node.value.isascii():
+            try:
+                node.value.encode()
+            except UnicodeEncodeError:
+                raise _refused(node, f"the text {quoted(node.value)} has a half of a letter") from None
+        return node
+
+    def _count(self, event: yaml.Event, values: int) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            raise _refused(
+                event, f"{self._section}there are more than {MOST_VALUES:,} values, what *aliases stand for among them"
+            )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[object] = set()
@@ -32,15 +85,16 @@ class _PlainLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int)):
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {quoted(key)} is not a word", problem_mark=key_node.start_mark
-                )
+                raise _refused(key_node, f"the key {quoted(key)} is not a word")
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {quoted(key)} is there twice", problem_mark=key_node.start_mark
-                )
+                raise _refused(key_node, f"the key {quoted(key)} is there twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _refused(at: yaml.Event | yaml.Node, what: str) -> yaml.MarkedYAMLError:
+    mark: yaml.Mark | None = at.start_mark  # type: ignore[assignment, unused-ignore]
+    return yaml.MarkedYAMLError(problem=what, problem_mark=mark)
 
 
 def read_yaml(path: Path) -> Data:

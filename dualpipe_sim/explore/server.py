@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dualpipe_sim.base.files import read_text
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.explore.answer import Answers
@@ -79,7 +80,7 @@ def app(start: Start, hosts: frozenset[str] = frozenset(), token: str = "") -> A
 
     async def static(request: Request) -> Response:
         script = request.url.path.endswith(".js")
-        own = (_HERE / request.url.path[1:]).read_text(encoding="utf-8")
+        own = read_text(_HERE / request.url.path[1:])
         text = f"{viewer_script()}\n{own}" if script else f"{page_style()}\n{own}"
         return Response(text, media_type="text/javascript" if script else "text/css")
 
@@ -203,7 +204,7 @@ def _page() -> str:
         f'<a class="button" download="{name}" data-file="{name}">{escape(one.words)}</a>'
         for name, one in DOWNLOADS.items()
     )
-    text = (_HERE / "explore.html").read_text(encoding="utf-8")
+    text = read_text(_HERE / "explore.html")
     return Template(text).substitute(words=json.dumps(words()).replace("<", "\\u003c"), buttons=buttons)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeAlias
 
-from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.files import KERNELS, read_text
 from dualpipe_sim.base.precision import Format
 from dualpipe_sim.base.records import need_positive
 from dualpipe_sim.base.show import brief
@@ -276,7 +276,7 @@ def _read(name: str, key: str) -> tuple[Path, str, list[dict[str, str]]]:
         hint = did_you_mean(name, known) or "; give a .csv file"
         raise UserError(f"{key}: there is no table {quoted(name)}{hint}")
     path = known.get(name, Path(name))
-    lines = read_text(path).splitlines()
+    lines = read_text(path, KERNELS).splitlines()
     about = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     return path, about, list(csv.DictReader(line for line in lines if line and not line.startswith("#")))
 

@@ -11,7 +11,7 @@ import csv
 from io import StringIO
 from pathlib import Path
 
-from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.files import KERNELS, read_text
 from dualpipe_sim.errors import UserError, quoted
 
 TERA = 1e12
@@ -37,7 +37,7 @@ def read_kernel_table(path: Path) -> str:
         UserError: it is no such file, or a row of it has no numbers.
 
     """
-    text = read_text(path)
+    text = read_text(path, KERNELS)
     columns, rows = _columns(text), list(csv.DictReader(StringIO(text)))
     try:
         if columns >= _GEMM:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.json_text import parse_settings
 from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.importers import megatron, published, simumax, torchtitan
@@ -62,10 +61,7 @@ def _model(path: Path) -> Imported:
 
 
 def _of_json(path: Path, text: str, gpu: str | None, gpus: int | None) -> Imported:
-    try:
-        values: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON: {error}") from error
+    values = parse_settings(text, str(path))
     keys = set(values) if isinstance(values, Mapping) else set()
     if keys & {"head_num", "tp_size", "accelerator"}:
         return simumax.read(path, gpus=gpus, gpu=gpu)

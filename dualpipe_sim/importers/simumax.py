@@ -6,12 +6,12 @@ Megatron-LM, so that is the stack.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.json_text import parse_settings
 from dualpipe_sim.errors import UserError, either, plain, quoted
 from dualpipe_sim.importers.imported import Imported, Keys
 from dualpipe_sim.importers.settings import Settings
@@ -20,6 +20,7 @@ from dualpipe_sim.importers.settings import Settings
 def read(path: Path, *, gpus: int | None = None, gpu: str | None = None) -> Imported:
     """Return the configuration that SimuMax's files make, and what of them it does not say.
 
+    >>> import json
     >>> keys = {"hidden_size": 64, "layer_num": 2, "head_num": 4, "intermediate_size": 96, "vocab_size": 1000}
     >>> _ = Path("tiny.json").write_text(json.dumps(keys | {"use_swiglu": True}))
     >>> config, unread = read(Path("tiny.json"))
@@ -142,11 +143,7 @@ _WHY = {
 
 
 def _file(path: Path) -> tuple[str, _File]:
-    text = read_text(path)
-    try:
-        values: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON: {error}") from error
+    values: object = parse_settings(read_text(path), str(path))
     if isinstance(values, Mapping):
         for kind, keys in _TELLING.items():
             if any(key in values for key in keys):

@@ -6,7 +6,6 @@ Keys, defaults and what they do are those of its releases up to 0.2.2 (``torchti
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.json_text import DEEPEST, parse_settings
 from dualpipe_sim.errors import UserError, did_you_mean, plain, quoted
 from dualpipe_sim.importers.imported import Imported, Keys
 from dualpipe_sim.importers.settings import Settings
@@ -142,12 +142,14 @@ _WHY = {
 """What is done instead of what a setting says."""
 
 
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_MANY_PARTS = re.compile(rf"(?<![\w-])(?:{_PART}){{{DEEPEST}}}")
+"""The beginning of a key of TOML that is nested more deeply than any job's."""
+
+
 def _settings(path: Path) -> Keys:
     text = read_text(path)
-    try:
-        values: object = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is neither TOML nor JSON: {' '.join(str(error).split())}") from error
+    values: object = parse_settings(text, str(path)) if text.lstrip().startswith("{") else _toml(text, path)
     if not isinstance(values, Mapping) or not all(isinstance(section, Mapping) for section in values.values()):
         raise UserError(f"{path}: is no job of torchtitan, which has sections such as [model] and [parallelism]")
     if "model_spec" in values:
@@ -155,6 +157,15 @@ def _settings(path: Path) -> Keys:
     if not {"model", "training", "parallelism"} & values.keys():
         raise UserError(f"{path}: is no job of torchtitan, which has sections such as [model] and [parallelism]")
     return dict(_flat(values))
+
+
+def _toml(text: str, path: Path) -> object:
+    if _MANY_PARTS.search(text):  # which take the square of their number to read
+        raise UserError(f"{path}: has a key of more than {DEEPEST} parts, as no job of torchtitan has")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is neither TOML nor JSON: {' '.join(str(error).split())}") from error
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

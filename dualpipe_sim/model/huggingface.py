@@ -7,12 +7,12 @@ that is not known is refused. Multi-token prediction is read where the file tell
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from dualpipe_sim.base.files import about_to_read, read_text
+from dualpipe_sim.base.json_text import parse_settings
 from dualpipe_sim.errors import UserError, did_you_mean, quoted
 
 Keys: TypeAlias = dict[str, Any]
@@ -68,11 +68,7 @@ def read_model(path: Path) -> Keys:
     """
     about_to_read(path)
     file = path / "config.json" if path.is_dir() else path
-    text = read_text(file)
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: is no JSON: {error}") from error
+    values = parse_settings(read_text(file), str(file))
     if not isinstance(values, Mapping) or not isinstance(values.get("model_type"), str):
         raise UserError(f"{file}: is no config.json of a model, which has a text model_type")
     keys = model_of(values, str(file))

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from dualpipe_sim.base.files import read_text
 from dualpipe_sim.base.show import Table
 from dualpipe_sim.base.units import format_percent, format_seconds, number_of
 from dualpipe_sim.pictures.palette import SERIES, Colour
@@ -34,7 +35,7 @@ def page(board: Board, title: str, *, worst: int = 10) -> Page:
 
     """
     furthest, lost = board.worst(worst), [one.unsupported for one in board.predictions if one.unsupported is not None]
-    html = Template(_PAGE.read_text(encoding="utf-8")).substitute(
+    html = Template(read_text(_PAGE)).substitute(
         title=escape(title),
         style=page_style(),
         summary=f"{board.stated} of {number_of(len(board.predictions), 'run')} can be stated. An error is predicted "

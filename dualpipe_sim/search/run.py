@@ -17,7 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import cast
 
-from dualpipe_sim.base.files import output_file, read_text, written_whole
+from dualpipe_sim.base.files import TABLE, output_file, read_text, written_whole
+from dualpipe_sim.base.json_text import parse_json
 from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.base.signals import Stopped
 from dualpipe_sim.batch.points import Evaluate, Row
@@ -262,7 +263,7 @@ class _Search:
         if not Path(self._output).exists():
             return _State()
         try:
-            data = json.loads(read_text(self._output))
+            data = parse_json(read_text(self._output, TABLE), str(self._output))
             name, state = data["search"], _State(data["rounds"], data["spent_s"])
             state.kept = [(makespan_s, answer_of(answer)) for makespan_s, answer in data["kept"]]
         except (ValueError, KeyError, TypeError) as error:

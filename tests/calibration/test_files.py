@@ -15,7 +15,7 @@ from dualpipe_sim.calibration import calibrate
     ("text", "said"),
     [
         ("", "must begin with the line rank,lane,task,start_s,end_s, perhaps with ,host_start_s,host_end_s, got ''"),
-        ("{", "is no JSON (line 1, column 2:"),
+        ("{", "is no JSON: line 1, column 2:"),
         ("{}", "has no list 'traceEvents'"),
         ("[]", "no op was found; ranges must be named 'PP:' + action, or be mapped by --map"),
         ("[3]", "event 0 is '3', not a mapping of keys"),
@@ -49,7 +49,7 @@ def test_files_that_cannot_be_read_are_one_clear_line(tmp_path: Path) -> None:
         ("none.json", "No such file"),
         ("cut.json.gz", "cut off"),
         ("bytes.json", "not UTF-8"),
-        ("", "directory"),
+        ("", "is a folder"),
     ):
         with pytest.raises(UserError, match=said):
             calibrate([tmp_path / name])

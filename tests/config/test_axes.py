@@ -71,6 +71,7 @@ def test_an_axis_that_cannot_be_read(text: str, said: str) -> None:
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:
-    key, values = parse_over("costs.forward=1,&a [*a]")
+    itself: list[object] = []
+    itself.append(itself)
     with pytest.raises(ConfigError, match="sweep: a value is nested too deeply, perhaps in itself"):
-        points_of(with_axes((), {key: values}))
+        points_of(with_axes((), {"costs.forward": [1, itself]}))

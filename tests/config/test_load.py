@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dualpipe_sim import ConfigError, simulate
 from dualpipe_sim.config import load_experiment, packaged_configs
 from dualpipe_sim.config.json_schema import json_schema
+from dualpipe_sim.config.load import read_config
 from dualpipe_sim.costs.uniform import UniformCosts
 
 GOOD = """\
@@ -140,15 +141,15 @@ def test_a_file_of_such_a_name_is_refused(key: str, name: str) -> None:
 
 
 def test_what_repeats_without_end_is_quoted_in_part(tmp_path: Path) -> None:
-    """Eleven lists of nine times the one before would take gigabytes to write out."""
-    lists = ["&a0 [1, 1]"] + [f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    """Four lists of nine times the one before: eleven would be refused as they are read."""
+    lists = ["&a0 [1, 1]"] + [f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 5)]
     aliases = ", ".join(f"k{i}: {one}" for i, one in enumerate(lists))
     file = tmp_path / "mine.yaml"
     for key, value in (
-        ("costs", "*a11"),
-        ("schedule", "{name: hanayo, waves: *a11}"),
-        ("engine", "*a11"),
-        ("gpu", "*a11"),
+        ("costs", "*a4"),
+        ("schedule", "{name: hanayo, waves: *a4}"),
+        ("engine", "*a4"),
+        ("gpu", "*a4"),
     ):
         kept = [line for line in GOOD.splitlines() if not line.startswith(key)]
         file.write_text("\n".join([f"sweep: {{grid: {{{aliases}}}}}", *kept, f"{key}: {value}"]))
@@ -255,3 +256,21 @@ def test_another_cluster_or_other_costs_are_taken_as_they_are() -> None:
     assert uniform.cluster == load_experiment("figure5").cluster
     with pytest.raises(ConfigError, match="config: costs: is missing"):
         load_experiment({"schedule": "1f1b", "pipeline": pipeline})
+
+
+def test_what_is_there_twice_is_set_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: &a {x: 1}\nb: *a\n")
+    assert read_config(file, {"a.x": 2})[0] == {"a": {"x": 2}, "b": {"x": 1}}
+
+
+def test_a_mapping_that_would_be_endless_written_out_is_refused() -> None:
+    inner: list[object] = [1, 1]
+    for _ in range(30):
+        inner = [inner] * 9
+    with pytest.raises(ConfigError, match=r"^config: is nested more than 64 levels deep, or has more than 1,000,000"):
+        read_config({"costs": inner})
+    itself: list[object] = []
+    itself.append(itself)
+    with pytest.raises(ConfigError, match="perhaps it holds itself"):
+        read_config({"costs": {"a": itself}})

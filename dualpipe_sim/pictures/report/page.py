@@ -10,7 +10,7 @@ from string import Template
 from typing import get_args
 
 from dualpipe_sim.analysis.critical_path import PARTS
-from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.files import read_text, written_whole
 from dualpipe_sim.base.show import line
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.palette import (
@@ -189,7 +189,7 @@ def viewer_script() -> str:
 
 
 def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
+    return read_text(_HERE / name)
 
 
 def _causes(runs: Sequence[Json]) -> dict[str, dict[str, str]]:
