@@ -17,7 +17,7 @@ from dualpipe_sim.order.barriers import ONE_PIPE, waits_of
 from dualpipe_sim.order.dependencies import producers
 from dualpipe_sim.order.finding import Finding, Rule, Site
 from dualpipe_sim.order.meant import NOWHERE, meant_micro_batches, meant_placement, meant_slices
-from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages
+from dualpipe_sim.order.messages import Message, in_line, messages_of, wrong_messages, wrong_places
 from dualpipe_sim.order.ops import (
     Action,
     B,
@@ -109,7 +109,7 @@ def read_order(
     findings += _check(rows, where, of_pipe, meant_slices(rows), barriers)
     if not findings:
         schedule = replace(order_of(cells, where, of_pipe, name), barriers=barriers)
-        findings += [] if schedule.program is None else wrong_messages(cells, schedule)
+        findings += wrong_places(cells, where) if schedule.program is None else wrong_messages(cells, schedule)
         return Checked(findings, None if findings else schedule)
     if placement == "explicit" and not check_order(text, "bidirectional", barriers=barriers):
         hint = "read as pipes in opposite directions nothing is wrong; choose placement 'bidirectional'"
@@ -186,7 +186,7 @@ def _read(text: str) -> tuple[list[Row], list[Finding]]:
         rows.append([None if isinstance(cell, Finding) else cell for cell in read])
         if not any(read):
             findings.append(Finding("junk", "the row is empty; every row is a rank and needs at least one task", rank))
-    return in_todays_form(rows), findings
+    return in_todays_form(rows, texts), findings
 
 
 def _read_cell(cell: str, rank: int, position: int) -> Action | Finding | None:

@@ -162,16 +162,25 @@ def _circle(stands_at: Mapping[int, Message]) -> list[tuple[int, Message, Messag
 _Sites: TypeAlias = Mapping[Tensor, Site]
 
 
+def wrong_places(rows: Sequence[Sequence[Action | None]], placement: Placement) -> Iterator[Finding]:
+    """Yield what is done about weights on a rank that does not hold their stage."""
+    rank_of_stage = placement.rank_of_stage.tolist()
+    for rank, row in enumerate(rows):
+        for cell, action in enumerate(row):
+            if isinstance(action, Collective) and rank_of_stage[action.stage : action.stage + 1] != [rank]:
+                yield _at(Site(rank, cell), action, "is on a rank that does not hold its stage")
+
+
 def wrong_messages(rows: Sequence[Sequence[Action | None]], schedule: Schedule) -> Iterator[Finding]:
     """Yield all that is wrong with the sends and receives of an order with which nothing else is.
 
     A tensor is sent once by its maker's rank, after its maker, and received once by its user's, before its user; and
     what one rank receives from another comes in the order in which that one sends it.
     """
+    yield from wrong_places(rows, schedule.placement)
     sent: dict[Tensor, Site] = {}
     received: dict[Tensor, Site] = {}
     ops: dict[Op, Site] = {}
-    rank_of_stage = schedule.placement.rank_of_stage.tolist()
     for rank, row in enumerate(rows):
         for cell, action in enumerate(row):
             here = Site(rank, cell)
@@ -181,8 +190,6 @@ def wrong_messages(rows: Sequence[Sequence[Action | None]], schedule: Schedule) 
                 if action.tensor in side:
                     yield _at(here, action, f"is there already (rank {side[action.tensor].rank})")
                 side.setdefault(action.tensor, here)
-            elif isinstance(action, Collective) and rank_of_stage[action.stage : action.stage + 1] != [rank]:
-                yield _at(here, action, "is on a rank that does not hold its stage")
     tensors = tensors_between_ranks(schedule)
     for tensor, ranks in tensors.items():
         yield from _wrong_sides(tensor, ranks, sent, received, ops)

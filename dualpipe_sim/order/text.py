@@ -91,7 +91,8 @@ def parse_order(text: str, placement: Placement | PlacementName = "explicit", na
             that do not fit the placement.
 
     """
-    rows = in_todays_form([_parse_row(cells, rank) for rank, cells in enumerate(rows_of(text))])
+    texts = rows_of(text)
+    rows = in_todays_form([_parse_row(cells, rank) for rank, cells in enumerate(texts)], texts)
     if not isinstance(placement, Placement):
         placement = _placement(rows, placement)
     if len(rows) != placement.ranks:
@@ -207,9 +208,9 @@ def _message(stage: str, verb: str, direction: str, micro_batch: str) -> Send | 
     return Send(tensor) if verb == "SEND" else Receive(tensor)
 
 
-def in_todays_form(rows: list[Row]) -> list[Row]:
-    """Return rows with today's letters, and with whole micro-batches where each is one slice."""
-    rows = _in_new_letters(rows)
+def in_todays_form(rows: list[Row], texts: list[list[str]]) -> list[Row]:
+    """Return rows, read of some texts, with today's letters, and with whole micro-batches where each is one slice."""
+    rows = _in_new_letters(rows, texts)
     named = {op.slice for row in rows for cell in row for op in ops_of(cell)}
     return [[_whole(cell) for cell in row] for row in rows] if named == {0} else rows
 
@@ -220,13 +221,17 @@ def _whole(cell: Action | None) -> Action | None:
     return cell._replace(slice=None) if isinstance(cell, Op) else cell
 
 
-def _in_new_letters(rows: list[Row]) -> list[Row]:
-    """Return rows with today's letters: where W is there but never I, a B that has a W is what I is today."""
+def _in_new_letters(rows: list[Row], texts: list[list[str]]) -> list[Row]:
+    """Return rows with today's letters: where W is there but never I, a B that has a W is what I is today.
+
+    It is so only if it is not written ``BW``, which is both of them.
+    """
     ops = {op for row in rows for cell in row for op in ops_of(cell)}
     kinds = {op.kind for op in ops}
     if W not in kinds or I in kinds:
         return rows
-    split = {op._replace(kind=B): op._replace(kind=I) for op in ops if op.kind == W}
+    whole = {cell.strip().replace("BW", "W") for row in texts for cell in row if "BW" in cell}
+    split = {op._replace(kind=B): op._replace(kind=I) for op in ops if op.kind == W and str(op) not in whole}
     return [[split.get(cell, cell) if isinstance(cell, Op) else cell for cell in row] for row in rows]
 
 
