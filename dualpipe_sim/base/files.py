@@ -7,15 +7,15 @@ import io
 import os
 import re
 import stat
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from dualpipe_sim.base.locks import beside, locked
 from dualpipe_sim.base.memory import available_bytes
 from dualpipe_sim.errors import UserError, quoted
 
@@ -218,46 +218,108 @@ def output_file(path: str | Path) -> Path:
     """Return where a file is to be written: the path, or what a link there leads to.
 
     Raises:
-        UserError: a folder, device or pipe is there, or nothing can have this name.
+        UserError: a folder, device or pipe is there, a file that may not be written to, or nothing can have this name.
 
     """
     try:
         target = Path(os.path.realpath(path))
-        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+        there = Path(path).stat() if Path(path).exists() else None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise _unwritable(path, error) from error
     except ValueError as error:  # a NUL in the name
         raise UserError(f"{quoted(str(path))}: cannot be written: {error}") from error
-    if stat.S_ISDIR(mode):
+    if target.is_symlink():
+        raise UserError(f"{path}: is a link that leads to itself; name a file")
+    if there is None:
+        return target
+    if stat.S_ISDIR(there.st_mode):
         raise UserError(f"{path}: is a folder; name a file")
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(there.st_mode):
         raise UserError(f"{path}: is a device or pipe, which a file would replace; name a file")
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{path}: may only be read; name another file, or let it be written to")
     return target
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` to write to, and put it in place when all is written.
+def written_whole(path: str | Path, *, ours: bool = False) -> Iterator[Path]:
+    """Give a temporary file beside ``path`` to write to, and put it in place, and on the disk, when all is written.
+
+    Args:
+        path: the file; where it is a link, what that leads to is written.
+        ours: whether the caller has its lock (:func:`~dualpipe_sim.base.locks.locked`).
 
     Raises:
-        UserError: the place cannot be written to.
+        UserError: the place cannot be written to, or another process writes it.
 
     """
-    target = output_file(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    os.close(handle)
-    part = Path(name)
-    try:
+    with written_together(path, ours=ours) as (part,):
         yield part
-        part.chmod(0o666 & ~_umask())
-        part.replace(target)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def written_together(*paths: str | Path, ours: bool = False) -> Iterator[list[Path]]:
+    """Do for several files that belong together what :func:`written_whole` does for one.
+
+    None is put in place before all are written. The lock is on the first.
+
+    >>> with written_together("one.txt", "two.txt") as parts:
+    ...     for part in parts:
+    ...         _ = part.write_text(part.name)
+    >>> Path("two.txt").read_text()
+    '.two.txt.part'
+
+    Raises:
+        UserError: as for one.
+
+    """
+    targets = [output_file(path) for path in paths]
+    with nullcontext(True) if ours else locked(targets[0], paths[0]) as known:
+        # Where there are no locks, two may write at once, each to parts of its own.
+        parts = [beside(target, "part" if known else f"{os.urandom(4).hex()}.part") for target in targets]
+        try:
+            for part, target in zip(parts, targets, strict=True):
+                _begin(part, target)
+            yield parts
+            for part in parts:
+                _sync(part)
+            for part, target in zip(parts, targets, strict=True):
+                part.replace(target)
+            for folder in {target.parent for target in targets}:
+                _sync_folder(folder)
+        except OSError as error:
+            raise _unwritable(paths[0], error) from error
+        finally:
+            for part in parts:
+                with suppress(OSError):
+                    part.unlink()
+
+
+def _begin(part: Path, target: Path) -> None:
+    """Make an empty file in the place of what a killed process may have left, as private as the one it will replace."""
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    if target.exists():
+        part.chmod(stat.S_IMODE(target.stat().st_mode))
+
+
+def _sync(path: Path) -> None:
+    """Have what is in a file on the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
     finally:
-        part.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names of a folder's files on the disk, where that can be asked for: not on Windows."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def made_folder(path: str | Path) -> Path:
@@ -277,7 +339,5 @@ def made_folder(path: str | Path) -> Path:
     return folder
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _unwritable(path: str | Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end a program by one exception, so that workers are ended and no file is left torn."""
+"""Ctrl-C, SIGTERM, a terminal that is gone: all end a program by an exception, which ends workers and tears no file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""Those that the system has: a terminal that is gone says SIGHUP, on Windows SIGBREAK."""
+_told: list[int] = []
+"""The signal that this program was told to end by, if any."""
 
 
 class Stopped(BaseException):
@@ -43,12 +46,29 @@ def stoppable(program: str) -> Iterator[None]:
     try:
         yield
     except Stopped as stop:
-        sys.stderr.write(f"{program}: {stop}\n")
+        with suppress(OSError, AttributeError):  # a terminal may be what is gone
+            sys.stderr.write(f"{program}: {stop}\n")
         sys.exit(128 + stop.number)
+
+
+def stop_after_all(left: str) -> None:
+    """Go on ending, where a search was told to end and has said the best that it found until then.
+
+    Args:
+        left: what stays of the work, in words.
+
+    Raises:
+        Stopped: as by the signal; by SIGINT where there was none.
+
+    """
+    stop = Stopped(_told[0] if _told else signal.SIGINT)
+    stop.left = left
+    raise stop
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
+    _told.append(number)
     for one in _SIGNALS:
         if signal.getsignal(one) is _stop:
             signal.signal(one, _stop_at_once)

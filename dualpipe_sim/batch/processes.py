@@ -2,6 +2,7 @@
 
 Each is a program of its own that talks by its pipes, not a child of `multiprocessing`: so a death is the death of one
 known point, a worker ends with its parent whatever ends that, and scripts need no guard around what starts workers.
+A point whose worker died gets another one when all others are done: it may have died for somebody else's memory.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from typing import IO, Any, cast
 
-from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, lost
+from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, is_lost, lost
 from dualpipe_sim.batch.pool import as_they_end
+from dualpipe_sim.batch.worker import LENGTH_BYTES
 from dualpipe_sim.errors import UserError
 
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from dualpipe_sim.batch.worker import main; main()"
+# (SIGINT ends a worker without a word, from its first moment on, as other signals do)
+_PROGRAM = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); sys.path[:] = sys.argv[1:]; "
+    "from dualpipe_sim.batch.worker import main; main()"
+)
 DEATHS = (EOFError, OSError, pickle.UnpicklingError)
 """What asking a worker raises that died, or was ended meanwhile."""
 
 
 def on_processes(points: Sequence[Point], evaluate: Evaluate, workers: int) -> Rows:
-    """Yield (place, row) of each point; a worker's death costs only the point that it had.
+    """Yield (place, row) of each point; only one whose worker died twice is lost.
 
     Raises:
         UserError: worker processes do not start.
@@ -34,10 +40,17 @@ def on_processes(points: Sequence[Point], evaluate: Evaluate, workers: int) -> R
     """
     crew = _Crew(evaluate, workers)
     threads = ThreadPoolExecutor(workers)
+    suspects = []
     try:
         crew.check()
-        for (place, _), future in as_they_end(threads, deque(enumerate(points)), crew.row, 2 * workers):
-            yield place, future.result()
+        for task, future in as_they_end(threads, deque(enumerate(points)), crew.row, 2 * workers):
+            row = future.result()
+            if is_lost(row):
+                suspects.append(task)
+            else:
+                yield task[0], row
+        for task, future in as_they_end(threads, deque(suspects), crew.row, 2 * workers):
+            yield task[0], future.result()
     finally:
         crew.dismiss()  # a thread that waits for a long point sees its worker's end
         threads.shutdown(cancel_futures=True)
@@ -115,9 +128,10 @@ class Worker:
             pass
 
     def _send(self, message: object) -> None:
-        pipe, pickled = cast("IO[bytes]", self._process.stdin), pickle.dumps(message)
+        pipe = cast("IO[bytes]", self._process.stdin)
+        content = pickle.dumps(message)
         with _open_pipe():
-            pipe.write(pickled)
+            pipe.write(len(content).to_bytes(LENGTH_BYTES, "big") + content)
             pipe.flush()
 
     def _receive(self) -> Any:  # noqa: ANN401 - rows, and None for the evaluation

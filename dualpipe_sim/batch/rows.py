@@ -2,7 +2,8 @@
 
 CSV and JSON lines are appended to, a line a row, and synced every second. What a crash leaves is some whole lines and
 perhaps a torn one; reading keeps the whole ones. Parquet cannot grow, so rows gather in a file of JSON lines beside
-it until all are there. A complete table is put in place whole, in the order of its points.
+it until all are there. A complete table is put in place whole, in the order of its points. From its opening to its
+close no other process can write to the table.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from io import FileIO
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from dualpipe_sim.base.files import TABLE, output_file, read_bytes, written_whole
+from dualpipe_sim.base.locks import locked
 from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
 from dualpipe_sim.batch.points import POINT, Row, is_lost
@@ -68,7 +70,8 @@ class RowFile:
         self._log = self.path.with_name(f"{self.path.name}.jsonl") if self._whole_only else self.path
         self._format = FORMATS[self._log.suffix.lower()]
         self._on_disk: list[str] = []
-        self._file: FileIO | None = None
+        self._file: int | None = None
+        self._lock = ExitStack()
         self._synced_s = 0.0
 
     def open(self, wanted: Collection[str], *, resume: bool) -> dict[str, Row]:
@@ -80,9 +83,63 @@ class RowFile:
 
         Raises:
             UserError: a file that is there though it should not, or holds something else; a place that cannot be
-                written to.
+                written to; another process that writes there.
 
         """
+        self._lock.enter_context(locked(output_file(self._log), self.path))
+        try:
+            rows = self._kept(wanted, resume=resume)
+            self._begin(rows.values())
+        except BaseException:
+            self.close()
+            raise
+        return rows
+
+    def append(self, row: Row) -> None:
+        """Write one row to the end of the file."""
+        if self._file is None:
+            raise ValueError("a row for a file that is not open")
+        try:
+            line = memoryview(self._format.line(row).encode())
+            while line:
+                line = line[os.write(self._file, line) :]
+            if time.monotonic() - self._synced_s > _SYNC_S:
+                os.fsync(self._file)
+                self._synced_s = time.monotonic()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._on_disk.append(str(row[POINT]))
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Put the whole table in place, in this order."""
+        self._close_log()
+        if self._whole_only:
+            with written_whole(self.path) as part:
+                parquet.write(part, rows, self._columns)
+            try:
+                self._log.unlink(missing_ok=True)
+            except OSError as error:
+                raise _unwritable(self._log, error) from error
+        elif self._on_disk != [row[POINT] for row in rows]:
+            self._write_log(rows)
+
+    def close(self) -> None:
+        """Close the file, with all that was appended on disk, and let others have it."""
+        with self._lock:
+            self._close_log()
+
+    def _close_log(self) -> None:
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            os.fsync(file)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        finally:
+            os.close(file)
+
+    def _kept(self, wanted: Collection[str], *, resume: bool) -> dict[str, Row]:
         blank = dict.fromkeys(self._columns)
         rows = {str(row.get(POINT)): {**blank, **row} for row in self._read(resume=resume) if not is_lost(row)}
         strange = [point for point in rows if point not in wanted]
@@ -91,45 +148,7 @@ class RowFile:
                 f"{self.path}: cannot be resumed: it holds points of other axes, another configuration, plugin or "
                 "version; name another file"
             )
-        self._begin(rows.values())
         return rows
-
-    def append(self, row: Row) -> None:
-        """Write one row to the end of the file."""
-        file = cast("FileIO", self._file)
-        try:
-            line = memoryview(self._format.line(row).encode())
-            while line:
-                line = line[file.write(line) :]
-            if time.monotonic() - self._synced_s > _SYNC_S:
-                os.fsync(file.fileno())
-                self._synced_s = time.monotonic()
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        self._on_disk.append(str(row[POINT]))
-
-    def finish(self, rows: Sequence[Row]) -> None:
-        """Put the whole table in place, in this order, and close the file."""
-        self.close()
-        if self._whole_only:
-            with written_whole(self.path) as part:
-                parquet.write(part, rows, self._columns)
-                _sync(part)
-            self._log.unlink(missing_ok=True)
-        elif self._on_disk != [row[POINT] for row in rows]:
-            self._write_log(rows)
-
-    def close(self) -> None:
-        """Close the file, with all that was appended on disk."""
-        if self._file is None:
-            return
-        try:
-            with self._file as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        finally:
-            self._file = None
 
     def _read(self, *, resume: bool) -> Iterable[Row]:
         there = [path for path in (self._log, self.path) if output_file(path).exists() and path.stat().st_size > 0]
@@ -154,7 +173,7 @@ class RowFile:
         """Write what is kept of an earlier run, or nothing, as the file to append to."""
         self._write_log(rows)
         try:
-            self._file = self._log.open("ab", buffering=0)
+            self._file = os.open(self._log, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -162,9 +181,8 @@ class RowFile:
         rows = list(rows)
         head = self._format.opening(self._columns) if self._format.heads else ""
         text = head + "".join(map(self._format.line, rows))
-        with written_whole(self._log) as part:
+        with written_whole(self._log, ours=True) as part:
             part.write_bytes(text.encode())
-            _sync(part)
         self._on_disk = [str(row[POINT]) for row in rows]
 
 
@@ -197,11 +215,6 @@ def _whole_lines(content: bytes | bytearray) -> list[str]:
     return [line.decode(errors="replace") for line in content.split(b"\n")[:-1]]
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def _json_line(row: Row) -> str:
     return json.dumps(row, default=plain_data) + "\n"
 
@@ -226,6 +239,8 @@ def _parse_csv(line: str, columns: Sequence[str]) -> Row | None:
 
 
 def _cells(line: str) -> list[str] | None:
+    if "\0" in line:  # a disk's, which lost what was there: cells are never written with it
+        return None
     try:
         return next(csv.reader([line], strict=True), [])
     except csv.Error:

@@ -79,10 +79,10 @@ def collect(
     if resume and output is None:
         raise UserError("there is no output to resume; name its file")
     file = None if output is None else RowFile(output, study.columns)
-    rows = {} if file is None else file.open(study.by_name, resume=resume)
-    left = [name for name in study.by_name if name not in rows]
-    points = [study.by_name[name] for name in left]
     try:
+        rows = {} if file is None else file.open(study.by_name, resume=resume)
+        left = [name for name in study.by_name if name not in rows]
+        points = [study.by_name[name] for name in left]
         with closing(evaluate_all(points, study.evaluate, workers=workers, dask=dask)) as evaluated:
             _report(progress, rows, study)
             for place, row in evaluated:
@@ -90,12 +90,12 @@ def collect(
                 if file is not None:
                     file.append(rows[left[place]])
                 _report(progress, rows, study)
+        ordered = [rows[name] for name in study.by_name]
+        if file is not None:
+            file.finish(ordered)
     finally:
         if file is not None:
             file.close()
-    ordered = [rows[name] for name in study.by_name]
-    if file is not None:
-        file.finish(ordered)
     return ordered
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from dualpipe_sim.batch.points import attempt
 
+LENGTH_BYTES = 8
+"""Of the number before each message, its length: what its sender died of in the middle is none."""
+
 
 def main() -> None:
     """Serve the parent, and end at once: a thread waits for stdin, which Python's own end would wait for."""
@@ -42,9 +45,15 @@ def _serve() -> None:
 def _receive(received: SimpleQueue[Any]) -> None:
     try:
         while True:
-            received.put(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the parent
-    except EOFError:
-        os._exit(0)
+            received.put(pickle.loads(_whole(int.from_bytes(_whole(LENGTH_BYTES), "big"))))  # noqa: S301 - our parent's
     except Exception:  # noqa: BLE001 - whatever it is, the program ends with it
         sys.excepthook(*sys.exc_info())
         os._exit(1)
+
+
+def _whole(length: int) -> bytes:
+    """Return the next bytes that the parent sends; where it sends no more, this process ends."""
+    content = sys.stdin.buffer.read(length)
+    if len(content) < length:
+        os._exit(0)
+    return content

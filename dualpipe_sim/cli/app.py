@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, TextIO
 
 import typer
@@ -69,14 +70,29 @@ def main() -> None:
     for module in COMMANDS:
         importlib.import_module(f"dualpipe_sim.cli.{module}")
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except UserError as error:
         _say(str(error))
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader (head, less) is gone; let the interpreter's last flush find a place to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) is gone
+        _print_no_more()
         sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:  # no file of the user's gets here, so it is what is printed
+            raise
+        _print_no_more()
+        _say(f"cannot print: {error.strerror or error}")
+        sys.exit(2)
+
+
+def _print_no_more() -> None:
+    """Let the interpreter's last flush of stdout find a place to go."""
+    with suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn(
@@ -93,4 +109,5 @@ def _warn(
 
 
 def _say(message: str) -> None:
-    typer.echo(f"dualpipe-sim: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # nobody may hear it
+        typer.echo(f"dualpipe-sim: {' '.join(message.split())}", err=True)

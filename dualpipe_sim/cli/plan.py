@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from dualpipe_sim.base.signals import stop_after_all
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
@@ -86,7 +87,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
         if reason is not None:
             _print_why(reason)
     if found.interrupted:
-        raise typer.Exit(130)
+        stop_after_all("the ranking is that of before orders were searched")
 
 
 def _write(found: Plan, file: str) -> None:

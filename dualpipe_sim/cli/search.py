@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dualpipe_sim.base.signals import stop_after_all
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
@@ -51,4 +52,4 @@ def search(  # noqa: PLR0913, PLR0917 - each is an option
 
         print_table(found.to_table())
     if found.interrupted:
-        raise typer.Exit(130)
+        stop_after_all(f"{state} keeps where it stands; --resume goes on" if state else "this is the best so far")

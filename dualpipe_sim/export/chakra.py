@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dualpipe_sim.base.arrays import IntArray
-from dualpipe_sim.base.files import made_folder, written_whole
+from dualpipe_sim.base.files import made_folder, written_together
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, tasks, transfers
 from dualpipe_sim.graph.timeline import Timeline
@@ -71,11 +71,12 @@ def write_chakra(timeline: Timeline, prefix: str | Path) -> None:
         )
     made_folder(Path(prefix).parent)
     by_rank = _nodes(timeline)
-    for rank in range(timeline.ranks):
-        with written_whole(f"{prefix}.{rank}.et") as part, part.open("wb") as file:
-            file.write(_delimited(_bytes(1, _VERSION.encode())))
-            for number, node in enumerate(by_rank[rank]):
-                file.write(_delimited(_encode(number, node)))
+    with written_together(*(f"{prefix}.{rank}.et" for rank in range(timeline.ranks))) as parts:
+        for nodes, part in zip(by_rank, parts, strict=True):
+            with part.open("wb") as file:
+                file.write(_delimited(_bytes(1, _VERSION.encode())))
+                for number, node in enumerate(nodes):
+                    file.write(_delimited(_encode(number, node)))
 
 
 def _nodes(timeline: Timeline) -> list[list[_Node]]:

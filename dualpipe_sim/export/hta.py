@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from dualpipe_sim.base.files import made_folder, written_whole
+from dualpipe_sim.base.files import made_folder, written_together
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.export.spans import Span, phases, tasks, transfers
 from dualpipe_sim.graph.timeline import Timeline
@@ -72,14 +72,15 @@ def write_hta(timeline: Timeline, folder: str | Path) -> None:
     head_us = _HEAD_START_US + int(np.diff(timeline.first_task_of_rank).max())
     ranges = _ranges(timeline, head_us)
     kernels = _kernels(timeline, ranges, end_us)
-    for rank in range(timeline.ranks):
-        with written_whole(target / _name(rank)) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-            # HTA finds the rank by its text, with the space before the number.
-            file.write(f'{{"schemaVersion": 1, "distributedInfo": {{"rank": {rank}}}, "traceEvents": [\n')
-            step = _Range("ProfilerStep#0", -head_us, end_us + 1)
-            events = _events([step, *ranges[rank]], kernels[rank])
-            file.write(",\n".join(json.dumps(event | {"ts": event["ts"] + head_us}) for event in events))
-            file.write("\n]}\n")
+    with written_together(*(target / _name(rank) for rank in range(timeline.ranks))) as parts:
+        for rank, part in enumerate(parts):
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                # HTA finds the rank by its text, with the space before the number.
+                file.write(f'{{"schemaVersion": 1, "distributedInfo": {{"rank": {rank}}}, "traceEvents": [\n')
+                step = _Range("ProfilerStep#0", -head_us, end_us + 1)
+                events = _events([step, *ranges[rank]], kernels[rank])
+                file.write(",\n".join(json.dumps(event | {"ts": event["ts"] + head_us}) for event in events))
+                file.write("\n]}\n")
 
 
 def _name(rank: int) -> str:

@@ -93,8 +93,8 @@ def plan(  # noqa: PLR0913 - all but the first by keyword
         candidates = _distinct(candidates_of(experiment))
     base = {key: value for key, value in data.items() if key not in ("sweep", "compare", "plan")}
     search = _Search(experiment, candidates, top, Workers(workers, dask), progress)
-    search.open(output, [__version__, base], resume=resume)
     try:
+        search.open(output, [__version__, base], resume=resume)
         search.run_all() if exhaustive else search.run_best()
         if not search.fitting:
             search.run_leanest()

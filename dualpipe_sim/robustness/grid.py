@@ -105,8 +105,8 @@ class _Map:
             raise UserError("there is no output to resume; name its file")
         names = list(self._study.by_name)
         file = None if output is None else RowFile(output, self._study.columns)
-        rows: dict[str, Row] = {} if file is None else file.open(names, resume=resume)
         try:
+            rows: dict[str, Row] = {} if file is None else file.open(names, resume=resume)
             if progress is not None:
                 progress(len(rows), len(names))
             for place, row in self._judged([place for place, name in enumerate(names) if name not in rows]):
@@ -115,12 +115,12 @@ class _Map:
                     file.append(rows[names[place]])
                 if progress is not None:
                     progress(len(rows), len(names))
+            ordered = [rows[name] for name in names]
+            if file is not None:
+                file.finish(ordered)
         finally:
             if file is not None:
                 file.close()
-        ordered = [rows[name] for name in names]
-        if file is not None:
-            file.finish(ordered)
         return self._map(ordered, close)
 
     def _judged(self, left: Sequence[int]) -> Iterator[tuple[int, Row]]:

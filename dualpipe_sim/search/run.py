@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from math import inf
 from os import cpu_count
@@ -19,6 +19,7 @@ from typing import cast
 
 from dualpipe_sim.base.files import TABLE, output_file, read_text, written_whole
 from dualpipe_sim.base.json_text import parse_json
+from dualpipe_sim.base.locks import locked
 from dualpipe_sim.base.plain_data import digest
 from dualpipe_sim.base.signals import Stopped
 from dualpipe_sim.batch.points import Evaluate, Row
@@ -108,7 +109,9 @@ def search(
     from dualpipe_sim.config.load import load_experiment
 
     experiment = load_experiment(config, settings=settings)
-    with experiment.named():
+    with experiment.named(), ExitStack() as stack:
+        if output is not None:
+            stack.enter_context(locked(output_file(output), output))
         return _Search(experiment, workers or cpu_count() or 1, output, resume, watched).found()
 
 
@@ -254,7 +257,7 @@ class _Search:
     def _write(self, output: str | Path) -> None:
         state = self._state
         data = {"search": self._name, "rounds": state.rounds, "spent_s": state.spent_s, "kept": state.kept}
-        with written_whole(output) as part:
+        with written_whole(output, ours=True) as part:
             part.write_text(json.dumps(data))
 
     def _read(self) -> _State:

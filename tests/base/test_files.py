@@ -62,6 +62,38 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
     assert there.read_text() == "new"
 
 
+def test_a_link_that_leads_to_itself_stays(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(UserError, match="is a link that leads to itself"), written_whole(link):
+        pass
+    assert link.is_symlink()
+
+
+def test_a_link_that_leads_nowhere_yet_is_written_through(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("there")
+    with written_whole(link) as part:
+        part.write_text("new")
+    assert link.is_symlink()
+    assert (tmp_path / "there").read_text() == "new"
+
+
+def test_who_may_read_and_write_a_file_stays_and_what_may_only_be_read_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "private.txt"
+    file.write_text("old")
+    file.chmod(0o600)
+    with written_whole(file) as part:
+        part.write_text("new")
+    assert file.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(os, "access", lambda *_: False)  # (root may write to anything)
+    with pytest.raises(UserError, match="may only be read; name another file"), written_whole(file):
+        pass
+    assert file.read_text() == "new"
+
+
 def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -25,7 +25,8 @@ def square(point):
     if point["x"] == point.get("raises"):
         raise ZeroDivisionError("oh")
     once = point.get("dies once")
-    if point["x"] == point.get("dies") or (once and not os.path.exists(once) and not open(once, "w").close()):
+    dies_once = once and not os.path.exists(once) and not open(once, "w").close()
+    if point["x"] == point.get("dies") or dies_once or os.path.exists(point.get("dies while", "")):
         os.kill(os.getpid(), signal.SIGKILL)
     return {"square": point["x"] ** 2, "process": os.getpid()}
 """
@@ -60,18 +61,27 @@ def test_one_points_failure_is_not_the_others(workers: int, square: Evaluate) ->
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_point_whose_worker_died_is_tried_again_on_resuming(square: Evaluate, tmp_path: Path, suffix: str) -> None:
     """Its memory may have been somebody else's; a point that fails by itself stays as it is."""
-    points: list[Point] = [{"x": x, "dies once": ""} for x in range(3)] + [
-        {"x": 3, "dies once": str(tmp_path / "died")}
-    ]
+    deadly = tmp_path / "deadly"
+    deadly.touch()
+    points: list[Point] = [{"x": x, "dies while": ""} for x in range(3)] + [{"x": 3, "dies while": str(deadly)}]
     study = Study(
-        [*points, {"x": 4, "dies once": "", "raises": 4}], square, ["square", "process", "error"], setting=None
+        [*points, {"x": 4, "dies while": "", "raises": 4}], square, ["square", "process", "error"], setting=None
     )
     rows = collect(study, workers=2, output=tmp_path / f"rows{suffix}")
     assert str(rows[3]["error"]).startswith("its worker process died")
+    deadly.unlink()
     again = collect(study, workers=2, output=tmp_path / f"rows{suffix}", resume=True)
     assert (again[3]["square"], again[3]["error"]) == (9, None)
     assert again[:3] == rows[:3]  # by the same process: they were not run again
     assert again[4]["error"] == rows[4]["error"] == "ZeroDivisionError: oh"
+
+
+def test_a_point_whose_worker_died_gets_another_worker(square: Evaluate, tmp_path: Path) -> None:
+    """Whoever looks at the end sees no death: a walk of a search that is not there would change what it finds."""
+    points: list[Point] = [{"x": x, "dies once": str(tmp_path / "died") if x == 1 else ""} for x in range(5)]
+    rows = list(evaluate_all(points, square, workers=2))
+    assert [row["square"] for _, row in sorted(rows)] == [0, 1, 4, 9, 16]
+    assert (tmp_path / "died").exists()
 
 
 def test_points_that_cannot_be_sent_cost_themselves_alone(square: Evaluate) -> None:

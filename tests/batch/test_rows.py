@@ -105,6 +105,38 @@ def test_lines_that_a_disk_lost_or_filled_with_zeros_are_done_again(
         assert damaged.read_bytes() == whole.read_bytes()
 
 
+@given(first=st.integers(0, 200), zeros=st.integers(1, 60))
+@settings(max_examples=40)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_zeros_that_a_disk_left_in_the_middle_are_no_values(
+    suffix: str, tmp_path_factory: pytest.TempPathFactory, first: int, zeros: int
+) -> None:
+    file = tmp_path_factory.mktemp("zeros") / f"table{suffix}"
+    rows = collect(study(Counted(), 6), output=file)
+    content = file.read_bytes()
+    begins = len(content.split(b"\n")[0]) + 1 + first
+    assert begins + zeros < len(content)
+    file.write_bytes(content[:begins] + b"\0" * zeros + content[begins + zeros :])
+    assert collect(study(Counted(), 6), output=file, resume=True) == rows
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_second_writer_is_kept_out_and_the_first_goes_on(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"table{suffix}"
+    seen: list[int] = []
+
+    def begin_another(done: int, _total: int) -> None:
+        seen.append(done)
+        for resume in (False, True):
+            with pytest.raises(UserError, match=r"is being written by this process already; name another file or wait"):
+                collect(study(Counted()), output=file, resume=resume)
+
+    assert collect(study(Counted()), output=file, progress=begin_another) == collect(study(Counted()))
+    assert seen == [0, 1, 2, 3]
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("done", [0, 1, 2])
 def test_an_interrupted_sweep_goes_on_where_it_was(suffix: str, done: int, tmp_path: Path) -> None:

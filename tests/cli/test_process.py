@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,28 @@ def test_a_process_says_what_the_command_line_says_here(
 ) -> None:
     here, there = command_line(*arguments), process(*arguments)
     assert (there.returncode, there.stdout, there.stderr) == (here.returncode, here.stdout, here.stderr)
+
+
+@pytest.mark.parametrize("command", ["run figure5", "schedules"])  # printed by one library and by another
+def test_a_full_disk_that_it_prints_to_is_a_line(program: list[str], command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*program, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "dualpipe-sim: cannot print: No space left on device\n")
+
+
+def test_what_is_printed_never_gets_into_a_file_where_stdout_is_closed(program: list[str], tmp_path: Path) -> None:
+    """The next file to be opened has the number of what is closed."""
+    plugin = tmp_path / "prints.py"
+    plugin.write_text(
+        "import os\nfrom dualpipe_sim import analysis\n"
+        "@analysis.register('loud')\ndef loud(result):\n    return os.write(1, b'printed') + os.write(2, b'printed')\n"
+    )
+    sweep = ["--plugin", str(plugin), "sweep", "figure5", "--over", "pipeline.micro_batches=16,20", "-o"]
+    tables = [tmp_path / "closed.csv", tmp_path / "open.csv"]
+    command = shlex.join([*program, *sweep, str(tables[0])])
+    subprocess.run(["bash", "-c", f"{command} <&- >&- 2>&-"], check=True)  # noqa: S607
+    subprocess.run([*program, *sweep, str(tables[1])], check=True, capture_output=True)
+    assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
 def test_a_reader_that_stops_early_is_no_error(program: list[str]) -> None:

@@ -68,9 +68,10 @@ def test_an_interrupt_keeps_the_best_so_far(tmp_path: Path, program: list[str], 
     command = [*program, "search", str(config), "--json", "-j", "1", "-o", str(state)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(state.exists)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGTERM)
     printed, complaint = running.communicate()
-    assert running.returncode == 130, complaint
+    assert running.returncode == 143, complaint
+    assert complaint == f"dualpipe-sim: ended by SIGTERM; {state} keeps where it stands; --resume goes on\n"
     told = json.loads(printed)
     assert told["interrupted"]
     assert check_order(told["order"]) == []

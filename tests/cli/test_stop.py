@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the program at any moment: one line, the exit code of shells, no process left behind."""
+"""Ctrl-C, SIGTERM and SIGHUP end the program at any moment: one line, the code of shells, no process left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from dualpipe_sim.sweeps import read_table, sweep
 if TYPE_CHECKING:
     from tests.conftest import CommandLine, WaitFor
 
-HOW = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
+HOW = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
 """What the program says of the signals that it ends by."""
 
 
@@ -119,8 +123,16 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["dualpipe_sim.cli", "typer", "dualpipe_sim.cli.plan", "numpy", "pydantic"])
-@pytest.mark.parametrize("number", HOW)
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("dualpipe_sim.cli", signal.SIGHUP),
+        ("typer", signal.SIGINT),
+        ("dualpipe_sim.cli.plan", signal.SIGTERM),
+        ("numpy", signal.SIGINT),
+        ("pydantic", signal.SIGTERM),
+    ],
+)
 def test_a_signal_while_the_program_is_still_loaded_is_one_line(number: signal.Signals, module: str) -> None:
     code = AT_AN_IMPORT.format(module=module, number=number.name)
     done = subprocess.run(

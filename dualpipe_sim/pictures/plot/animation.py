@@ -69,7 +69,7 @@ def animate(
     with written_whole(path) as part:
         try:
             samples = np.stack([film.picture(share * timeline.makespan_s) for share in (0.5, 1.0)])
-            _write(film, moments_s, _writer(part, frames_per_second, samples), part)
+            _write(film, moments_s, _writer(Path(path), frames_per_second, samples), part)
         except (subprocess.CalledProcessError, BrokenPipeError) as error:
             raise UserError(f"{path}: ffmpeg could not write it; use .gif") from error
 
@@ -108,7 +108,8 @@ def check_animation(path: str | Path, seconds: float, frames_per_second: float) 
 def _writer(path: Path, frames_per_second: float, samples: Any) -> AbstractMovieWriter:  # noqa: ANN401 - pixels
     if path.suffix.lower() == ".gif":
         return GifWriter(frames_per_second, samples)
-    return FFMpegWriter(fps=frames_per_second, codec="h264", extra_args=["-pix_fmt", "yuv420p"])  # type: ignore[arg-type]
+    told = ["-pix_fmt", "yuv420p", "-f", "mp4"]  # the format, which the name of a file in the making does not say
+    return FFMpegWriter(fps=frames_per_second, codec="h264", extra_args=told)  # type: ignore[arg-type]
 
 
 def _write(film: Film, moments_s: FloatArray, writer: AbstractMovieWriter, path: Path) -> None:

@@ -28,4 +28,4 @@ class GifWriter(PillowWriter):
     def finish(self) -> None:
         """Write all pictures."""
         first, *others = self._pictures
-        first.save(self.outfile, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0)
+        first.save(self.outfile, "GIF", save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0)
