@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from reprlib import Repr
+from unicodedata import category
 
 _LONGEST_QUOTE = 60
+_LONGEST_MESSAGE = 1_500
+_BEGINNING = 1_100
+"""Letters of a long message that stay at its beginning, where the place is; the way out is at its end."""
 _QUOTER = Repr()  # looks at a part of a value only: what YAML repeats by reference may be endless written out
 _QUOTER.maxlevel = 4
 _QUOTER.maxdict = _QUOTER.maxlist = _QUOTER.maxtuple = 12
@@ -22,6 +26,13 @@ class UserError(ValueError):
         ...
     dualpipe_sim.errors.UserError: table.txt: is no table; its name must end in one of .csv, .jsonl, .parquet
     """
+
+    def __str__(self) -> str:
+        # whatever it quotes: a name that moves a terminal's cursor, or a file's whole content in one line
+        text = visible(super().__str__())
+        if len(text) <= _LONGEST_MESSAGE:
+            return text
+        return f"{text[:_BEGINNING]} … {text[_BEGINNING - _LONGEST_MESSAGE :]}"
 
 
 class ConfigError(UserError):
@@ -59,6 +70,35 @@ class DeadlockError(ScheduleError):
 
 class UnfitCostsError(UserError):
     """Costs that do not fit a schedule, such as a list of times for another number of stages."""
+
+
+def visible(text: str) -> str:
+    r"""Return a text in which what acts on a terminal or a page, and shows nothing itself, is written out.
+
+    Such are control characters and escapes, marks that turn the direction of writing round, and halves of a surrogate,
+    which no file can hold. Lines and tabs stay.
+
+    >>> visible("a\x1b[31m\u202eb \N{GREEK SMALL LETTER MU}")
+    'a\\x1b[31m\\u202eb μ'
+    """
+    if text.isprintable():
+        return text
+    lines = text.split("\n")  # most of which hold nothing of the kind
+    return "\n".join(one if one.isprintable() else "".join(map(_seen, one)) for one in lines)
+
+
+def is_text(value: str) -> bool:
+    r"""Return whether a text can be written to a file; one with half a surrogate pair cannot.
+
+    >>> is_text("\N{OLD PERSIAN SIGN A}"), is_text("\ud800")
+    (True, False)
+    """
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _seen(letter: str) -> str:
+    is_seen = letter.isprintable() or letter == "\t" or category(letter) == "Zs"
+    return letter if is_seen else repr(letter)[1:-1]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

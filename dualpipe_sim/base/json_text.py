@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dualpipe_sim.base.memory import available_bytes
-from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.errors import UserError, is_text, quoted
 
 DEEPEST = 64
 """Levels of mappings and lists inside each other, of files that are walked through whole."""
@@ -57,10 +57,10 @@ def parse_settings(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JS
     >>> parse_settings('{"name": "\\ud800"}', "a.json")
     Traceback (most recent call last):
         ...
-    dualpipe_sim.errors.UserError: a.json: the text '\ud800' cannot be written down
+    dualpipe_sim.errors.UserError: a.json: '\ud800' is no text: it holds half a character
 
     Raises:
-        UserError: as for :func:`parse_json`, or it is nested too deeply, or holds a half of a letter.
+        UserError: as for :func:`parse_json`, or it is nested too deeply, or holds half a character.
 
     """
     data = parse_json(text, source)
@@ -68,7 +68,8 @@ def parse_settings(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JS
     for _ in range(DEEPEST):
         inner = [one for each in level for one in _inside(each)]
         for one in inner:
-            _check_letters(one, source)
+            if isinstance(one, str) and not is_text(one):
+                raise UserError(f"{source}: {quoted(one)} is no text: it holds half a character")
         level = [one for one in inner if isinstance(one, (Mapping, list))]
         if not level:
             return data
@@ -79,12 +80,3 @@ def _inside(data: object) -> list[object]:
     if isinstance(data, Mapping):
         return [*data.keys(), *data.values()]
     return data if isinstance(data, list) else []
-
-
-def _check_letters(value: object, source: str) -> None:
-    """Refuse halves of letters, which JSON and YAML can say and no file can hold."""
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{source}: the text {quoted(value)} cannot be written down") from error

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from html import escape
+from html import escape  # noqa: TID251 - this is the place
 from itertools import zip_longest
 from reprlib import Repr
 from typing import Any
 
+from dualpipe_sim.errors import visible
+
 _LONGEST_LINE = 240
 _LONGEST_CELL = 120
-_LEFT = ' style="text-align: left"'
+LEFT = "text-align: left"
+"""The one style that cells of tables have."""
+_LEFT = f' style="{LEFT}"'
 _NARROWEST = 12
 """Characters that a column of words has at least."""
 
@@ -38,13 +43,40 @@ class _Short(Repr):
 _SHORT = _Short()
 
 
+def on_one_line(text: str) -> str:
+    r"""Return a text in which nothing acts on a terminal or a page, its lines put one behind the other.
+
+    >>> on_one_line("a\n\x1b[2Jb")
+    'a \\x1b[2Jb'
+    """
+    return text if text.isprintable() else visible(re.sub(r"\s*[\n\r\t]\s*", " ", text))
+
+
+def all_on_one_line(data: Any) -> Any:  # noqa: ANN401 - as JSON has it
+    """Return plain data with all its texts as :func:`on_one_line` makes them, keys included."""
+    if isinstance(data, str):
+        return on_one_line(data)
+    if isinstance(data, Mapping):
+        return {all_on_one_line(key): all_on_one_line(one) for key, one in data.items()}
+    return [all_on_one_line(one) for one in data] if isinstance(data, (list, tuple)) else data
+
+
+def in_html(text: str) -> str:
+    r"""Return a text as a page shows it, in an element or an attribute; its lines stay.
+
+    >>> in_html("<b>\x1b&")
+    '&lt;b&gt;\\x1b&amp;'
+    """
+    return escape(visible(text))
+
+
 def line(thing: object, *words: str) -> str:
     """Return a ``repr`` that says what a thing is and no more: its class and some words, none of them empty.
 
     >>> line(ValueError(), "1f1b", "", "4 ranks")
     '<ValueError 1f1b, 4 ranks>'
     """
-    said = " ".join(", ".join(filter(None, words)).split())
+    said = " ".join(visible(", ".join(filter(None, words))).split())
     return f"<{type(thing).__name__} {cut(said, _LONGEST_LINE)}>"
 
 
@@ -95,6 +127,13 @@ class Table:
     of: int = 0
     most: int = SHOWN_ROWS
 
+    def __post_init__(self) -> None:
+        """Make its texts such that nothing in them acts on whatever shows them, and each is one line."""
+        for name in ("headings", "words", "notes"):
+            object.__setattr__(self, name, _on_one_line(getattr(self, name)))
+        object.__setattr__(self, "rows", self.rows if _are_seen(self.rows) else list(map(_on_one_line, self.rows)))
+        object.__setattr__(self, "title", on_one_line(self.title))
+
     def text(self, width: int) -> str:
         """Return the table with no line longer than ``width``; below it stands what was left out.
 
@@ -131,10 +170,10 @@ class Table:
 
     def _markdown(self, rows: Sequence[Sequence[str]]) -> str:
         sides = ["---" if heading in self.words else "--:" for heading in self.headings]
-        cells = [[text.replace("|", r"\|") for text in row] for row in (self.headings, *rows)]
+        cells = [list(map(_in_markdown, row)) for row in (self.headings, *rows)]
         lines = [f"| {' | '.join(row)} |" for row in cells]
         lines.insert(1, f"|{'|'.join(sides)}|")
-        notes = [line for note in self.notes for line in ("", note)]
+        notes = [line for note in self.notes for line in ("", _in_markdown(note))]
         return "\n".join([*lines, *notes, ""])
 
     def html(self) -> str:
@@ -223,6 +262,15 @@ class Table:
         return _LEFT if heading in self.words else ""
 
 
+def _are_seen(rows: Iterable[Iterable[str]]) -> bool:
+    return all(text.isprintable() for row in rows for text in row)
+
+
+def _on_one_line(texts: Collection[str]) -> Collection[str]:
+    """Return the texts, the same ones where each is on one line already."""
+    return texts if _are_seen([texts]) else [on_one_line(text) for text in texts]
+
+
 _LATEX = {
     **{mark: rf"\{mark}" for mark in "#$%&_{}"},
     "\\": r"\textbackslash{}",
@@ -238,6 +286,11 @@ _LATEX = {
 def _in_latex(text: str) -> str:
     """Return a text with what LaTeX takes for its own written out."""
     return "".join(_LATEX.get(mark, mark) for mark in text)
+
+
+def _in_markdown(text: str) -> str:
+    """Return a text with what Markdown takes for a cell's end, a tag or a link written out."""
+    return re.sub(r"[\\|<\[]", r"\\\g<0>", text)
 
 
 class Tabular(ABC):

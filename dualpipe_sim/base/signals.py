@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from dualpipe_sim.errors import visible
+
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 """Those that the system has: a terminal that is gone says SIGHUP, on Windows SIGBREAK."""
 _told: list[int] = []
@@ -47,7 +49,7 @@ def stoppable(program: str) -> Iterator[None]:
         yield
     except Stopped as stop:
         with suppress(OSError, AttributeError):  # a terminal may be what is gone
-            sys.stderr.write(f"{program}: {stop}\n")
+            sys.stderr.write(visible(f"{program}: {stop}") + "\n")  # noqa: TID251 - before anything else is imported
         sys.exit(128 + stop.number)
 
 

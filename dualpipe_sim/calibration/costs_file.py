@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dualpipe_sim.base.files import written_whole
+from dualpipe_sim.base.show import on_one_line
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.calibration.fit import Calibration, Sample, Timed
 
@@ -43,7 +44,7 @@ def format_costs(calibration: Calibration, name: str) -> str:
         F: {time: 1 s, launch: 0 s, p5: 1 s, p95: 1 s, samples: 1}
         B: {time: 2 s, launch: 0 s, p5: 2 s, p95: 2 s, samples: 1}
     """
-    return "".join(f"{line}\n" for line in (*_comments(calibration, name), *_values(calibration)))
+    return "".join(f"{line}\n" for line in (*map(on_one_line, _comments(calibration, name)), *_values(calibration)))
 
 
 def _comments(calibration: Calibration, name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import typer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Output, Settings
 from dualpipe_sim.cli.figure import Dark, Palette, Title
+from dualpipe_sim.cli.terminal import line
 
 
 @app.command(epilog=example("animate figure5 -o figure5.gif --seconds 4"))
@@ -33,4 +34,4 @@ def animate(  # noqa: PLR0913, PLR0917 - each is an option
     timeline = run(experiment, experiment.choice).played
     look: dict[str, Any] = {"title": title, "palette": palette, "theme": "dark" if dark else "light"}
     animate(timeline, output, seconds=seconds, frames_per_second=fps, **look)
-    typer.echo(f"{output}: {frames} pictures, {Path(output).stat().st_size / 1e3:,.0f} kB")
+    line(f"{output}: {frames} pictures, {Path(output).stat().st_size / 1e3:,.0f} kB")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import typer
-
 from dualpipe_sim.answers import answer, strict_json
+from dualpipe_sim.cli.terminal import write
 
 
 def print_answer(command: str, told: Mapping[str, object]) -> None:
@@ -16,4 +15,4 @@ def print_answer(command: str, told: Mapping[str, object]) -> None:
 
 def print_json(data: object) -> None:
     """Print data as JSON that every parser reads."""
-    typer.echo(strict_json(data))
+    write(strict_json(data) + "\n")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
+from dualpipe_sim.cli.terminal import line, take_any_letter, write
 from dualpipe_sim.errors import UserError
+
+_MISUSE: Any = typer.BadParameter.__base__
+"""What is raised of a command line that cannot be read; some versions of Typer have their own, others click's."""
 
 app = typer.Typer(
     name="dualpipe-sim",
@@ -38,7 +43,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from dualpipe_sim import __version__
 
-        typer.echo(f"dualpipe-sim {__version__}")
+        line(f"dualpipe-sim {__version__}")
         raise typer.Exit
 
 
@@ -67,16 +72,23 @@ def options(
 def main() -> None:
     """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
     warnings.showwarning = _warn
+    take_any_letter()
     for module in COMMANDS:
         importlib.import_module(f"dualpipe_sim.cli.{module}")
     try:
         try:
-            app()
+            code = app(standalone_mode=False) or 0
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         _say(str(error))
+        sys.exit(2)
+    except _MISUSE as error:  # an option that there is not, say: usage, and what is wrong
+        said = io.StringIO()
+        error.show(said)
+        write(said.getvalue(), err=True)
         sys.exit(2)
     except BrokenPipeError:  # the reader (head, less) is gone
         _print_no_more()
@@ -110,4 +122,4 @@ def _warn(
 
 def _say(message: str) -> None:
     with suppress(OSError):  # nobody may hear it
-        typer.echo(f"dualpipe-sim: {' '.join(message.split())}", err=True)
+        line(f"dualpipe-sim: {' '.join(message.split())}", err=True)

@@ -8,6 +8,7 @@ import typer
 
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Maps, Output, Runtime, RuntimeOptions, pairs
+from dualpipe_sim.cli.terminal import line, print_table
 from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     )
     calibration.write_costs(measured, output)
     _print_calibration(measured)
-    typer.echo(f"{output}: use it by costs: {{kind: measured, file: {output}}}")
+    line(f"{output}: use it by costs: {{kind: measured, file: {output}}}")
 
 
 def _seconds(text: str) -> float:
@@ -71,7 +72,6 @@ def _print_calibration(measured: Calibration) -> None:
     """Print a row for each stage and kind, and below it transfers and what was left out."""
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
-    from dualpipe_sim.cli.tables import print_table
 
     timed = {f"{stage}{kind}": one for stage, kinds in measured.ops.items() for kind, one in kinds.items()}
     timed |= {f"{forward}F;{backward}B": one for (forward, backward), one in measured.pairs.items()}
@@ -87,14 +87,14 @@ def _print_calibration(measured: Calibration) -> None:
         rows.append(["transfer", *map(format_seconds, (median_s, p5_s, p95_s)), *none, f"{samples}"])
     added_headings = ("cold", "host") if replayed else ("launch",)
     print_table(Table(("op", "median", "p5", "p95", *added_headings, "samples"), rows, ["op"]))
-    typer.echo(f"transfer: {measured.transfer_rule}")
+    line(f"transfer: {measured.transfer_rule}")
     if measured.load is not None:
         beta, tau_s, gamma = measured.load
-        typer.echo(
+        line(
             f"load: an op takes {beta:.0%} longer on a GPU that was busy before it (the last {format_seconds(tau_s)} "
             f"count most), {gamma:.0%} longer beside a message"
         )
     if measured.host_share is not None:
-        typer.echo(f"host: takes {measured.host_share:.1%} of what was recorded where nothing records it")
+        line(f"host: takes {measured.host_share:.1%} of what was recorded where nothing records it")
     for what, count in sorted(measured.left_out.items()):
-        typer.echo(f"left out: {count} {what}")
+        line(f"left out: {count} {what}")

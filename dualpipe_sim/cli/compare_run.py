@@ -9,6 +9,7 @@ import typer
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings
+from dualpipe_sim.cli.terminal import line, print_table
 
 if TYPE_CHECKING:
     from dualpipe_sim.calibration.compare_run import Both, RunComparison
@@ -53,15 +54,14 @@ def _print(compared: RunComparison, worst: int) -> None:
     """Print the makespans, then a row a rank, a kind and a worst op."""
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
-    from dualpipe_sim.cli.tables import print_table
 
     makespan = compared.makespan_s
     schedule = compared.measured.graph.schedule
     steps = len(compared.steps_s)
     shortest, longest = format_seconds(min(compared.steps_s)), format_seconds(max(compared.steps_s))
     of_steps = f", the median of {steps} steps from {shortest} to {longest}" if steps > 1 else ""
-    typer.echo(f"{schedule.name}, {schedule.ranks} × {schedule.micro_batches} (ranks × micro-batches)")
-    typer.echo(
+    line(f"{schedule.name}, {schedule.ranks} × {schedule.micro_batches} (ranks × micro-batches)")
+    line(
         f"makespan: simulated {format_seconds(makespan.simulated)} ({_error(makespan)}), "
         f"measured {format_seconds(makespan.measured)}{of_steps}"
     )

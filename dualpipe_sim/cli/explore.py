@@ -9,6 +9,7 @@ import typer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.complete import config_names
 from dualpipe_sim.cli.start import STARTER
+from dualpipe_sim.cli.terminal import line
 
 
 @app.command(epilog=example("explore deepseek_v3"))
@@ -37,4 +38,4 @@ def explore(
     from dualpipe_sim.explore.link import Start
     from dualpipe_sim.explore.serve import serve
 
-    serve(Start.of(config), host, port, opens=opens, say=typer.echo)
+    serve(Start.of(config), host, port, opens=opens, say=line)

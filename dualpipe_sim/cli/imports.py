@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from dualpipe_sim.base.show import on_one_line
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
+from dualpipe_sim.cli.terminal import line, print_table, say
 
 
 @app.command("import", epilog=example("import config.json -o model.yaml"))
@@ -46,7 +48,6 @@ def import_(
     """
     from dualpipe_sim.base.files import output_file, written_whole
     from dualpipe_sim.base.show import Table
-    from dualpipe_sim.cli.tables import print_table, say
     from dualpipe_sim.config.yaml_text import as_block
     from dualpipe_sim.importers.reading import read
 
@@ -56,13 +57,13 @@ def import_(
     imported = read(path, gpu=gpu, gpus=gpus, settings=given)
     model = model_of(imported.config, str(path))
     counts = parameters_of(model)
-    for line in imported.unread:
-        typer.echo(f"{path}: {line}", err=True)
+    for unread in imported.unread:
+        line(f"{path}: {unread}", err=True)
     if output is not None:
         output_file(output)
         with written_whole(output) as part:
             text = as_block(imported.config)
-            part.write_text(f"# From {path}, by `dualpipe-sim import`.\n{text}", encoding="utf-8")
+            part.write_text(f"# From {on_one_line(str(path))}, by `dualpipe-sim import`.\n{text}", encoding="utf-8")
     if as_json:
         print_answer("import", {"name": model.name, "parameters": counts, "unread": list(imported.unread)})
         return
@@ -78,7 +79,6 @@ def import_(
 def _took_kernels(path: Path, output: Path | None) -> bool:
     """Return whether a file is a table of kernels, which is written and told of."""
     from dualpipe_sim.base.files import KERNELS, output_file, read_text, written_whole
-    from dualpipe_sim.cli.tables import say
     from dualpipe_sim.importers.kernel_tables import is_kernel_table, read_kernel_table
 
     if not is_kernel_table(read_text(path, KERNELS)):

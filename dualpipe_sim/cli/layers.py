@@ -9,6 +9,7 @@ import typer
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.terminal import print_table
 from dualpipe_sim.errors import UserError
 
 
@@ -43,7 +44,5 @@ def layers(
     if as_json:
         print_answer("layers", found.to_dict())
         return
-    from dualpipe_sim.cli.tables import print_table
-
     for shown in (found, *found.all_of_it):
         print_table(shown.to_table())

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dualpipe_sim.cli.app import app, example
+from dualpipe_sim.cli.terminal import line
 from dualpipe_sim.errors import UserError
 
 
@@ -33,7 +34,7 @@ def mcp(
     except ImportError as error:
         raise UserError("mcp needs the package mcp; pip install 'dualpipe-sim[mcp]'") from error
     if sys.stdin.isatty():
-        typer.echo("dualpipe-sim: waiting for a client's messages on standard input; Ctrl-C ends it", err=True)
+        line("dualpipe-sim: waiting for a client's messages on standard input; Ctrl-C ends it", err=True)
     if folder is not None:
         folder = folder.resolve()
         os.chdir(folder)  # from where configurations name files

@@ -10,6 +10,7 @@ import typer
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.terminal import print_table
 from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ def _to_dict(result: Result, memory: Memory) -> dict[str, object]:
 
 
 def _print(result: Result, memory: Memory) -> None:
-    from dualpipe_sim.cli.tables import print_table
-
     table = memory.to_table()
     title = f"{result.caption}, {result.size} (ranks × micro-batches): {table.title}"
     print_table(replace(table, title=title, notes=[result.model_in_words, *table.notes]))

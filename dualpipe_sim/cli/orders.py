@@ -12,6 +12,7 @@ from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Json, Runtime, RuntimeOptions, pairs
 from dualpipe_sim.cli.complete import config_names, schedule_names
+from dualpipe_sim.cli.terminal import line, write
 from dualpipe_sim.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
                 f"--format {order_format.value} has no sends and receives; leave --optimize-comms or it out"
             )
         order = build(name, ranks, micro_batches, **values)
-        typer.echo(_with_best_comms(order, runtime or "torch", given, costs), nl=False)
+        write(_with_best_comms(order, runtime or "torch", given, costs))
         return
     if runtime is None:
         if given:
@@ -107,14 +108,14 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
             OrderFormat.compute_comms: format_program,
             OrderFormat.fsdp: format_sharded,
         }
-        typer.echo(writers[order_format](build(name, ranks, micro_batches, **values)), nl=False)
+        write(writers[order_format](build(name, ranks, micro_batches, **values)))
         return
     if order_format in _WITHOUT_MESSAGES:
         raise ScheduleError(
             f"--format {order_format.value}: a runtime's program has its messages; leave --runtime or it out"
         )
     program = runtime_program(name, ranks, micro_batches, runtime=runtime, runtime_options=given, **values)
-    typer.echo(program, nl=False)
+    write(program)
 
 
 def _with_best_comms(order: Schedule, runtime: str, given: dict[str, str], costs: str | None) -> str:
@@ -132,12 +133,12 @@ def _with_best_comms(order: Schedule, runtime: str, given: dict[str, str], costs
     use = RUNTIMES.get(runtime).with_options(given)
     found = order_comms(order, experiment.costs, use, experiment.topology(order.ranks))
     if found.schedule.program is None:
-        typer.echo(f"no order was found that is faster than what {runtime} issues, which is printed", err=True)
+        line(f"no order was found that is faster than what {runtime} issues, which is printed", err=True)
         return format_rows(use.rows(order))
     unitless = costs is None
     before, after = (format_time(seconds, unitless=unitless) for seconds in (found.usual_s, found.makespan_s))
     gain = 1 - found.makespan_s / found.usual_s if found.usual_s else 0.0
-    typer.echo(f"messages as {runtime} orders them: {before}; as here: {after}, {gain:.1%} less", err=True)
+    line(f"messages as {runtime} orders them: {before}; as here: {after}, {gain:.1%} less", err=True)
     return format_rows(found.schedule.program or ())
 
 
@@ -187,8 +188,8 @@ def check(
         print_answer("check", found.to_dict())
     else:
         for finding in found.findings:
-            typer.echo(f"{file}: {finding}", err=True)
+            line(f"{file}: {finding}", err=True)
     if found.findings:
         raise typer.Exit(2)
     if not as_json:
-        typer.echo(f"{file}: nothing is wrong")
+        line(f"{file}: nothing is wrong")

@@ -13,6 +13,7 @@ from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
+from dualpipe_sim.cli.terminal import print_table, say
 from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,8 +111,6 @@ def _setting(text: str) -> str:
 
 def _print(found: Plan, remarks: Sequence[str]) -> None:
     """Print the ranking, and below it how far off it may be, and how many are ruled out for which reason."""
-    from dualpipe_sim.cli.tables import print_table
-
     table = found.to_table()
     print_table(replace(table, notes=[*table.notes[:1], *remarks, *table.notes[1:]]))
 
@@ -121,7 +120,6 @@ def _print_why(reason: WhyFirst) -> None:
     from dualpipe_sim.analysis.critical_path import PARTS
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_seconds
-    from dualpipe_sim.cli.tables import print_table, say
 
     say(f"1: {reason.first}")
     if reason.second:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.base.signals import Stopped
+from dualpipe_sim.cli.terminal import console_on
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -59,9 +60,8 @@ def seconds_bar() -> Iterator[Callable[[float, float, float], None]]:
 def _on_stderr(*columns: ProgressColumn) -> Bar:
     """Return a bar that is gone when it is done, and never there where nobody watches."""
     from rich import progress
-    from rich.console import Console
 
-    console = Console(stderr=True)
+    console = console_on(err=True)
     return progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 

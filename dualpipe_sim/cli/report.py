@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import typer
-
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Output, Settings
+from dualpipe_sim.cli.terminal import line
 
 
 @app.command(epilog=example("report figure5 -o report.html"))
@@ -30,4 +29,4 @@ def report(config: Config, output: Output, settings: Settings = None) -> None:
     runs = run_all(experiment)
     runs = replace(runs, remarks=remarks(runs, error_bar(experiment)))
     runs.report(Path(experiment.source).stem, text, str(experiment.choice)).save(output)
-    typer.echo(f"{output}: {Path(output).stat().st_size / 1e3:,.0f} kB")
+    line(f"{output}: {Path(output).stat().st_size / 1e3:,.0f} kB")

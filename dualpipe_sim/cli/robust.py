@@ -12,6 +12,7 @@ from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Resume, Settings, Workers
 from dualpipe_sim.cli.figure import Dark, Font, FontSize, Legend, Size, Title
 from dualpipe_sim.cli.progress import interruptible, progress_bar
+from dualpipe_sim.cli.terminal import print_table
 from dualpipe_sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ def robust(
     if as_json:
         print_answer("robust", found.to_dict())
         return
-    from dualpipe_sim.cli.tables import print_table
-
     print_table(found.to_table())
 
 
@@ -104,6 +103,4 @@ def regimes(  # noqa: PLR0913, PLR0917 - each is an option
     if as_json:
         print_answer("regimes", found.to_dict())
         return
-    from dualpipe_sim.cli.tables import print_table
-
     print_table(found.to_table())

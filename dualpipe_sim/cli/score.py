@@ -11,6 +11,7 @@ from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Json, Workers
 from dualpipe_sim.cli.progress import progress_bar
+from dualpipe_sim.cli.terminal import line, print_table, say
 from dualpipe_sim.errors import UserError, did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -64,25 +65,23 @@ def _write(board: Board, html: str, title: str, worst: int) -> None:
     from dualpipe_sim.scoring.page import page
 
     page(board, title, worst=worst).save(html)
-    typer.echo(f"{html}: {Path(html).stat().st_size / 1e3:,.0f} kB", err=True)
+    line(f"{html}: {Path(html).stat().st_size / 1e3:,.0f} kB", err=True)
 
 
 def _print(board: Board, worst: int) -> None:
     from dualpipe_sim.base.units import number_of
-    from dualpipe_sim.cli.tables import print_table, say
 
     for table in board.to_tables(worst):
         print_table(table)
     say(f"{board.stated} of {number_of(len(board.predictions), 'run')} can be stated")
     for one in board.predictions:
         if one.unsupported is not None:
-            typer.echo(one.unsupported, err=True)
+            line(one.unsupported, err=True)
 
 
 def _print_one(one: Prediction) -> None:
     from dualpipe_sim.base.show import Table
     from dualpipe_sim.base.units import format_percent, format_seconds, in_gb
-    from dualpipe_sim.cli.tables import print_table, say
     from dualpipe_sim.scoring.accuracy import class_bar
 
     if one.unsupported is not None:
@@ -105,5 +104,5 @@ def _print_one(one: Prediction) -> None:
     )
     if one.memory_error is not None and one.measured_memory_bytes is not None:
         say(f"measured {in_gb(one.measured_memory_bytes)} GB: {one.memory_error:+.1%} off")
-    for line in one.assumed:
-        say(f"assumed: {line}")
+    for assumed in one.assumed:
+        say(f"assumed: {assumed}")

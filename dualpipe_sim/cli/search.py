@@ -11,6 +11,7 @@ from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.cli.progress import seconds_bar
+from dualpipe_sim.cli.terminal import print_table
 
 
 @app.command(epilog=example("search search_nemotron_nano --order best.csv"))
@@ -48,8 +49,6 @@ def search(  # noqa: PLR0913, PLR0917 - each is an option
     if as_json:
         print_answer("search", found.to_dict())
     else:
-        from dualpipe_sim.cli.tables import print_table
-
         print_table(found.to_table())
     if found.interrupted:
         stop_after_all(f"{state} keeps where it stands; --resume goes on" if state else "this is the best so far")

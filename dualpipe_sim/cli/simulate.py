@@ -26,6 +26,7 @@ from dualpipe_sim.cli.figure import (
     Title,
     drawn,
 )
+from dualpipe_sim.cli.terminal import write
 from dualpipe_sim.cli.zoom import From, MicroBatches, Ranks, To, Zoom, parse_ranges, parse_time
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
     if table is TableFormat.table:
         tables.print_comparison(comparison)
     elif table is TableFormat.csv:
-        typer.echo(comparison.to_csv(), nl=False)
+        write(comparison.to_csv())
     else:
-        typer.echo(comparison.to_table().written(table.value), nl=False)
+        write(comparison.to_table().written(table.value))
 
 
 @app.command(epilog=example("gantt figure5 -o figure.pdf --size single-column"))
@@ -203,7 +204,7 @@ def timeline(config: Config, output: Output, settings: Settings = None) -> None:
     experiment = _load(config, settings)
     played = run_choice(experiment, experiment.choice).played
     with written_whole(output) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n")  # noqa: TID251 - of ops and lanes, and there are many
         writer.writerow(("rank", "lane", "task", "start_s", "end_s"))
         writer.writerows(played.rows())
 

@@ -11,6 +11,7 @@ import typer
 from dualpipe_sim.cli.answer import print_json
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.complete import answer_names, beginnings, config_names, key_names, preset_names
+from dualpipe_sim.cli.terminal import line, write
 from dualpipe_sim.errors import UserError, did_you_mean
 
 STARTER = "small"
@@ -40,7 +41,7 @@ def init(
     with written_whole(file) as part:
         part.write_text(text, encoding="utf-8")
     command = "plan" if "plan" in data else "compare"
-    typer.echo(f"{file} is written; try: dualpipe-sim {command} {file}")
+    line(f"{file} is written; try: dualpipe-sim {command} {file}")
 
 
 def _beginning(start: str) -> tuple[str, Mapping[str, object]]:
@@ -94,7 +95,7 @@ def _show(files: dict[str, dict[str, Path]], name: str | None, what: str) -> Non
     if name not in known:
         hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
         raise UserError(f"{name}: no packaged {what} of this name{hint}")
-    typer.echo(read_text(known[name]), nl=False)
+    write(read_text(known[name]))
 
 
 @app.command(epilog=example("schema training"))

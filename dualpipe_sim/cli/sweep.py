@@ -11,6 +11,7 @@ from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
 from dualpipe_sim.cli.progress import interruptible, progress_bar
+from dualpipe_sim.cli.terminal import line, print_table, say
 
 if TYPE_CHECKING:
     from dualpipe_sim.batch.study import Study
@@ -66,7 +67,6 @@ def _provenance(study: Study, table: SweepTable) -> list[str]:
 def _print(table: SweepTable, remarks: Sequence[str]) -> None:
     """Print a table: a row a point, and below it how far off steps may be, and why other points failed."""
     from dualpipe_sim.base.show import Table
-    from dualpipe_sim.cli.tables import print_table, say
 
     headings, texts = table.summary()
     words = headings[: headings.index("size")]
@@ -87,4 +87,4 @@ def _print_place(table: SweepTable, output: str) -> None:
 
     failed = [row for row in table if row["error"] is not None]
     reason = f", {len(failed)} of them with an error, such as: {failed[0]['error']}" if failed else ""
-    typer.echo(f"{output}: {number_of(len(table), 'row')}{reason}")
+    line(f"{output}: {number_of(len(table), 'row')}{reason}")

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-
-from dualpipe_sim.base.show import Table, wrapped
+from dualpipe_sim.base.show import Table
 from dualpipe_sim.base.units import format_seconds, in_gb
+from dualpipe_sim.cli.terminal import Entry, line, print_entries, print_table, say
 from dualpipe_sim.result import Comparison, Result, metrics_of, notes_of, summaries_of
 from dualpipe_sim.schedules.registry import ScheduleSpec
 
@@ -30,16 +24,6 @@ _HEADINGS = {
     "exposed_gather": "gather",
     "exposed_reduction": "reduce",
 }
-
-
-def print_table(table: Table) -> None:
-    """Print a table with all its rows, in the width of the terminal."""
-    typer.echo(replace(table, most=len(table.rows)).text(shutil.get_terminal_size().columns) + "\n")
-
-
-def say(text: str) -> None:
-    """Print a sentence; one that is longer than a line goes on in the next, at a word."""
-    typer.echo("\n".join(wrapped(text, shutil.get_terminal_size().columns)))
 
 
 def print_run(result: Result, others: Mapping[str, Result], bar: ErrorBar | None) -> None:
@@ -57,8 +41,8 @@ def print_run(result: Result, others: Mapping[str, Result], bar: ErrorBar | None
     if result.theory and result.step_time_s is None:
         reason = result.theory["reason"]
         say(f"formula: {result.theory['source']}" + (f"; not shown, since {reason}" if reason else ""))
-    for line in _training(result):
-        say(line)
+    for sentence in _training(result):
+        say(sentence)
     for caveat in result.played.caveats:
         say(caveat)
     if result.measured is not None:
@@ -91,29 +75,24 @@ def print_comparison(comparison: Comparison) -> None:
 
 def print_schedules(specs: Mapping[str, ScheduleSpec]) -> None:
     """Print the registry: name, source, what a schedule needs, and its options."""
-    console = Console()
+    entries = []
     for name, spec in specs.items():
         options = ", ".join(f"{option}={parameter.default}" for option, parameter in spec.options.items())
-        console.print(f"[bold]{name}[/bold]", highlight=False)
-        for label, text in (("", spec.source), ("needs ", spec.requires), ("options: ", options)):
-            if text:
-                console.print(Padding(f"{label}{escape(text)}", (0, 0, 0, 4)), highlight=False)
+        said = (("", spec.source), ("needs ", spec.requires), ("options: ", options))
+        entries.append(Entry(name, paragraphs=[f"{label}{text}" for label, text in said if text]))
+    print_entries(entries)
 
 
 def print_names(heading: str, about: Mapping[str, str]) -> None:
     """Print names below a heading, each with what it is."""
-    console = Console()
     if heading:
-        console.print(heading, highlight=False)
-    for name, what in about.items():
-        console.print(f"[bold]{escape(name)}[/bold]", highlight=False)
-        if what:
-            console.print(Padding(escape(what), (0, 0, 0, 4)), highlight=False)
+        line(heading)
+    print_entries(Entry(name, paragraphs=[what]) for name, what in about.items())
 
 
 def print_keys(keys: Sequence[Key]) -> None:
     """Print keys of a configuration, each with its unit, default, example and meaning."""
-    console = Console()
+    entries = []
     for key in keys:
         facts = [
             f"unit {key.unit}" if key.unit else "",
@@ -122,9 +101,8 @@ def print_keys(keys: Sequence[Key]) -> None:
             f"example {key.example}" if key.example is not None else "",
         ]
         said = "; ".join(filter(None, facts))
-        console.print(f"[bold]{escape(key.path)}[/bold]" + (f"  ({escape(said)})" if said else ""), highlight=False)
-        if key.meaning:
-            console.print(Padding(escape(key.meaning), (0, 0, 0, 4)), highlight=False)
+        entries.append(Entry(key.path, f"  ({said})" if said else "", [key.meaning]))
+    print_entries(entries)
 
 
 def _print_runs(runs: list[Result]) -> None:

@@ -10,6 +10,7 @@ from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
 from dualpipe_sim.cli.arguments import Config, Json, Settings
 from dualpipe_sim.cli.figure import Dark, Title
+from dualpipe_sim.cli.terminal import print_table
 
 
 @app.command(epilog=example("why figure5 --set schedule=1f1b"))
@@ -43,7 +44,5 @@ def why(
     if as_json:
         print_answer("why", found.to_dict())
         return
-    from dualpipe_sim.cli.tables import print_table
-
     for table in (found.to_table(), found.path_table(), found.bubble_table()):
         print_table(table)

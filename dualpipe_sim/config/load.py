@@ -19,7 +19,7 @@ from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.short import SHORT, full_key
 from dualpipe_sim.config.yaml_text import DEEPEST, Data, parse_yaml, read_yaml
-from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, quoted
+from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, is_text, quoted
 from dualpipe_sim.experiment import Experiment
 
 
@@ -83,7 +83,7 @@ def read_config(
     data, source = (config or {}, source) if isinstance(config, Mapping | None) else _read(Path(config))
     data = _copy(data, source)
     data = with_presets_named(data)
-    over = {**(overrides or {}), **dict(map(_parse_setting, settings))}
+    over = _copy({**(overrides or {}), **dict(map(_parse_setting, settings))}, source)
     if "costs.backward" in over:
         _drop_halves(data.get("costs"))
     for key, value in over.items():
@@ -151,7 +151,7 @@ def _copy(config: Mapping[str, object], source: str) -> Data:
     """Copy what an override may change in place, mappings and lists; what is there twice is two things from then on.
 
     Raises:
-        ConfigError: it is too large, written out.
+        ConfigError: it is too large, written out, or holds a text that no file can.
 
     """
     values = 0
@@ -164,11 +164,13 @@ def _copy(config: Mapping[str, object], source: str) -> Data:
                 f"{source}: is nested more than {DEEPEST} levels deep, or has more than {_MOST_VALUES:,} values; "
                 "perhaps it holds itself"
             )
+        if isinstance(value, str) and not is_text(value):
+            raise ConfigError(f"{source}: {quoted(value)} is no text: it holds half a character")
         if isinstance(value, Mapping):  # whose keys may be numbers, as those of slow ranks are
-            return {key: copied(item, depth + 1) for key, item in value.items()}
+            return {copied(key, depth): copied(item, depth + 1) for key, item in value.items()}
         return [copied(item, depth + 1) for item in value] if isinstance(value, list) else value
 
-    return {str(key): copied(value, 1) for key, value in config.items()}
+    return {str(copied(key, 1)): copied(value, 1) for key, value in config.items()}
 
 
 def _parse_setting(setting: str) -> tuple[str, object]:

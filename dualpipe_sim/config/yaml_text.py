@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 import yaml
 
 from dualpipe_sim.base.files import read_text
-from dualpipe_sim.errors import ConfigError, UserError, plain, quoted
+from dualpipe_sim.errors import ConfigError, UserError, is_text, plain, quoted, visible
 
 Data: TypeAlias = dict[str, object]
 
@@ -64,11 +64,8 @@ class _PlainLoader(yaml.SafeLoader):
         node = super().compose_scalar_node(anchor)
         if node.tag != _TEXT and len(node.value) > _LONGEST_NUMBER:
             raise _refused(node, f"{self._section}a number of thousands of digits")
-        if not node.value.isascii():
-            try:
-                node.value.encode()
-            except UnicodeEncodeError:
-                raise _refused(node, f"the text {quoted(node.value)} has a half of a letter") from None
+        if not is_text(node.value):
+            raise _refused(node, f"{quoted(node.value)} is no text: it holds half a character")
         return node
 
     def _count(self, event: yaml.Event, values: int) -> None:
@@ -154,8 +151,13 @@ def as_block(value: object) -> str:
       - 1
       - 2
     """
+    text = _block(value, allow_unicode=True)
+    return text if visible(text) == text else _block(value, allow_unicode=False)
+
+
+def _block(value: object, *, allow_unicode: bool) -> str:
     text: str = yaml.dump(
-        value, Dumper=_InFull, default_flow_style=False, sort_keys=False, width=120, allow_unicode=True
+        value, Dumper=_InFull, default_flow_style=False, sort_keys=False, width=120, allow_unicode=allow_unicode
     )
     return text
 

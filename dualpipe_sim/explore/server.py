@@ -12,7 +12,6 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from html import escape
 from pathlib import Path
 from string import Template
 
@@ -23,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.show import in_html
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.explore.answer import Answers
@@ -201,7 +201,7 @@ def _refusal(status: int, words: str) -> Response:
 
 def _page() -> str:
     buttons = "".join(
-        f'<a class="button" download="{name}" data-file="{name}">{escape(one.words)}</a>'
+        f'<a class="button" download="{name}" data-file="{name}">{in_html(one.words)}</a>'
         for name, one in DOWNLOADS.items()
     )
     text = read_text(_HERE / "explore.html")

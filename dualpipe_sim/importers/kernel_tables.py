@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 
 from dualpipe_sim.base.files import KERNELS, read_text
+from dualpipe_sim.base.show import on_one_line
 from dualpipe_sim.errors import UserError, quoted
 
 TERA = 1e12
@@ -50,7 +51,7 @@ def read_kernel_table(path: Path) -> str:
 
 
 def _gemms(rows: list[dict[str, str]], path: Path) -> str:
-    lines = [f"# Rates of {path.name}. TFLOP/s.", "kernel,numbers,tokens,outputs,inputs,forward"]
+    lines = [f"# Rates of {on_one_line(path.name)}. TFLOP/s.", "kernel,numbers,tokens,outputs,inputs,forward"]
     for row in rows:
         numbers = _NUMBERS.get(row["gemm_dtype"])
         tokens, outputs, inputs = (int(row[size]) for size in "mnk")
@@ -61,9 +62,11 @@ def _gemms(rows: list[dict[str, str]], path: Path) -> str:
 
 
 def _collectives(rows: list[dict[str, str]], path: Path) -> str:
-    lines = [f"# Times of {path.name}. Microseconds.", "kernel,gpus,bytes,microseconds"]
+    lines = [f"# Times of {on_one_line(path.name)}. Microseconds.", "kernel,gpus,bytes,microseconds"]
     for row in rows:
         if row.get("nccl_dtype", "half") == "half":
+            if not row["op_name"].isidentifier():
+                raise UserError(f"{path}: op_name: must be a word such as all_reduce, got {quoted(row['op_name'])}")
             size = int(row["message_size"]) * 2  # (in elements)
-            lines.append(f"{row['op_name']},{row['num_gpus']},{size},{float(row['latency']) * 1e3:.4g}")
+            lines.append(f"{row['op_name']},{int(row['num_gpus'])},{size},{float(row['latency']) * 1e3:.4g}")
     return "\n".join(lines) + "\n"

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from string import Template
 
 from dualpipe_sim.base.files import read_text
-from dualpipe_sim.base.show import Table
+from dualpipe_sim.base.show import Table, in_html
 from dualpipe_sim.base.units import format_percent, format_seconds, number_of
 from dualpipe_sim.pictures.palette import SERIES, Colour
-from dualpipe_sim.pictures.report import Page, page_style
+from dualpipe_sim.pictures.report import Page, page_style, policy
 from dualpipe_sim.scoring.board import Board, signed
 from dualpipe_sim.scoring.predict import Prediction
 from dualpipe_sim.scoring.scatter import MARKS, scatter, swatch
 
-_PAGE = Path(__file__).parent / "page.html"
+_HERE = Path(__file__).parent
 _WIDTH, _HEIGHT = 1000, 60  # of a bar, in its own units
 
 
@@ -35,12 +34,14 @@ def page(board: Board, title: str, *, worst: int = 10) -> Page:
 
     """
     furthest, lost = board.worst(worst), [one.unsupported for one in board.predictions if one.unsupported is not None]
-    html = Template(read_text(_PAGE)).substitute(
-        title=escape(title),
-        style=page_style(),
+    style = f"{page_style()}\n{read_text(_HERE / 'page.css')}"
+    html = Template(read_text(_HERE / "page.html")).substitute(
+        policy=policy(style),
+        title=in_html(title),
+        style=style,
         summary=f"{board.stated} of {number_of(len(board.predictions), 'run')} can be stated. An error is predicted "
         "over measured, less one; median and p90 are of errors without signs, bias is the median with signs.",
-        remarks="".join(f"<p>{escape(one[:1].upper() + one[1:])}.</p>" for one in board.remarks()),
+        remarks="".join(f"<p>{in_html(one[:1].upper() + one[1:])}.</p>" for one in board.remarks()),
         legend=_legend(board.predictions),
         scatter=scatter(board.predictions) or "<p>No run is both measured and predicted.</p>",
         groups="".join(f"<div>{_whole(table)}</div>" for table in board.group_tables()),
@@ -59,7 +60,7 @@ def _legend(runs: Sequence[Prediction]) -> str:
     shown = [run for run in runs if run.error is not None]
     kinds = {kind: sum(run.kind == kind for run in shown) for kind in MARKS}
     words = (
-        f'<span class="swatch">{swatch(MARKS[kind])}{escape(MARKS[kind].words)}, {number}</span>'
+        f'<span class="swatch">{swatch(MARKS[kind])}{in_html(MARKS[kind].words)}, {number}</span>'
         for kind, number in kinds.items()
         if number
     )
@@ -73,11 +74,11 @@ def _worst(runs: Sequence[Prediction]) -> str:
     colours = {part: SERIES[place % len(SERIES)] for place, part in enumerate(parts)}
     legend = "".join(
         f'<span class="swatch"><svg class="mark" viewBox="0 0 1 1"><rect width="1" height="1" fill="{colour}"/></svg>'
-        f"{escape(part)}</span>"
+        f"{in_html(part)}</span>"
         for part, colour in colours.items()
     )
     rows = "".join(
-        f"<tr><td>{escape(run.id)}</td><td>{format_seconds(run.measured_step_time_s)}</td>"
+        f"<tr><td>{in_html(run.id)}</td><td>{format_seconds(run.measured_step_time_s)}</td>"
         f'<td>{format_seconds(run.step_time_s)}</td><td>{signed(run.error)}</td><td class="words">'
         f"{_bar(run, colours)}</td></tr>"
         for run in runs
@@ -95,7 +96,7 @@ def _bar(run: Prediction, colours: dict[str, Colour]) -> str:
     scale = (_WIDTH - 10) / max(measured_s, predicted_s)
     bars, begin_s = [], 0.0
     for part, part_s in (run.parts_s or {}).items():
-        title = escape(f"{part}: {format_seconds(part_s)}, {format_percent(part_s / predicted_s)}")
+        title = in_html(f"{part}: {format_seconds(part_s)}, {format_percent(part_s / predicted_s)}")
         bars.append(
             f'<rect x="{begin_s * scale:.1f}" width="{max(part_s, 0.0) * scale:.1f}" height="{_HEIGHT}" '
             f'fill="{colours[part]}"><title>{title}</title></rect>'
@@ -106,7 +107,7 @@ def _bar(run: Prediction, colours: dict[str, Colour]) -> str:
 
 
 def _unsupported(why: Sequence[str]) -> str:
-    lines = "".join(f"<li>{escape(one)}</li>" for one in why)
+    lines = "".join(f"<li>{in_html(one)}</li>" for one in why)
     return f"<section><h2>Not stated</h2><ul>{lines}</ul></section>"
 
 

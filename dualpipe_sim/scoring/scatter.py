@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from math import ceil, floor, log10
 from typing import NamedTuple
 
+from dualpipe_sim.base.show import in_html
 from dualpipe_sim.base.units import format_seconds
 from dualpipe_sim.pictures.palette import SERIES, Colour
 from dualpipe_sim.scoring.board import signed
@@ -94,7 +94,7 @@ def _frame(scale: _Scale) -> Iterator[str]:
     yield f'<clipPath id="inside">{inside}</clipPath>'
     yield f'<polygon class="band" clip-path="url(#inside)" points="{band}"/>'
     for power in range(scale.first, scale.last + 1):
-        x, y, words = scale.x(10.0**power), scale.y(10.0**power), escape(format_seconds(10.0**power))
+        x, y, words = scale.x(10.0**power), scale.y(10.0**power), in_html(format_seconds(10.0**power))
         yield f'<path class="grid" d="M{x:.1f} {top:g}V{bottom:g}M{left:g} {y:.1f}H{right:g}"/>'
         yield f'<text x="{x:.1f}" y="{bottom + 18:g}" text-anchor="middle">{words}</text>'
         yield f'<text x="{left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
@@ -112,7 +112,7 @@ def _mark(run: Prediction, x: float, y: float) -> str:
     mark, times = MARKS[run.kind], map(format_seconds, (run.measured_step_time_s, run.step_time_s))
     words = "{}: measured {}, predicted {}, {}".format(run.id, *times, signed(run.error))
     aside = "" if run.counts else ' class="aside"'
-    title = escape(words if run.counts else f"{words}, does not count")
+    title = in_html(words if run.counts else f"{words}, does not count")
     return (
         f'<path{aside} fill="{mark.colour}" stroke="{mark.colour}" transform="translate({x:.1f} {y:.1f})" '
         f'd="{mark.path}"><title>{title}</title></path>'

@@ -16,6 +16,7 @@ from PIL import Image
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.plot.few_colours import FewColours
+from dualpipe_sim.pictures.plot.words import any_letter, keep_to_words
 
 _DOTS_PER_INCH, _DOTS_PER_INCH_ON_PAPER = 150, 300
 _DATE_OF_FORMAT: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -41,6 +42,18 @@ class Chart(Figure):
     """
 
     exact = False
+
+    def draw(self, renderer: Any) -> None:  # noqa: ANN401 - theirs
+        """Draw the chart, its texts as words."""
+        keep_to_words(self)
+        with any_letter():
+            super().draw(renderer)
+
+    def savefig(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - theirs
+        """Write the chart to a file, its texts as words."""
+        keep_to_words(self)  # (what is cut to what is drawn is measured first)
+        with any_letter():
+            super().savefig(*args, **options)
 
     def _repr_png_(self) -> bytes:
         return rendered(self, ".png")

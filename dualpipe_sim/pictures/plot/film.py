@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
@@ -21,6 +20,7 @@ from dualpipe_sim.pictures.palette import CAUSE_STYLES, Theme, tint
 from dualpipe_sim.pictures.plot.axis import row_axis
 from dualpipe_sim.pictures.plot.chart import draw_chart, legend_handles
 from dualpipe_sim.pictures.plot.content import Look, content_of
+from dualpipe_sim.pictures.plot.files import Chart
 from dualpipe_sim.pictures.plot.legend import add_legend
 from dualpipe_sim.pictures.plot.style import style
 from dualpipe_sim.pictures.plot.window import Zoom, window_on
@@ -66,7 +66,7 @@ class Film:
         height_in = float(np.clip(_ROW_IN * ranks, *_ROWS_IN)) + _BESIDE_ROWS_IN
         height_in = 2 * round(height_in * DOTS_PER_INCH / 2) / DOTS_PER_INCH  # (films have even numbers of lines)
         with style(theme):
-            self.figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=DOTS_PER_INCH, layout="constrained")
+            self.figure = Chart(figsize=(_WIDTH_IN, height_in), dpi=DOTS_PER_INCH, layout="constrained")
             self.canvas: Any = FigureCanvasAgg(self.figure)
             axes: Any = self.figure.subplots(1, 3, width_ratios=_WIDTHS)
             self._chart, idle, held = axes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, get_args
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from dualpipe_sim.errors import UserError, did_you_mean
 from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.pictures.palette import PALETTES, THEMES, Colour, PaletteName, Theme, ThemeName, luminance
 from dualpipe_sim.pictures.plot.paper import ANY_PAPER, Paper
+from dualpipe_sim.pictures.plot.words import keep_to_words
 
 BORDER_PT = 0.6
 PAIR_BORDER_PT = 1.3
@@ -24,6 +26,8 @@ SMALLEST_NUMBER_PT = 5.0
 _FONT_PT = 9.0
 _TEXT: dict[str, Any] = {
     "font.family": "DejaVu Sans",
+    "text.parse_math": False,
+    "text.usetex": False,
     "axes.labelsize": "medium",
     "axes.titlesize": "large",
     "axes.titleweight": "normal",
@@ -69,7 +73,15 @@ def style_around(
     ax: Axes | None, theme: Theme, scale: float = 1.0, paper: Paper = ANY_PAPER
 ) -> AbstractContextManager[None]:
     """Return the context to draw in: a theme's for a new figure, the caller's own where there is an Axes."""
-    return style(theme, scale, paper) if ax is None else nullcontext()
+    return style(theme, scale, paper) if ax is None else _in_others(ax)
+
+
+@contextmanager
+def _in_others(ax: Axes) -> Iterator[None]:
+    """Leave the look of somebody's Axes alone, but for names in texts, which are words."""
+    with mpl.rc_context({"text.parse_math": False}):
+        yield
+    keep_to_words(ax)
 
 
 def line_of_kind(kind: int, theme: Theme) -> Colour:

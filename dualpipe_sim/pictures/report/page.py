@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape  # noqa: TID251 - a whole page, whose texts are safe
 from pathlib import Path
 from string import Template
 from typing import get_args
 
 from dualpipe_sim.analysis.critical_path import PARTS
 from dualpipe_sim.base.files import read_text, written_whole
-from dualpipe_sim.base.show import line
+from dualpipe_sim.base.show import LEFT, all_on_one_line, in_html, line
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.pictures.palette import (
     CAUSE_STYLES,
@@ -46,6 +48,7 @@ _VIEWER = (
     "state.js",
     "viewer.js",
 )
+_CONFIG = '<section><h2>Configuration</h2><pre tabindex="0">{}</pre></section>'
 _SUFFIXES = (".html", ".htm")
 _NOTEBOOK_HEIGHT_PX = 900
 _PAGE_COLOURS: dict[ThemeName, dict[str, str]] = {
@@ -124,15 +127,35 @@ def page(runs: Sequence[Run], *, title: str, table: str, config: str = "", first
 
     """
     data = page_data(runs, first)
+    script, style = f"{viewer_script()}\n{_text('report.js')}", page_style()
     html = Template(_text("page.html")).substitute(
-        title=escape(title),
-        style=page_style(),
+        policy=policy(style, script),
+        title=in_html(title),
+        style=style,
         table=table,
-        config=f'<section><h2>Configuration</h2><pre tabindex="0">{escape(config)}</pre></section>' if config else "",
+        config=_CONFIG.format(in_html(config)) if config else "",
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        script=f"{viewer_script()}\n{_text('report.js')}",
+        script=script,
     )
     return Page(html)
+
+
+def policy(style: str, script: str = "") -> str:
+    """Return what a page may do, as its Content-Security-Policy: show itself by these styles and run this script.
+
+    Nothing else that is in it runs, wherever it came from, and nothing is loaded.
+
+    >>> policy("p { margin: 0 }").split(";")[:2]
+    ["default-src 'none'", " base-uri 'none'"]
+    """
+    scripts = f"; script-src {_digest(script)}" if script else ""
+    styles = f"{_digest(style)} 'unsafe-hashes' {_digest(LEFT)}"  # (the second of what tables' cells have)
+    return f"default-src 'none'; base-uri 'none'; form-action 'none'{scripts}; style-src {styles}"
+
+
+def _digest(text: str) -> str:
+    """Return a script's or a style's source expression: https://www.w3.org/TR/CSP3/#grammardef-hash-source."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def page_data(runs: Sequence[Run], first: str = "", effort: int = 9) -> Json:
@@ -157,13 +180,15 @@ def page_data(runs: Sequence[Run], first: str = "", effort: int = 9) -> Json:
         raise UserError("there is no run to report; give at least one that was not refused")
     labels = [run.label for run in runs]
     shown = [run_data(run, effort) for run in runs]
-    return {
+    data = {
         "runs": shown,
         "first": labels.index(first) if first in labels else 0,
         "causes": _causes(shown),
         "parts": dict(PARTS),
         "memory_fills": MEMORY_FILLS,
     }
+    as_words: Json = all_on_one_line(data)
+    return as_words
 
 
 def widget_module() -> str:

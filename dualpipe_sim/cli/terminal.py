@@ -1,0 +1,89 @@
+"""What commands say on a terminal: every text passes here, and none of it acts on the terminal.
+
+A name may come from a stranger's file. What is not to be seen in it is written out (``errors.visible``), and words in
+brackets are words and no markup. Nothing else in ``cli/`` writes: a lint rule holds that.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from dualpipe_sim.base.show import Table, on_one_line, wrapped
+from dualpipe_sim.errors import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_INDENT = 4
+
+
+def write(text: str, *, err: bool = False) -> None:
+    """Write a text of whole lines, such as a CSV."""
+    typer.echo(visible(text), nl=False, err=err)
+
+
+def line(text: str, *, err: bool = False) -> None:
+    """Write one line, whatever the names in it hold."""
+    typer.echo(on_one_line(text), err=err)
+
+
+def say(text: str) -> None:
+    """Write a sentence; one that is longer than a line goes on in the next, at a word."""
+    typer.echo("\n".join(wrapped(visible(text), _columns())))
+
+
+def print_table(table: Table) -> None:
+    """Write a table with all its rows, in the width of the terminal."""
+    typer.echo(replace(table, most=len(table.rows)).text(_columns()) + "\n")
+
+
+class Entry(NamedTuple):
+    """Something by name, and what there is to say of it.
+
+    Attributes:
+        name: stands out.
+        about: stands beside it.
+        paragraphs: stand below, further in.
+
+    """
+
+    name: str
+    about: str = ""
+    paragraphs: Sequence[str] = ()
+
+
+def print_entries(entries: Iterable[Entry]) -> None:
+    """Write a list of things."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = console_on()
+    for entry in entries:
+        name = Text.assemble((on_one_line(entry.name), "bold"), on_one_line(entry.about))
+        console.print(name, highlight=False)
+        for paragraph in filter(None, entry.paragraphs):
+            console.print(Padding(Text(visible(paragraph)), (0, 0, 0, _INDENT)), highlight=False)
+
+
+def console_on(*, err: bool = False) -> Console:
+    """Return what Rich draws on, where words are no markup; ``err`` for stderr."""
+    from rich.console import Console
+
+    return Console(stderr=err, markup=False, emoji=False)
+
+
+def take_any_letter() -> None:
+    """Let a terminal that lacks a letter have its number instead, as on stderr."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
