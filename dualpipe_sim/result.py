@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from io import StringIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -266,16 +263,12 @@ class Comparison(Tabular, Sequence[Result]):
         return data_frame(rows, dict.fromkeys(chain(KEYS, *rows)))
 
     def to_csv(self) -> str:
-        """Return the runs as CSV, a row a run: the keys of :meth:`Result.to_dict`, lists and mappings as JSON."""
+        """Return the runs as CSV, a row a run: the keys of :meth:`Result.to_dict`, cells as in the table of a sweep."""
+        from dualpipe_sim.batch.cells import csv_line
+
         rows = [run.to_dict() for run in self.runs]
-        text = StringIO()
-        writer = csv.DictWriter(text, dict.fromkeys(chain(KEYS, *rows)), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {key: json.dumps(one) if isinstance(one, (list, dict)) else one for key, one in row.items()}
-            )
-        return text.getvalue()
+        columns = tuple(dict.fromkeys(chain(KEYS, *rows)))
+        return "".join(map(csv_line, (columns, *([row.get(key) for key in columns] for row in rows))))
 
     def to_table(self) -> Table:
         """Return the main numbers, a row a run, or why it was refused, as the table that this shows itself as."""

@@ -9,7 +9,6 @@ close no other process can write to the table.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import time
@@ -22,6 +21,7 @@ from dualpipe_sim.base.files import TABLE, output_file, read_bytes, written_whol
 from dualpipe_sim.base.locks import locked
 from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
+from dualpipe_sim.batch.cells import csv_line, value_of
 from dualpipe_sim.batch.points import POINT, Row, is_lost
 from dualpipe_sim.errors import UserError, did_you_mean
 
@@ -201,7 +201,7 @@ def read_rows(path: str | Path) -> list[Row]:
     lines = _whole_lines(read_bytes(file, TABLE))
     columns: list[str] = []
     if file.suffix.lower() == ".csv" and lines:
-        columns = _cells(lines.pop(0)) or []
+        columns = [str(value_of(heading)) for heading in _cells(lines.pop(0)) or []]
     rows = [FORMATS[file.suffix.lower()].parse(line, columns) for line in lines]
     return [row for row in rows if row is not None]
 
@@ -227,15 +227,9 @@ def _parse_json(line: str, _columns: Sequence[str]) -> Row | None:
     return row if isinstance(row, dict) else None
 
 
-def _csv_line(cells: Iterable[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
-
-
 def _parse_csv(line: str, columns: Sequence[str]) -> Row | None:
     cells = _cells(line)
-    return None if cells is None or len(cells) != len(columns) else dict(zip(columns, map(_value, cells), strict=True))
+    return None if cells is None or len(cells) != len(columns) else dict(zip(columns, map(value_of, cells), strict=True))
 
 
 def _cells(line: str) -> list[str] | None:
@@ -247,25 +241,9 @@ def _cells(line: str) -> list[str] | None:
         return None
 
 
-def _cell(value: object) -> str:
-    """Return a value as a cell on one line: words as they are, nothing for None, anything else as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and value == value.strip() and _value(value) == value and value.isprintable():
-        return value
-    return json.dumps(value, default=plain_data)
-
-
-def _value(cell: str) -> object:
-    try:
-        return json.loads(cell) if cell else None
-    except (ValueError, RecursionError):
-        return cell
-
-
 _PARQUET = ".parquet"
 FORMATS = {
-    ".csv": Format(1, lambda row: _csv_line(map(_cell, row.values())), _parse_csv, _csv_line),
+    ".csv": Format(1, lambda row: csv_line(row.values()), _parse_csv, csv_line),
     ".jsonl": Format(0, _json_line, _parse_json, lambda columns: f"{{{json.dumps(columns[0])}: "),
 }
 """Formats that grow line by line, by suffix."""
