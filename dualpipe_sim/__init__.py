@@ -13,6 +13,7 @@ from dualpipe_sim.base.lazy import lazy_names
 from dualpipe_sim.version import __version__
 
 if TYPE_CHECKING:
+    from dualpipe_sim.base.plugins import allow_plugins
     from dualpipe_sim.errors import ConfigError, DeadlockError, ScheduleError, UserError
     from dualpipe_sim.graph.timeline import Timeline
     from dualpipe_sim.order.ops import Op, Pair
@@ -40,6 +41,7 @@ __all__ = [
     "Timeline",
     "UserError",
     "__version__",
+    "allow_plugins",
     "build",
     "compare",
     "format_order",
@@ -65,6 +67,7 @@ _HOME = {
     "SweepTable": "sweeps.table",
     "Timeline": "graph.timeline",
     "UserError": "errors",
+    "allow_plugins": "base.plugins",
     "build": "schedules.registry",
     "compare": "simulation",
     "format_order": "order.text",

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
@@ -17,14 +18,72 @@ from dualpipe_sim.errors import UserError
 LOADED: dict[Path, bytes] = {}
 """The files that were run, each with what it held."""
 
+_ALLOWED: ContextVar[bool] = ContextVar("_ALLOWED", default=False)
+
+
+@contextmanager
+def allow_plugins() -> Iterator[None]:
+    """Let configurations that are read inside run the files that they name under ``plugins:``.
+
+    Such a file is code, and does what its author likes. Outside, a configuration may only name files that were run
+    already, by :func:`load_plugin`, say, or by ``dualpipe-sim --plugin FILE``.
+
+    >>> from dualpipe_sim import ConfigError, simulate
+    >>> _ = Path("mine.py").write_text("print('I run')")
+    >>> mine = {"plugins": ["mine.py"], "schedule": "1f1b", "pipeline": {"ranks": 2, "micro_batches": 2}}
+    >>> try:
+    ...     simulate(mine)
+    ... except ConfigError as error:
+    ...     print(str(error)[:73])
+    config: plugins[0]: mine.py is Python code, and is run only if you say so
+    >>> with allow_plugins():
+    ...     makespan_s = simulate(mine).makespan_s
+    I run
+    """
+    token = _ALLOWED.set(True)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
+def are_plugins_allowed() -> bool:
+    """Return whether configurations may run the files that they name."""
+    return _ALLOWED.get()
+
+
+def load_named(path: Path) -> None:
+    """Run a file that a configuration names, where the user allows it, or has named that file, too.
+
+    Raises:
+        UserError: the user does neither; or as for :func:`load_plugin`.
+
+    """
+    file, content = _read(path)
+    if not are_plugins_allowed() and LOADED.get(file) != content:
+        raise UserError(
+            f"{path} is Python code, and is run only if you say so: `dualpipe-sim --allow-plugins …` or `--plugin "
+            f"{path}`; in Python, `with allow_plugins():`"
+        )
+    run_plugin(file, content)
+
 
 def load_plugin(path: str | Path) -> ModuleType:
     """Run a Python file, and return it as a module; a file that was run as it is now is not run again.
+
+    >>> _ = Path("mine.py").write_text("ranks = 8")
+    >>> load_plugin("mine.py").ranks
+    8
 
     Raises:
         UserError: no such file, no Python file, or what goes wrong in it, with the line.
 
     """
+    return run_plugin(*_read(path))
+
+
+def _read(path: str | Path) -> tuple[Path, bytes]:
+    """Return where a Python file is, and what it holds."""
     try:
         file = Path(path).resolve()
     except ValueError as error:
@@ -35,7 +94,7 @@ def load_plugin(path: str | Path) -> ModuleType:
         content = bytes(read_bytes(file))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    return run_plugin(file, content)
+    return file, content
 
 
 def run_plugin(file: Path, content: bytes) -> ModuleType:

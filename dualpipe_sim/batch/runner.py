@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dualpipe_sim.base.plugins import LOADED, run_plugin
+from dualpipe_sim.base.plugins import LOADED, allow_plugins, are_plugins_allowed, run_plugin
 from dualpipe_sim.batch.points import Evaluate, Point, Row, Rows, attempt
 from dualpipe_sim.errors import UserError
 
@@ -31,7 +32,7 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
 
     """
     if dask is not None:
-        evaluate = with_plugins(evaluate)
+        evaluate = with_plugins(evaluate, allowed=are_plugins_allowed())
         if workers != 1:
             raise UserError(f"give --workers or --dask, not both (workers={workers}, dask={dask})")
         from dualpipe_sim.batch.dask_cluster import on_dask
@@ -43,7 +44,7 @@ def evaluate_all(points: Sequence[Point], evaluate: Evaluate, *, workers: int = 
         return ((place, attempt(evaluate, point)) for place, point in enumerate(points))
     from dualpipe_sim.batch.processes import on_processes
 
-    return on_processes(points, with_plugins(evaluate), min(workers, len(points)))
+    return on_processes(points, with_plugins(evaluate, allowed=are_plugins_allowed()), min(workers, len(points)))
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,18 @@ class _WithPlugins:
     Attributes:
         plugins: those files, each with what it held: another machine may not have them, or have others.
         pickled: the evaluation, which may hold what only they define.
+        allowed: whether configurations that are read there may run others.
 
     """
 
     plugins: tuple[tuple[Path, bytes], ...]
     pickled: bytes
+    allowed: bool
 
     def __call__(self, point: Point) -> Row:
         """Return the row of a point."""
-        return _unpacked(self)(point)
+        with allow_plugins() if self.allowed else nullcontext():
+            return _unpacked(self)(point)
 
 
 @lru_cache(maxsize=1)  # a worker has one evaluation at a time, and many points
@@ -72,7 +76,13 @@ def _unpacked(packed: _WithPlugins) -> Evaluate:
     return evaluate
 
 
-def with_plugins(evaluate: Evaluate) -> Evaluate:
-    """Return an evaluation that runs the user's files first, on whatever process it is."""
+def with_plugins(evaluate: Evaluate, *, allowed: bool = False) -> Evaluate:
+    """Return an evaluation that runs the user's files first, on whatever process it is.
+
+    Args:
+        evaluate: what it evaluates.
+        allowed: whether the user allows configurations to run others; nobody asks strangers who send some.
+
+    """
     plugins = tuple(LOADED.items())
-    return _WithPlugins(plugins, pickle.dumps(evaluate)) if plugins else evaluate
+    return _WithPlugins(plugins, pickle.dumps(evaluate), allowed) if plugins or allowed else evaluate

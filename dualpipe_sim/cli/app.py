@@ -49,6 +49,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - answered by its callback
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -60,8 +61,16 @@ def options(
             help="A Python file that registers schedules, kinds of costs or metrics; it is run (repeatable).",
         ),
     ] = None,
+    allowed: Annotated[
+        bool,
+        typer.Option("--allow-plugins", help="Run the Python files that a configuration names under plugins:, too."),
+    ] = False,
 ) -> None:
     """Take the options that belong to no command."""
+    if allowed:
+        from dualpipe_sim.base.plugins import allow_plugins
+
+        context.with_resource(allow_plugins())
     if plugins:
         from dualpipe_sim.base.plugins import load_plugin
 

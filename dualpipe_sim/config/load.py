@@ -10,7 +10,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from dualpipe_sim.base.files import about_to_read
-from dualpipe_sim.base.plugins import load_plugin
+from dualpipe_sim.base.plugins import load_named
 from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.build import build_experiment
 from dualpipe_sim.config.cost_section import HALVES
@@ -189,7 +189,7 @@ def _load_plugins(plugins: object, source: str) -> None:
             raise ConfigError(f"{source}: plugins[{place}]: must be a file's name, got {quoted(path)}")
         try:
             about_to_read(Path(source).parent / path)
-            load_plugin(Path(source).parent / path)
+            load_named(Path(source).parent / path)
         except UserError as error:
             raise ConfigError(f"{source}: plugins[{place}]: {error}") from error
 

@@ -495,7 +495,7 @@ class Root(Section):
     plugins: tuple[Path, ...] = Field(
         (),
         description="Python files that register schedules, kinds of costs and metrics, named from where the "
-        "configuration is; they are run",
+        "configuration is; they are run where --allow-plugins says so",
     )
     noise: NoiseSection | None = Field(None, description="jitter and stragglers")
     scenarios: ScenariosSection = Field(

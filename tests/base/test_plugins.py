@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dualpipe_sim import ConfigError, UserError, simulate, sweep
+from dualpipe_sim import ConfigError, UserError, allow_plugins, compare, regimes, robust, simulate, sweep
 from dualpipe_sim.base.plugins import load_plugin
-from dualpipe_sim.batch.points import Point
+from dualpipe_sim.batch.points import Point, Row
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.config import load_experiment
+from dualpipe_sim.plan import plan
+from dualpipe_sim.search import search
 from dualpipe_sim.sweeps import read_table
+from dualpipe_sim.why import why
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine
@@ -108,13 +113,68 @@ costs: {kind: steady, op: 2 s}
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def untrusted(tmp_path: Path) -> Path:
     """A configuration that uses a schedule, costs and a metric of a file beside it."""
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "mine.py").write_text(PLUGIN)
     file = tmp_path / "mine.yaml"
     file.write_text(CONFIG)
     return file
+
+
+@pytest.fixture
+def config(untrusted: Path) -> Iterator[Path]:
+    """The same, and the user's word that its file may be run."""
+    with allow_plugins():
+        yield untrusted
+
+
+MAY_NOT = (
+    "mine.py is Python code, and is run only if you say so: `dualpipe-sim --allow-plugins …` or `--plugin {}`; "
+    "in Python, `with allow_plugins():`"
+)
+
+
+def test_a_configuration_alone_runs_no_code(
+    command_line: CommandLine, untrusted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = untrusted.parent / "more" / "mine.py"
+    plugin.write_text(f"from pathlib import Path; Path({str(tmp_path / 'ran')!r}).touch()\n{PLUGIN}")
+    done = command_line("run", untrusted)
+    refusal = f"{untrusted}: plugins[0]: {plugin.parent}{os.sep}{MAY_NOT.format(plugin)}"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"dualpipe-sim: {refusal}\n")
+    axis = "costs.transfer=0..1"
+    for ask in (
+        simulate,
+        compare,
+        sweep,
+        plan,
+        search,
+        robust,
+        partial(regimes, x=axis, y="ranks=2,4"),
+        why,
+        load_experiment,
+    ):
+        with pytest.raises(ConfigError, match="is run only if you say so"):
+            ask({"plugins": [plugin], "schedule": "1f1b"})
+    assert not (tmp_path / "ran").exists()
+    for allowed in (("--allow-plugins",), ("--plugin", plugin)):
+        assert command_line(*allowed, "run", untrusted).returncode == 0
+    assert simulate(untrusted).schedule == "two-waves"  # which was run by name as it is
+    plugin.write_text(f"{PLUGIN}\n")
+    with pytest.raises(ConfigError, match="is run only if you say so"):
+        simulate(untrusted)  # and not as it is now
+
+
+def test_what_is_allowed_here_is_allowed_to_workers(untrusted: Path) -> None:
+    points: list[Point] = [{"x": str(untrusted)}, {"x": str(untrusted)}]
+    with allow_plugins():
+        assert [row for _, row in evaluate_all(points, makespan, workers=2)] == [{"makespan_s": 30.0}] * 2
+    assert "only if you say so" in str(dict(evaluate_all(points, makespan, workers=2))[0]["error"])
+
+
+def makespan(point: Point) -> Row:
+    return {"makespan_s": simulate(str(point["x"])).makespan_s}
 
 
 def test_a_configuration_names_the_files_that_register_what_it_uses(config: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dualpipe_sim import UserError, sweep
+from dualpipe_sim import UserError, allow_plugins, sweep
 from dualpipe_sim.batch import dask_cluster
 from dualpipe_sim.batch.points import Evaluate, Row
 from dualpipe_sim.batch.runner import evaluate_all
@@ -199,6 +199,7 @@ def test_workers_run_the_plugins_that_a_configuration_names(cluster: Cluster, tm
     )
     config = {**CONFIG, "schedule": "mine", "plugins": [tmp_path / "mine.py"]}
     cluster.start_workers(1)
-    table = sweep(config, {"micro_batches": [8, 16]}, dask=cluster.address)
+    with allow_plugins():
+        table = sweep(config, {"micro_batches": [8, 16]}, dask=cluster.address)
     # by hand: a round of F, I and W of 1 s each for every micro-batch and the 3 of the fill
     assert [(row["makespan_s"], row["doubled_s"]) for row in table] == [(33.0, 66.0), (57.0, 114.0)]

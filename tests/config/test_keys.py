@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dualpipe_sim.base.plugins import load_plugin
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.config.keys import Key, all_keys, keys_below
 from dualpipe_sim.config.presets import FOLDERS, presets
@@ -55,6 +56,7 @@ def test_every_key_is_explained_with_an_example_that_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").touch()
+    load_plugin("mine.py")  # the example of plugins
     assert key.meaning
     assert key.example
     if key.path == "costs[measured].file":

@@ -185,7 +185,7 @@ def test_on_the_command_line_it_is_one_line_with_both_files(
         "plugins: [broken.py]\nschedule: 1f1b\ncompare: [1f1b, gpipe]\npipeline: {ranks: 2, micro_batches: 2}\n"
         "costs: {kind: broken}\n"
     )
-    done = command_line(command, config)
+    done = command_line("--allow-plugins", command, config)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"dualpipe-sim: {config}: costs: Broken.on fails: {(tmp_path / 'broken.py').resolve()}:9: "

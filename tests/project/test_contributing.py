@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dualpipe_sim import build, format_order, simulate
+from dualpipe_sim import allow_plugins, build, format_order, simulate
 from dualpipe_sim.base.plugins import load_plugin
 from dualpipe_sim.config import load_experiment
 from dualpipe_sim.equal_terms import at_equal_stages
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
 NAMES = ("schedule", "cost model", "attention", "metric")
+
+
+@pytest.fixture
+def allowed() -> Iterator[None]:
+    """The user's word that configurations may run the files that they name."""
+    with allow_plugins():
+        yield
 
 
 def page(name: str) -> str:
@@ -62,7 +70,10 @@ def test_the_commands_of_its_page_run(
     written(name, tmp_path)
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks(name, "") for line in block.splitlines() if line.startswith("dualpipe-sim")]
-    for command in [*commands, *(["dualpipe-sim compare mine.yaml"] if Path("mine.yaml").exists() else [])]:
+    for command in [
+        *commands,
+        *(["dualpipe-sim --allow-plugins compare mine.yaml"] if Path("mine.yaml").exists() else []),
+    ]:
         done = command_line(*command.split()[1:])
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -91,7 +102,7 @@ def test_the_schedule_is_1f1b_with_more_warm_up(tmp_path: Path) -> None:
     assert simulate(schedule=module.eager_1f1b(4, 12)).makespan_s == by_name.makespan_s == (12 + 3) * 3.0
 
 
-def test_eager_warm_up_hides_transfers(tmp_path: Path) -> None:
+def test_eager_warm_up_hides_transfers(allowed: None, tmp_path: Path) -> None:
     """What the paper is about: with transfers of half a forward, 1F1B waits in every round and eager 1F1B does not."""
     written("schedule", tmp_path)
     eager = simulate(tmp_path / "mine.yaml")
@@ -129,7 +140,7 @@ def test_the_cost_model_pays_a_launch_for_every_op(tmp_path: Path) -> None:
     assert two.makespan_s == pytest.approx((8 + 1.5) * (3e-3 + 2 * 1e-3))
 
 
-def test_the_cost_model_compares_schedules_on_the_same_work(tmp_path: Path) -> None:
+def test_the_cost_model_compares_schedules_on_the_same_work(allowed: None, tmp_path: Path) -> None:
     written("cost model", tmp_path)
     runs = {run.schedule: run for run in at_equal_stages(load_experiment(tmp_path / "mine.yaml"))}
     # on half the ranks a rank has twice the work, in two stages, and each stage's op its launch as before
