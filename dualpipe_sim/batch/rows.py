@@ -229,7 +229,9 @@ def _parse_json(line: str, _columns: Sequence[str]) -> Row | None:
 
 def _parse_csv(line: str, columns: Sequence[str]) -> Row | None:
     cells = _cells(line)
-    return None if cells is None or len(cells) != len(columns) else dict(zip(columns, map(value_of, cells), strict=True))
+    return (
+        None if cells is None or len(cells) != len(columns) else dict(zip(columns, map(value_of, cells), strict=True))
+    )
 
 
 def _cells(line: str) -> list[str] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 import warnings
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from dualpipe_sim.cli.terminal import line, take_any_letter, write
+from dualpipe_sim.cli.terminal import flush, line, print_no_more, take_any_letter, write
 from dualpipe_sim.errors import UserError
 
 _MISUSE: Any = typer.BadParameter.__base__
@@ -88,8 +87,7 @@ def main() -> None:
         try:
             code = app(standalone_mode=False) or 0
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            flush()
         sys.exit(code)
     except UserError as error:
         _say(str(error))
@@ -100,20 +98,14 @@ def main() -> None:
         write(said.getvalue(), err=True)
         sys.exit(2)
     except BrokenPipeError:  # the reader (head, less) is gone
-        _print_no_more()
+        print_no_more()
         sys.exit(1)
     except OSError as error:
         if error.filename is not None:  # no file of the user's gets here, so it is what is printed
             raise
-        _print_no_more()
+        print_no_more()
         _say(f"cannot print: {error.strerror or error}")
         sys.exit(2)
-
-
-def _print_no_more() -> None:
-    """Let the interpreter's last flush of stdout find a place to go."""
-    with suppress(OSError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn(

@@ -6,9 +6,11 @@ brackets are words and no markup. Nothing else in ``cli/`` writes: a lint rule h
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -83,6 +85,18 @@ def take_any_letter() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write what is still to be written; an ``OSError`` where that cannot be."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def print_no_more() -> None:
+    """Let the interpreter's last flush of stdout find a place to go."""
+    with suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _columns() -> int:

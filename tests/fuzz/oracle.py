@@ -241,10 +241,10 @@ def _no_circle(
     done = 0
     while ready:
         done += 1
-        for other in after[ready.pop()]:
-            waits[other] -= 1
-            if not waits[other]:
-                ready.append(other)
+        for behind in after[ready.pop()]:
+            waits[behind] -= 1
+            if not waits[behind]:
+                ready.append(behind)
     _demand(done == len(nodes), "a circle")
 
 
@@ -301,7 +301,8 @@ def _messages(rows: list[list[tuple[Op, ...] | Message | Weights]], where: _Wher
             if isinstance(cell, Message):
                 ranks = crossing[cell[1:]]
                 _demand(ranks[not cell.sends] == rank, "a message of another rank")
-                passing[(*ranks, cell.sends)].append(cell[1:])
+                way = (*ranks, cell.sends)
+                passing[way].append(cell[1:])
                 stage = cell.needed_by + {"F": -1, "B": 1}[cell.way] if cell.sends else cell.needed_by
                 kinds = "F" if cell.way == "F" else "BI"
                 op_at = next(ops[op] for kind in kinds if (op := Op(kind, stage, cell.batch)) in ops)
