@@ -16,40 +16,84 @@ _NUMBER = re.compile(
     r"\s*([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan))\s*(.*?)\s*", re.IGNORECASE
 )
 
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
-BYTES = {
-    "B": 1.0,
-    **{f"{prefix}B": 10.0 ** (3 * power) for power, prefix in enumerate(("k", "M", "G", "T", "P"), 1)},
-    "KB": 1e3,
-    **{f"{prefix}iB": 2.0 ** (10 * power) for power, prefix in enumerate(("K", "M", "G", "T", "P"), 1)},
-}
-BYTES_PER_S = {
-    **{f"{unit}/s": size for unit, size in BYTES.items()},
-    **{f"{prefix}b/s": 10.0 ** (3 * power) / 8 for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
-    **{f"{prefix}bit/s": 10.0 ** (3 * power) / 8 for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
-}
-FLOP_PER_S = {f"{prefix}FLOPS": 10.0 ** (3 * power) for power, prefix in enumerate(("", "k", "M", "G", "T", "P"))}
-UNITS = {**SECONDS, **BYTES, **BYTES_PER_S, **FLOP_PER_S}
+
+class Measure(NamedTuple):
+    """What amounts of a kind are written in, and how far the program computes with them.
+
+    What it computes are sums of products of a few such amounts and of counts, which so stay far from the largest and
+    from the smallest number that a float holds.
+
+    Attributes:
+        factors: factor of each unit's name, the one without a prefix first.
+        least: the smallest amount beside none at all.
+        most: the largest amount.
+
+    """
+
+    factors: Mapping[str, float]
+    least: float
+    most: float
+
+    def holds(self, amount: float) -> bool:
+        """Return whether the program computes with an amount."""
+        return amount == 0 or self.least <= amount <= self.most
+
+    @property
+    def range(self) -> str:
+        """The amounts that it computes with, in words."""
+        return f"from {self.least:g} to {self.most:g} {next(iter(self.factors))}".rstrip()
+
+
+SECONDS = Measure(
+    {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}, 1e-15, 1e12
+)
+BYTES = Measure(
+    {
+        "B": 1.0,
+        **{f"{prefix}B": 10.0 ** (3 * power) for power, prefix in enumerate(("k", "M", "G", "T", "P"), 1)},
+        "KB": 1e3,
+        **{f"{prefix}iB": 2.0 ** (10 * power) for power, prefix in enumerate(("K", "M", "G", "T", "P"), 1)},
+    },
+    1e-3,
+    1e24,
+)
+BYTES_PER_S = Measure(
+    {
+        **{f"{unit}/s": size for unit, size in BYTES.factors.items()},
+        **{f"{prefix}b/s": 10.0 ** (3 * power) / 8 for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
+        **{f"{prefix}bit/s": 10.0 ** (3 * power) / 8 for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
+    },
+    1e-3,
+    1e24,
+)
+FLOP_PER_S = Measure(
+    {f"{prefix}FLOPS": 10.0 ** (3 * power) for power, prefix in enumerate(("", "k", "M", "G", "T", "P"))}, 1.0, 1e27
+)
+NUMBER = Measure({"": 1.0}, 1e-12, 1e12)
+"""Numbers without a unit: factors, shares, deviations."""
+UNITS = {unit: size for one in (SECONDS, BYTES, BYTES_PER_S, FLOP_PER_S) for unit, size in one.factors.items()}
 """The factor of every unit that a configuration knows."""
 
 
-def quantity(value: object, units: Mapping[str, float], example: str) -> float:
+def quantity(value: object, units: Measure, example: str) -> float:
     """Read a number with a unit, or a bare number in the base unit.
 
     Args:
         value: what the YAML holds.
-        units: factor of each unit's name.
+        units: what it is written in, and how large it may be.
         example: what a right value looks like, for the message.
 
     Raises:
-        ValueError: not such a quantity, or negative, infinite or not a number.
+        ValueError: not such a quantity, or negative, infinite, not a number, or beyond what is computed with.
 
     """
-    number = _number_in(value, units)
+    number = _number_in(value, units.factors)
     if number is None:
         raise ValueError(f"must be {example}, got {quoted(value)}")
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"must be {example}, finite and not negative, got {quoted(value)}")
+    if not units.holds(number):
+        raise ValueError(f"must be {example}, {units.range} if it is not 0, got {quoted(value)}")
     return number
 
 
@@ -180,6 +224,15 @@ def format_percent(share: object) -> str:
 def format_bytes(size_bytes: float) -> str:
     """Return bytes in gigabytes with three digits and the unit: ``74.3 GB``."""
     return f"{size_bytes / GB:.3g} GB"
+
+
+def format_room(size_bytes: float) -> str:
+    """Return bytes of a machine's memory as messages say them.
+
+    >>> format_room(5.4e9), format_room(13_200_000), format_room(3e14)
+    ('5.4 GB', '13.2 MB', '300,000.0 GB')
+    """
+    return f"{size_bytes / GB:,.1f} GB" if size_bytes >= GB / 10 else f"{size_bytes / 1e6:.3g} MB"
 
 
 def in_gb(size_bytes: float, thousands: str = ",") -> str:

@@ -44,7 +44,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dualpipe_sim.base.records import key_of, unit_of
 from dualpipe_sim.base.registry import Registry
-from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, SECONDS, as_float, quantity
+from dualpipe_sim.base.units import BYTES, BYTES_PER_S, FLOP_PER_S, NUMBER, SECONDS, Measure, as_float, quantity
 from dualpipe_sim.config.docstrings import attributes, summary
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.section import Section, or_object
@@ -65,14 +65,14 @@ class _Unit(NamedTuple):
     """How quantities of a unit are written.
 
     Attributes:
-        factors: factor of each unit's name.
+        measure: the units, and how large an amount may be.
         right: what a right value is, in words.
         example: one such value.
         base: the unit of a bare number.
 
     """
 
-    factors: Mapping[str, float]
+    measure: Measure
     right: str
     example: str
     base: str
@@ -329,7 +329,7 @@ def _of_section(cls: type, section: Record) -> object:
 
 
 def _quantity(unit: _Unit, value: object) -> float:
-    return quantity(value, unit.factors, f"{unit.right} like {unit.example}")
+    return quantity(value, unit.measure, f"{unit.right} like {unit.example}")
 
 
 def _one_of(choices: tuple[object, ...], value: object) -> object:
@@ -342,6 +342,8 @@ def _number(value: object) -> float:
     number = as_float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     if number is None or not isfinite(number):
         raise ValueError(f"must be a number, not {quoted(value)}")
+    if not NUMBER.holds(abs(number)):
+        raise ValueError(f"must be a number, 0 or {NUMBER.range}, got {quoted(value)}")
     return number
 
 

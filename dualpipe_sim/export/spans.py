@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dualpipe_sim.base.arrays import FloatArray, IntArray
+from dualpipe_sim.errors import UserError
 from dualpipe_sim.graph.timeline import Timeline
 from dualpipe_sim.order.ops import COPIES, OF_WEIGHTS, Kind, Op
 
@@ -46,8 +47,21 @@ class Span(NamedTuple):
 
 
 def whole_ns(seconds: FloatArray) -> IntArray:
-    """Round moments to whole nanoseconds, same shape."""
-    return np.rint(seconds * 1e9).astype(np.int64)
+    """Round moments to whole nanoseconds, same shape.
+
+    Raises:
+        UserError: there are more of them than a trace counts.
+
+    """
+    ns = np.rint(seconds * 1e9)
+    if ns.max(initial=0.0) >= _MOST_NS:
+        raise UserError(
+            f"the run takes {seconds.max():.3g} s; a trace counts nanoseconds, up to {_MOST_NS / 1e9:.3g} s (292 years)"
+        )
+    return ns.astype(np.int64)
+
+
+_MOST_NS = 2.0**63
 
 
 def has_phases(timeline: Timeline) -> bool:

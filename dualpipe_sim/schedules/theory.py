@@ -40,7 +40,8 @@ class ClosedForm:
     """A schedule's formulas at one setting.
 
     Attributes:
-        bubble_s: idle seconds of the rank that idles longest, as published, or None where nobody gives them.
+        bubble_s: idle seconds of the rank that idles longest, as published, or None where nobody gives them and where
+            the formula is below 0.
         exact: whether the simulated idle time is exactly that at this setting.
         holds: where it is, in words.
         over: what the bubble is a part of: the ``makespan``, or the ``span`` from a rank's first op to its last.
@@ -48,6 +49,7 @@ class ClosedForm:
         source: who published it.
         formula: the bubble by the papers' letters.
         numbers: the formula with numbers for its letters; None where it is in words.
+        is_beyond: whether the formula is below 0, as no idle time is: nobody meant it for such times.
 
     """
 
@@ -59,6 +61,7 @@ class ClosedForm:
     source: str
     formula: str = ""
     numbers: str | None = None
+    is_beyond: bool = False
 
 
 class Setting(NamedTuple):
@@ -199,15 +202,18 @@ def closed_form(  # noqa: PLR0913 - the letters of the formulas
         offload,
         {**defaults, **options},
     )
+    bubble_s = formula.bubble_s(setting)
+    beyond = bubble_s is not None and bubble_s < 0
     return ClosedForm(
-        formula.bubble_s(setting),
-        formula.exact(setting),
+        None if beyond else bubble_s,
+        formula.exact(setting) and not beyond,
         formula.holds,
         formula.over,
         formula.peak_activations(setting),
         formula.source,
         formula.bubble,
         filled(formula.bubble, setting.letters),
+        beyond,
     )
 
 

@@ -202,7 +202,8 @@ class Why(Tabular):
             return
         bubble_s, numbers = theory["bubble_s"], theory["numbers"]
         value = "" if bubble_s is None else f" = {self._words(bubble_s)}"
-        filled = f" = {numbers}" if numbers and numbers != f"{bubble_s:g}" else ""
+        same = bubble_s is not None and numbers == f"{bubble_s:g}"
+        filled = f" = {numbers}" if numbers and not same else ""
         verdict = (
             "exactly what it is here" if theory["exact"] else f"which does not hold here, since {theory['reason']}"
         )

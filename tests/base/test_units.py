@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, number_of, quantity
+from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, Measure, number_of, quantity
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from dualpipe_sim.base.units import BYTES, BYTES_PER_S, SECONDS, number_of, quan
         (1.6e11, BYTES_PER_S, 1.6e11),
     ],
 )
-def test_a_quantity_has_a_unit_or_is_in_si(text: object, units: dict[str, float], expected: float) -> None:
+def test_a_quantity_has_a_unit_or_is_in_si(text: object, units: Measure, expected: float) -> None:
     assert quantity(text, units, "right") == pytest.approx(expected, rel=1e-15)
 
 
