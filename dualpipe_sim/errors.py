@@ -72,6 +72,10 @@ class UnfitCostsError(UserError):
     """Costs that do not fit a schedule, such as a list of times for another number of stages."""
 
 
+class TooLargeError(UserError):
+    """More than this machine has memory for, or than is worked out; refused before anything of it is built."""
+
+
 def visible(text: str) -> str:
     r"""Return a text in which what acts on a terminal or a page, and shows nothing itself, is written out.
 

@@ -152,6 +152,7 @@ class Experiment:
         settle_layout: whether the layout ``balanced`` is settled for each schedule that runs.
         measured: what was measured of ``choice``, or None.
         gpus_per_rank: GPUs of a rank, which are neighbours, where no job says it.
+        max_memory_bytes: of this machine's memory that a run may take; None for what is free.
 
     Raises:
         UserError: a cost model that lies on a cluster of its own, or does not fit this one.
@@ -174,6 +175,7 @@ class Experiment:
     settle_layout: bool = True
     measured: Measured | None = None
     gpus_per_rank: int = 1
+    max_memory_bytes: float | None = None
 
     def __repr__(self) -> str:
         size = sizes(self.choice.ranks, self.choice.micro_batches)

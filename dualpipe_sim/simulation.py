@@ -24,9 +24,10 @@ from dualpipe_sim.costs.asked import (
 from dualpipe_sim.costs.phases import Costs, with_job
 from dualpipe_sim.costs.transfers import slowest_hop_s
 from dualpipe_sim.costs.uniform import UniformTimes
+from dualpipe_sim.demand import check
 from dualpipe_sim.engine.noise import slowed, spread
 from dualpipe_sim.engine.play import play, settled
-from dualpipe_sim.errors import ScheduleError, UnfitCostsError
+from dualpipe_sim.errors import ScheduleError, TooLargeError, UnfitCostsError
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.graph.task_graph import TaskGraph
@@ -53,7 +54,8 @@ def simulate(config: str | Path | Mapping[str, object] | None = None, **override
         overrides: values that replace those of the configuration. Its keys by name (``schedule``, ``engine``,
             ``cluster``, …); ``ranks`` and ``micro_batches`` of ``pipeline``; ``forward``, ``backward`` (half of it each
             for I and W), ``backward_input``, ``backward_weight``, ``overlapped``, ``recompute``, ``vocab_s``,
-            ``vocab_t`` and ``transfer`` of ``costs``; any other as ``**{"training.causal": False}``. A schedule may
+            ``vocab_t`` and ``transfer`` of ``costs``; ``max_memory``, such as ``"8 GB"``, for the memory that a run may
+            take; any other as ``**{"training.causal": False}``. A schedule may
             also be a :class:`Schedule`, an order in text or a path of a file with one, and then gives ranks and
             micro-batches where nothing else does; ``costs``, ``model``, ``gpu`` and ``cluster`` may be objects of the
             package.
@@ -105,6 +107,7 @@ def run(experiment: Experiment, choice: Choice | None = None) -> Result:
 
     Raises:
         ScheduleError: the schedule cannot do these sizes, or its order deadlocks.
+        TooLargeError: it is more than this machine has memory for.
 
     """
     with experiment.named():
@@ -112,8 +115,14 @@ def run(experiment: Experiment, choice: Choice | None = None) -> Result:
 
 
 def run_all(experiment: Experiment) -> Comparison:
-    """Run every schedule that an experiment compares (or its only one)."""
+    """Run every schedule that an experiment compares (or its only one).
+
+    Raises:
+        TooLargeError: there is no memory for all of them.
+
+    """
     with experiment.named():
+        check(experiment, experiment.choices)
         return fastest_first([run_or_refuse(experiment, choice) for choice in experiment.choices])
 
 
@@ -121,7 +130,7 @@ def run_or_refuse(experiment: Experiment, choice: Choice) -> Result:
     """Run one schedule of an experiment; one that cannot do these sizes or costs is a result with ``error``."""
     try:
         return _run(experiment, choice)
-    except (ScheduleError, UnfitCostsError) as error:
+    except (ScheduleError, UnfitCostsError, TooLargeError) as error:
         return refused(choice, str(error))
 
 
@@ -148,7 +157,13 @@ Only of schedules whose functions are known to depend on nothing but what they a
 
 
 def lower_choice(experiment: Experiment, choice: Choice) -> TaskGraph:
-    """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load."""
+    """Return the task graph of a choice, slow ranks slowed, with lengths as they are under load.
+
+    Raises:
+        TooLargeError: it is more than this machine has memory for.
+
+    """
+    check(experiment, (choice,))
     order = build_choice(experiment, choice)
     order = with_gathers(order) if gathers_stages(experiment.costs) else order
     return _laid(experiment, order)[1]
@@ -189,8 +204,8 @@ def _op_times(experiment: Experiment, how: Vocabulary | None, placement: Placeme
 
 
 def _run(experiment: Experiment, choice: Choice) -> Result:
-    published = _theory(experiment, choice)
     graph = lower_choice(experiment, choice)
+    published = _theory(experiment, choice)
     timeline = play(graph, experiment.engine)
     result = _with_training(_result(choice, timeline, published), timeline)
     if experiment.measured is not None and choice == experiment.choice and result.step_time_s is not None:
@@ -226,6 +241,7 @@ def _theory(experiment: Experiment, choice: Choice) -> Theory | None:
         "weights are gathered a stage at a time": gathers_stages(experiment.costs),
         "transfers wait for both of their sides": experiment.transfers == "rendezvous"
         or experiment.runtime is not None,
+        f"the formula is below 0 at these times; it holds where {published.holds}": published.is_beyond,
         f"it holds where {published.holds}": not published.exact,
     }
     reason = next((words for words, hinders in reasons.items() if hinders), None)

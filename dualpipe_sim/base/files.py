@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dualpipe_sim.base.locks import beside, locked
-from dualpipe_sim.base.memory import available_bytes
+from dualpipe_sim.base.memory import free_bytes
 from dualpipe_sim.errors import UserError, quoted
 
 _WATCH: ContextVar[Callable[[Path], object] | None] = ContextVar("_WATCH", default=None)
@@ -180,7 +180,7 @@ def _within(
         packed: what it is unpacked from.
 
     """
-    free = available_bytes() / _COPIES if packed is not None or size > _SMALL else inf
+    free = free_bytes() / _COPIES if packed is not None or size > _SMALL else inf
     content = bytearray()
     while size <= min(limit.most_bytes, free):
         chunk = file.read(min(_MIB, limit.most_bytes + 1 - len(content)))

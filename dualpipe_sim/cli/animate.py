@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Output, Settings
+from dualpipe_sim.cli.arguments import Config, Output, Settings, simulates
 from dualpipe_sim.cli.figure import Dark, Palette, Title
 from dualpipe_sim.cli.terminal import line
 
 
 @app.command(epilog=example("animate figure5 -o figure5.gif --seconds 4"))
+@simulates
 def animate(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     output: Output,

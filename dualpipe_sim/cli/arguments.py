@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Annotated, TypeAlias
 
 import typer
@@ -59,6 +61,32 @@ RuntimeOptions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--runtime-option", metavar="KEY=VALUE", help="An option of the runtime (repeatable)."),
 ]
+
+
+MaxMemory: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Refuse what would take more of this machine's memory than this, e.g. 8GB; default: than is free.",
+    ),
+]
+
+
+def simulates(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that runs what a configuration describes the option ``--max-memory``, which is a key of that."""
+
+    @wraps(command)
+    def within(*, settings: list[str] | None = None, max_memory: str | None = None, **others: object) -> None:
+        most = [] if max_memory is None else [f"max_memory={max_memory}"]
+        command(settings=[*(settings or ()), *most], **others)
+
+    own = inspect.signature(command, eval_str=True)  # by the names of its own module
+    added = inspect.Parameter("max_memory", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=MaxMemory)
+    parameters = [*own.parameters.values(), added]
+    within.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    within.__annotations__ = {one.name: one.annotation for one in parameters}
+    return within
 
 
 def pairs(option: str, given: list[str] | None, example: str) -> Iterator[tuple[str, str]]:

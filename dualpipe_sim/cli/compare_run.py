@@ -8,7 +8,7 @@ import typer
 
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings
+from dualpipe_sim.cli.arguments import Config, Json, Maps, Settings, simulates
 from dualpipe_sim.cli.terminal import line, print_table
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 @app.command(name="compare-run", epilog=example("compare-run mine.yaml rank0.json rank1.json"))
+@simulates
 def compare_run(
     config: Config,
     files: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.arguments import Config, Json, Settings, simulates
 from dualpipe_sim.cli.terminal import print_table
 from dualpipe_sim.errors import UserError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=example("memory deepseek_v3 --plot memory.png"))
+@simulates
 def memory(
     config: Config,
     settings: Settings = None,

@@ -11,7 +11,7 @@ import typer
 from dualpipe_sim.base.signals import stop_after_all
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
+from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers, simulates
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 from dualpipe_sim.cli.terminal import print_table, say
 from dualpipe_sim.errors import UserError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=example("plan plan_deepseek_v2_lite --free ranks=2,4 --why"))
+@simulates
 def plan(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     free: Annotated[

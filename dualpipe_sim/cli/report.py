@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Output, Settings
+from dualpipe_sim.cli.arguments import Config, Output, Settings, simulates
 from dualpipe_sim.cli.terminal import line
 
 
 @app.command(epilog=example("report figure5 -o report.html"))
+@simulates
 def report(config: Config, output: Output, settings: Settings = None) -> None:
     """Write one HTML page that needs no network: Gantt to zoom and hover over, memory, idle time by cause, table.
 

@@ -9,7 +9,7 @@ import typer
 
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Json, Resume, Settings, Workers
+from dualpipe_sim.cli.arguments import Config, Json, Resume, Settings, Workers, simulates
 from dualpipe_sim.cli.figure import Dark, Font, FontSize, Legend, Size, Title
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 from dualpipe_sim.cli.terminal import print_table
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=example("robust figure5 --set scenarios.stragglers=0.1"))
+@simulates
 def robust(
     config: Config,
     settings: Settings = None,
@@ -51,6 +52,7 @@ def robust(
 
 
 @app.command(epilog=example("regimes figure5 --x costs.transfer=0..2 --y ranks=4,8"))
+@simulates
 def regimes(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     x: Annotated[

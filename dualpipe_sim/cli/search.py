@@ -9,12 +9,13 @@ import typer
 from dualpipe_sim.base.signals import stop_after_all
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.arguments import Config, Json, Settings, simulates
 from dualpipe_sim.cli.progress import seconds_bar
 from dualpipe_sim.cli.terminal import print_table
 
 
 @app.command(epilog=example("search search_nemotron_nano --order best.csv"))
+@simulates
 def search(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     settings: Settings = None,

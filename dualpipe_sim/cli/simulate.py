@@ -12,7 +12,7 @@ import typer
 
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Json, Output, Settings
+from dualpipe_sim.cli.arguments import Config, Json, Output, Settings, simulates
 from dualpipe_sim.cli.figure import (
     Causes,
     Dark,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=example("run figure5 --set schedule=zb-h1"))
+@simulates
 def run(config: Config, settings: Settings = None, as_json: Json = False) -> None:
     """Run one schedule: makespan, bubbles and their causes, what is in flight, rank by rank."""
     from dualpipe_sim.scoring import error_bar
@@ -77,6 +78,7 @@ class TableFormat(str, Enum):
 
 
 @app.command(epilog=example("compare deepseek_v3 --plot compare.png"))
+@simulates
 def compare(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     limit: Annotated[float | None, typer.Argument(help="Most activations of a rank, with --by memory.")] = None,
@@ -142,6 +144,7 @@ def compare(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 @app.command(epilog=example("gantt figure5 -o figure.pdf --size single-column"))
+@simulates
 def gantt(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     output: Output,
@@ -196,6 +199,7 @@ def gantt(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 @app.command(epilog=example("timeline figure5 -o timeline.csv"))
+@simulates
 def timeline(config: Config, output: Output, settings: Settings = None) -> None:
     """Write when every op and transfer ran, as CSV: rank,lane,task,start_s,end_s."""
     from dualpipe_sim.base.files import written_whole

@@ -9,7 +9,7 @@ import typer
 
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers
+from dualpipe_sim.cli.arguments import Config, Dask, Json, Resume, Rows, Settings, Workers, simulates
 from dualpipe_sim.cli.progress import interruptible, progress_bar
 from dualpipe_sim.cli.terminal import line, print_table, say
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog=example("sweep figure5 --over pipeline.micro_batches=16,32,64"))
+@simulates
 def sweep(  # noqa: PLR0913, PLR0917 - each is an option
     config: Config,
     over: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Output, Settings
+from dualpipe_sim.cli.arguments import Config, Output, Settings, simulates
 
 
 class TraceFormat(str, Enum):
@@ -20,6 +20,7 @@ class TraceFormat(str, Enum):
 
 
 @app.command(epilog=example("trace figure5 -o trace.json"))
+@simulates
 def trace(
     config: Config,
     output: Output,

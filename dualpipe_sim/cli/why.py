@@ -8,12 +8,13 @@ import typer
 
 from dualpipe_sim.cli.answer import print_answer
 from dualpipe_sim.cli.app import app, example
-from dualpipe_sim.cli.arguments import Config, Json, Settings
+from dualpipe_sim.cli.arguments import Config, Json, Settings, simulates
 from dualpipe_sim.cli.figure import Dark, Title
 from dualpipe_sim.cli.terminal import print_table
 
 
 @app.command(epilog=example("why figure5 --set schedule=1f1b"))
+@simulates
 def why(
     config: Config,
     settings: Settings = None,

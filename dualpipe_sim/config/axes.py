@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, product
+from math import prod
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
@@ -17,6 +18,9 @@ Point: TypeAlias = dict[str, object]
 """Values by dotted key, which replace those of a configuration."""
 Factor: TypeAlias = tuple[Point, ...]
 """Parts of points that stand in for each other: one axis, a few that go together, or whole points."""
+
+MOST_POINTS = 10**6
+"""Of a sweep; each is there as a row, some kB, until the table is written."""
 
 _SECTIONS = ("schedules", "grid", "zip", "list")
 
@@ -71,9 +75,12 @@ def points_of(factors: Sequence[Factor]) -> list[Point]:
     """Return the product of factors, the last one varying fastest, each point once.
 
     Raises:
-        ConfigError: two factors vary the same key.
+        ConfigError: two factors vary the same key, or there are too many points.
 
     """
+    if (many := prod(map(len, factors))) > MOST_POINTS:
+        said = " x ".join(f"{len(factor)} ({plain(next(iter(factor[0])))})" for factor in factors)
+        raise ConfigError(f"sweep: {said} make {many} points, more than {MOST_POINTS}; vary fewer values")
     seen: set[str] = set()
     for factor in factors:
         keys = set(chain(*factor))

@@ -50,6 +50,7 @@ def _experiment(root: Root, source: str) -> Experiment:
         runtime=runtime_of(root),
         measured=None if root.measured is None else _measured(root.measured),
         gpus_per_rank=parallelism_of(root.parallel, own.ranks).gpus,
+        max_memory_bytes=root.max_memory,
     )
 
 

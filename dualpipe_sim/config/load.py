@@ -68,7 +68,7 @@ def in_full(overrides: Mapping[str, object]) -> dict[str, object]:
 _MOST_VALUES = 1_000_000
 """Of a configuration from Python, which may hold long lists; one in YAML has fewer."""
 
-_SAME_RUN = ("compare", "engine", "contention", "measured")
+_SAME_RUN = ("compare", "engine", "contention", "measured", "max_memory")
 """What may be set anew while a run stays the one that was measured: how it is played, and what is beside it."""
 
 

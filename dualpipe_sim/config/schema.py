@@ -15,6 +15,7 @@ from dualpipe_sim.config.section import Section, one_of, or_object
 from dualpipe_sim.config.values import (
     Bandwidth,
     Count,
+    Draws,
     Factor,
     Flag,
     Fraction,
@@ -25,6 +26,7 @@ from dualpipe_sim.config.values import (
     ScheduleChoice,
     ScheduleChoices,
     Seconds,
+    Size,
     Skew,
 )
 from dualpipe_sim.errors import UserError
@@ -367,14 +369,14 @@ class NoiseSection(Section):
 
     jitter: Fraction = Field(0.0, description="standard deviation of each duration over its mean")
     seed: Index = Field(0, description="what the draws follow from")
-    runs: Count = Field(100, description="how many times the step is drawn")
+    runs: Draws = Field(100, description="how many times the step is drawn")
     slow_ranks: dict[Index, Factor] = Field({}, description="factor on the compute of some ranks, by rank")
 
 
 class ScenariosSection(Section):
     """What may happen in a step: `robust` draws it many times, the same for every schedule that it compares."""
 
-    runs: Count = Field(1000, description="how many scenarios are drawn")
+    runs: Draws = Field(1000, description="how many scenarios are drawn")
     seed: Index = Field(0, description="what the draws follow from")
     jitter: Fraction | None = Field(
         None,
@@ -510,6 +512,12 @@ class Root(Section):
     search: SearchSection | None = Field(None, description="what `search` looks for")
     contention: Literal["none", "fair"] = Field(
         "none", description="whether all-to-alls and transfers given as bytes share links (max-min fair)"
+    )
+
+    max_memory: Size | None = Field(
+        None,
+        description="of this machine's memory that a run may take: what would take more is refused before it begins; "
+        "default: what is free",
     )
 
     @property

@@ -26,6 +26,10 @@ ACTIVATIONS = "activations"
 """The axis that is no key: most activations that a rank may hold; a schedule that holds more does not fit."""
 
 USUAL_POINTS = 33
+MOST_OF_AXIS = 10_000
+"""Points of a range."""
+_FARTHEST = 1e30
+"""Beyond all that a key may be, in any unit."""
 _RANGE = re.compile(r"(.+?)\s*\.\.\s*([^:]+?)(?:\s*:\s*(\d+))?(?:\s*:\s*(log))?")
 _END = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)")
 _LIKE = "costs.transfer=0 ms..5 ms, ranks=4..16, cluster.infiniband.bandwidth=10 GB/s..400 GB/s:33:log or ranks=4,8,16"
@@ -140,7 +144,9 @@ def _ranged(key: str, text: str, said: str) -> Axis:
         if one and one not in UNITS:
             raise ConfigError(f"{said}={text}: there is no unit {quoted(one)}{did_you_mean(one, UNITS)}")
     first *= UNITS.get(other, 1.0) / UNITS.get(unit, 1.0)
-    points, log, whole = int(match[3] or USUAL_POINTS), match[4] is not None, _is_whole(key)
+    points, log, whole = int((match[3] or f"{USUAL_POINTS}")[:9]), match[4] is not None, _is_whole(key)
+    if max(abs(first), abs(last)) > _FARTHEST or points > MOST_OF_AXIS:
+        raise ConfigError(f"{said}={quoted(text)}: must be up to {MOST_OF_AXIS} points, none beyond {_FARTHEST:g}")
     if not first < last or points < 2 or (log and first <= 0):
         above = "from more than 0, " if log else ""
         raise ConfigError(f"{said}={text}: must go up, {above}and have two points at least")

@@ -17,6 +17,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.batch.points import Point, Progress, Row
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.costs.layers import LayerStageCosts
+from dualpipe_sim.demand import check
 from dualpipe_sim.engine.scenarios import Drawn, makespans_s
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.experiment import Choice, Experiment
@@ -62,6 +63,7 @@ def robust_choice(experiment: Experiment, *, workers: int = 1, progress: Progres
     """Play an experiment's schedules in its scenarios; arguments and errors as for :func:`robust`."""
     experiment = _settled(experiment)
     with experiment.named():
+        check(experiment, experiment.choices, draws=experiment.scenarios.runs)
         plain = [run_or_refuse(experiment, choice) for choice in experiment.choices]
         played = [place for place, run in enumerate(plain) if run.error is None]
         if not played:

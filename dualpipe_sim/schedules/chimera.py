@@ -9,6 +9,7 @@ from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 Concatenation = Literal["direct", "forward-doubling", "backward-halving"]
 
@@ -26,6 +27,9 @@ def micro_batches_of_block(ranks: int, concatenation: Concatenation) -> int:
         ranks % 2 == 0 and micro_batches % micro_batches_of_block(ranks, concatenation) == 0
     ),
     tries={"pairs": (1, 2, 4), "concatenation": get_args(Concatenation)},
+    size=lambda ranks, micro_batches, concatenation: Size(
+        ranks, micro_batches * (2 if concatenation == "backward-halving" else 1)
+    ),
 )
 def chimera(ranks: int, micro_batches: int, pairs: int = 1, concatenation: Concatenation = "direct") -> Schedule:
     """Chimera: opposed 1F1B pipes merged. Li & Hoefler, SC'21, https://arxiv.org/abs/2107.06925, figures 3, 7 and 8.

@@ -8,6 +8,7 @@ from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import zigzag
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 _SLOTS: dict[int, int] = {
     F: 1,
@@ -16,7 +17,11 @@ _SLOTS: dict[int, int] = {
 """How long an op takes in the table that the order is read from: the paper's B = 2 F."""
 
 
-@register("hanayo", tries={"waves": (1, 2, 3, 4)})
+@register(
+    "hanayo",
+    tries={"waves": (1, 2, 3, 4)},
+    size=lambda ranks, micro_batches, waves: Size(2 * waves * ranks, micro_batches),
+)
 def hanayo(ranks: int, micro_batches: int, waves: int = 2) -> Schedule:
     """Hanayo: one pipe that zigzags over the ranks in waves. Liu et al., SC'23, https://arxiv.org/abs/2308.15762.
 

@@ -9,6 +9,7 @@ from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 
 def default_group(ranks: int, micro_batches: int) -> int | None:
@@ -72,7 +73,13 @@ def _grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]
             yield from (stage for _ in range(min(group, micro_batches - start)))
 
 
-@register("interleaved-1f1b", requires=REQUIRES, accepts=accepts, tries={"stages_per_rank": (2, 3, 4)})
+@register(
+    "interleaved-1f1b",
+    requires=REQUIRES,
+    accepts=accepts,
+    tries={"stages_per_rank": (2, 3, 4)},
+    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches),
+)
 def interleaved_1f1b(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
     """Interleaved 1F1B: v stages a rank. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom).
 

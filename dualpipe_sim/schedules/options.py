@@ -93,6 +93,15 @@ def fitted(expected: object, value: object) -> object:
     raise ValueError(value)
 
 
+MOST = 10**9
+"""Numbers of options are this large at most, so that products of a few of them are sizes."""
+
+
+def is_in_range(number: float) -> bool:
+    """Return whether a number is one that schedules compute with."""
+    return -MOST <= number <= MOST
+
+
 def parse(expected: object, text: str) -> object:
     """Read an option's value from text: ``4``, ``0.5``, ``true``, a word, or ``1,2,3``.
 
@@ -120,7 +129,7 @@ def _parse_one(choice: object, text: str) -> object:
     if choice is bool and text in ("true", "false"):
         return text == "true"
     if choice in (int, float, str):
-        return choice(text)
+        return fitted(choice, choice(text))
     if isinstance(choice, str) and text == choice:
         return text
     raise ValueError(text)
@@ -165,6 +174,8 @@ def _is(value: object, choice: object) -> bool:
         return bool(value == choice)
     if isinstance(value, bool):
         return choice in (bool, object)
+    if isinstance(value, (int, float)) and not is_in_range(value):
+        return False
     return isinstance(value, (int, float) if choice is float else choice)
 
 

@@ -21,7 +21,8 @@ from dualpipe_sim.order.builder import MOST_MICRO_BATCHES, MOST_STAGES
 from dualpipe_sim.order.op_times import OpTimes
 from dualpipe_sim.order.placement import Placement
 from dualpipe_sim.order.schedule import Schedule
-from dualpipe_sim.schedules.options import describe, fitted, options_of, parse, taken_by
+from dualpipe_sim.schedules.options import MOST, describe, fitted, is_in_range, options_of, parse, taken_by
+from dualpipe_sim.schedules.size import Size, unknown
 
 Generator = TypeVar("Generator", bound=Callable[..., Schedule])
 
@@ -30,6 +31,7 @@ _TIMES = {"forward": 1.0, "backward_input": 1.0, "backward_weight": 1.0, "transf
 """Options of every schedule that adapts to times, with their defaults: seconds of a rank's share of the model."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEARCH_RANKS = 16  # how far from the asked size to look for one that works
+_SEARCHED = 10_000  # micro-batches, or values of an option, likewise
 
 
 def _any_size(ranks: int, micro_batches: int, **_options: object) -> bool:
@@ -57,6 +59,7 @@ class ScheduleSpec:
         tries: values of options worth trying where the best is sought.
         within: options that keep the schedule within a limit of activations, if it has such.
         cuts_vocabulary: of a schedule that adapts to times, whether ranks share the output layer out.
+        size_of: how large its orders are, ``(ranks, micro_batches, **options) -> Size``.
 
     """
 
@@ -68,6 +71,7 @@ class ScheduleSpec:
     tries: Mapping[str, Sequence[object]] = field(default_factory=dict)
     within: Callable[[float], Mapping[str, object]] = _no_options
     cuts_vocabulary: bool = False
+    size_of: Callable[..., Size] = unknown
 
     __repr__ = brief
 
@@ -121,6 +125,20 @@ class ScheduleSpec:
         with in_code_of(self.place, f"{self.name}: its placement", ScheduleError):
             return self.place(ranks, **fitting)
 
+    def size(self, ranks: int, micro_batches: int, options: Mapping[str, object]) -> Size:
+        """Return how large an order is, without writing it down.
+
+        Raises:
+            ScheduleError: an option that the schedule does not have, or a value of another type.
+
+        """
+        usual = {name: one.default for name, one in self.options.items() if one.default is not one.empty}
+        chosen = {**usual, **self.check_options(options)}
+        if self.size_of is not unknown:
+            chosen = taken_by(self.size_of, chosen)
+        with in_code_of(self.size_of, f"{self.name}: its size", ScheduleError):
+            return self.size_of(ranks, micro_batches, **chosen)
+
     def build(
         self,
         ranks: int,
@@ -138,10 +156,12 @@ class ScheduleSpec:
 
         Raises:
             ScheduleError: sizes or options that it cannot do, or a generator that returns something else.
+            TooLargeError: there is no memory for such an order.
 
         """
         self._check_size("ranks", ranks, MOST_STAGES)
         self._check_size("micro_batches", micro_batches, MOST_MICRO_BATCHES)
+        self.size(ranks, micro_batches, options).check(self.name, micro_batches)
         fitting = self.check_options(options)
         missing = [name for name, one in self.options.items() if one.default is one.empty and name not in fitting]
         if missing:
@@ -224,7 +244,9 @@ class ScheduleSpec:
             raise ScheduleError(self._wrong(option, value)) from None
 
     def _wrong(self, option: str, value: object) -> str:
-        return f"{self.name}: option {option} must be {describe(self._type_of(option))}, got {quoted(value)}"
+        beyond = isinstance(value, (int, float)) and not is_in_range(value)
+        most = f", no larger than {MOST:g}" if beyond else ""
+        return f"{self.name}: option {option} must be {describe(self._type_of(option))}{most}, got {quoted(value)}"
 
     def _refusal(self, ranks: int, micro_batches: int, sizing: Mapping[str, object], answer: object) -> str:
         """Say what is wrong, of an option where one is, and which values or sizes work."""
@@ -245,8 +267,9 @@ class ScheduleSpec:
             others = {name: one for name, one in sizing.items() if name != option}
             works = partial(self._works, ranks, micro_batches, others, option)
             if isinstance(value, int):
-                below = next((near for near in range(value - 1, 0, -1) if works(near)), None)
-                above = next((near for near in range(value + 1, value + micro_batches + ranks) if works(near)), None)
+                down = range(value - 1, max(0, value - _SEARCHED), -1)
+                up = range(value + 1, value + min(micro_batches + ranks, _SEARCHED))
+                below, above = (next(filter(works, near), None) for near in (down, up))
                 yield from (f"{option} {near}" for near in (below, above) if near is not None)
             if _yes(self.accepts(ranks, micro_batches, **others)):
                 yield f"no {option}"
@@ -255,11 +278,12 @@ class ScheduleSpec:
         return _yes(self.accepts(ranks, micro_batches, **others, **{option: value}))
 
     def _nearest(self, ranks: int, micro_batches: int, sizing: Mapping[str, object]) -> Iterator[str]:
-        reach = 4 * ranks + micro_batches
+        reach = micro_batches + min(4 * ranks, _SEARCHED)
         for near_ranks in sorted(
             range(max(1, ranks - _SEARCH_RANKS), ranks + _SEARCH_RANKS), key=lambda p: abs(p - ranks)
         ):
-            below = (m for m in range(micro_batches, 0, -1) if _yes(self.accepts(near_ranks, m, **sizing)))
+            lowest = max(0, micro_batches - _SEARCHED)
+            below = (m for m in range(micro_batches, lowest, -1) if _yes(self.accepts(near_ranks, m, **sizing)))
             above = (m for m in range(micro_batches, reach) if _yes(self.accepts(near_ranks, m, **sizing)))
             found = sorted({m for m in (next(below, None), next(above, None)) if m is not None})
             if found:
@@ -289,6 +313,7 @@ def register(  # noqa: PLR0913 - each is one thing to say of a schedule
     tries: Mapping[str, Sequence[object]] = MappingProxyType({}),
     within: Callable[[float], Mapping[str, object]] = _no_options,
     cuts_vocabulary: bool = False,
+    size: Callable[..., Size] = unknown,
     replace: bool = False,
 ) -> Callable[[Generator], Generator]:
     """Add a generator ``(ranks, micro_batches, **options) -> Schedule`` under a name.
@@ -310,6 +335,8 @@ def register(  # noqa: PLR0913 - each is one thing to say of a schedule
         within: for a schedule that can be held within a limit of activations, the options that do so.
         cuts_vocabulary: of one that adapts to times, whether its ranks share the output layer out (S and T), so that no
             stage takes time for it.
+        size: ``(ranks, micro_batches) -> Size``, which may also take options by their names: how many ops it writes
+            down, asked before it does. Without it whole numbers among the options are taken to multiply stages.
         replace: whether it may take the place of another one; the same function may always be registered again.
 
     Raises:
@@ -321,7 +348,7 @@ def register(  # noqa: PLR0913 - each is one thing to say of a schedule
 
     def add(generate: Generator) -> Generator:
         _check_registration(name, generate, adapts=placement is not None)
-        made = ScheduleSpec(name, generate, requires, accepts, placement, tries, within, cuts_vocabulary)
+        made = ScheduleSpec(name, generate, requires, accepts, placement, tries, within, cuts_vocabulary, size)
         _ = made.options  # read once, and refused here
         SCHEDULES.add(name, generate, made, replace=replaces)
         return generate

@@ -8,6 +8,7 @@ from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.one_f_one_b import in_turns
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 
 def accepts(ranks: int, micro_batches: int, slices: int = 4, stages_per_rank: int = 1) -> bool | str:
@@ -23,7 +24,12 @@ def accepts(ranks: int, micro_batches: int, slices: int = 4, stages_per_rank: in
     return True
 
 
-@register("seq1f1b", accepts=accepts, tries={"slices": (2, 4, 8)})
+@register(
+    "seq1f1b",
+    accepts=accepts,
+    tries={"slices": (2, 4, 8)},
+    size=lambda ranks, micro_batches, slices, stages_per_rank: Size(stages_per_rank * ranks, slices * micro_batches),
+)
 def seq1f1b(ranks: int, micro_batches: int, slices: int = 4, stages_per_rank: int = 1) -> Schedule:
     """Seq1F1B: 1F1B on slices of sequences. Ao et al., NAACL 2025, https://arxiv.org/abs/2406.03488.
 

@@ -7,6 +7,7 @@ from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 
 @register(
@@ -16,6 +17,9 @@ from dualpipe_sim.schedules.registry import register
         f"slices must be at least as many as the {ranks} ranks, got {slices}"
         if slices is not None and slices < ranks
         else stages_per_rank >= 1 or f"stages_per_rank must be 1 or more, got {stages_per_rank}"
+    ),
+    size=lambda ranks, micro_batches, slices, stages_per_rank: Size(
+        stages_per_rank * ranks, (slices or ranks) * micro_batches
     ),
 )
 def slimpipe(ranks: int, micro_batches: int, slices: int | None = None, stages_per_rank: int = 1) -> Schedule:

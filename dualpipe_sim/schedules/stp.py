@@ -6,6 +6,7 @@ from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 
 def nine_steps(line: Line, ranks: int, rank: int, micro_batches: int) -> None:
@@ -54,7 +55,7 @@ def nine_steps(line: Line, ranks: int, rank: int, micro_batches: int) -> None:
         line.weight()
 
 
-@register("stp")
+@register("stp", size=lambda ranks, micro_batches: Size(2 * ranks, max(micro_batches, 3 * ranks), 3))
 def stp(ranks: int, micro_batches: int) -> Schedule:
     """STP: all-reduces of tensor parallelism hidden in pairs, in a V. Qi et al. 2025, https://arxiv.org/abs/2510.27257.
 

@@ -6,9 +6,15 @@ from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
 from dualpipe_sim.schedules.seq1f1b import accepts
+from dualpipe_sim.schedules.size import Size
 
 
-@register("terapipe", accepts=accepts, tries={"slices": (2, 4, 8)})
+@register(
+    "terapipe",
+    accepts=accepts,
+    tries={"slices": (2, 4, 8)},
+    size=lambda ranks, micro_batches, slices: Size(ranks, slices * micro_batches),
+)
 def terapipe(ranks: int, micro_batches: int, slices: int = 4) -> Schedule:
     """TeraPipe: GPipe on slices of sequences. Li et al., ICML 2021, https://arxiv.org/abs/2102.07988.
 

@@ -11,13 +11,20 @@ from dualpipe_sim.order.ops import S, T
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 Barriers = Literal[1, 2]
 
 _ROUNDING = 1e-9
 
 
-@register("vocab-1f1b", placement=linear, tries={"barriers": (1, 2)}, cuts_vocabulary=True)
+@register(
+    "vocab-1f1b",
+    placement=linear,
+    tries={"barriers": (1, 2)},
+    cuts_vocabulary=True,
+    size=lambda ranks, micro_batches: Size(ranks, micro_batches, 4),
+)
 def vocab_1f1b(ranks: int, micro_batches: int, times: OpTimes | None = None, barriers: Barriers = 1) -> Schedule:
     """1F1B, every rank with its share of the vocabulary. Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288.
 

@@ -11,6 +11,7 @@ from dualpipe_sim.order.placement import Placement, linear, v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules import v_half, v_min
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 from dualpipe_sim.schedules.zb_h1 import zb_h1
 from dualpipe_sim.schedules.zb_h2 import zb_h2
 from dualpipe_sim.schedules.zb_v import zb_v
@@ -37,6 +38,7 @@ def place(ranks: int, placement: Literal["linear", "v"] = "linear") -> Placement
     tries={"placement": ("linear", "v")},
     # (a whole activation until W, as results count)
     within=lambda limit: {"memory_limit": limit, "weight_gradient_inputs": 1.0},
+    size=lambda ranks, micro_batches, placement: Size(ranks * (2 if placement == "v" else 1), micro_batches, 3),
 )
 def zb_auto(
     ranks: int,

@@ -7,6 +7,7 @@ from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.placement import v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
+from dualpipe_sim.schedules.size import Size
 
 
 def rank_order(ranks: int, rank: int, micro_batches: int) -> Iterator[tuple[int, int, int]]:
@@ -44,7 +45,7 @@ def rank_order(ranks: int, rank: int, micro_batches: int) -> Iterator[tuple[int,
             yield from run((W,), stage)
 
 
-@register("zb-v")
+@register("zb-v", size=lambda ranks, micro_batches: Size(2 * ranks, max(micro_batches, 2 * ranks), 3))
 def zb_v(ranks: int, micro_batches: int) -> Schedule:
     """ZB-V: no bubble at 1F1B's memory, in a V. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, section 6.
 

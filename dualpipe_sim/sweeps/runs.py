@@ -90,7 +90,8 @@ def study_of(
     at_points = {key: value for key, value in base.items() if key != "plugins"}
     runs = RunAt(at_points, source, tuple(metrics()))
     runs.check_any(points)
-    return Study(points, runs, [*KEYS, *runs.metrics], [__version__, base])
+    setting = {key: value for key, value in base.items() if key != "max_memory"}  # of the machine, not of the rows
+    return Study(points, runs, [*KEYS, *runs.metrics], [__version__, setting])
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def test_an_unpacked_file_has_the_limit_too(tmp_path: Path) -> None:
 
 def test_what_no_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (files, json_text):
-        monkeypatch.setattr(place, "available_bytes", lambda: 20e6)
+        monkeypatch.setattr(place, "free_bytes", lambda: 20e6)
     file = tmp_path / "a.json"
     file.write_text(f"[{'{},' * 6_000_000}1]")
     with pytest.raises(UserError, match="takes more memory to read than there is"):
@@ -125,8 +125,8 @@ def test_what_no_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), f"is nested more than {DEEPEST} levels deep"),
         ('{"a":' * 80 + "1" + "}" * 80, f"is nested more than {DEEPEST} levels deep"),
         ("9" * 5000, "it has a number of thousands of digits"),
-        ('{"a": ["\\ud800"]}', r"'\\ud800' is no text"),
-        ('{"\\udfff": 1}', r"'\\udfff' is no text"),
+        ('{"a": ["\\ud800"]}', r"'\\ud800' is no text: it holds half a character"),
+        ('{"\\udfff": 1}', r"'\\udfff' is no text: it holds half a character"),
     ],
 )
 def test_json_of_settings_can_be_walked_and_written(text: str, said: str) -> None:

@@ -144,21 +144,21 @@ def test_what_is_wrong_is_one_line_that_names_it(start: Start, query: str, said:
 @pytest.mark.parametrize(
     ("query", "most"),
     [
-        ("pipeline.micro_batches=1000000&compare=[]", "; the largest is 8 ranks × 75,000 micro-batches; "),
-        ("pipeline.micro_batches=1000000000&compare=[1f1b, dualpipe]", "largest is 8 ranks × 37,500 micro-batches; "),
-        ("pipeline.ranks=200000&compare=[]", "; the largest is 200,000 ranks × 3 micro-batches; "),
-        ("pipeline.ranks=100000000&compare=[]", "; the largest is 600,000 ranks × 1 micro-batch; "),
-        ("schedule={name: hanayo, waves: 50}&pipeline.micro_batches=4000&compare=[]", "8 ranks × 1,500 micro-batches"),
-        ("config=deepseek_v3&compare=[]&model.layers=100000", "; the largest is 16 ranks × 5 micro-batches; "),
-        ("config=deepseek_v3&compare=[]&model.layers=1000000", "are more than a page answers; `dualpipe-sim"),
+        ("pipeline.micro_batches=1000000&compare=[]", "; the most is 8 ranks × 124,996 micro-batches; "),
+        ("pipeline.micro_batches=1000000000&compare=[1f1b, dualpipe]", "most is 8 ranks × 62,496 micro-batches; "),
+        ("pipeline.ranks=200000&compare=[]", "; the most is 1,413 ranks × 1 micro-batch; "),
+        ("pipeline.ranks=100000000&compare=[]", "; the most is 1,413 ranks × 1 micro-batch; "),
+        ("schedule={name: hanayo, waves: 50}&pipeline.micro_batches=4000&compare=[]", "8 ranks × 1,246 micro-batches"),
+        ("config=deepseek_v3&compare=[]&model.layers=100000", "; the most is 16 ranks × 3 micro-batches; "),
+        ("config=deepseek_v3&compare=[]&model.layers=1000000", "are more than a page answers (4e+06); `dualpipe-sim"),
     ],
 )  # fmt: skip
 def test_more_than_a_page_answers_is_refused_before_it_is_built(start: Start, query: str, most: str) -> None:
     said = refused(start, query)
-    assert "are more than a page answers; " in said
+    assert "are more than a page answers (4e+06); " in said
     assert most in said
 
 
 def test_the_largest_that_is_named_is_not_refused(start: Start) -> None:
-    assert "error" not in asked(start, "pipeline.micro_batches=75000&compare=[]")
-    assert "error" in asked(start, "pipeline.micro_batches=75001&compare=[]")
+    assert "error" not in asked(start, "pipeline.micro_batches=124996&compare=[]")
+    assert "error" in asked(start, "pipeline.micro_batches=124997&compare=[]")
