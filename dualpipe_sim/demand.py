@@ -20,7 +20,7 @@ from dualpipe_sim.schedules.size import Size
 MOST_STEPS = 10_000_000_000
 """Of one run, or of all runs of a comparison: some quarter of an hour."""
 
-_OP_BYTES = 480
+_OP_BYTES = 500
 _PHASE_BYTES = 380
 _ISSUED_BYTES = 1_300
 _DRAWN_BYTES = 800
@@ -125,7 +125,7 @@ def check(
             own = experiment.choice if experiment.choice in choices else choices[0]
             several = f" of {number_of(len(choices), 'schedule')}" if len(choices) > 1 else ""
             largest = _largest(experiment, choices, limit, draws)
-            said = f"; the most is {largest}" if largest else ""
+            said = f"; the most is {largest}" if largest else "; take fewer stages, or smaller options"
             raise TooLargeError(f"{sizes(own.ranks, own.micro_batches)}{several}: {excess}{said}{limit.instead}")
 
 

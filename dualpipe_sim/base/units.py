@@ -93,7 +93,7 @@ def quantity(value: object, units: Measure, example: str) -> float:
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"must be {example}, finite and not negative, got {quoted(value)}")
     if not units.holds(number):
-        raise ValueError(f"must be {example}, {units.range} if it is not 0, got {quoted(value)}")
+        raise ValueError(f"must be {example}, 0 or {units.range}, got {quoted(value)}")
     return number
 
 

@@ -25,6 +25,7 @@ from dualpipe_sim.costs.workload import Block, Work
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.hardware.collectives import AllToAllKernel, AllToAllStep
 from dualpipe_sim.model.layout import LayoutChoice
+from dualpipe_sim.model.pattern import MOST_LAYERS
 
 ALLTOALL_DEFAULT = "h800-ib"
 """The cluster preset whose all-to-all kernels a cluster without its own is given."""
@@ -95,6 +96,9 @@ def _uniform_costs(section: Uniform) -> UniformCosts:
 
 
 def _profile_costs(section: Profile, layout: LayoutChoice) -> ProfileCosts:
+    layers = sum(layer.count for layer in section.layers)
+    if layers > MOST_LAYERS:
+        raise UserError(f"costs.layers: are {layers}, more than {MOST_LAYERS}; let one stand for several")
     return ProfileCosts(
         layers=tuple(
             LayerTime(layer.forward, layer.backward_input, layer.backward_weight)

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema
 from dualpipe_sim.base.units import BYTES, BYTES_PER_S, NUMBER, SECONDS, as_float, quantity
 from dualpipe_sim.costs.compute import Compute
 from dualpipe_sim.errors import ScheduleError, did_you_mean, either, quoted
+from dualpipe_sim.model.pattern import MOST_LAYERS
 from dualpipe_sim.order.placement import PlacementName
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import is_order
@@ -217,7 +218,10 @@ def _layout(value: object) -> str | tuple[int, ...]:
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)) and value:
-        return tuple(map(_index, value))
+        counts = tuple(map(_index, value))
+        if sum(counts) > MOST_LAYERS:
+            raise ValueError(f"must hold up to {MOST_LAYERS} layers, got {quoted(value)}")
+        return counts
     raise ValueError(
         "must be 'even', 'balanced', a list with the number of layers of each stage, or a Megatron layout string, "
         f"got {quoted(value)}"
@@ -238,7 +242,7 @@ def _number(value: object, least: float, right: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= as_float(value) < inf:
         raise ValueError(f"must be {right}, got {quoted(value)}")
     if not NUMBER.holds(value):
-        raise ValueError(f"must be {right}, {NUMBER.range} if it is not 0, got {quoted(value)}")
+        raise ValueError(f"must be {right}, 0 or {NUMBER.range}, got {quoted(value)}")
     return float(value)
 
 

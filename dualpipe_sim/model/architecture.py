@@ -18,7 +18,7 @@ from dualpipe_sim.base.show import brief
 from dualpipe_sim.errors import UserError, quoted
 from dualpipe_sim.model.attention.registry import Attention
 from dualpipe_sim.model.linear import Cut, Linear, Part, share
-from dualpipe_sim.model.pattern import unroll
+from dualpipe_sim.model.pattern import MOST_LAYERS, unroll
 
 FeedForward: TypeAlias = Literal["dense", "moe", "none"]
 
@@ -240,6 +240,9 @@ class Model:
 
     def __post_init__(self) -> None:
         need_positive(self, "model", zero=("ffn", "dense_layers", "mtp_depth", "max_positions"))
+        if max(self.layers, self.mtp_depth) > MOST_LAYERS:
+            key = "layers" if self.layers > MOST_LAYERS else "mtp_depth"
+            raise UserError(f"model.{key}: must be up to {MOST_LAYERS}, not {getattr(self, key)}")
         if self.dense_layers > self.layers:
             raise UserError(f"model.dense_layers: must be at most the {self.layers} layers, not {self.dense_layers}")
         if self.experts is None and self.dense_layers not in (0, self.layers):

@@ -97,7 +97,7 @@ _SECTIONS: Mapping[str, object] = {
 def _begun(chance: Random) -> Data:
     """Return a configuration that is right, or nearly; those of the package smaller than they come."""
     if chance.random() < 0.6:
-        return _drawn(chance)
+        return deepcopy(_drawn(chance))
     data = deepcopy(chance.choice(_packaged()))
     if chance.random() < 0.95:
         cast("Data", data["pipeline"]).update(ranks=4, micro_batches=8)
@@ -107,7 +107,8 @@ def _begun(chance: Random) -> Data:
 
 NUMBERS: tuple[object, ...] = (
     0, -1, 1, 2, 3, 7, 0.5, -0.0, 1e-9, 5e-324, 1e-300, 1e150, 1e308, 1.7e308, -1e308, float("nan"), float("inf"),
-    float("-inf"), 10**5, 10**6, 10**9, 10**9 + 1, 10**18, 2**31, 2**53 + 1, 2**63, 2**64, 10**400, -(10**400), 10**4000,
+    float("-inf"), 10**5, 10**6, 10**9, 10**9 + 1, 10**18, 2**31, 2**53 + 1, 2**63, 2**64, 10**400,
+    -(10**400), 10**4000,
 )  # fmt: skip
 _WITH_UNITS = (
     "5e-324 s", "1e308 h", "1e400 s", "nan s", "inf s", "-1 ms", "0 GB/s", "1e-300 B/s", "1e308 PB", "1e30 TFLOPS",
@@ -115,8 +116,9 @@ _WITH_UNITS = (
 )  # fmt: skip
 _WORDS: tuple[object, ...] = (
     None, True, False, [], {}, [[]], [[[1]]], {"name": {"name": "1f1b"}}, [1, "2 s", None], {"file": "a\0b"},
-    {"file": "../../etc/passwd"}, {"preset": "h800"}, {"preset": "../h800"}, "all", "even", "t*9999999999|L", "t" * 5_000,
-    "(t|" * 500, "a" * 3_000, "file.csv", "/dev/null", "0F0,0B0", "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1", {1: 2, "a": 3},
+    {"file": "../../etc/passwd"}, {"preset": "h800"}, {"preset": "../h800"}, "all", "even", "t*9999999999|L",
+    "t" * 5_000, "(t|" * 500, "a" * 3_000, "file.csv", "/dev/null", "0F0,0B0", "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1",
+    {1: 2, "a": 3},
     {"kind": "uniform"}, {"kind": ["layers"]},
 )  # fmt: skip
 
@@ -150,14 +152,19 @@ def _places(data: object, above: Path = ()) -> Iterator[Path]:
 
 def _mutated(data: Data, chance: Random) -> None:
     """Break one thing of a configuration."""
-    path = chance.choice([*_places(data)] or [("schedule",)])
+    places = [*_places(data)] or [("schedule",)]
+    path = max(chance.sample(places, min(2, len(places))), key=len)  # rather deep inside than a whole section
     inside: object = data
     for key in path[:-1]:
         inside = cast("MutableMapping[object, object]", inside)[key]
     holder, last = cast("MutableMapping[object, object]", inside), path[-1]
     how, old = chance.random(), holder[last]
-    if how < 0.2 and isinstance(old, (int, float)):
-        holder[last] = old * 10 ** chance.choice((-300, -30, -3, -1, 1, 2, 3, 5, 12, 100, 300))
+    if how < 0.5 and isinstance(old, (int, float)):
+        holder[last] = old * chance.choice(
+            (0, 0.1, 0.5, 2, 3, 10, 64, 1000, 1e5, 1e9, 1e-9, 1e30, 1e-30, 1e300, 1e-300)
+        )
+        if isinstance(old, int) and float(holder[last]).is_integer():
+            holder[last] = round(holder[last])
     elif how < 0.7:
         holder[last] = _value(chance)
     elif how < 0.78:
@@ -176,18 +183,20 @@ def _mutated(data: Data, chance: Random) -> None:
 
 _KEYS = (
     "noise.jitter", "noise.runs", "noise.seed", "noise.slow_ranks", "scenarios.runs", "scenarios.jitter",
-    "scenarios.slowdown", "scenarios.routing_skew", "scenarios.seed", "cluster.gpus_per_node", "cluster.gpus_per_pod",
-    "cluster.oversubscription", "cluster.mapping", "cluster.nvlink", "cluster.collectives", "parallel.gpus", "parallel.tensor",
-    "parallel.context", "parallel.expert", "parallel.data", "parallel.fsdp", "parallel.zero", "parallel.gathers",
-    "training.sequence_length", "training.micro_batch_size", "training.global_batch", "training.activation_group",
-    "training.routing_skew", "training.recompute", "training.offload", "training.optimizer", "costs.transfer",
-    "costs.micro_batch_weights", "costs.slices", "costs.unshard", "costs.all_reduce", "costs.kind", "costs.measured",
-    "overlap.communication_sms", "overlap.chunk_tokens", "overlap.alltoall_beside", "overlap.ep_comm", "pipeline.layout",
-    "pipeline.runtime", "pipeline.transfers", "search.seed", "search.moves", "search.activations", "plan.ranks", "plugins",
-    "sweep.grid", "sweep.list", "sweep.zip", "measured.step_time", "measured.source", "stack", "engine", "contention",
-    "model.hidden", "model.layers", "model.vocabulary", "model.attention", "model.experts", "model.ffn", "model.pattern",
-    "model.kinds", "gpu.memory", "gpu.sms", "gpu.gemm", "gpu.host", "gpu.kernels", "compare", "schedule.name",
-    "schedule.stages_per_rank", "schedule.waves", "schedule.slices", "schedule.limit", "schedule.ranks",
+    "scenarios.slowdown", "scenarios.routing_skew", "scenarios.seed", "cluster.gpus_per_node",
+    "cluster.gpus_per_pod", "cluster.oversubscription", "cluster.mapping", "cluster.nvlink", "cluster.collectives",
+    "parallel.gpus", "parallel.tensor", "parallel.context", "parallel.expert", "parallel.data", "parallel.fsdp",
+    "parallel.zero", "parallel.gathers", "training.sequence_length", "training.micro_batch_size",
+    "training.global_batch", "training.activation_group", "training.routing_skew", "training.recompute",
+    "training.offload", "training.optimizer", "costs.transfer", "costs.micro_batch_weights", "costs.slices",
+    "costs.unshard", "costs.all_reduce", "costs.kind", "costs.measured", "overlap.communication_sms",
+    "overlap.chunk_tokens", "overlap.alltoall_beside", "overlap.ep_comm", "pipeline.layout", "pipeline.runtime",
+    "pipeline.transfers", "search.seed", "search.moves", "search.activations", "plan.ranks", "plugins",
+    "sweep.grid", "sweep.list", "sweep.zip", "measured.step_time", "measured.source", "stack", "engine",
+    "contention", "model.hidden", "model.layers", "model.vocabulary", "model.attention", "model.experts",
+    "model.ffn", "model.pattern", "model.kinds", "gpu.memory", "gpu.sms", "gpu.gemm", "gpu.host", "gpu.kernels",
+    "compare", "schedule.name", "schedule.stages_per_rank", "schedule.waves", "schedule.slices", "schedule.limit",
+    "schedule.ranks",
 )  # fmt: skip
 
 
