@@ -216,6 +216,7 @@ _OWN_EXAMPLES: Mapping[str, object] = {
     "gpu.preset": "h800",
     "cluster.preset": "h800-ib",
     "contention": "fair",
+    "max_memory": "8 GB",
     "plan.precision": ["bf16", "fp8"],
 }
 """Examples of keys that no configuration of the package has."""

@@ -16,6 +16,8 @@ from random import Random
 
 from dualpipe_sim.answers import answer, strict_json
 from dualpipe_sim.config.load import load_experiment
+from dualpipe_sim.demand import Limit, check
+from dualpipe_sim.experiment import Experiment
 from dualpipe_sim.order.check import read_order
 from dualpipe_sim.order.text import format_order
 from dualpipe_sim.scoring.accuracy import comparison_errors, error_bar, run_error
@@ -27,13 +29,25 @@ _ROUNDING = 1e-9
 """Of a difference of times, over the longest of them."""
 
 
+_FEW, _MANY = 100_000, 20_000_000
+"""Steps of what is drawn or written out node by node, and of what is only run, that many cases have time for."""
+
+
+def _small(path: Path, steps: int = _MANY, **overrides: object) -> Experiment:
+    """Return the experiment of a file, where it is as small as many cases must be."""
+    experiment = load_experiment(path, overrides)
+    with experiment.named():
+        check(experiment, (experiment.choice, *experiment.compare), Limit(300e6, steps, "a case takes"))
+    return experiment
+
+
 def _run(path: Path) -> None:
-    experiment = load_experiment(path)
+    experiment = _small(path)
     _check_answer("run", run(experiment).to_dict() | run_error(error_bar(experiment)))
 
 
 def _compare(path: Path) -> None:
-    experiment = load_experiment(path)
+    experiment = _small(path)
     comparison = run_all(experiment)
     told = comparison.to_dict() | comparison_errors(comparison, error_bar(experiment))
     _check_answer("compare", told)
@@ -42,7 +56,7 @@ def _compare(path: Path) -> None:
 
 
 def _memory(path: Path) -> None:
-    memory = run(load_experiment(path)).memory
+    memory = run(_small(path)).memory
     if memory is not None:
         _check_answer("memory", memory.to_dict())
 
@@ -51,7 +65,7 @@ def _layers(path: Path) -> None:
     from dualpipe_sim.costs.breakdown import breakdown
     from dualpipe_sim.costs.layers import LayerCosts
 
-    experiment = load_experiment(path)
+    experiment = _small(path)
     if isinstance(experiment.costs, LayerCosts):
         with experiment.named():
             _check_answer("layers", breakdown(experiment.costs).to_dict())
@@ -60,21 +74,21 @@ def _layers(path: Path) -> None:
 def _why(path: Path) -> None:
     from dualpipe_sim.why import why_run
 
-    found = why_run(load_experiment(path))
+    found = why_run(_small(path, _FEW))
     _check_answer("why", found.to_dict(), signed=True)  # it is about differences
     for table in (found.to_table(), found.path_table(), found.bubble_table()):
         assert table.rows is not None
 
 
 def _timeline(path: Path) -> None:
-    result = run(load_experiment(path))
+    result = run(_small(path, _FEW))
     for *_, start_s, end_s in result.played.rows():
         assert 0 <= start_s <= end_s < float("inf")
 
 
 def _order(path: Path) -> None:
     """Write the order down and check it, as `schedule` and `check` do."""
-    experiment = load_experiment(path)
+    experiment = _small(path, _FEW)
     with experiment.named():
         order = build_choice(experiment, experiment.choice)
         if len(order.placement.pipes) == 1 and not order.vocabulary:
@@ -86,6 +100,7 @@ def _sweep(path: Path) -> None:
     from dualpipe_sim.batch.study import collect
     from dualpipe_sim.sweeps.runs import study_of
 
+    _small(path)
     for row in collect(study_of(path, {"pipeline.micro_batches": [2, 8]})):
         _check_answer("sweep", {key: one for key, one in row.items() if key not in ("point", "measured")}, points=True)
 
@@ -93,23 +108,23 @@ def _sweep(path: Path) -> None:
 def _robust(path: Path) -> None:
     from dualpipe_sim.robustness.play import robust_choice
 
-    _check_answer("robust", robust_choice(load_experiment(path, {"scenarios.runs": 3})).to_dict(), signed=True)
+    _check_answer("robust", robust_choice(_small(path, scenarios={"runs": 3})).to_dict(), signed=True)
 
 
 def _gantt(path: Path) -> None:
     from dualpipe_sim.pictures.plot import save
 
-    save(run(load_experiment(path)).gantt().figure, path.with_suffix(".svg"))
+    save(run(_small(path, _FEW)).gantt().figure, path.with_suffix(".svg"))
 
 
 def _report(path: Path) -> None:
-    assert "NaN" not in str(run_all(load_experiment(path)).report())
+    assert "NaN" not in str(run_all(_small(path, _FEW)).report())
 
 
 def _trace(path: Path) -> None:
     from dualpipe_sim.export.chrome import write_chrome
 
-    result, trace = run(load_experiment(path)), path.with_suffix(".json")
+    result, trace = run(_small(path, _FEW)), path.with_suffix(".json")
     write_chrome(result.played, trace, result.memory)
     strict_json(json.loads(trace.read_text(encoding="utf-8")))
 
