@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,8 +88,9 @@ SMALL = {"schedule": "1f1b", "ranks": 8, "forward": 1.0, "backward": 2.0}
 def test_more_than_there_is_room_for_is_refused_with_the_most_that_there_is(
     more: Mapping[str, object], said: str
 ) -> None:
+    setting: dict[str, Any] = {**SMALL, **more}
     with pytest.raises(TooLargeError, match=said):
-        simulate(max_memory="8 GB", **{**SMALL, **more})
+        simulate(max_memory="8 GB", **setting)
 
 
 def test_the_most_that_is_named_is_no_more_than_there_is() -> None:
