@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +137,32 @@ def test_what_a_killed_worker_had_is_done_by_the_other(cluster: Cluster, evaluat
     assert sorted(places) == list(range(60))
     assert set(processes[:killed_after]) == {victim.pid, survivor.pid}
     assert set(processes[killed_after + 10 :]) <= {survivor.pid}
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_a_local_cluster_whose_workers_are_killed_again_and_again_counts_each_point_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its nannies start others in their place; a point may have had several before it is a row."""
+    from distributed import LocalCluster
+
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "100")
+    deaths = 0
+
+    def kill_one(done: int, _total: int) -> None:
+        nonlocal deaths
+        if done % 12 == 6:
+            alive = [nanny.pid for nanny in local.workers.values() if nanny.pid]
+            os.kill(alive[0], signal.SIGKILL)
+            deaths += 1
+
+    there, here = tmp_path / "there.jsonl", tmp_path / "here.jsonl"
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:  # type: ignore[no-untyped-call]
+        sweep(CONFIG, OVER, dask=local.scheduler_address, output=there, progress=kill_one)
+    assert deaths == 5
+    sweep(CONFIG, OVER, output=here)
+    assert there.read_bytes() == here.read_bytes()
 
 
 @pytest.fixture

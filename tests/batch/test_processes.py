@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from dualpipe_sim.batch.points import Evaluate, Point
 from dualpipe_sim.batch.processes import DEATHS, Worker
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.batch.study import Study, collect
+from dualpipe_sim.batch.worker import LENGTH_BYTES
 from dualpipe_sim.sweeps import sweep
 
 EVALUATIONS = """
@@ -122,6 +125,33 @@ def test_a_long_point_does_not_outlive_its_sweep(square: Evaluate) -> None:
     assert len(workers) == 2
     rows.close()
     assert not psutil.wait_procs(workers, timeout=60)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_is_told_to_end_does_without_a_word(
+    square: Evaluate, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also by SIGINT, which Python would print a traceback for."""
+    before = set(psutil.Process().children())
+    rows = evaluate_all([{"x": x, "sleeps": 0.2} for x in range(4)], square, workers=2)
+    first = next(rows)
+    for process in set(psutil.Process().children()) - before:
+        process.send_signal(number)
+    assert [row["square"] for _, row in sorted([first, *rows])] == [0, 1, 4, 9]
+    assert not capfd.readouterr().err.replace("not a row\n", "")
+
+
+@pytest.mark.parametrize("sent", [0, 3, 8, 20])
+def test_a_worker_whose_parent_dies_while_it_sends_ends_without_a_word(
+    sent: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it has of a message is none."""
+    content = pickle.dumps({"x": list(range(100))})
+    message = len(content).to_bytes(LENGTH_BYTES, "big") + content
+    command = [sys.executable, "-c", "from dualpipe_sim.batch.worker import main; main()"]
+    done = subprocess.run(command, input=message[:sent], check=False, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.parametrize("answered", [False, True])

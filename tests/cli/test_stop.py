@@ -58,7 +58,6 @@ def end_of(process: subprocess.Popen[str]) -> str:
     [
         (signal.SIGKILL, "table.parquet", "table.parquet.jsonl"),
         (signal.SIGINT, "table.csv", "table.csv"),
-        (signal.SIGTERM, "table.jsonl", "table.jsonl"),
     ],
 )
 @pytest.mark.slow
