@@ -111,7 +111,8 @@ class RowFile:
         self._on_disk.append(str(row[POINT]))
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Put the whole table in place, in this order."""
+        """Put the whole table in place, in this order; somebody may have removed what was there meanwhile."""
+        is_there = self._is_there()
         self._close_log()
         if self._whole_only:
             with written_whole(self.path) as part:
@@ -120,13 +121,20 @@ class RowFile:
                 self._log.unlink(missing_ok=True)
             except OSError as error:
                 raise _unwritable(self._log, error) from error
-        elif self._on_disk != [row[POINT] for row in rows]:
+        elif not is_there or self._on_disk != [row[POINT] for row in rows]:
             self._write_log(rows)
 
     def close(self) -> None:
         """Close the file, with all that was appended on disk, and let others have it."""
         with self._lock:
             self._close_log()
+
+    def _is_there(self) -> bool:
+        """Return whether the file that rows were appended to still has its name."""
+        try:
+            return self._file is not None and os.path.samestat(self._log.stat(), os.fstat(self._file))
+        except OSError:
+            return False
 
     def _close_log(self) -> None:
         if self._file is None:

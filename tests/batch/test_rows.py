@@ -122,6 +122,19 @@ def test_zeros_that_a_disk_left_in_the_middle_are_no_values(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_rows_that_somebody_removes_meanwhile_are_there_at_the_end(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"table{suffix}"
+
+    def remove(done: int, _total: int) -> None:
+        if done == 2:
+            log_of(file).unlink()
+
+    rows = collect(study(Counted()), output=file, progress=remove)
+    assert read_table(file).rows == tuple(rows)
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_second_writer_is_kept_out_and_the_first_goes_on(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"table{suffix}"
     seen: list[int] = []
