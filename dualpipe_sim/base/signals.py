@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -51,6 +51,33 @@ def stoppable(program: str) -> Iterator[None]:
         with suppress(OSError, AttributeError):  # a terminal may be what is gone
             sys.stderr.write(visible(f"{program}: {stop}") + "\n")  # noqa: TID251 - before anything else is imported
         sys.exit(128 + stop.number)
+
+
+@contextmanager
+def ending_by(end: Callable[[], object]) -> Iterator[None]:
+    """Let what runs inside come to its end by itself where the program is told to end, which it then does.
+
+    Args:
+        end: makes it end; called in the middle of whatever it does, where an exception would leave it torn.
+
+    """
+    told: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        told.append(number)
+        end()
+
+    ours = [number for number in _SIGNALS if signal.getsignal(number) is _stop]
+    for number in ours:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, _stop)
+    if told:
+        signal.raise_signal(told[0])
 
 
 def stop_after_all(left: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from threading import Timer
 
+from dualpipe_sim.base.signals import ending_by
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.explore.link import Start
 
@@ -48,7 +49,7 @@ def serve(start: Start, host: str, port: int, *, opens: bool, say: Callable[[str
             timer = Timer(_OPENS_AFTER_S, webbrowser.open, [url])
             timer.daemon = True
             timer.start()
-        uvicorn.Server(
+        server = uvicorn.Server(
             uvicorn.Config(
                 app(start, frozenset(hosts), token),
                 log_config=None,
@@ -57,7 +58,9 @@ def serve(start: Start, host: str, port: int, *, opens: bool, say: Callable[[str
                 ws="none",
                 timeout_graceful_shutdown=1,
             )
-        ).run(sockets=[listening])
+        )
+        with ending_by(lambda: setattr(server, "should_exit", True)):  # (uvicorn knows no SIGHUP)
+            server.run(sockets=[listening])
 
 
 def _bound(host: str, port: int) -> socket.socket:

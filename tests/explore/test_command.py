@@ -58,7 +58,7 @@ def answered(url: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")])
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGHUP, "ended by SIGHUP")])
 def test_it_ends_at_a_signal_with_a_line_and_leaves_no_process(serve: Serve, number: signal.Signals, said: str) -> None:
     process, url = serve("figure5")
     assert answered(f"{url}answer?compare=[]")[0] == 200
