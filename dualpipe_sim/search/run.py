@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from math import inf
 from os import cpu_count
@@ -109,9 +109,7 @@ def search(
     from dualpipe_sim.config.load import load_experiment
 
     experiment = load_experiment(config, settings=settings)
-    with experiment.named(), ExitStack() as stack:
-        if output is not None:
-            stack.enter_context(locked(output_file(output), output))
+    with nullcontext() if output is None else locked(output_file(output), output), experiment.named():
         return _Search(experiment, workers or cpu_count() or 1, output, resume, watched).found()
 
 
