@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -178,6 +180,44 @@ def test_every_byte_arrives_at_fair_rates(drawn: tuple[list[Sent], list[float]])
     for one, end_s in zip(sent, network.end_s, strict=True):
         alone_s = one.size_bytes / min(one.cap, *(capacity[link] for link in one.links))
         assert end_s - one.start_s >= alone_s * (1 - 1e-9)
+
+
+SIMGRID = json.loads((Path(__file__).parents[2] / "validation/flows_simgrid.json").read_text(encoding="utf-8"))["sets"]
+"""What SimGrid made of 200 sets of flows (``validation/run_simgrid.py``)."""
+
+
+@pytest.mark.parametrize("latencies", ["none", "alike"])
+def test_flows_end_when_simgrids_do(latencies: str) -> None:
+    sets = [one for one in SIMGRID if one["latencies"] == latencies]
+    assert len(sets) > 60
+    for one in sets:
+        sent, capacity = _of_simgrid(one)
+        assert Network(sent, capacity).end_s == pytest.approx(one["CM02"], rel=1e-9)
+
+
+def test_simgrid_gives_a_flow_of_twice_the_latency_half_as_much() -> None:
+    """Where routes have latencies of their own: so do no links here, which know no TCP."""
+    off = 0.0
+    for one in [one for one in SIMGRID if one["latencies"] == "own"]:
+        sent, capacity = _of_simgrid(one)
+        delays = [flow.start_s - told[0] for flow, told in zip(sent, one["flows"], strict=True)]
+        flows = [
+            (flow.start_s, Flow(flow.size_bytes, flow.links, flow.cap, 1 / delay))
+            for flow, delay in zip(sent, delays, strict=True)
+        ]
+        assert ends_of(flows, dict(enumerate(capacity))) == pytest.approx(one["CM02"], rel=1e-6)
+        off = max(off, *(abs(a / b - 1) for a, b in zip(Network(sent, capacity).end_s, one["CM02"], strict=True)))
+    assert off > 0.1
+
+
+def _of_simgrid(told: dict[str, Any]) -> tuple[list[Sent], list[float]]:
+    """Return flows and the bandwidth of links; a flow is on its links once its route's latency is over."""
+    links = told["links"]
+    sent = [
+        Sent(start_s + own_s + sum(links[link][1] for link in passed), tuple(passed), round(size), cap or INF)
+        for start_s, passed, size, cap, own_s in told["flows"]
+    ]
+    return sent, [bandwidth for bandwidth, _ in links]
 
 
 def test_the_same_traffic_gives_the_same_bits() -> None:

@@ -21,11 +21,12 @@ _DONE = 1e-12
 
 @dataclass
 class Flow:
-    """Bytes on their way over some links, at most so many a second."""
+    """Bytes on their way over some links, at most so many a second; one of twice the weight gets twice as many."""
 
     size: float
     links: tuple[Link, ...]
     cap: float = inf
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         self.left = self.size  # of what is under way
@@ -38,20 +39,18 @@ def fair(flows: Sequence[Flow], bandwidth: Mapping[Link, float]) -> list[float]:
     left = {link: bandwidth[link] for flow in flows for link in flow.links}
     while open_flows:
         on = {link: [one for one in open_flows if link in flows[one].links] for link in left}
-        share = {link: left[link] / len(those) for link, those in on.items() if those}
-        least = min(share.values(), default=inf)
-        slowest = min(flows[one].cap for one in open_flows)
+        level = {link: left[link] / sum(flows[one].weight for one in those) for link, those in on.items() if those}
+        least = min(level.values(), default=inf)
+        slowest = min(flows[one].cap / flows[one].weight for one in open_flows)
         if slowest <= least:
-            settled = [one for one in open_flows if flows[one].cap == slowest]
-            rate = slowest
+            settled = [one for one in open_flows if flows[one].cap / flows[one].weight == slowest]
         else:
-            tightest = next(link for link, each in share.items() if each == least)
-            settled, rate = on[tightest], least
+            settled = on[next(link for link, each in level.items() if each == least)]
         for one in settled:
-            rates[one] = rate
+            rates[one] = min(slowest, least) * flows[one].weight
             open_flows.discard(one)
             for link in flows[one].links:
-                left[link] -= rate
+                left[link] -= rates[one]
     return rates
 
 
