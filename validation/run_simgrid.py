@@ -34,7 +34,7 @@ WIDE_BYTES_PER_S = 1e15
 
 
 def drawn(number: int) -> dict[str, Any]:
-    """Draw a set: bandwidth and latency of links, and of flows when they start, what they pass, bytes, most a second."""
+    """Draw a set: bandwidth and latency of links; of flows their start, links, bytes, most a second, more latency."""
     chance = random.Random(f"{SEED} {number}")  # noqa: S311 - to be the same again
     latencies = ("none", "alike", "own")[number % 3]
     links = [
@@ -66,7 +66,7 @@ def played(told: dict[str, Any], settings: list[str]) -> list[float]:
     ]
     ends = [0.0] * len(told["flows"])
 
-    def send(place: int, source: Any, target: Any) -> None:  # noqa: ANN401 - hosts of SimGrid's
+    def send(place: int, source: Any, target: Any) -> None:
         start, _, size, _, _ = told["flows"][place]
         simgrid.this_actor.sleep_until(start)
         simgrid.Comm.sendto_init(source, target).set_payload_size(round(size)).wait()
@@ -95,7 +95,7 @@ def main() -> None:
     sets = [drawn(number) for number in range(SETS)]
     for number, one in enumerate(sets):
         for model in MODELS:
-            told = subprocess.run(
+            told = subprocess.run(  # noqa: S603
                 [sys.executable, __file__, model, str(number)], capture_output=True, check=True, text=True
             )
             one[model] = json.loads(told.stdout)
