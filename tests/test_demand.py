@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given

@@ -11,7 +11,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from dualpipe_sim.cli.terminal import flush, line, print_no_more, take_any_letter, write
+from dualpipe_sim.cli.plain_signs import write_plain_signs
+from dualpipe_sim.cli.terminal import flush, line, print_no_more, write
 from dualpipe_sim.errors import UserError
 
 _MISUSE: Any = typer.BadParameter.__base__
@@ -79,8 +80,8 @@ def options(
 
 def main() -> None:
     """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
+    write_plain_signs()
     warnings.showwarning = _warn
-    take_any_letter()
     for module in COMMANDS:
         importlib.import_module(f"dualpipe_sim.cli.{module}")
     try:

@@ -80,13 +80,6 @@ def console_on(*, err: bool = False) -> Console:
     return Console(stderr=err, markup=False, emoji=False)
 
 
-def take_any_letter() -> None:
-    """Let a terminal that lacks a letter have its number instead, as on stderr."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
-
-
 def flush() -> None:
     """Write what is still to be written; an ``OSError`` where that cannot be."""
     if sys.stdout is not None:
