@@ -1,6 +1,8 @@
-"""What is shipped: a wheel holds all that the program reads, and every file that names a version agrees."""
+"""What is shipped: a wheel holds all that the program reads, runs where it is installed, and versions agree."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dualpipe_sim"
+PYTHONS = re.findall(
+    r"Python :: (3\.\d+)$", "\n".join(metadata("dualpipe-sim").get_all("Classifier", [])), re.MULTILINE
+)
+EXTRAS = sorted(set(metadata("dualpipe-sim").get_all("Provides-Extra", [])) - {"dev", "docs", "torch"})
+UV = [sys.executable, "-m", "uv"]
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +99,78 @@ def test_importing_the_package_loads_none_of_the_heavy_libraries() -> None:
     code = f"import sys, dualpipe_sim; print(*({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def found(version: str) -> Path | None:
+    """A Python of this version: on the search path, or where pyenv keeps them."""
+    kept = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    for one in (shutil.which(f"python{version}"), *kept):  # (on the path may be pyenv's mere promise of one)
+        if one and subprocess.run([one, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+            return Path(one)
+    return None
+
+
+HERE = {version: python for version in PYTHONS if (python := found(version))}
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    """What a program prints that must not fail."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def environment(folder: Path, python: str | Path, *what: str | Path) -> Path:
+    """The Python of a new environment with nothing but what is named, and what that needs."""
+    run(*UV, "venv", "--quiet", "--no-python-downloads", "--python", python, folder)
+    inside = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    run(*UV, "pip", "install", "--quiet", "--python", inside, *what)
+    return inside
+
+
+def came_of_extras(python: Path) -> dict[str, str]:
+    """In which line an environment refuses what each extra is for; empty where it does that."""
+    lines: dict[str, str] = json.loads(run(python, "-I", ROOT / "tests/project/extras.py", *EXTRAS))
+    return lines
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("version", HERE)
+def test_the_wheel_alone_runs_on_every_python_here(wheel: zipfile.ZipFile, tmp_path: Path, version: str) -> None:
+    python = environment(tmp_path / "env", HERE[version], str(wheel.filename), "--constraint", ROOT / "constraints.txt")
+    program = (python, "-I", "-W", "error", "-m", "dualpipe_sim")
+    assert run(python, "-I", "-c", "import sys, dualpipe_sim; print(*sys.version_info[:2], sep='.')") == f"{version}\n"
+    assert "dualpipe        66    9.1%" in run(*program, "run", "figure5")
+    run(*program, "compare", "figure5", "--plot", "chart.png", cwd=tmp_path)
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    sweep = ("sweep", "figure5", "--over", "pipeline.micro_batches=16,20", "--workers", "2", "-o", "rows.csv")
+    assert run(*program, *sweep, cwd=tmp_path).endswith("rows.csv: 2 rows\n")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_each_extra_alone_does_what_it_is_for_and_what_others_are_for_is_refused_in_a_line_that_names_them(
+    wheel: zipfile.ZipFile, tmp_path: Path, extra: str
+) -> None:
+    what = f"dualpipe-sim[{extra}] @ {Path(str(wheel.filename)).as_uri()}"
+    came_of = came_of_extras(
+        environment(tmp_path / "env", sys.executable, what, "--constraint", ROOT / "constraints.txt")
+    )
+    works = {name for name, line in came_of.items() if not line}
+    brought = {"mcp": {"explore"}, "optimum": {"notebook"}}  # by mcp its servers, by ortools pandas
+    assert works - brought.get(extra, set()) == ({extra} if extra else set())
+    assert [line for name, line in came_of.items() if line and f"pip install 'dualpipe-sim[{name}]'" not in line] == []
+    assert [line for line in came_of.values() if len(line.splitlines()) > 1] == []
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("version", list(HERE)[:1])
+def test_every_extra_works_with_the_oldest_of_what_it_allows(
+    wheel: zipfile.ZipFile, tmp_path: Path, version: str
+) -> None:
+    oldest = tmp_path / "oldest.txt"
+    extras = [word for extra in EXTRAS for word in ("--extra", extra)]
+    compiled = ("pip", "compile", "--quiet", "--resolution", "lowest-direct", "--python", HERE[version], *extras)
+    run(*UV, *compiled, "--output-file", oldest, ROOT / "pyproject.toml")
+    python = environment(tmp_path / "env", HERE[version], "--requirements", oldest, str(wheel.filename))
+    assert came_of_extras(python) == dict.fromkeys(EXTRAS, "")
