@@ -45,6 +45,16 @@ def test_no_jitter_is_no_spread() -> None:
     assert found == dataclasses.replace(found, runs=5, median_s=makespan_s, p5_s=makespan_s, p95_s=makespan_s)
 
 
+def test_percentiles_are_those_of_the_runs() -> None:
+    """Of 21 runs in order the second, the middle and the last but one have 5, 50 and 95 % below them."""
+    noise = Noise(0.2, seed=1, runs=21)
+    each = sorted(
+        longest_path.play(dataclasses.replace(graph(), duration_s=one)).makespan_s for one in draws_s(graph(), noise)
+    )
+    found = spread(graph(), noise)
+    assert (found.p5_s, found.median_s, found.p95_s) == pytest.approx((each[1], each[10], each[19]), rel=1e-12)
+
+
 def test_factors_have_mean_one_and_the_deviation_asked_for() -> None:
     played = graph(ranks=8, micro_batches=64)
     drawn = np.concatenate([one / played.duration_s for one in draws_s(played, Noise(0.1, seed=3, runs=50))])

@@ -120,6 +120,18 @@ def test_without_sms_of_its_own_an_all_to_all_starts_when_a_kernel_ends() -> Non
     ) == pytest.approx([1, 5 + 2 / 3, 5, 5 + 2 / 3 + 1])
 
 
+def test_one_that_comes_in_the_middle_of_a_kernel_waits_for_the_rest_of_it() -> None:
+    # Kernels of 2 s alone, 3 s beside an all-to-all. The first ends at 2 s, two thirds of the second are done by 4 s,
+    # the rest at 4 2/3 s, the third at 6 2/3 s; of the fourth a third is done by 7 2/3 s, and the rest takes 4/3 s.
+    assert ends_of(
+        Phase(Lane.COPY, 1, F),
+        Phase(Lane.COPY, 4.5, F),
+        Phase(Lane.COMPUTE, 12, F, alone_s=8, kernels=4),
+        Phase(Lane.ALLTOALL, 2, F, after=(0,)),
+        Phase(Lane.ALLTOALL, 1, F, after=(1,)),
+    ) == pytest.approx([1, 5.5, 9, 4, 7 + 2 / 3])
+
+
 def test_an_all_to_all_that_is_there_first_does_not_wait_for_kernels() -> None:
     assert ends_of(
         Phase(Lane.ALLTOALL, 2, F), Phase(Lane.COMPUTE, 1, F), Phase(Lane.COMPUTE, 3, F, alone_s=2, kernels=1)

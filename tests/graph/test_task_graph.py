@@ -48,6 +48,18 @@ def test_one_micro_batch_over_two_ranks_is_a_chain_with_two_transfers() -> None:
     }
 
 
+def test_a_networkx_graph_knows_what_its_nodes_are_and_how_long_they_take() -> None:
+    nodes = lower(parse_order("0F0,0B0\n1F0,1B0\n"), UNIT).to_networkx().nodes.values()
+    said = {node["label"]: node["duration_s"] for node in nodes}
+    assert said == {"0F0": 1, "1F0": 1, "0B0": 2, "1B0": 2, "0SEND_F0": 0.5, "1SEND_B0": 0.5}
+
+
+def test_a_graph_and_its_timeline_are_a_line_each() -> None:
+    graph = lower(parse_order("0F0,0B0\n1F0,1B0\n"), UNIT)
+    assert repr(graph) == "<TaskGraph file, 2 ranks × 1 micro-batch, 4 phases, 2 transfers, 4 edges>"
+    assert repr(longest_path.play(graph)) == "<Timeline file, 2 ranks × 1 micro-batch, 4 tasks, 7 s, longest-path>"
+
+
 def test_backward_for_the_weights_holds_up_no_other_rank() -> None:
     graph = lower(parse_order("0F0,0I0,0W0\n1F0,1I0,1W0\n"), UNIT)
     assert {after for before, after in edges_by_label(graph) if before == "1W0"} == set()

@@ -15,7 +15,7 @@ from dualpipe_sim import DeadlockError, Schedule, ScheduleError, build, format_o
 from dualpipe_sim.costs.uniform import UniformCosts
 from dualpipe_sim.engine.play import play
 from dualpipe_sim.graph.lowering import lower
-from dualpipe_sim.order.check import check_order, check_schedule, read_order
+from dualpipe_sim.order.check import check_all, check_order, check_schedule, read_order
 from dualpipe_sim.order.finding import Finding
 from dualpipe_sim.order.placement import PlacementName
 
@@ -296,6 +296,42 @@ def test_a_circle_is_spelled_out() -> None:
         "rank 0, cell 1: 0B0 waits in a circle: for 1B0 (rank 1, cell 2), which comes after 1F1, "
         "which waits for 0F1 (rank 0, cell 2), which comes after 0B0"
     ]
+
+
+ISSUED = "0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n"
+
+
+def test_messages_that_wait_for_each_other_where_each_ranks_go_one_after_another() -> None:
+    """Rank 0 waits for the gradient before it sends the activation that the gradient is made of."""
+    circled = ISSUED.replace("0SEND_F0,0RECV_B0", "0RECV_B0,0SEND_F0")
+    assert read_order(circled).findings == []  # where messages wait for nobody it runs
+    checked = check_all(circled)
+    what = (
+        "1RECV_F0 waits in a circle where each rank's messages go one after another: rank 1 has 1RECV_F0 before "
+        "1SEND_B0 and rank 0 has 0RECV_B0 before 0SEND_F0"
+    )
+    assert checked.findings == [Finding("cycle", what, rank=1, cell=0, op="1RECV_F0")]
+    assert checked.schedule is None
+
+
+@pytest.mark.parametrize("text", [ISSUED, "0F0,0B0\n1F0,1B0\n"])
+def test_what_is_right_with_its_messages_is_the_schedule_and_its_sizes(text: str) -> None:
+    checked = check_all(text)
+    assert checked.schedule == parse_order(text)
+    sizes = {"ranks": 2, "stages": 2, "micro_batches": 1}
+    assert checked.to_dict() == {"legal": True, "findings": [], **sizes}
+
+
+def test_what_is_wrong_is_told_as_plain_values() -> None:
+    finding = {
+        "rule": "before",
+        "what": "1B0 comes before 1F0 (cell 1), which it needs",
+        "rank": 1,
+        "cell": 0,
+        "op": "1B0",
+    }
+    sizes = {"ranks": None, "stages": None, "micro_batches": None}
+    assert check_all("0F0,0B0\n1B0,1F0\n").to_dict() == {"legal": False, "findings": [finding], **sizes}
 
 
 def test_a_pair_with_a_forward_that_its_own_backward_waits_for() -> None:
