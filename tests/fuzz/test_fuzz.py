@@ -37,6 +37,9 @@ def test_each_case_gives_a_result_or_one_clear_line(kind: Kind) -> None:
     each()
 
 
-@pytest.mark.parametrize(("kind", "path"), [(kind, path) for kind in KINDS.values() for path in kind.found], ids=str)
+FOUND = {f"{kind.name}/{path.name}": (kind, path) for kind in KINDS.values() for path in kind.found}
+
+
+@pytest.mark.parametrize(("kind", "path"), FOUND.values(), ids=FOUND.keys())
 def test_what_was_a_fault_once_is_refused(kind: Kind, path: Path) -> None:
     assert refused(kind, path)
