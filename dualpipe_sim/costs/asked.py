@@ -40,7 +40,8 @@ def stage_costs(costs: Costs, placement: Placement) -> StageCosts:
 
     """
     name = type(costs).__qualname__
-    with in_code_of(costs, f"costs: {name}.on"):
+    # (what overflows comes out as a time that is none, which is refused where it is asked for)
+    with in_code_of(costs, f"costs: {name}.on"), np.errstate(over="ignore", invalid="ignore"):
         answer = costs.on(placement)
         missing = [key for key in _STAGE_COSTS if not hasattr(answer, key)]
         if missing:

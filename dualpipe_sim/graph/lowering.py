@@ -138,7 +138,7 @@ def _durations_s(
     """Seconds of each node where nothing is shared: phases and transfers.
 
     Raises:
-        UserError: times that are none, or whose sum no float holds; whatever plays the graph adds them up.
+        UserError: times that are too long to be added up, as whatever plays the graph does.
 
     """
     phase_s: FloatArray = np.array([one.duration_s for one in phases])[wiring.phase]
@@ -149,8 +149,8 @@ def _durations_s(
     duration_s = np.append(phase_s, _alone_s(schedule, transfers, costs, topology))
     with np.errstate(over="ignore", invalid="ignore"):  # said below
         total_s = duration_s.sum()
-    if not total_s < _MOST_S or duration_s.min(initial=0.0) < 0:
-        raise UserError(_out_of_range(schedule, duration_s, wiring))
+    if not total_s < _MOST_S:
+        raise UserError(_too_long(schedule, duration_s, wiring))
     return duration_s
 
 
@@ -158,14 +158,11 @@ _MOST_S = 1e150
 """Of all nodes together; what is computed of times is at most a product of two."""
 
 
-def _out_of_range(schedule: Schedule, duration_s: FloatArray, wiring: Wiring) -> str:
-    """Say which of some times is none, or which is the longest where they are too long together."""
-    odd = np.flatnonzero(~(duration_s >= 0))
-    node = int(odd[0]) if len(odd) else int(duration_s.argmax())
-    of_task = wiring.task[node] if node < len(wiring.task) else None
-    what = "a transfer" if of_task is None else f"{schedule.task(int(of_task))}"
-    right = f"a time must be 0 or more, and all together less than {_MOST_S:g} s"
-    return f"costs: {what} takes {duration_s[node]:g} s; {right}"
+def _too_long(schedule: Schedule, duration_s: FloatArray, wiring: Wiring) -> str:
+    """Say which of some times is the longest, where they are too long together."""
+    node = int(duration_s.argmax())  # or the first that is no number
+    what = str(schedule.task(int(wiring.task[node]))) if node < len(wiring.task) else "a transfer"
+    return f"costs: {what} takes {duration_s[node]:g} s; all times together must be less than {_MOST_S:g} s"
 
 
 def _alone_s(schedule: Schedule, transfers: Transfers, costs: StageCosts, topology: Topology | None) -> FloatArray:

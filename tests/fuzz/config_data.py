@@ -160,11 +160,9 @@ def _mutated(data: Data, chance: Random) -> None:
     holder, last = cast("MutableMapping[object, object]", inside), path[-1]
     how, old = chance.random(), holder[last]
     if how < 0.5 and isinstance(old, (int, float)) and abs(old) < 1e300:
-        holder[last] = old * chance.choice(
-            (0, 0.1, 0.5, 2, 3, 10, 64, 1000, 1e5, 1e9, 1e-9, 1e30, 1e-30, 1e290, 1e-300)
-        )
-        if isinstance(old, int) and abs(holder[last]) < 1e300 and float(holder[last]).is_integer():
-            holder[last] = round(holder[last])
+        scaled = old * chance.choice((0, 0.1, 0.5, 2, 3, 10, 64, 1000, 1e5, 1e9, 1e-9, 1e30, 1e-30, 1e290, 1e-300))
+        is_whole = isinstance(old, int) and abs(scaled) < 1e300 and float(scaled).is_integer()
+        holder[last] = round(scaled) if is_whole else scaled
     elif how < 0.7:
         holder[last] = _value(chance)
     elif how < 0.78:
