@@ -14,12 +14,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
+from typing import cast
 
 from dualpipe_sim.errors import UserError
 
 _LONGEST_NAME = 200
 """Bytes that leave room for an ending, of the 255 that file systems take."""
+_OPENING = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 """What systems say of a lock that somebody else has."""
 
@@ -29,8 +32,10 @@ if sys.platform == "win32":
     def _lock(descriptor: int) -> None:
         """Lock a byte beyond all that is written there, which others can read meanwhile."""
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
 
 else:
     import fcntl
@@ -60,45 +65,70 @@ def locked(target: Path, name: str | Path) -> Iterator[bool]:
         UserError: another process writes it, or nothing can be written there.
 
     """
-    file = beside(target, "lock")
+    lock = _Lock(beside(target, "lock"))
     try:
-        descriptor, known = _taken(file, name)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be written: {error.strerror or error}") from error
-    try:
+        try:
+            known = lock.take(name)
+        except OSError as error:
+            raise UserError(f"{name}: cannot be written: {error.strerror or error}") from error
         yield known
     finally:
-        _let_go(file, descriptor)
-
-
-def _taken(file: Path, name: str | Path) -> tuple[int, bool]:
-    """Return a lock file that is open and locked, and whether it is locked indeed."""
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            known = _locked(descriptor, name)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if _is_still(file, descriptor):
-            try:
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()} {platform.node()}\n".encode(errors="replace"))
-            except BaseException:
-                _let_go(file, descriptor)
-                raise
-            return descriptor, known
-        os.close(descriptor)  # of one who has just ended, and took the file along
+            lock.let_go()
+        finally:
+            lock.let_go()  # what a signal kept it from
 
 
-def _locked(descriptor: int, name: str | Path) -> bool:
-    try:
-        _lock(descriptor)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            raise UserError(f"{name}: is being written by {_holder(descriptor)}; name another file or wait") from error
-        return False
-    return True
+class _Lock:
+    """A lock file, while somebody asks for its lock or has it. At any line a signal may end that."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: FileIO | None = None
+
+    def take(self, name: str | Path) -> bool:
+        """Take the lock; return whether the file system knows locks."""
+        while True:
+            self._file = FileIO(os.open(self._path, _OPENING, 0o666), "rb+")
+            known = self._ask()
+            if known is None:
+                who = _holder(self._file.fileno())
+                raise UserError(f"{name}: is being written by {who}; name another file or wait")
+            if self._is_there():
+                os.ftruncate(self._file.fileno(), 0)
+                os.write(self._file.fileno(), f"{os.getpid()} {platform.node()}\n".encode(errors="replace"))
+                return known
+            self._file.close()  # of one who has just ended, and took it along
+
+    def let_go(self) -> None:
+        """Remove the file, if nobody else has its lock; while it is locked, or one would remove the next one's."""
+        if self._file is None or self._file.closed:
+            return
+        known = self._ask()
+        if known is not None and self._is_there():
+            with suppress(OSError):  # an open file cannot be removed on Windows
+                self._path.unlink()
+        self._file.close()
+        if sys.platform == "win32" and known is not None:
+            with suppress(OSError):  # the next one has it open
+                self._path.unlink()
+
+    def _ask(self) -> bool | None:
+        """Return whether the open file is locked now by whoever asks: None if by another, False where nobody knows."""
+        try:
+            _lock(cast("FileIO", self._file).fileno())
+        except OSError as error:
+            return None if error.errno in _TAKEN else False
+        return True
+
+    def _is_there(self) -> bool:
+        """Return whether the open file still has its name."""
+        if sys.platform == "win32":  # where no open file can be removed
+            return True
+        try:
+            return os.path.samestat(self._path.lstat(), os.fstat(cast("FileIO", self._file).fileno()))
+        except FileNotFoundError:
+            return False
 
 
 def _holder(descriptor: int) -> str:
@@ -109,22 +139,3 @@ def _holder(descriptor: int) -> str:
     if node != platform.node():
         return f"another process (pid {pid} on {node})" if node.isprintable() else f"another process (pid {pid})"
     return "this process already" if int(pid) == os.getpid() else f"another process (pid {pid})"
-
-
-def _is_still(file: Path, descriptor: int) -> bool:
-    if sys.platform == "win32":  # where no open file can be removed
-        return True
-    try:
-        return os.path.samestat(file.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _let_go(file: Path, descriptor: int) -> None:
-    """Remove a lock and its file: while it is locked, or one would remove the next one's."""
-    with suppress(OSError):  # an open file cannot be removed on Windows
-        file.unlink()
-    os.close(descriptor)
-    if sys.platform == "win32":
-        with suppress(OSError):  # the next one has it open
-            file.unlink()

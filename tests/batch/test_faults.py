@@ -8,17 +8,25 @@ resumed run begins from.
 from __future__ import annotations
 
 import errno
+import linecache
 import os
+import signal
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 import pytest
 
 from dualpipe_sim import UserError
+from dualpipe_sim.base import files, locks
+from dualpipe_sim.base.signals import Stopped
+from dualpipe_sim.batch import rows
+from dualpipe_sim.batch import study as studies
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.batch.study import Study, collect
 from dualpipe_sim.sweeps import read_table
@@ -27,6 +35,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 CALLS = ((os, "open"), (os, "write"), (os, "fsync"), (os, "ftruncate"), (Path, "write_bytes"), (Path, "replace"),
          (Path, "unlink"), (Path, "chmod"))  # fmt: skip
 """All calls by which a table comes to be, but what pyarrow writes to a file that has not its name yet."""
+WRITING = {module.__file__ for module in (files, locks, rows, studies)}
 BEFORE, AFTER = 2, 4
 """Points of a table that is there, and that it grows to."""
 Folder: TypeAlias = "dict[str, bytes]"
@@ -183,3 +192,45 @@ def test_wherever_a_program_or_its_machine_ends_resuming_gives_the_same_table(su
         collect(study(AFTER, asked), output=folder / f"table{suffix}", resume=True)
         assert held(folder) == whole
         assert not set(asked) & set(range(BEFORE))
+
+
+class EndsAtALine:
+    """Ends a program by a signal at one of the lines that write a table, if it has so many."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> EndsAtALine | None:
+        if frame.f_code.co_filename not in WRITING:
+            return None
+        # (no signal arrives at a line that does nothing, after whatever was done before it)
+        if event == "line" and linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() != "try:":
+            self._left -= 1
+            if self._left == 0:
+                sys.settrace(None)
+                raise Stopped(signal.SIGTERM)
+        return self
+
+
+@pytest.mark.parametrize(
+    "suffix", [".csv", *(pytest.param(suffix, marks=pytest.mark.thorough) for suffix in (".jsonl", ".parquet"))]
+)
+def test_a_signal_at_any_line_leaves_no_file_but_rows_and_no_lock(suffix: str, tmp_path: Path) -> None:
+    whole = finished(tmp_path / "whole", suffix, AFTER)
+    for number in count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        file = folder / f"table{suffix}"
+        before = sys.gettrace()
+        try:
+            sys.settrace(EndsAtALine(number))
+            collect(study(AFTER, []), output=file)
+            break
+        except Stopped:
+            pass
+        finally:
+            sys.settrace(before)
+        assert not list(folder.glob(".*"))
+        collect(study(AFTER, []), output=file, resume=True)
+        assert held(folder) == whole
+    assert number > 100
