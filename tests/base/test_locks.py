@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from dualpipe_sim.base import locks
 from dualpipe_sim.base.files import written_together, written_whole
 from dualpipe_sim.base.locks import locked
 from dualpipe_sim.errors import UserError
@@ -78,15 +78,15 @@ def test_this_process_is_kept_out_too_and_other_machines_are_told_of(tmp_path: P
 def test_a_lock_file_that_its_holder_takes_along_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its holder ended after the file was opened, and before it was locked: others would not see it."""
     file, lock = tmp_path / "table.csv", tmp_path / ".table.csv.lock"
-    real, opened = locks._lock, []
+    real, opened = fcntl.flock, []
 
-    def after_its_holder(descriptor: int) -> None:
-        real(descriptor)
+    def after_its_holder(descriptor: int, how: int) -> None:
+        real(descriptor, how)
         opened.append(os.fstat(descriptor).st_ino)
         if len(opened) == 1:
             lock.unlink()
 
-    monkeypatch.setattr(locks, "_lock", after_its_holder)
+    monkeypatch.setattr(fcntl, "flock", after_its_holder)
     with locked(file, "it"):
         assert lock.stat().st_ino == opened[-1]
         with pytest.raises(UserError, match="this process already"), locked(file, "it"):
@@ -96,10 +96,10 @@ def test_a_lock_file_that_its_holder_takes_along_is_no_lock(tmp_path: Path, monk
 def test_where_a_file_system_has_no_locks_writers_go_on_each_with_parts_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_locks(descriptor: int) -> None:
+    def no_locks(descriptor: int, how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(locks, "_lock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     file = tmp_path / "table.csv"
     with written_whole(file) as one, written_whole(file) as two:
         assert one != two
