@@ -51,6 +51,8 @@ def stoppable(program: str) -> Iterator[None]:
         with suppress(OSError, AttributeError):  # a terminal may be what is gone
             sys.stderr.write(visible(f"{program}: {stop}") + "\n")  # noqa: TID251 - before anything else is imported
         sys.exit(128 + stop.number)
+    finally:
+        _stop_at_once_from_now_on()  # nobody is there any more to take the exception
 
 
 @contextmanager
@@ -98,10 +100,14 @@ def stop_after_all(left: str) -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     _told.append(number)
+    _stop_at_once_from_now_on()
+    raise Stopped(number)
+
+
+def _stop_at_once_from_now_on() -> None:
     for one in _SIGNALS:
         if signal.getsignal(one) is _stop:
             signal.signal(one, _stop_at_once)
-    raise Stopped(number)
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:

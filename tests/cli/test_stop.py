@@ -144,6 +144,15 @@ def test_a_signal_while_the_program_is_still_loaded_is_one_line(number: signal.S
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", f"dualpipe-sim: {HOW[number]}\n")
 
 
+def test_a_signal_while_the_program_comes_to_its_end_is_no_traceback(process: CommandLine, tmp_path: Path) -> None:
+    """All is done by then; nobody is there any more to take an exception."""
+    plugin = tmp_path / "late.py"
+    plugin.write_text("import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGTERM)\n")
+    done = process("--plugin", plugin, "init", tmp_path / "new.yaml")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert done.stdout.endswith("new.yaml\n")
+
+
 def test_who_asks_twice_does_not_wait(process: CommandLine, tmp_path: Path) -> None:
     plugin = tmp_path / "stubborn.py"
     kill = "    os.kill(os.getpid(), signal.SIGINT)\n"

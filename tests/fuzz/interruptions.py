@@ -210,6 +210,9 @@ def attempt(path: Path) -> bool:
             tried()
         except UserError as error:  # of a table that cannot be read
             raise AssertionError(str(error)) from error
+        finally:
+            for pid in _processes_in(Path(folder).resolve()):
+                os.kill(pid, signal.SIGKILL)
         return tried.hit
 
 
@@ -298,6 +301,9 @@ class _Case:
             assert (status, said) == (-signal.SIGKILL, "")
         else:
             assert status == 128 + number, (status, said)
+            if not said:  # all was done but to end
+                assert _held(self._folder) == self._files
+                return
             how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
             assert said.startswith(f"dualpipe-sim: {how}"), said
             assert said.count("\n") == 1, said
