@@ -40,7 +40,7 @@ _PLAN = ("plan", "plan_deepseek_v2_lite", "--all", "--confirm", "0", "--set",
          "plan={schedules: [1f1b, dualpipe, zb-h1]}")  # fmt: skip
 _SEARCH = ("search", "small", "-j", "1", "--order", "best.csv", "--set",
            "search={rounds: 3, moves: 60, stages_per_rank: 1}", "--set", "pipeline={ranks: 2, micro_batches: 3}",
-           "--set", "cluster.gpus_per_node=2")  # fmt: skip
+           "--set", "cluster.gpus_per_node=2", "-o", "state.json")  # fmt: skip
 TABLES = tuple(
     (*words, "-o", f"table{suffix}")
     for words, suffixes in (
@@ -64,36 +64,37 @@ WHOLE = (
 ENDS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
+FAULTS: tuple[str, ...] = (
+    *ENDS,
+    *ENDS,
+    "SIGKILL",
+    "SIGKILL",
+    "SIGKILL",
+    "twice",
+    "stopped",
+    "full disk",
+    "full stdout",
+    "no reader",
+)
+
+
 def _make(chance: Random) -> bytes:
     """Make a case: a command, a fault, who is hit and when, and what stands in its way."""
-    words = chance.choice([*TABLES, *TABLES, *WHOLE])
-    if chance.random() < 0.05:  # it takes the longest
-        words = (*_SEARCH, "-o", "state.json")
-    faults = [
-        *ENDS,
-        *ENDS,
-        "SIGKILL",
-        "SIGKILL",
-        "SIGKILL",
-        "twice",
-        "stopped",
-        "full disk",
-        "full stdout",
-        "no reader",
-    ]
+    words: tuple[str, ...] = chance.choice([*TABLES * 4, *WHOLE * 2, _SEARCH])  # (the search takes the longest)
+    faults = FAULTS
     case: dict[str, object] = {"words": words, "hit": "parent", "workers": 1}
     if words in TABLES:
-        faults += ["second", "second", "two resume"]
-        if words[0] != "plan" and chance.random() < 0.25:  # each costs its imports
-            case |= {"workers": 2, "hit": chance.choice(["parent", "worker", "both"])}
-            faults = ["SIGKILL", "SIGTERM"] if case["hit"] != "parent" else faults
-    case["fault"] = chance.choice(faults)
-    if words in TABLES:
+        faults += ("second", "second", "two resume")
         case["after"] = {"bytes": chance.randint(0, chance.choice((300, 3_000, 10_000)))}
+        case["workers"] = 1 if words[0] == "plan" else chance.choice((1, 1, 1, 1, 2))  # each costs its imports
     else:
-        case["after"] = {"parts": 1} if chance.random() < 0.5 else {"seconds": round(chance.random() ** 2 * 0.4, 4)}
+        case["after"] = chance.choice(({"parts": 1}, {"seconds": round(chance.random() ** 2 * 0.4, 4)}))
+    if case["workers"] == 2:
+        case["hit"] = chance.choice(("parent", "worker", "both"))
+        faults = faults if case["hit"] == "parent" else ("SIGKILL", "SIGTERM")
+    case["fault"] = chance.choice(faults)
     case["most_bytes"] = chance.randint(300, 4_000)  # what it says of it goes to a file, too
-    case["link"] = chance.random() < 0.2
+    case["link"] = chance.choice((False, False, False, False, True))
     return json.dumps(case, indent=1).encode()
 
 
