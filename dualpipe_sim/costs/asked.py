@@ -18,7 +18,7 @@ from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.costs.phases import Costs, Flow, Phase, StageCosts, ends_s
 from dualpipe_sim.errors import UnfitCostsError, UserError, quoted
-from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.hardware.cluster import TIERS, Cluster
 from dualpipe_sim.order.ops import OF_WEIGHTS, RESHARD, Kind, R, TaskShape, Vocabulary
 from dualpipe_sim.order.placement import Placement
 
@@ -28,6 +28,7 @@ _KINDS = ", ".join(f"{kind} ({kind.value})" for kind in Kind)
 _FIRST_LANES, _LAST_LANE = PHASE_LANES[:-1], PHASE_LANES[-1]
 _LANES = f"{', '.join(f'{lane} ({lane.value})' for lane in _FIRST_LANES)} or {_LAST_LANE} ({_LAST_LANE.value})"
 _STAGE_COSTS = ("phases", "transfer_s", "transfer_bytes")
+_WAY = f" over {' or '.join(TIERS)}, with a cap above 0"
 _WHOLE = (int, np.integer)
 _NUMBERS = (float, int, np.floating, np.integer)
 
@@ -101,6 +102,8 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
                 raise UserError(_no_phases(costs, phases, task))
             if fault := _fault(phase, place, task, sound):
                 raise UserError(fault)
+        if fault := _never_done(phases, task):
+            raise UserError(fault)
     return answers
 
 
@@ -243,10 +246,26 @@ def _fault(phase: Phase, place: int, task: TaskShape, sound: set[int]) -> str:
     elif not (isinstance(name, str) and isinstance(layer, _WHOLE)):
         what = f"has a phase {quoted(name)} of layer {quoted(layer)}; a name is text and a layer a whole number"
     elif flows and id(flows) not in sound:
-        if not all(isinstance(one, Flow) and _is_size(one.size_bytes) for one in flows):
-            what = f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more"
+        if not all(isinstance(one, Flow) and _can_flow(one) for one in flows):
+            what = (
+                f"has a phase {quoted(name)} with flows {quoted(flows)}; each must be a Flow of 0 bytes or more{_WAY}"
+            )
         sound.add(id(flows))
     return f"{_named(task)} {what}" if what else ""
+
+
+def _never_done(phases: Sequence[Phase], task: TaskShape) -> str:
+    """Return why nothing could wait for a task, or an empty string."""
+    if all(phase.late for phase in phases):
+        return f"{_named(task)} has late phases only; its output is there after one that is not"
+    if task[0][0] not in OF_WEIGHTS and any(phase.lane == Lane.DATA for phase in phases):
+        return f"{_named(task)} has a phase on lane {Lane.DATA}, which only gathers weights and reduces gradients"
+    return ""
+
+
+def _can_flow(flow: Flow) -> bool:
+    cap = flow.cap_bytes_per_s
+    return flow.tier in TIERS and _is_size(flow.size_bytes) and isinstance(cap, _NUMBERS) and bool(cap > 0)
 
 
 def _is_size(value: object) -> bool:

@@ -76,6 +76,13 @@ HAS = "F of stage 0 has a phase"
         (phase(kind="F"), f"{HAS} 'op' of kind 'F'; kinds are F (0), B (1), I (2), W (3)"),
         (phase(kind=99), f"{HAS} 'op' of kind 99; kinds are"),
         (phase(half=1), f"{HAS} 'op' of half 1; it must be 0"),
+        (phase(late=True), "F of stage 0 has late phases only; its output is there after one that is not"),
+        (
+            lambda kind: (Phase(Lane.DATA, 1.0, kind),),
+            f"{HAS} on lane data, which only gathers weights and reduces gradients",
+        ),
+        (phase(flows=(Flow("ethernet", 1.0),)), f"{HAS} 'op' with flows (Flow("),  # type: ignore[arg-type]
+        (phase(flows=(Flow("nvlink", 1.0, 0.0),)), f"{HAS} 'op' with flows (Flow("),
         (phase(after=(0,)), f"{HAS} 'op' after (0,); it is number 0 from 0, and waits for earlier ones by number"),
         (phase(after=1), f"{HAS} 'op' after 1; it is number 0"),
         (phase(layer="x"), f"{HAS} 'op' of layer 'x'; a name is text and a layer a whole number"),
