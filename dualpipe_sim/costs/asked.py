@@ -264,8 +264,9 @@ def _never_done(phases: Sequence[Phase], task: TaskShape) -> str:
 
 
 def _can_flow(flow: Flow) -> bool:
-    cap = flow.cap_bytes_per_s
-    return flow.tier in TIERS and _is_size(flow.size_bytes) and isinstance(cap, _NUMBERS) and bool(cap > 0)
+    told: tuple[Any, ...] = flow
+    tier, size_bytes, cap = told
+    return tier in TIERS and _is_size(size_bytes) and isinstance(cap, _NUMBERS) and bool(cap > 0)
 
 
 def _is_size(value: object) -> bool:

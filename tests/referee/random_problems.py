@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
 from random import Random
 from typing import Any, Literal, get_args, get_origin
 
-from dualpipe_sim.errors import ScheduleError
+from dualpipe_sim.config.load import load_experiment
+from dualpipe_sim.costs.asked import costs_of_kinds, phases_of
+from dualpipe_sim.costs.phases import Costs
+from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.hardware.cluster import Cluster
+from dualpipe_sim.order.ops import Kind
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.order.text import format_order, format_rows
 from dualpipe_sim.runtimes.registry import runtimes
 from dualpipe_sim.runtimes.torch import format_program
 from dualpipe_sim.schedules.registry import schedules, spec
+from tests.referee.packaged import schedule_of
 from tests.referee.problem import Links, Op, Part, Problem, Uniform, shape_of, tasks_of
 from tests.referee.random_orders import draw, with_weights
 
@@ -24,8 +31,8 @@ def problem_of(chance: Random) -> Problem:
     problem = _of_chance(chance) if chance.random() < 0.5 else _registered(chance)
     if problem.program is None and chance.random() < 0.15:
         problem = _gathered(chance, problem)
-    problem = _with_transfers(chance, problem)
-    problem = _with_times(chance, problem)
+    by_layer = _layered(chance, problem) if chance.random() < 0.1 and sum(map(len, problem.pipes)) < 9 else None
+    problem = by_layer or _with_times(chance, _with_transfers(chance, problem))
     if chance.random() < 0.3:
         problem = replace(problem, weights=_weights(chance, problem))
     slices = 1 + max(op.slice for _, task in _tasks(problem) for op in task)
@@ -171,6 +178,39 @@ def _with_times(chance: Random, problem: Problem) -> Problem:
     parts = {shape: _parts(chance, problem, task, on_demand=on_demand) for shape, task in shapes.items()}
     host = {shape: (_seconds(chance) / 3, _seconds(chance) / 3) for shape in shapes} if chance.random() < 0.2 else {}
     return replace(problem, parts=parts, host=host)
+
+
+def _layered(chance: Random, problem: Problem) -> Problem | None:
+    """Take the phases that a model's layers have on a GPU; None where they know no such ops."""
+    sharing, delayed = chance.choice(("reserved", "on-demand")), chance.choice((True, False, None))
+    costs, cluster = _of_layers(len(problem.pipes[0]) * chance.choice((1, 2)), sharing, delayed)
+    order = schedule_of(problem)
+    shapes = {shape_of(task): tuple((int(Kind[op.letter]), op.stage) for op in task) for _, task in _tasks(problem)}
+    try:
+        of_stages = costs_of_kinds(costs.on(order.placement), order.kind, order.vocabulary)
+        found = phases_of(of_stages, list(shapes.values()))
+    except UserError:
+        return None
+    parts = {
+        shape: [
+            Part(str(one.lane), one.duration_s, one.half, tuple(one.after), one.late, tuple(one.flows), one.alone_s)
+            for one in phases
+        ]
+        for shape, phases in zip(shapes, found, strict=True)
+    }
+    nvlink, infiniband = ((link.bytes_per_s, link.latency_s) for link in (cluster.nvlink, cluster.infiniband))
+    links = Links(8, nvlink, infiniband, gpu_of_rank=tuple(chance.sample(range(24), problem.ranks)))
+    transfer = {"bytes": chance.choice((0.0, chance.uniform(1e6, 1e9)))}
+    return replace(problem, parts=parts, links=links, transfer=transfer, contention=chance.random() < 0.5)
+
+
+@lru_cache
+def _of_layers(layers: int, sharing: str, delayed: bool | None) -> tuple[Costs, Cluster]:
+    told = {"pipeline.layout": "even", "pipeline.ranks": 1, "model.layers": layers, "overlap.sharing": sharing}
+    told |= {} if delayed is None else {"overlap.delay_wgrad": delayed}
+    experiment = load_experiment("deepseek_v3_pair", told)
+    assert experiment.cluster is not None
+    return experiment.costs, experiment.cluster
 
 
 def _uniform(chance: Random, problem: Problem) -> Uniform:
