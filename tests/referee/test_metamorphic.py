@@ -155,6 +155,18 @@ def test_a_better_link_can_make_a_step_longer_where_links_are_shared() -> None:
         assert max(end for _, end in judge(problem).parts.values()) * 1e3 == pytest.approx(ms, abs=0.1)
 
 
+def test_a_faster_transfer_can_make_a_step_longer_on_gpus_that_are_slower_when_busy() -> None:
+    """Without the tenth of a second that rank 0 waits for 1B0's gradient it does not cool down before 0B0."""
+    order = ["0F0,0F1,0B0,0B1", "1F0,1B0,1F1,1B1"]
+    costs = Uniform([1.0, 0.45], [1.0, 0.45], [1.0, 0.0])
+    took_s = {}
+    for transfer_s in (0.16, 0.11):
+        problem = Problem([[0, 1]], order, costs=costs, transfer={"s": transfer_s}, load=(0.22, 0.03, 0.0))
+        assert disagreements(problem) == []
+        took_s[transfer_s] = max(end for _, end in judge(problem).parts.values())
+    assert took_s == pytest.approx({0.16: 6.775, 0.11: 7.1}, abs=1e-3)
+
+
 def test_a_faster_op_can_make_a_step_longer_where_the_order_follows_times() -> None:
     """`zb-auto` looks for an order by rules, within a limit of memory; the one of 10 ms stays as fast at 9 ms."""
     config: Config = {
