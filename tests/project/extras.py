@@ -26,7 +26,8 @@ def distributed() -> None:
     if find_spec("distributed"):
         from distributed import LocalCluster
 
-        address = LocalCluster(n_workers=1, processes=False, dashboard_address=None).scheduler_address
+        cluster = LocalCluster(n_workers=1, processes=False, dashboard_address=None)  # type: ignore[no-untyped-call]
+        address = cluster.scheduler_address
     assert len(sweep("figure5", over=AXES, dask=address).rows) == 2
 
 
