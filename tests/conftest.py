@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,9 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 by_node.WORTH_NODES = sys.maxsize  # compiled only where a test says so, not once tests before it have played much
+# A shell starts what ends in `&` with SIGINT ignored, which programs that tests start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CommandLine: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 Calls: TypeAlias = Callable[[Callable[[], object]], int]
