@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parent))  # what stands beside this script
 
 from schedule_charts import COSTS
 
+from dualpipe_sim.base.show import in_html
 from dualpipe_sim.graph.lowering import lower
 from dualpipe_sim.pictures.report import Run, page_data, page_style, viewer_script
 from dualpipe_sim.schedules.registry import ScheduleSpec, schedules
@@ -33,6 +34,7 @@ _PAGE = Template("""\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="$policy">
 <title>Every schedule, live</title>
 <link rel="stylesheet" href="style.css">
 </head>
@@ -53,6 +55,10 @@ _PAGE = Template("""\
 </body>
 </html>
 """)
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:"
+)
+"""Only the files beside it are loaded, also where it is opened from a folder."""
 _PICK = """
 .pick { display: flex; flex-wrap: wrap; gap: 0.4rem 1.2rem; margin: 0.6rem 0; }
 .pick select {
@@ -71,7 +77,8 @@ def names() -> list[str]:
 def files() -> dict[str, str]:
     """Return the gallery's files by their names."""
     page = _PAGE.substitute(
-        schedules="".join(f"<option>{name}</option>" for name in names()),
+        policy=_POLICY,
+        schedules="".join(f"<option>{in_html(name)}</option>" for name in names()),
         sizes="".join(f"<option>{size}</option>" for size in map(_size, SIZES)),
     )
     start = f"openGallery({json.dumps({'schedule': FIRST, 'beside': BESIDE, 'size': _size(SIZES[SIZE])})});\n"

@@ -106,8 +106,10 @@ def _files(incomplete: str) -> list[str]:
         there = sorted(path for path in folder.iterdir() if path.name.startswith(begin))
     except OSError:
         return []
-    return [f"{path}/" if path.is_dir() else str(path) for path in there if path.is_dir() or path.suffix in _SUFFIXES]
+    names = (f"{path}/" if path.is_dir() else str(path) for path in there if path.is_dir() or path.suffix in _SUFFIXES)
+    return _beginning("", names)
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
+    # (a shell writes what is offered to its terminal as it is)
+    return [name for name in names if name.startswith(incomplete) and name.isprintable()]

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dualpipe_sim.base.files import read_text
-from dualpipe_sim.base.show import in_html
+from dualpipe_sim.base.show import all_on_one_line, in_html
 from dualpipe_sim.batch.points import Row
 from dualpipe_sim.errors import UserError
 from dualpipe_sim.explore.answer import Answers
@@ -189,7 +189,7 @@ async def _row(asked: Asked, part: str, query: str, place: int = 0, limit_s: flo
 
 def _line(row: Row) -> Message:
     try:
-        text = json.dumps(row, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(all_on_one_line(row), separators=(",", ":"), allow_nan=False)
     except ValueError:
         text = json.dumps({"error": "some numbers are larger than a page can show; take smaller times"})
     return {"type": "http.response.body", "body": f"{text}\n".encode(), "more_body": True}
