@@ -39,11 +39,12 @@ def on_config(config: Any) -> Any:  # noqa: ANN401 - mkdocs' own types
 
 
 def on_files(files: Any, *, config: Any) -> Any:  # noqa: ANN401 - mkdocs' own types
-    """Add the notebooks that replay reports as pages, with their pictures, and the gallery of schedules."""
+    """Add the notebooks that replay reports as pages, with their pictures, the gallery, and the page on security."""
     from mkdocs.structure.files import File  # there only where a site is built
 
     gallery = ((f"{GALLERY}/{name}", text) for name, text in make_gallery.files().items())
-    for path, content in (*site_pages(), *gallery):
+    security = (HERE.parent / "SECURITY.md").read_text(encoding="utf-8")
+    for path, content in (*site_pages(), *gallery, ("security.md", security)):
         files.append(File.generated(config, path, content=content))
     return files
 
