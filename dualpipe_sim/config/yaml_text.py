@@ -65,6 +65,8 @@ class _PlainLoader(yaml.SafeLoader):
         if node.tag != _TEXT and len(node.value) > _LONGEST_NUMBER:
             raise _refused(node, f"{self._section}a number of thousands of digits")
         if not is_text(node.value):
+            node.value = _joined(node.value)
+        if not is_text(node.value):
             raise _refused(node, f"{quoted(node.value)} is no text: it holds half a character")
         return node
 
@@ -92,6 +94,11 @@ class _PlainLoader(yaml.SafeLoader):
 def _refused(at: yaml.Event | yaml.Node, what: str) -> yaml.MarkedYAMLError:
     mark: yaml.Mark | None = at.start_mark  # type: ignore[assignment, unused-ignore]
     return yaml.MarkedYAMLError(problem=what, problem_mark=mark)
+
+
+def _joined(text: str) -> str:
+    """Return a text in which halves of characters, as JSON escapes them, are joined where both are there."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def read_yaml(path: Path) -> Data:

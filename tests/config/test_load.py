@@ -14,6 +14,7 @@ from dualpipe_sim import ConfigError, simulate
 from dualpipe_sim.config import load_experiment, packaged_configs
 from dualpipe_sim.config.json_schema import json_schema
 from dualpipe_sim.config.load import read_config
+from dualpipe_sim.config.yaml_text import parse_yaml
 from dualpipe_sim.costs.uniform import UniformCosts
 
 GOOD = """\
@@ -274,3 +275,30 @@ def test_a_mapping_that_would_be_endless_written_out_is_refused() -> None:
     itself.append(itself)
     with pytest.raises(ConfigError, match="perhaps it holds itself"):
         read_config({"costs": {"a": itself}})
+
+
+def test_half_a_character_is_no_text_and_two_halves_are_one() -> None:
+    """As JSON, which is YAML, writes what is beyond the first 65,536 characters."""
+    assert parse_yaml(r'"\ud83d\udf01"', "mine.yaml") == "\N{ALCHEMICAL SYMBOL FOR AIR}"
+    for text in (r'"\ud83d"', r'"\udf01\ud83d"', r'{"\ud800": 1}'):
+        with pytest.raises(ConfigError, match=r"^mine.yaml: line 1, column [12]: .* is no text: it holds half"):
+            parse_yaml(text, "mine.yaml")
+    for config in ({"a\udcff": 1}, {"cluster": {"name": "\ud800"}}, {"compare": ["\ud800"]}):
+        with pytest.raises(ConfigError, match="is no text: it holds half a character"):
+            load_experiment(config)
+
+
+def test_what_has_no_end_is_one_line() -> None:
+    deep: list[object] = []
+    for _ in range(10_000):
+        deep = [deep]
+    itself: list[object] = []
+    itself.append(itself)
+    for schedule in (deep, itself):
+        with pytest.raises(ConfigError):
+            load_experiment("figure5", {"schedule": schedule})
+    many: object = "1f1b"
+    for _ in range(40):  # 2^40 names, written out
+        many = [many, many]
+    with pytest.raises(ConfigError, match="has more than 1,000,000 values"):
+        load_experiment({"schedule": many, "pipeline": {"ranks": 2, "micro_batches": 2}, "costs": {"forward": 1}})
