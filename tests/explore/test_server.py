@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from dualpipe_sim.explore import server
-from dualpipe_sim.explore.controls import words
 from dualpipe_sim.explore.link import Start
 from dualpipe_sim.serving.workers import Lost, TooLong, Workers
 from tests.explore.work import do
@@ -114,46 +110,6 @@ def test_what_is_wrong_is_one_line(client: TestClient, path: str, status: int, s
     assert answer.status_code == status
     assert text.startswith(said)
     assert "\n" not in text
-
-
-_keys = st.sampled_from(list(words()["keys"]))
-_values = st.one_of(
-    st.text(max_size=30),
-    st.sampled_from(["[]", "{}", "null", "-1", "1e999", ".nan", "*a", "&a [*a]", "!!python/object:os.system", "all",
-                     "../../etc/passwd", "{name: 1f1b}", "[[[", "0F0,0B0", "2024-01-01", "true", "1_0", "0x10", "~"]),
-    st.integers(-(10**20), 10**20).map(str),
-    st.floats().map(str),
-)  # fmt: skip
-_pairs = st.one_of(
-    st.tuples(_keys, _values).map(lambda pair: f"{pair[0]}={quote(pair[1], safe='')}"),
-    st.tuples(st.sampled_from(["config", "yaml", "view", "token"]), _values).map(
-        lambda pair: f"{pair[0]}={quote(pair[1])}"
-    ),
-    st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=40),
-)
-
-
-@pytest.mark.slow
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@example("/answer", ["pipeline.ranks=99999999999999999999"])
-@example("/answer", ["plugins=[/etc/passwd]"])
-@example("/files/numbers.json", ["yaml=eJwDAAAAAAE"])
-@given(
-    st.sampled_from(
-        ["/", "/answer", "/files/experiment.yaml", "/files/experiment.py", "/files/numbers.json", "/files/order.csv"]
-    ),
-    st.lists(_pairs, max_size=3),
-)
-def test_any_url_gives_an_answer_or_one_line(client: TestClient, path: str, pairs: list[str]) -> None:
-    answer = client.get(f"{path}?{'&'.join(pairs)}&compare=[]")
-    assert answer.status_code == 200 or 400 <= answer.status_code < 500
-    assert "Traceback" not in answer.text
-    assert str(Path(server.__file__).parent.parent.parent) not in answer.text
-    if answer.status_code != 200:
-        assert len(answer.text.splitlines()) == 1
-    elif path == "/answer":
-        *_, last = lines(answer.text)
-        assert "table" in last or "error" in last
 
 
 def test_an_answer_that_takes_too_long_is_ended_and_the_next_one_is_there(
