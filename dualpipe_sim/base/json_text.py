@@ -12,6 +12,7 @@ from dualpipe_sim.errors import UserError, is_text, quoted
 DEEPEST = 64
 """Levels of mappings and lists inside each other, of files that are walked through whole."""
 
+_BEYOND = 10**250
 _SMALL = 4 * 2**20
 _BYTES_OF = {"{": 184, "[": 88, ",": 40, '"': 30}
 """Bytes that Python takes for what a mark stands for: a mapping, a list, one thing of it, half a text."""
@@ -42,7 +43,7 @@ def parse_json(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JSON h
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise UserError(f"{source}: is no JSON: {place}: {error.msg}; perhaps it is cut off") from error
+        raise UserError(f"{source}: is no JSON: {error.msg}, {place}; perhaps it is cut off") from error
     except RecursionError as error:
         raise UserError(f"{source}: is no JSON: it is nested too deeply to be read") from error
     except ValueError as error:  # of numbers of thousands of digits
@@ -52,7 +53,7 @@ def parse_json(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JSON h
 
 
 def parse_settings(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-    r"""Return what a JSON text of settings holds, every part of which may be walked through and written down.
+    r"""Return what a JSON text of settings holds; every part of it can be walked through, counted and written down.
 
     >>> parse_settings('{"name": "\\ud800"}', "a.json")
     Traceback (most recent call last):
@@ -63,13 +64,21 @@ def parse_settings(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JS
         UserError: as for :func:`parse_json`, or it is nested too deeply, or holds half a character.
 
     """
-    data = parse_json(text, source)
+    return checked_settings(parse_json(text, source), source)
+
+
+def checked_settings(data: Any, source: str) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Return settings if every part of them can be walked through, counted and written down.
+
+    Raises:
+        UserError: they are nested too deeply, or hold a half of a letter or a number beyond all floats.
+
+    """
     level = [data]
     for _ in range(DEEPEST):
         inner = [one for each in level for one in _inside(each)]
         for one in inner:
-            if isinstance(one, str) and not is_text(one):
-                raise UserError(f"{source}: {quoted(one)} is no text: it holds half a character")
+            _check(one, source)
         level = [one for one in inner if isinstance(one, (Mapping, list))]
         if not level:
             return data
@@ -80,3 +89,11 @@ def _inside(data: object) -> list[object]:
     if isinstance(data, Mapping):
         return [*data.keys(), *data.values()]
     return data if isinstance(data, list) else []
+
+
+def _check(value: object, source: str) -> None:
+    """Refuse numbers that no float holds, and halves of characters, which JSON can say and no file can hold."""
+    if isinstance(value, int) and abs(value) >= _BEYOND:
+        raise UserError(f"{source}: a number has more than {len(str(_BEYOND)) - 1} digits")
+    if isinstance(value, str) and not is_text(value):
+        raise UserError(f"{source}: {quoted(value)} is no text: it holds half a character")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import ScheduleError, UserError, quoted
 from dualpipe_sim.order.messages import input_of
 from dualpipe_sim.order.ops import OF_WEIGHTS, Kind, Op, Receive, Send, Tensor, ops_of
 from dualpipe_sim.order.text import parse_cell
@@ -53,7 +53,7 @@ def parse_action(text: str) -> Action:
     if isinstance(action, (Send, Receive)):
         return Action(text, (), action.tensor, "SEND" if isinstance(action, Send) else "RECV")
     if not ops_of(action):
-        raise ScheduleError(f"{text!r} is no op and no message")
+        raise ScheduleError(f"{quoted(text)} is no op and no message")
     return Action(text, ops_of(action))
 
 
@@ -119,7 +119,7 @@ def _parse_map(text: str) -> tuple[re.Pattern[str], str]:
     try:
         return re.compile(pattern), action
     except re.error as error:
-        raise UserError(f"--map {text}: {pattern!r} is no regular expression: {error}") from error
+        raise UserError(f"--map {text}: {quoted(pattern)} is no regular expression: {error}") from error
 
 
 def _mapped(match: re.Match[str], template: str, rank: int) -> str:
@@ -130,4 +130,4 @@ def _mapped(match: re.Match[str], template: str, rank: int) -> str:
     except (re.error, IndexError) as error:
         raise UserError(f"{where}: {error}") from error
     except ScheduleError as error:
-        raise UserError(f"{where}: the range {match[0]!r} becomes no action: {error}") from error
+        raise UserError(f"{where}: the range {quoted(match[0])} becomes no action: {error}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dualpipe_sim.base.files import written_whole
 from dualpipe_sim.base.show import on_one_line
-from dualpipe_sim.base.units import number_of
+from dualpipe_sim.base.units import NUMBER, SECONDS, number_of
 from dualpipe_sim.calibration.fit import Calibration, Sample, Timed
 
 _UNITS = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
@@ -81,7 +81,7 @@ def _values(calibration: Calibration) -> Iterator[str]:
     yield f"pipes: {calibration.pipes}"
     if calibration.load is not None:
         beta, tau_s, gamma = calibration.load
-        yield f"load: {{beta: {beta:.4g}, tau: {_time(tau_s, 6)}, gamma: {gamma:.4g}}}"
+        yield f"load: {{beta: {_factor(beta)}, tau: {_time(tau_s, 6)}, gamma: {_factor(gamma)}}}"
         yield "# what I and W take together over a full backward, where only these were measured"
         yield f"split: {calibration.split:.4g}"
     yield f"# {calibration.transfer_rule}"
@@ -113,7 +113,13 @@ def _sample(sample: Sample, more: str = "") -> str:
     return f"{{time: {_time(sample.median_s, 12)}{more}, {spread}}}"
 
 
+def _factor(number: float) -> str:
+    """Return a factor, none where it is smaller than any that is computed with."""
+    return f"{number if number >= NUMBER.least else 0.0:.4g}"
+
+
 def _time(seconds: float, digits: int) -> str:
-    """Return a time in a fitting unit that reads back as the same to so many digits."""
+    """Return a time in a fitting unit that reads back as the same to so many digits; none where it is too short."""
+    seconds = seconds if seconds >= SECONDS.least else 0.0
     unit, size = next(((unit, size) for unit, size in _UNITS if seconds * size >= 1), _UNITS[-1 if seconds else 0])
     return f"{seconds * size:.{digits}g} {unit}"

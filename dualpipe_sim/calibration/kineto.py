@@ -22,14 +22,17 @@ from dualpipe_sim.calibration.actions import Action, Names, inputs_of, kind_of_n
 from dualpipe_sim.calibration.kernels import add_gpu_work
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording
 from dualpipe_sim.calibration.spans import Range, Span, holders
+from dualpipe_sim.calibration.tables import MOST_RANKS
+from dualpipe_sim.calibration.timeline_csv import LATEST_S
 from dualpipe_sim.calibration.unnamed import Unnamed, is_message, named, segments_of
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import ScheduleError, UserError, quoted
 
 Event: TypeAlias = Mapping[str, Any]
 
-_STEP = re.compile(r"ProfilerStep#(\d+)")
+_STEP = re.compile(r"ProfilerStep#(\d{1,18})", re.ASCII)
 _RECEIVE = re.compile(r"\w+:recv\b.*")
-_RANK_IN_NAME = re.compile(r"rank[-_ ]?(\d+)", re.IGNORECASE)
+_RANK_IN_NAME = re.compile(r"rank[-_ ]?(\d{1,6})(?!\d)", re.IGNORECASE | re.ASCII)
+_LATEST_NS = 1 << 62
 
 
 def add_trace(recording: Recording, data: object, source: str, names: Names) -> None:
@@ -111,7 +114,7 @@ class _Trace:
         trace = cls(base_ns=base_ns)
         for position, event in enumerate(events):
             if not isinstance(event, Mapping):
-                raise UserError(f"{source}: event {position} is {str(event)[:40]!r}, not a mapping of keys")
+                raise UserError(f"{source}: event {position} is {quoted(event)}, not a mapping of keys")
             into = trace._into(event.get("cat")) if event.get("ph") == "X" else None
             if into is not None:
                 into.append(_span(event, base_ns, f"{source}: event {position}"))
@@ -139,16 +142,16 @@ def _events(data: object, source: str) -> list[object]:
 
 def _base_ns(header: Event, source: str) -> int:
     base_ns = header.get("baseTimeNanoseconds", 0)
-    if not isinstance(base_ns, int):
-        raise UserError(f"{source}: baseTimeNanoseconds must be a whole number, got {base_ns!r}")
+    if isinstance(base_ns, bool) or not isinstance(base_ns, int) or not 0 <= base_ns < _LATEST_NS:
+        raise UserError(f"{source}: baseTimeNanoseconds must be a whole number, got {quoted(base_ns)}")
     return base_ns
 
 
 def _span(event: Event, base_ns: int, where: str) -> Span:
     start_us, length_us = event.get("ts"), event.get("dur", 0)
     for key, value in (("ts", start_us), ("dur", length_us)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e18:
-            raise UserError(f"{where} ({str(event.get('name'))[:40]!r}): {key} must be microseconds, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LATEST_S * 1e6:
+            raise UserError(f"{where} ({quoted(event.get('name'))}): {key} must be microseconds, got {quoted(value)}")
     start_ns = base_ns + round(cast("float", start_us) * 1000)
     arguments = event.get("args")
     return Span(
@@ -164,7 +167,9 @@ def _rank(header: Event, source: str, position: int) -> int:
     """Return the rank that a trace says it is of, or its file's name does, or its place among the traces."""
     info = header.get("distributedInfo")
     rank = info.get("rank") if isinstance(info, Mapping) else None
-    if isinstance(rank, int):
+    if rank is not None:
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < MOST_RANKS:
+            raise UserError(f"{source}: distributedInfo: rank must be a whole number, got {quoted(rank)}")
         return rank
     named = _RANK_IN_NAME.search(Path(source).name)
     return int(named[1]) if named else position

@@ -14,7 +14,7 @@ import numpy as np
 from dualpipe_sim.calibration.actions import Action
 from dualpipe_sim.calibration.tables import action_of, rank_of, rows_of
 from dualpipe_sim.costs.measured import StageMemory
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
 from dualpipe_sim.order.ops import B, F, I, Op, W
 
 HEADER = ["rank", "task", "before_bytes", "peak_bytes", "after_bytes"]
@@ -65,7 +65,7 @@ def _row(cells: list[str], where: str) -> tuple[int, Action, Held]:
     rank, task, *amounts = cells
     for key, amount in zip(HEADER[2:], amounts, strict=True):
         if not (amount.isascii() and amount.isdecimal() and len(amount) < 19):
-            raise UserError(f"{where}: {key} must be a whole number of bytes, got {amount[:40]!r}")
+            raise UserError(f"{where}: {key} must be a whole number of bytes, got {quoted(amount)}")
     action = action_of(task, where)
     if not action.cell:
         raise UserError(f"{where}: {task} is no op; rows are of forwards and backwards")
@@ -94,7 +94,10 @@ def stage_memory(rows: list[Held], pipe_stages: int) -> dict[int, StageMemory]:
 
 
 def _of_stage(rows: list[Held], *, keeps_outputs: bool) -> StageMemory | None:
-    """Return what a stage holds: medians over micro-batches, without the op that makes its gradients."""
+    """Return what a stage holds: medians over micro-batches, without the op that makes its gradients.
+
+    None where that is not known: ops are missing, or forwards leave less than they found.
+    """
     first = next((place for place, row in enumerate(rows) if row.op.kind in (B, W)), None)
     changes: defaultdict[int, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
@@ -108,6 +111,8 @@ def _of_stage(rows: list[Held], *, keeps_outputs: bool) -> StageMemory | None:
     else:
         held = -usual[W] if I in usual else 0.0
     freed = -usual[B] if B in usual else held - usual[I]
+    if freed < 0 or usual[F] < 0:
+        return None
     needs: defaultdict[int, list[int]] = defaultdict(list)
     for op, before, peak, after in rows:
         if op.kind != F:
@@ -116,7 +121,7 @@ def _of_stage(rows: list[Held], *, keeps_outputs: bool) -> StageMemory | None:
     frees = held if making.op.kind == W else freed
     return StageMemory(
         activation=freed if keeps_outputs else usual[F],
-        held_for_weight=held,
+        held_for_weight=max(0.0, held),
         workspace=max(float(np.median(of_kind)) for of_kind in needs.values()),
         gradients=max(0.0, making.after_bytes - making.before_bytes + frees),
         output=max(0.0, usual[F] - freed) if keeps_outputs else 0.0,

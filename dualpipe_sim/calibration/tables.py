@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterator, Sequence
 
 from dualpipe_sim.calibration.actions import Action, parse_action
-from dualpipe_sim.errors import ScheduleError, UserError
+from dualpipe_sim.errors import ScheduleError, UserError, quoted
 
-_MOST_RANKS = 1 << 20
+MOST_RANKS = 1 << 20
+"""That a run may have."""
 
 
 def rows_of(text: str, source: str, header: Sequence[str], more: Sequence[str] = ()) -> Iterator[tuple[list[str], str]]:
@@ -32,7 +33,7 @@ def rows_of(text: str, source: str, header: Sequence[str], more: Sequence[str] =
         if columns not in ([*header], [*header, *more]):
             perhaps = f", perhaps with ,{','.join(more)}" if more else ""
             raise UserError(
-                f"{source}: must begin with the line {','.join(header)}{perhaps}, got {','.join(first)[:60]!r}"
+                f"{source}: must begin with the line {','.join(header)}{perhaps}, got {quoted(','.join(first))}"
             )
         for cells in lines:
             where = f"{source}: line {lines.line_num}"
@@ -51,8 +52,8 @@ def rank_of(text: str, where: str) -> int:
         UserError: it is none.
 
     """
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < _MOST_RANKS):
-        raise UserError(f"{where}: rank must be a whole number, got {text[:40]!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < MOST_RANKS):
+        raise UserError(f"{where}: rank must be a whole number, got {quoted(text)}")
     return int(text)
 
 

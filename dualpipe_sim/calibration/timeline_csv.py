@@ -15,7 +15,7 @@ from dualpipe_sim.base.lanes import Lane
 from dualpipe_sim.calibration.actions import Action, inputs_of, kind_of_no_op
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
 from dualpipe_sim.calibration.tables import action_of, rank_of, rows_of
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, quoted
 from dualpipe_sim.order.ops import OF_WEIGHTS, Tensor
 
 HEADER = ["rank", "lane", "task", "start_s", "end_s"]
@@ -23,6 +23,8 @@ HOST = ["host_start_s", "host_end_s"]
 _SAME_S = 1e-6
 """Moments of two rows that are as close as this may be one moment, rounded."""
 
+LATEST_S = 1e11
+"""Later than any clock says: beyond it differences of times say nothing."""
 _LANES = [str(lane) for lane in Lane]
 _OF_WEIGHTS = [str(kind) for kind in OF_WEIGHTS]
 
@@ -132,7 +134,7 @@ def _is_within(row: Row, other: Row) -> bool:
 def _row(cells: list[str], where: str) -> Row:
     rank, lane, task, start, end, *host = cells
     if lane not in _LANES:
-        raise UserError(f"{where}: lane must be {', '.join(_LANES)}, got {lane[:40]!r}")
+        raise UserError(f"{where}: lane must be {', '.join(_LANES)}, got {quoted(lane)}")
     number = rank_of(rank, where)
     name, _, phase = task.partition(" ")
     action = Action(name, ()) if kind_of_no_op(name) in _OF_WEIGHTS else action_of(name, where)
@@ -157,6 +159,6 @@ def _seconds(text: str, where: str, key: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not math.isfinite(seconds):
-        raise UserError(f"{where}: {key} must be a number of seconds, got {text[:40]!r}")
+    if not abs(seconds) < LATEST_S:
+        raise UserError(f"{where}: {key} must be a number of seconds, got {quoted(text)}")
     return seconds

@@ -22,7 +22,8 @@ DEEPEST = 64
 MOST_VALUES = 100_000
 """Values of a text, those that stand for others (``*a``) written out; a long text counts once for every 100 letters."""
 _LONG_TEXT = 100
-_LONGEST_NUMBER = 1_000
+_LONGEST_NUMBER = 250
+"""Letters of what is no text: any such number is one that a float holds."""
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -63,7 +64,7 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: dict[object, yaml.Node]) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
         if node.tag != _TEXT and len(node.value) > _LONGEST_NUMBER:
-            raise _refused(node, f"{self._section}a number of thousands of digits")
+            raise _refused(node, f"{self._section}a number of more than {_LONGEST_NUMBER} digits")
         if not is_text(node.value):
             node.value = _joined(node.value)
         if not is_text(node.value):

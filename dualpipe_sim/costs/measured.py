@@ -81,6 +81,10 @@ class StageMemory(NamedTuple):
     output: float = 0.0
 
 
+_SPARSE = 16
+"""Stages for each of which there is a time."""
+
+
 @register("measured")
 @dataclass(frozen=True)
 class MeasuredCosts:
@@ -127,7 +131,18 @@ class MeasuredCosts:
     __repr__ = brief
 
     def on(self, placement: Placement) -> MeasuredStageCosts:
-        """Return the costs of each stage of a placement."""
+        """Return the costs of each stage of a placement.
+
+        Raises:
+            ScheduleError: hardly any stage up to the highest one has a time.
+
+        """
+        known = {stage for _, stage in self.ops} | {stage for pair in self.pairs for stage in pair}
+        if self.stages * self.pipes > _SPARSE * len(known):  # and what is laid out below has a place for each
+            missing = next(stage for stage in range(self.stages) if stage not in known)
+            raise ScheduleError(
+                f"{self.source} has no time for stage {missing}; calibrate with the traces of all ranks"
+            )
         shares = self._shares(placement)
         whole = self._by_stage()
         forwards = self._with_heads(shares, placement, whole[F].time_s)

@@ -234,8 +234,8 @@ def read_collectives(name: str) -> Grid:
             if row.get("kernel", "all_gather") in ("all_gather", "reduce_scatter"):
                 time_us = float(row["microseconds"])
                 if not 0 < time_us < inf:
-                    raise ValueError(f"microseconds must be above zero, got {row['microseconds']}")
-                found.setdefault((int(row["gpus"]), int(row["bytes"])), []).append(time_us)
+                    raise ValueError(f"microseconds must be above zero, got {quoted(row['microseconds'])}")
+                found.setdefault((_size(row["gpus"]), _size(row["bytes"])), []).append(time_us)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: no table of collectives: {_said(error)}; see docs/costs.md") from error
     if not found:
@@ -266,7 +266,16 @@ def read_table(name: str) -> Table:
 
 
 def _said(error: Exception) -> str:
-    return f"there is no column {error}" if isinstance(error, KeyError) else str(error)
+    return f"there is no column {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+
+
+def _size(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_SIZE and int(text) > 0):
+        raise ValueError(f"a size must be a whole number above zero, got {quoted(text)}")
+    return int(text)
+
+
+_LONGEST_SIZE = 15  # digits
 
 
 def _read(name: str, key: str) -> tuple[Path, str, list[dict[str, str]]]:
@@ -278,19 +287,22 @@ def _read(name: str, key: str) -> tuple[Path, str, list[dict[str, str]]]:
     path = known.get(name, Path(name))
     lines = read_text(path, KERNELS).splitlines()
     about = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-    return path, about, list(csv.DictReader(line for line in lines if line and not line.startswith("#")))
+    try:
+        return path, about, list(csv.DictReader(line for line in lines if line and not line.startswith("#")))
+    except csv.Error as error:
+        raise UserError(f"{path}: is no CSV: {error}") from error
 
 
 def _grids(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str, Work], Grid]:
     values: dict[tuple[str, str, Work], dict[Sizes, float]] = {}
     for row in rows:
         axes = _AXES.get(row["kernel"], _AXES["attention"])
-        point = tuple(int(row[axis]) for axis in axes)
+        point = tuple(_size(row[axis]) for axis in axes)
         for work, column in WORK_NAMES.items():
             if row.get(column):
                 rate = float(row[column])
                 if not 0 < rate < inf:
-                    raise ValueError(f"{column} must be a rate above zero, got {row[column]}")
+                    raise ValueError(f"{column} must be a rate above zero, got {quoted(row[column])}")
                 values.setdefault((row["kernel"], row["numbers"], work), {})[point] = rate
     if not values:
         raise ValueError("it has no rows")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.importers.imported import is_of_a_run
 
 Flags: TypeAlias = Mapping[str, Any]
 """Values by flag, without the hyphens before it: a text, True for a bare flag, or a list of several."""
@@ -72,8 +73,10 @@ class Arguments:
             if default is None:
                 raise self.wrong(flag, "is missing")
             return default
-        if not re.fullmatch(r"\d{1,12}", value):
+        if not re.fullmatch(r"[0-9]{1,12}", value):
             raise self.wrong(flag, f"must be a whole number, got {quoted(value)}")
+        if not is_of_a_run(flag, int(value)):
+            raise self.wrong(flag, f"{value} is more than any run has")
         if int(value) < least:
             raise self.wrong(flag, f"must be {least} or more, got {quoted(value)}")
         return int(value)

@@ -19,3 +19,15 @@ class Imported(NamedTuple):
 
     config: Keys
     unread: tuple[str, ...] = ()
+
+
+_MOST_LAYERS, _LARGEST = 4_000, 10**12
+
+
+def is_of_a_run(key: str, number: float) -> bool:
+    """Return whether a number is of a size that a run may have: it has no more layers, nor anything else, than that.
+
+    >>> is_of_a_run("--num-layers", 61), is_of_a_run("--num-layers", 10**9), is_of_a_run("vocab_size", 10**9)
+    (True, False, True)
+    """
+    return number <= (_MOST_LAYERS if "layer" in key else _LARGEST)

@@ -39,14 +39,15 @@ def read_kernel_table(path: Path) -> str:
 
     """
     text = read_text(path, KERNELS)
-    columns, rows = _columns(text), list(csv.DictReader(StringIO(text)))
+    columns = _columns(text)
     try:
+        rows = list(csv.DictReader(StringIO(text)))
         if columns >= _GEMM:
             return _gemms(rows, path)
         if columns >= _NCCL:
             return _collectives(rows, path)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{path}: a row has no numbers: {error}") from error
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError, csv.Error) as error:
+        raise UserError(f"{path}: a row has no numbers: {quoted(str(error))}") from error
     raise UserError(f"{path}: must have the columns {', '.join(sorted(_GEMM))} (or of NCCL), got {quoted(text[:60])}")
 
 

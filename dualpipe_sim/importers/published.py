@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from dualpipe_sim.errors import UserError, quoted
-from dualpipe_sim.importers.imported import Imported, Keys
+from dualpipe_sim.importers.imported import Imported, Keys, is_of_a_run
 from dualpipe_sim.importers.machines import machine
 from dualpipe_sim.importers.megatron import MODULES
 
@@ -153,10 +153,12 @@ class _Row:
     ) -> int:
         """Return a whole number of some values; floats that are whole count."""
         value = values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (isfinite(value) and value % 1 == 0):
             raise self.wrong(f"{where}.{key}", "must be a whole number", value)
         if value < least:
             raise self.wrong(f"{where}.{key}", f"must be {least} or more", value)
+        if not is_of_a_run(key, value):
+            raise self.wrong(f"{where}.{key}", "must be no more than any run has", value)
         return int(value)
 
     def maybe(self, values: Mapping[str, Any], key: str, where: str) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpipe_sim.errors import UserError, either, quoted
-from dualpipe_sim.importers.imported import Keys
+from dualpipe_sim.importers.imported import Keys, is_of_a_run
 
 
 class Settings(ABC):
@@ -43,6 +43,8 @@ class Settings(ABC):
             raise self.wrong(key, f"is missing, which a {self.kind} needs")
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self.wrong(key, f"must be a whole number from {least} up, got {quoted(value)}")
+        if not is_of_a_run(key, value):
+            raise self.wrong(key, f"{quoted(value)} is more than any run has")
         return value
 
     def word(self, key: str, default: str, known: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dualpipe_sim.base.files import read_text
-from dualpipe_sim.base.json_text import DEEPEST, parse_settings
+from dualpipe_sim.base.json_text import DEEPEST, checked_settings, parse_settings
 from dualpipe_sim.errors import UserError, did_you_mean, plain, quoted
 from dualpipe_sim.importers.imported import Imported, Keys
 from dualpipe_sim.importers.settings import Settings
@@ -163,7 +163,9 @@ def _toml(text: str, path: Path) -> object:
     if _MANY_PARTS.search(text):  # which take the square of their number to read
         raise UserError(f"{path}: has a key of more than {DEEPEST} parts, as no job of torchtitan has")
     try:
-        return tomllib.loads(text)
+        return checked_settings(tomllib.loads(text), str(path))
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is neither TOML nor JSON: {' '.join(str(error).split())}") from error
 

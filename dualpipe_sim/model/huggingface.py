@@ -21,6 +21,14 @@ Keys: TypeAlias = dict[str, Any]
 _TELLING = ("mlp_bias", "lm_head_bias", "moe_latent_size", "index_topk")
 """Keys that change what a model is made of; one that a family does not read must not be set."""
 
+_WORDS = frozenset({"model_type", "hidden_act", "_name_or_path", "hybrid_override_pattern"})
+_LISTS = frozenset(
+    {"layer_types", "mlp_layer_types", "mlp_only_layers", "moe_layer_freq", "moe_layers", "layers_block_type"}
+    | {"no_rope_layers", "hybrid_layer_pattern", "attn_type_list"}
+)
+_LARGEST, _MOST_LAYERS = 10**9, 4_000
+"""Beyond any model's width, vocabulary or number of experts, and beyond any model's depth."""
+
 _FAMILIES: dict[str, Callable[[_Config], Keys]] = {}
 
 
@@ -35,14 +43,36 @@ class _Config:
         self.asked.add(key)
         value = self.values.get(key)
         if value is None:
-            raise UserError(f"{self.source}: {key}: is missing, which a model of type {self.type!r} needs")
-        return value
+            raise UserError(f"{self.source}: {key}: is missing, which a model of type {quoted(self.type)} needs")
+        return self._usual(key, value)
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever JSON has there
         """Return a value, or another where there is none or it is null."""
         self.asked.add(key)
         value = self.values.get(key)
-        return default if value is None else value
+        return default if value is None else self._usual(key, value)
+
+    def _usual(self, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever JSON has there
+        """Return a value that is of the kind that its key has in all families, in a size that a model may have."""
+        most = _MOST_LAYERS if "layer" in key or "dense" in key else _LARGEST
+        if key != "linear_attn_config" and isinstance(value, int) and -1 <= value <= most:  # -1 is the last layer
+            return value
+        if isinstance(value, str) and key in _WORDS and len(value) <= _MOST_LAYERS:
+            return value
+        if isinstance(value, list) and key in _LISTS and len(value) <= _MOST_LAYERS:
+            return value
+        if isinstance(value, Mapping) and key == "linear_attn_config":
+            return value
+        kind = (
+            "a mapping"
+            if key == "linear_attn_config"
+            else "a text"
+            if key in _WORDS
+            else "a list, or a whole number"
+            if key in _LISTS
+            else "a whole number"
+        )
+        raise UserError(f"{self.source}: {key}: must be {kind} of a model's size, got {quoted(value)}")
 
     def first(self, *keys: str) -> Any:  # noqa: ANN401 - whatever JSON has there
         """Return the value of the first key that is there: transformers renamed some."""
@@ -98,7 +128,13 @@ def model_of(values: Mapping[str, Any], source: str = "config.json") -> Keys:
         hint = did_you_mean(config.type, _FAMILIES) or f" (known: {', '.join(sorted(_FAMILIES))})"
         raise UserError(f"{source}: model_type: models of type {quoted(config.type)} are not known{hint}")
     keys: Keys = {"name": str(config.get("_name_or_path") or config.type)}
-    keys |= _FAMILIES[config.type](config)
+    try:
+        keys |= _FAMILIES[config.type](config)
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        what = f"its values do not fit each other as those of type {quoted(config.type)} do"
+        raise UserError(f"{source}: {what}: {quoted(str(error))}") from error
     unread = next((key for key in _TELLING if values.get(key) and key not in config.asked), None)
     if unread is not None:
         what = f"{quoted(values[unread])} is not known of models of type {quoted(config.type)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ from dualpipe_sim.base.plain_data import data_frame, plain_data
 from dualpipe_sim.base.show import SHOWN_ROWS, Table, Tabular, line
 from dualpipe_sim.base.units import number_of
 from dualpipe_sim.batch.points import POINT, Row
-from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.errors import UserError, did_you_mean, quoted
 
 if TYPE_CHECKING:
     from dualpipe_sim.base.plain_data import DataFrame
@@ -129,13 +129,46 @@ def read_table(path: str | Path) -> SweepTable:
     """
     from dualpipe_sim.batch.rows import read_rows
 
-    return SweepTable(tuple(read_rows(path)))
+    rows = read_rows(path)
+    kinds = _kinds()
+    for place, row in enumerate(rows):
+        if row.keys() != rows[0].keys():
+            raise UserError(f"{path}: row {place} has other columns than the first")
+        wrong = next((key for key, kind in kinds.items() if not _fits(row.get(key), kind)), None)
+        if wrong is None and row.get("error") is None and row.get("micro_batches") == 0:
+            wrong = "micro_batches"
+        if wrong is not None:
+            raise UserError(f"{path}: row {place}: {wrong}: cannot be {quoted(row[wrong])}")
+    return SweepTable(tuple(rows))
+
+
+def _fits(value: object, kind: tuple[type, ...]) -> bool:
+    """Whether a value is of some types, and one that can be told: no number beyond all floats."""
+    return isinstance(value, kind) and not (isinstance(value, (int, float)) and abs(value) >= _BEYOND)
+
+
+_BEYOND = 1e300
+
+
+def _kinds() -> dict[str, tuple[type, ...]]:
+    """Return of which types a key's value in a row may be, None of each, by what a run has there."""
+    from dualpipe_sim.result import KEYS, Result
+
+    types = {"int": (int,), "float": (int, float), "str": (str,), "list": (list,), "dict": (dict,), "Mapping": (dict,)}
+    said = {one.name: str(one.type).partition("[")[0].partition(" ")[0] for one in fields(Result) if one.name in KEYS}
+    return {key: (*types.get(name, (dict,)), type(None)) for key, name in said.items()}
+
+
+_OF_EACH = ("schedule", "ranks", "micro_batches", "options", "error")
 
 
 def _run(row: Row) -> Result:
     from dualpipe_sim.analysis.registry import metrics
     from dualpipe_sim.result import KEYS, Result
 
+    missing = next((key for key in _OF_EACH if key not in row), None)
+    if missing is not None:
+        raise UserError(f"rows of sweeps have {missing!r}; these are of something else")
     known = {key: row[key] for key in KEYS if key in row} | {"options": row["options"] or {}}
     known["metrics"] = {name: row[name] for name in metrics() if name in row}
     return Result(**cast("dict[str, Any]", known))

@@ -16,6 +16,7 @@ import pytest
 from dualpipe_sim.base import files, json_text
 from dualpipe_sim.base.files import Limit, read_bytes, read_text, read_unpacked
 from dualpipe_sim.base.json_text import DEEPEST, parse_json, parse_settings
+from dualpipe_sim.base.memory import at_most
 from dualpipe_sim.errors import UserError
 
 SMALL = Limit(100, "such a file")
@@ -125,6 +126,7 @@ def test_what_no_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), f"is nested more than {DEEPEST} levels deep"),
         ('{"a":' * 80 + "1" + "}" * 80, f"is nested more than {DEEPEST} levels deep"),
         ("9" * 5000, "it has a number of thousands of digits"),
+        (f'{{"a": {"9" * 300}}}', "a number has more than 250 digits"),
         ('{"a": ["\\ud800"]}', r"'\\ud800' is no text: it holds half a character"),
         ('{"\\udfff": 1}', r"'\\udfff' is no text: it holds half a character"),
     ],

@@ -15,10 +15,10 @@ from dualpipe_sim.calibration import calibrate
     ("text", "said"),
     [
         ("", "must begin with the line rank,lane,task,start_s,end_s, perhaps with ,host_start_s,host_end_s, got ''"),
-        ("{", "is no JSON: line 1, column 2:"),
+        ("{", "is no JSON: Expecting property name enclosed in double quotes, line 1, column 2;"),
         ("{}", "has no list 'traceEvents'"),
         ("[]", "no op was found; ranges must be named 'PP:' + action, or be mapped by --map"),
-        ("[3]", "event 0 is '3', not a mapping of keys"),
+        ("[3]", "event 0 is 3, not a mapping of keys"),
         ('{"traceEvents": [], "baseTimeNanoseconds": "x"}', "baseTimeNanoseconds must be a whole number, got 'x'"),
         ('[{"ph": "X", "cat": "kernel", "name": "k", "ts": "x"}]', "event 0 ('k'): ts must be microseconds, got 'x'"),
         ('[{"ph": "X", "cat": "user_annotation", "name": "PP:boo", "ts": 1}]', "1 PP: ranges that name no action"),

@@ -301,8 +301,7 @@ def _messages(rows: list[list[tuple[Op, ...] | Message | Weights]], where: _Wher
             if isinstance(cell, Message):
                 ranks = crossing[cell[1:]]
                 _demand(ranks[not cell.sends] == rank, "a message of another rank")
-                way = (*ranks, cell.sends)
-                passing[way].append(cell[1:])
+                passing[ranks[0], ranks[1], cell.sends].append(cell[1:])
                 stage = cell.needed_by + {"F": -1, "B": 1}[cell.way] if cell.sends else cell.needed_by
                 kinds = "F" if cell.way == "F" else "BI"
                 op_at = next(ops[op] for kind in kinds if (op := Op(kind, stage, cell.batch)) in ops)

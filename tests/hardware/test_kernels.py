@@ -150,7 +150,10 @@ def test_a_table_is_named_from_where_the_configuration_is(tmp_path: Path) -> Non
         ("kernel,numbers,tokens\ngemm,bf16,1\n", "there is no column 'outputs'"),
         ("kernel,numbers,tokens,outputs,inputs,forward\ngemm,bf16,1,1,1,nan\n", "forward must be a rate above zero"),
         ("kernel,numbers,tokens,outputs,inputs,forward\ngemm,bf16,1,1,1,-3\n", "forward must be a rate above zero"),
-        ("kernel,numbers,tokens,outputs,inputs,forward\ngemm,bf16,x,1,1,3\n", "invalid literal"),
+        (
+            "kernel,numbers,tokens,outputs,inputs,forward\ngemm,bf16,x,1,1,3\n",
+            "a size must be a whole number above zero, got 'x'",
+        ),
         ("# nothing\n", "it has no rows"),
     ],
 )
