@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dualpipe_sim.base.memory import free_bytes
+from dualpipe_sim.base.memory import short_of
 from dualpipe_sim.errors import UserError, is_text, quoted
 
 DEEPEST = 64
@@ -37,7 +37,7 @@ def parse_json(text: str, source: str) -> Any:  # noqa: ANN401 - whatever JSON h
         UserError: it is no JSON, or takes more memory than there is.
 
     """
-    if len(text) > _SMALL and sum(text.count(mark) * size for mark, size in _BYTES_OF.items()) > free_bytes():
+    if len(text) > _SMALL and short_of(sum(text.count(mark) * size for mark, size in _BYTES_OF.items())) is not None:
         raise UserError(f"{source}: takes more memory than there is once it is read")
     try:
         return json.loads(text)
