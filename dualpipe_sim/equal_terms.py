@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from math import inf
 
 from dualpipe_sim.base.plugins import in_code_of
 from dualpipe_sim.costs.asked import on_fewer_ranks
-from dualpipe_sim.errors import ScheduleError, UserError, did_you_mean
+from dualpipe_sim.errors import ScheduleError, TooLargeError, UserError, did_you_mean
 from dualpipe_sim.experiment import Choice, Experiment
 from dualpipe_sim.result import Comparison, Result, fastest_first, refused
 from dualpipe_sim.schedules.registry import spec
@@ -60,6 +61,8 @@ def within_memory(experiment: Experiment, limit: float) -> Comparison:
 
     """
     with experiment.named():
+        if not 0 <= limit < inf:
+            raise UserError(f"activations: must be 0 or more, got {limit:g}")
         return fastest_first([_best_within(experiment, choice, limit) for choice in experiment.choices])
 
 
@@ -84,7 +87,7 @@ def _stages_per_rank(choice: Choice) -> int:
     for ranks, rounds in product(_SMALL_RANKS, (1, 2, 4)):
         try:
             placement = chosen.build(ranks, rounds * ranks, choice.options).placement
-        except ScheduleError:
+        except (ScheduleError, TooLargeError):
             continue
         return len(placement.pipes[0]) // ranks
     return 1

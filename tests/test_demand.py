@@ -183,3 +183,23 @@ def _plain() -> dict[str, object]:
         "schedule": "1f1b",
         "costs": {"forward": 1.0, "backward": 2.0},
     }
+
+
+def test_plans_and_maps_of_too_many_points_are_refused_before_there_is_any(command_line: CommandLine) -> None:
+    many = "[" + ", ".join(map(str, range(1, 101))) + "]"
+    free = [f"--set=plan.{key}={many}" for key in ("ranks", "tensor", "expert", "micro_batch_size")]
+    ran = command_line("plan", "plan_deepseek_v2_lite", *free)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "candidates, more than 1000000" in " ".join(ran.stderr.split())
+    options = "[" + ", ".join(map(str, range(2, 302))) + "]"
+    schedule = f"[{{name: interleaved-1f1b, stages_per_rank: {options}, group: {options}}}]"
+    ran = command_line("plan", "plan_deepseek_v2_lite", "--set", f"plan.schedules={schedule}")
+    assert "plan.schedules: interleaved-1f1b: its lists make 90000 ways, more than 10000" in " ".join(
+        ran.stderr.split()
+    )
+    ran = command_line("regimes", "figure5", "--x", "costs.transfer=0..2:9999", "--y", "costs.forward=1..2:9999")
+    assert "make 99980001 points, more than 1000000" in ran.stderr
+    ran = command_line("regimes", "figure5", "--x", "costs.transfer=0..2:1000000000", "--y", "ranks=4,8")
+    assert "must be up to 10000 points" in ran.stderr
+    ran = command_line("compare", "figure5", "nan", "--by", "memory")
+    assert "activations: must be 0 or more, got nan" in ran.stderr

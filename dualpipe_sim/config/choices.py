@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 from pathlib import Path
 
 from dualpipe_sim.base.files import ORDER, read_text
@@ -60,11 +61,17 @@ def compared(root: Root, own: Choice, folder: Path) -> tuple[Choice, ...]:
     )
 
 
+_MOST_OF_SCHEDULE = 10_000
+"""Ways of a schedule that a plan tries."""
+
+
 def each_option(section: ScheduleSection) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield a schedule of a plan with each combination of those of its options that are lists."""
     if section.placement or section.order or section.ranks or section.micro_batches:
         raise UserError(f"plan.schedules: {section.name}: takes a registered schedule, whose sizes the plan sets")
     values = [value if isinstance(value, list) else [value] for value in section.options.values()]
+    if (many := prod(map(len, values))) > _MOST_OF_SCHEDULE:
+        raise UserError(f"plan.schedules: {section.name}: its lists make {many} ways, more than {_MOST_OF_SCHEDULE}")
     for chosen in product(*values):
         options = dict(zip(section.options, chosen, strict=True))
         _check_options(section.name, options, "plan.schedules")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from math import prod
 
 from dualpipe_sim.base.precision import Precision
 from dualpipe_sim.base.units import label_of
@@ -96,7 +97,15 @@ def candidates_of(experiment: Experiment) -> list[Candidate]:
     return _combined(experiment.free, own)
 
 
+MOST_CANDIDATES = 10**6
+"""Of a plan; each is looked at, most of them for some 2 ms."""
+
+
 def _combined(free: Free, own: Candidate) -> list[Candidate]:
+    if (many := prod(max(1, len(getattr(free, key))) for key in asdict(Free()))) > MOST_CANDIDATES:
+        raise UserError(
+            f"plan: its lists make {many} candidates, more than {MOST_CANDIDATES}; leave fewer of them free"
+        )
     return [
         Candidate(name, options, *gpus, layout, size, *kept)
         for (name, options), gpus, layout, size, kept in product(

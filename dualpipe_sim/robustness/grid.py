@@ -13,6 +13,7 @@ from dualpipe_sim.batch.points import Progress, Row
 from dualpipe_sim.batch.rows import RowFile
 from dualpipe_sim.batch.runner import evaluate_all
 from dualpipe_sim.batch.study import Study
+from dualpipe_sim.config.axes import MOST_POINTS
 from dualpipe_sim.config.load import in_full, read_config
 from dualpipe_sim.errors import ConfigError, UserError
 from dualpipe_sim.experiment import Choice, Experiment
@@ -67,6 +68,8 @@ def regimes(  # noqa: PLR0913 - as the command has them
     axes = axis_of(x, "--x"), axis_of(y, "--y")
     if axes[0].key == axes[1].key:
         raise ConfigError(f"--y {axes[1].key}: is varied by --x already; take another key")
+    if (many := len(axes[0].values) * len(axes[1].values)) > MOST_POINTS:
+        raise ConfigError(f"--x, --y: make {many} points, more than {MOST_POINTS}; take fewer of either")
     data, source = read_config(config, in_full(to_compare(overrides)), settings)
     base = {key: value for key, value in data.items() if key != "sweep"}
     at = At({key: value for key, value in base.items() if key != "plugins"}, source, axes[0].key, axes[1].key)
