@@ -25,7 +25,7 @@ class Measure(NamedTuple):
 
     Attributes:
         factors: factor of each unit's name, the one without a prefix first.
-        least: the smallest amount beside none at all.
+        least: the smallest amount; what is less is none.
         most: the largest amount.
 
     """
@@ -34,14 +34,16 @@ class Measure(NamedTuple):
     least: float
     most: float
 
-    def holds(self, amount: float) -> bool:
-        """Return whether the program computes with an amount."""
-        return amount == 0 or self.least <= amount <= self.most
+    def taken(self, amount: float) -> float:
+        """Return an amount as it is computed with; one below the smallest, as rounding leaves it, is none.
 
-    @property
-    def range(self) -> str:
-        """The amounts that it computes with, in words."""
-        return f"from {self.least:g} to {self.most:g} {next(iter(self.factors))}".rstrip()
+        Raises:
+            ValueError: it is more than the largest; with what is right, in words that follow "must be …, ".
+
+        """
+        if abs(amount) > self.most:
+            raise ValueError(f"up to {self.most:g} {next(iter(self.factors))}".rstrip())
+        return amount if abs(amount) >= self.least else 0.0
 
 
 SECONDS = Measure(
@@ -92,9 +94,10 @@ def quantity(value: object, units: Measure, example: str) -> float:
         raise ValueError(f"must be {example}, got {quoted(value)}")
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"must be {example}, finite and not negative, got {quoted(value)}")
-    if not units.holds(number):
-        raise ValueError(f"must be {example}, 0 or {units.range}, got {quoted(value)}")
-    return number
+    try:
+        return units.taken(number)
+    except ValueError as error:
+        raise ValueError(f"must be {example}, {error}, got {quoted(value)}") from None
 
 
 def as_float(number: float) -> float:

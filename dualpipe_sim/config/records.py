@@ -342,9 +342,10 @@ def _number(value: object) -> float:
     number = as_float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     if number is None or not isfinite(number):
         raise ValueError(f"must be a number, not {quoted(value)}")
-    if not NUMBER.holds(abs(number)):
-        raise ValueError(f"must be a number, 0 or {NUMBER.range}, got {quoted(value)}")
-    return number
+    try:
+        return NUMBER.taken(number)
+    except ValueError as error:
+        raise ValueError(f"must be a number, {error}, got {quoted(value)}") from None
 
 
 def _whole(value: object) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,3 +43,14 @@ def test_a_quantity_is_finite_and_not_negative_or_refused(value: object) -> None
 def test_one_is_no_plural() -> None:
     assert [number_of(n, "candidate") for n in (0, 1, 2)] == ["0 candidates", "1 candidate", "2 candidates"]
     assert [number_of(n, "micro-batch") for n in (1, 20)] == ["1 micro-batch", "20 micro-batches"]
+
+
+@pytest.mark.parametrize(("value", "units"), [(5e-324, SECONDS), ("1e-20 us", SECONDS), (1e-9, BYTES)])
+def test_what_rounding_leaves_is_nothing(value: object, units: Measure) -> None:
+    assert quantity(value, units, "right") == 0
+
+
+@pytest.mark.parametrize(("value", "said"), [(1e13, "up to 1e+12 s, got"), ("1e308 h", "finite and not negative, got")])
+def test_what_cannot_be_computed_with_is_refused(value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"must be a time, {said}")):
+        quantity(value, SECONDS, "a time")
