@@ -64,7 +64,7 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: dict[object, yaml.Node]) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
         if node.tag != _TEXT and len(node.value) > _LONGEST_NUMBER:
-            raise _refused(node, f"{self._section}a number of more than {_LONGEST_NUMBER} digits")
+            raise _refused(node, f"{self._section}there is a number of more than {_LONGEST_NUMBER} digits")
         if not is_text(node.value):
             node.value = _joined(node.value)
         if not is_text(node.value):

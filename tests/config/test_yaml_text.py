@@ -33,8 +33,8 @@ BOMBS = {
     "questions": ("? " * 10**6, f"is nested more than {DEEPEST} levels deep"),
     "itself": ("&a [*a]", "stands inside of what it stands for"),
     "its own merge": ("a: &a {b: {<<: *a}}", "stands inside of what it stands for"),
-    "digits of base 60": (f"a: 1{':1' * 10**5}", "a number of more than 250 digits"),
-    "digits": (f"a: 0x{'f' * 10**5}", "a number of more than 250 digits"),
+    "digits of base 60": (f"a: 1{':1' * 10**5}", "there is a number of more than 250 digits"),
+    "digits": (f"a: 0x{'f' * 10**5}", "there is a number of more than 250 digits"),
     "half a letter": ('"\\ud800": 1', r"'\\ud800' is no text"),
 }
 

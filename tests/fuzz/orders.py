@@ -143,4 +143,4 @@ def _attempt(path: Path) -> float:
     return makespan_s
 
 
-KIND = Kind("orders", ".csv", _make, _attempt, in_tests=250, in_long=20_000)
+KIND = Kind("orders", ".csv", _make, _attempt, in_tests=100, in_long=20_000)

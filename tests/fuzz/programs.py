@@ -60,4 +60,4 @@ def _attempt(path: Path) -> float:
     return makespan_s
 
 
-KIND = Kind("programs", ".csv", _make, _attempt, in_tests=150, in_long=10_000)
+KIND = Kind("programs", ".csv", _make, _attempt, in_tests=60, in_long=10_000)
