@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from dualpipe_sim.base.memory import short_of
@@ -71,7 +72,7 @@ def checked_settings(data: Any, source: str) -> Any:  # noqa: ANN401 - whatever 
     """Return settings if every part of them can be walked through, counted and written down.
 
     Raises:
-        UserError: they are nested too deeply, or hold a half of a letter or a number beyond all floats.
+        UserError: they are nested too deeply, or hold a half of a letter, or what is no number that a float holds.
 
     """
     level = [data]
@@ -93,6 +94,8 @@ def _inside(data: object) -> list[object]:
 
 def _check(value: object, source: str) -> None:
     """Refuse numbers that no float holds, and halves of characters, which JSON can say and no file can hold."""
+    if isinstance(value, float) and not isfinite(value):
+        raise UserError(f"{source}: {value} is no number")
     if isinstance(value, int) and abs(value) >= _BEYOND:
         raise UserError(f"{source}: a number has more than {len(str(_BEYOND)) - 1} digits")
     if isinstance(value, str) and not is_text(value):

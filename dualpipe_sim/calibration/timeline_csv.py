@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dualpipe_sim.base.lanes import Lane
+from dualpipe_sim.base.units import SECONDS
 from dualpipe_sim.calibration.actions import Action, inputs_of, kind_of_no_op
 from dualpipe_sim.calibration.recording import Occurrences, Ran, Recording, Step
 from dualpipe_sim.calibration.tables import action_of, rank_of, rows_of
@@ -161,4 +162,4 @@ def _seconds(text: str, where: str, key: str) -> float:
         seconds = math.nan
     if not abs(seconds) < LATEST_S:
         raise UserError(f"{where}: {key} must be a number of seconds, got {quoted(text)}")
-    return seconds
+    return seconds if abs(seconds) >= SECONDS.least else 0.0

@@ -269,8 +269,8 @@ def _said(error: Exception) -> str:
     return f"there is no column {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
 
 
-def _size(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_SIZE and int(text) > 0):
+def _size(text: str | None) -> int:
+    if text is None or not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_SIZE and int(text) > 0):
         raise ValueError(f"a size must be a whole number above zero, got {quoted(text)}")
     return int(text)
 

@@ -124,6 +124,7 @@ def test_what_no_memory_holds_is_refused(tmp_path: Path) -> None:
         ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), f"is nested more than {DEEPEST} levels deep"),
         ('{"a":' * 80 + "1" + "}" * 80, f"is nested more than {DEEPEST} levels deep"),
         ("9" * 5000, "it has a number of thousands of digits"),
+        ('{"a": [NaN]}', "nan is no number"),
         (f'{{"a": {"9" * 300}}}', "a number has more than 250 digits"),
         ('{"a": ["\\ud800"]}', r"'\\ud800' is no text: it holds half a character"),
         ('{"\\udfff": 1}', r"'\\udfff' is no text: it holds half a character"),
