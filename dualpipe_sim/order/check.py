@@ -184,7 +184,7 @@ def _read(text: str) -> tuple[list[Row], list[Finding]]:
         read = [_read_cell(cell, rank, position) for position, cell in enumerate(cells)]
         findings += [cell for cell in read if isinstance(cell, Finding)]
         rows.append([None if isinstance(cell, Finding) else cell for cell in read])
-        if not any(read):
+        if not any(isinstance(cell, Finding) or ops_of(cell) for cell in read):
             findings.append(Finding("junk", "the row is empty; every row is a rank and needs at least one task", rank))
     return in_todays_form(rows, texts), findings
 
