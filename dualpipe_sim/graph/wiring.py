@@ -144,7 +144,8 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
     producer, consumer = dependencies(schedule)
     passed, waiting = barriers(schedule)
     afar = schedule.rank[passed] != schedule.rank[waiting]
-    met = meetings(schedule)
+    met, meeting = meetings(schedule)
+    elsewhere = schedule.rank_of_task[met] != schedule.rank_of_task[meeting]
     if schedule.program is not None and (wrong := next(wrong_messages(schedule.program, schedule), None)):
         raise ScheduleError(f"{schedule.name}: {wrong}")
     crosses = schedule.rank[producer] != schedule.rank[consumer]
@@ -172,10 +173,10 @@ def _wire(schedule: Schedule, templates: Templates, runtime: RuntimeInUse | None
         *_inputs(
             first_on, schedule.task_of_op[waiting[afar]], _output(schedule, phases, phase, begin, sizes, passed[afar])
         ),
-        *_met(schedule, met, first_on, last_on),
-        # What a rank hands itself needs no edge where its order already has it; where not, it is a deadlock.
-        *_backward_in_order(schedule, begin, producer[~crosses], consumer[~crosses]),
-        *_backward_in_order(schedule, begin, passed[~afar], waiting[~afar]),
+        *_whole(met[elsewhere], meeting[elsewhere], first_on, last_on),
+        # What a rank hands itself needs no edge where its order already has it.
+        *_whole(*_against_order(schedule, producer[~crosses], consumer[~crosses]), first_on, last_on),
+        *_whole(*_against_order(schedule, passed[~afar], waiting[~afar]), first_on, last_on),
     ]
     sides = None
     if in_turn is not None:
@@ -319,15 +320,13 @@ def _inputs(first_on: Mapping[Lane, IntArray], consumer: IntArray, source: IntAr
         yield source[there], first[consumer[there]]
 
 
-def _met(
-    schedule: Schedule, tasks: Edges, first_on: Mapping[Lane, IntArray], last_on: Sequence[IntArray]
+def _whole(
+    before: IntArray, behind: IntArray, first_on: Mapping[Lane, IntArray], last_on: Sequence[IntArray]
 ) -> Iterable[Edges]:
-    """On each lane a task's first phase waits for the last phases of tasks that it meets on other ranks."""
-    before, behind = tasks
-    afar = schedule.rank_of_task[before] != schedule.rank_of_task[behind]
+    """Tasks that wait for all of others: on each lane their first phase waits for the last on each."""
     for last in last_on:
-        source = last[before[afar]]
-        yield from _inputs(first_on, behind[afar][source >= 0], source[source >= 0])
+        there = last[before] >= 0
+        yield from _inputs(first_on, behind[there], last[before[there]])
 
 
 def _behind_tasks(after_task: Waits, last_on: Sequence[IntArray], phases: int) -> Edges:
@@ -351,11 +350,14 @@ def _waited_for(in_turn: Issued, first_on: Mapping[Lane, IntArray], phases: int)
         yield phases + message[there], first[waiting[there]]
 
 
-def _backward_in_order(schedule: Schedule, begin: IntArray, producer: IntArray, consumer: IntArray) -> Iterable[Edges]:
-    """What a rank hands itself against its own order: an edge backward, so that the engine finds the circle."""
+def _against_order(schedule: Schedule, producer: IntArray, consumer: IntArray) -> tuple[IntArray, IntArray]:
+    """Return (task, task that waits for it) of what a rank hands itself against its own order.
+
+    It is a circle, which the engine then finds, but of a copy to the host that stands before its forward.
+    """
     before, after = schedule.task_of_op[producer], schedule.task_of_op[consumer]
-    broken = before >= after
-    yield begin[before[broken]], begin[after[broken]]
+    against = before >= after
+    return before[against], after[against]
 
 
 def _sorted_by_target(edges: list[Edges]) -> IntArray:

@@ -31,6 +31,8 @@ def problem_of(chance: Random) -> Problem:
     problem = _of_chance(chance) if chance.random() < 0.5 else _registered(chance)
     if problem.program is None and chance.random() < 0.15:
         problem = _gathered(chance, problem)
+    elif problem.program is None and chance.random() < 0.1:
+        problem = replace(problem, order=_swapped(chance, problem.order))
     by_layer = _layered(chance, problem) if chance.random() < 0.1 and sum(map(len, problem.pipes)) < 9 else None
     problem = by_layer or _with_times(chance, _with_transfers(chance, problem))
     if chance.random() < 0.3:
@@ -126,6 +128,15 @@ def _gathered(chance: Random, problem: Problem) -> Problem:
         for rank, row in enumerate(problem.order)
     ]
     return replace(problem, order=rows)
+
+
+def _swapped(chance: Random, rows: list[str]) -> list[str]:
+    """Swap two tasks of a rank, after which some orders stop for ever."""
+    rank = chance.randrange(len(rows))
+    cells = rows[rank].split(",")
+    one, other = chance.randrange(len(cells)), chance.randrange(len(cells))
+    cells[one], cells[other] = cells[other], cells[one]
+    return [*rows[:rank], ",".join(cells), *rows[rank + 1 :]]
 
 
 def _tasks(problem: Problem) -> list[tuple[int, tuple[Op, ...]]]:

@@ -153,6 +153,13 @@ def test_what_a_program_waits_for_before_a_copy_holds_up_compute_and_not_the_cop
     assert times == times | {"0O0": (1, 11), "F0 to 1": (1, 6), "0F1": (6, 7), "F1 to 1": (7, 12)}
 
 
+def test_a_copy_that_stands_before_its_forward_waits_for_all_of_it() -> None:
+    """F is two phases; the copy started behind the first."""
+    parts = {"F0": [Part("compute", 1.0), Part("compute", 2.0)], "B0": [Part("compute", 1.0)]}
+    parts |= {"O0": [Part("copy", 5.0)], "L0": [Part("copy", 1.0)]}
+    assert spans(Problem([[0]], ["0O0,0F0,0L0,0B0"], parts=parts))["0O0"] == (3, 8)
+
+
 def test_a_rank_that_shares_the_vocabulary_out_needs_no_gradient_for_it() -> None:
     """The compute stream waits for B0, and so does the message behind, though an S of its micro-batch ran before."""
     order = ["0F0,0F1,0S0,0S1,0B0,0B1", "1F0,1F1,1S0,1S1,1B0,1B1"]
