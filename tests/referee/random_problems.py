@@ -33,7 +33,8 @@ def problem_of(chance: Random) -> Problem:
         problem = _gathered(chance, problem)
     elif problem.program is None and chance.random() < 0.1:
         problem = replace(problem, order=_swapped(chance, problem.order))
-    by_layer = _layered(chance, problem) if chance.random() < 0.1 and sum(map(len, problem.pipes)) < 9 else None
+    whole = problem.share == 1 and sum(map(len, problem.pipes)) < 9
+    by_layer = _layered(chance, problem) if whole and chance.random() < 0.1 else None
     problem = by_layer or _with_times(chance, _with_transfers(chance, problem))
     if chance.random() < 0.3:
         problem = replace(problem, weights=_weights(chance, problem))
