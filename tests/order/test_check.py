@@ -387,6 +387,12 @@ def test_a_stage_on_two_ranks() -> None:
     )
 
 
+def test_an_op_without_a_slice_among_sliced_ones() -> None:
+    found = check_order("0F0,0F0.1,0B0.1,0B0.0\n")
+    assert found[0] == Finding("range", "0F0 names no slice; they go from 0 to 1", rank=0, cell=0, op="0F0")
+    assert str(found[1]) == "rank 0: 0F0.0 never runs"
+
+
 def test_micro_batches_that_the_user_expects() -> None:
     assert said("0F0,0B0", micro_batches=3) == [
         "micro-batches 1 to 2 never run; the numbers go from 0 to 2 without gaps"
