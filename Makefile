@@ -16,8 +16,11 @@ PINS := pyproject.toml constraints.txt
 TORCH_BUILD ?= torch~=2.13.0
 NOTEBOOKS = $(wildcard examples/*.ipynb)
 
+OLDEST ?= python3.10
+EXTRAS = distributed explore mcp notebook optimum parquet widget
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz lint lint-js format notebooks update-notebooks board docs benchmark update-constraints clean .venv
+.PHONY: help demo test test-all test-oldest fuzz lint lint-js format notebooks update-notebooks board docs benchmark update-constraints clean .venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -31,6 +34,16 @@ test: $(DEV)  ## run the tests on all cores, but for those that ask more of the 
 
 test-all: $(TORCH)  ## every test, none skipped: brings PyTorch and transformers beside the environment, needs Chromium
 	PYTHONPATH=$(CURDIR)/build/torch $(BIN)/python -m pytest -n auto --none-skipped
+
+# Tools of the tests may be the newest; of what users get each is the oldest that pyproject.toml allows.
+# (Old libraries warn of what is new beside them.)
+test-oldest: $(DEV)  ## the quick tests with the oldest Python, which OLDEST= can name, and the oldest dependencies allowed
+	$(BIN)/uv venv --quiet --clear --python $(OLDEST) build/oldest
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(OLDEST) $(EXTRAS:%=--extra %) \
+		--output-file build/oldest/pins.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python build/oldest --requirements build/oldest/pins.txt --editable . \
+		hatchling hypothesis httpx jsonschema protobuf psutil pytest pytest-xdist uv
+	build/oldest/bin/python -m pytest -n auto -W default -m "not slow and not thorough" --ignore tests/project/test_import_rules.py
 
 fuzz: $(DEV)  ## a hundred thousand inputs made by chance; takes an hour, goes on where it was interrupted
 	$(BIN)/python -m tests.fuzz
@@ -73,7 +86,6 @@ benchmark: $(PACKAGE)  ## measure how fast the program is on this machine
 	$(BIN)/python -m benchmarks
 
 update-constraints: $(DEV)  ## pin new dependencies, or with UPGRADE=--upgrade the newest of all
-	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.10 --all-extras --no-annotate \
 		--custom-compile-command "make update-constraints" --output-file constraints.txt pyproject.toml
 
