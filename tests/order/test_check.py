@@ -409,6 +409,10 @@ def test_opposed_pipes_read_as_one_are_told_apart() -> None:
     )
 
 
+def test_a_stage_that_nobody_names_is_missing_on_no_rank_in_particular() -> None:
+    assert Finding("missing", "stage 1 has no op at all") in check_order("0F0,0B0\n2F0,2B0\n")
+
+
 def test_stages_that_no_placement_of_this_name_can_have() -> None:
     assert said(format_order(build("1f1b", 2, 2)), placement="v") == [
         "rank 1: stage 2 has no op at all",
