@@ -51,5 +51,5 @@ def test_check_of_no_file_is_one_line(command_line: CommandLine) -> None:
 
 
 def test_check_takes_every_placement_that_a_file_may_have(command_line: CommandLine) -> None:
-    (choices,) = re.findall(r"--placement <(.*)>", command_line("check", "--help").stdout)
+    (choices,) = re.findall(r"--placement [<[](.*)[]>]", command_line("check", "--help").stdout)
     assert set(choices.split("|")) == set(get_args(PlacementName))

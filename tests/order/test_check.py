@@ -409,6 +409,16 @@ def test_opposed_pipes_read_as_one_are_told_apart() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "first", "needed"),
+    [("0F0.1,0F0.0,0B0.1,0B0.0\n", "0F0.1", "0F0.0"), ("0F0.0,0F0.1,0B0.0,0B0.1\n", "0B0.0", "0B0.1")],
+)
+def test_slices_attend_to_those_before_so_their_gradients_come_from_those_behind(
+    text: str, first: str, needed: str
+) -> None:
+    assert f"{first} comes before {needed}" in str(check_order(text)[0])
+
+
 def test_a_stage_that_nobody_names_is_missing_on_no_rank_in_particular() -> None:
     assert Finding("missing", "stage 1 has no op at all") in check_order("0F0,0B0\n2F0,2B0\n")
 
