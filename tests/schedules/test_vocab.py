@@ -274,6 +274,10 @@ def test_what_is_wrong_with_passes_is_said_of_the_op(text: str, barriers: int, s
     assert bool(found) == bool(said)
 
 
+def test_a_pass_by_another_stages_name_breaks_one_rule_and_the_one_that_lacks_another() -> None:
+    assert [one.rule for one in check_order("0F0,1F0,1S0,1B0,0B0")] == ["range", "missing"]
+
+
 @pytest.mark.parametrize(
     ("text", "barriers", "said"),
     [
