@@ -260,6 +260,14 @@ def test_a_graph_priced_anew_is_the_graph_lowered_anew(
     assert np.array_equal(durations_s(graph, costs, topology), lower(schedule, costs, topology).duration_s)
 
 
+def test_a_graph_whose_links_are_shared_is_priced_by_playing_only() -> None:
+    topology = Cluster(gpus_per_node=2).topology(2)
+    costs = UniformCosts(1, 1, 1, transfer_s=None, transfer_bytes=1e6)
+    graph = lower(parse_order("0F0,0B0\n1F0,1B0\n"), costs, topology, contention=True)
+    with pytest.raises(UserError, match=r"^where links or SMs are shared, durations come from playing; lower the"):
+        durations_s(graph, costs, topology)
+
+
 def test_costs_of_other_phases_cannot_price_a_graph() -> None:
     graph = lower(parse_order("0F0,0B0\n"), UNIT)
     with pytest.raises(UserError, match=r"other phases than the graph's; lower the schedule with them$"):
