@@ -313,3 +313,7 @@ def test_a_lane_that_no_phase_runs_on_is_named_and_does_not_land_on_the_next_ran
 def test_a_task_without_phases_is_named() -> None:
     with pytest.raises(UserError, match="the costs have no phases for F of stage 0; a task is one phase at least"):
         lower(build("1f1b", 2, 2), OnALane(1, 1, 1))
+
+
+def test_costs_that_know_no_model_have_no_attention_to_exchange() -> None:
+    assert longest_path.play(lower(build("slimpipe", 2, 2), UNIT)).caveats == ()
