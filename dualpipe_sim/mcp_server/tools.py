@@ -123,7 +123,9 @@ def _in_words(folder: Path | None) -> Iterator[None]:
         text = str(error)
         for name, path in packaged_configs().items():
             text = text.replace(str(path), name)
-        raise UserError(text if folder is None else text.replace(f"{folder}{os.sep}", "")) from error
+        if folder is not None and folder.name:
+            text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+        raise UserError(text) from error
 
 
 def _named(name: str, folder: Path | None) -> tuple[str, Data]:

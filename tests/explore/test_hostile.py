@@ -39,9 +39,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Comparison:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
     """A run whose order's file, which names it, and whose model have such a name."""
-    file = tmp_path / f"{NAME}.csv".replace("/", "\u2215").replace("\0", "")
+    monkeypatch.chdir(tmp_path)
+    file = Path(f"{NAME}.csv".replace("/", "\u2215"))
     file.write_text("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n", encoding="utf-8")
     one = {"file": str(file)}
     return compare({"schedule": one, "compare": [one], "costs": {"forward": 1, "backward": 2}})
