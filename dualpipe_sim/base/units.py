@@ -57,7 +57,7 @@ BYTES = Measure(
         **{f"{prefix}iB": 2.0 ** (10 * power) for power, prefix in enumerate(("K", "M", "G", "T", "P"), 1)},
     },
     1e-3,
-    1e24,
+    1e18,  # of which 64 bits count each
 )
 BYTES_PER_S = Measure(
     {
