@@ -8,6 +8,7 @@ A point whose worker died gets another one when all others are done: it may have
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,7 @@ class _Crew:
             for worker in self._workers:
                 worker.wait_ready()
         except DEATHS as error:
-            raise UserError("worker processes do not start; what they say of it stands above") from error
+            raise UserError("worker processes do not start, or are killed; what they say stands above") from error
 
     def row(self, point: Point) -> Row:
         """Return a point's row from a free worker; where it dies, another takes its place."""
@@ -97,13 +98,20 @@ class _Crew:
             worker.end()
 
 
+_APART: Any = (
+    {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+"""Keeps a worker away from the terminal, so that Ctrl-C is answered by the parent alone."""
+
+
 class Worker:
     """A worker process, which makes rows of points one after the other; see ``worker.py``."""
 
     def __init__(self, evaluate: Evaluate) -> None:
-        # Away from the terminal, so that Ctrl-C is answered by the parent alone.
         command = [sys.executable, "-c", _PROGRAM, *sys.path]
-        self._process = Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True)  # noqa: S603 - our own
+        self._process = Popen(command, stdin=PIPE, stdout=PIPE, **_APART)  # noqa: S603 - our own
         self._ready = False
         with suppress(OSError):  # it may be dead already; whoever waits for it will see
             self._send(evaluate)

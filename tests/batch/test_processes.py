@@ -112,7 +112,7 @@ def test_workers_that_cannot_evaluate_say_why(
     square: Evaluate, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "evaluations.py").write_text("raise RuntimeError('not here')")
-    with pytest.raises(UserError, match="worker processes do not start; what they say of it stands above"):
+    with pytest.raises(UserError, match="worker processes do not start, or are killed; what they say"):
         dict(evaluate_all([{"x": 1}, {"x": 2}], square, workers=2))
     assert "not here" in capfd.readouterr().err  # of both at once, so it may be in pieces
 
