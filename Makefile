@@ -45,7 +45,7 @@ test-oldest: $(DEV)  ## the quick tests with the oldest Python, which OLDEST= ca
 		hatchling hypothesis httpx jsonschema protobuf psutil pytest pytest-xdist uv
 	build/oldest/bin/python -m pytest -n auto -W default -m "not slow and not thorough" --ignore tests/project/test_import_rules.py
 
-fuzz: $(DEV)  ## a hundred thousand inputs made by chance; takes an hour, goes on where it was interrupted
+fuzz: $(DEV)  ## a hundred thousand inputs made by chance (FUZZ= for some kinds); goes on where it was interrupted
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 # (lint-imports' cache overlooks new modules)
