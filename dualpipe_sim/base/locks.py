@@ -38,11 +38,18 @@ if sys.platform == "win32":
             os.lseek(descriptor, 0, os.SEEK_SET)
 
 else:
-    import fcntl
+    try:
+        import fcntl
+    except ImportError:  # a system that has no locks
 
-    def _lock(descriptor: int) -> None:
-        """Lock for this opening of the file alone: threads are kept apart, too."""
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        def _lock(descriptor: int) -> None:  # noqa: ARG001 - as the others
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    else:
+
+        def _lock(descriptor: int) -> None:
+            """Lock for this opening of the file alone: threads are kept apart, too."""
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def beside(target: Path, ending: str) -> Path:

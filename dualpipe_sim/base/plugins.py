@@ -31,6 +31,7 @@ def allow_plugins() -> Iterator[None]:
     >>> from dualpipe_sim import ConfigError, simulate
     >>> _ = Path("mine.py").write_text("print('I run')")
     >>> mine = {"plugins": ["mine.py"], "schedule": "1f1b", "pipeline": {"ranks": 2, "micro_batches": 2}}
+    >>> mine["costs"] = {"forward": 1.0, "backward": 2.0}
     >>> try:
     ...     simulate(mine)
     ... except ConfigError as error:

@@ -58,10 +58,7 @@ def server(folder: Path | None = None, seconds: float = SECONDS) -> Server[Worke
             await found.close()
 
     async def call(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:  # noqa: ANN401 - theirs
-        tool, arguments = _tool(params.name), params.arguments or {}
-        refused = _refusal(tool, arguments)
-        row = {"error": refused} if refused else await _asked(context.lifespan_context, tool, arguments, seconds)
-        return _result(row)
+        return await answered(context.lifespan_context, _tool(params.name), params.arguments or {}, seconds)
 
     return Server(
         "dualpipe-sim",
@@ -90,6 +87,14 @@ def serve(folder: Path | None = None, seconds: float = SECONDS) -> None:
 async def _serve(serving: Server[Workers]) -> None:
     async with stdio_server() as (read, write):
         await serving.run(read, write, serving.create_initialization_options())
+
+
+async def answered(
+    workers: Workers, tool: Tool, arguments: Mapping[str, Any], seconds: float = SECONDS
+) -> types.CallToolResult:
+    """Return what a call of a tool is answered: its answer, or the one line that says why there is none."""
+    refused = _refusal(tool, arguments)
+    return _result({"error": refused} if refused else await _asked(workers, tool, arguments, seconds))
 
 
 def _tool(name: str) -> Tool:

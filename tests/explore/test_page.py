@@ -292,13 +292,13 @@ def test_the_link_can_be_copied(browser: Browser, figure5: str) -> None:
 
 def test_a_slow_answer_is_ended_by_the_next_setting(tab: Visit, figure5: str) -> None:
     page = tab.page
-    page.goto(f"{figure5}?config=figure5&schedule=1f1b&compare=[]")
+    page.goto(f"{figure5}?config=figure5&compare=[]")
     settled(page)
-    page.get_by_label("key", exact=True).fill("noise")
-    page.get_by_label("its value, in YAML").fill("{jitter: 0.1, runs: 1000000000}")
+    page.get_by_label("key", exact=True).fill("schedule")
+    page.get_by_label("its value, in YAML").fill("{name: searched, moves: 1000000000}")
     page.get_by_role("button", name="set", exact=True).click()
-    wait(page, "location.search.includes('noise') && document.querySelector('#results').ariaBusy === 'true'")
-    page.get_by_role("button", name="take back noise").click()
+    wait(page, "location.search.includes('moves') && document.querySelector('#results').ariaBusy === 'true'")
+    page.get_by_role("button", name="take back schedule").click()
     settled(page)
-    assert table(page)[0][:3] == ["1f1b", "8 × 20", "81"]
+    assert table(page)[0][:3] == ["dualpipe", "8 × 20", "66"]
     assert not page.get_by_role("alert").is_visible()

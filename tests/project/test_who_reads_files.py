@@ -15,6 +15,8 @@ LIBRARIES = {"np", "numpy", "json", "yaml", "pickle", "pq", "pa", "pd", "tomllib
 ARCHIVES = {"gzip", "bz2", "lzma", "zipfile", "tarfile"}
 OWN = {
     "base/files.py": "is the place",
+    "base/locks.py": "who has a lock",
+    "__main__.py": "what is no file",
     "base/memory.py": "what the system says of itself",
     "serving/workers.py": "what the system says of itself",
     "base/compiled.py": "the package's own code",

@@ -66,7 +66,7 @@ def test_stages_go_round_or_there_and_back(shape: str, where: object) -> None:
     ("options", "words"),
     [
         ({"activations": 0.5}, "searched: activations must be 1 or more"),
-        ({"activations": float("nan")}, "searched: activations must be 1 or more"),
+        ({"activations": float("nan")}, "searched: option activations must be a number, no larger than"),
         ({"stages_per_rank": 0}, "searched: stages_per_rank must be 1 or more, got 0"),
         ({"stages_per_rank": 3}, "stages in a V come in twos; take an even number, got 3"),
         ({"moves": 0}, "searched: moves must be 1 or more, got 0"),
