@@ -54,6 +54,16 @@ def is_worth_it(graph: TaskGraph) -> bool:
     return COMPILES and _PLAYED[0] > WORTH_NODES
 
 
+def be_ready() -> None:
+    """Load what is compiled now, in a process that is going to play much."""
+    if COMPILES:
+        none, times = np.zeros(0, dtype=np.int64), np.zeros(1)
+        _compiled()(
+            _Rows(none, np.zeros(1, dtype=np.int64), none, none, none), times, Issue(times, times), times, times, none
+        )
+        _PLAYED[0] = WORTH_NODES
+
+
 def times_s(graph: TaskGraph, lanes: Lanes) -> tuple[FloatArray, FloatArray]:
     """Return start and end of each node that runs on a lane, infinite where a circle is in the way.
 

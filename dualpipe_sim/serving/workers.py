@@ -14,10 +14,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 from dualpipe_sim.batch.points import Evaluate, Point, Row
 from dualpipe_sim.batch.processes import DEATHS, Worker
 from dualpipe_sim.batch.runner import with_plugins
+from dualpipe_sim.engine.by_node import be_ready
 from dualpipe_sim.serving.limits import MEMORY_BYTES
 
 _GRACE_S = 0.5
@@ -31,12 +33,24 @@ class _InLimits:
     evaluate: Evaluate
 
     def __call__(self, point: Point) -> Row:
-        _limit_memory()
-        _seldom_look_for_garbage()
-        return self.evaluate(point)
+        _begin()
+        row = self.evaluate(point)
+        _expect_more()
+        return row
 
 
 @cache
+def _begin() -> None:
+    _limit_memory()
+    _seldom_look_for_garbage()
+
+
+@cache
+def _expect_more() -> None:
+    """Get ready for many questions like the first, while whoever asked that looks at the answer."""
+    Thread(target=be_ready, daemon=True).start()
+
+
 def _seldom_look_for_garbage() -> None:
     """Let Python look through all objects rarely: that takes as long as an answer, and what is kept is no garbage."""
     young, middle, _ = gc.get_threshold()
@@ -47,7 +61,6 @@ _MOST_MIDDLE = 1_000
 """Collections of middle-aged objects between two of all."""
 
 
-@cache
 def _limit_memory() -> None:
     """Limit this process's address space to so much more than it has, where the system can say and do that."""
     with suppress(ImportError, OSError, ValueError):
