@@ -85,47 +85,39 @@ def critical_path(timeline: Timeline) -> CriticalPath:
     edges and the phase before it on its lane; of several, to the one on its own rank. It ends where the host is what a
     node waits for, which works from the start on and waits for nothing.
     """
-    graph, issue = timeline.graph, timeline.graph.issue
+    nodes = _chain(timeline)
+    graph, until_s = timeline.graph, timeline.end_s[nodes]
+    until_s[-1:] = timeline.makespan_s
+    start_s = timeline.start_s[nodes]
+    own_s = start_s + graph.duration_s[nodes]
+    ready_s = np.append(0.0, until_s[:-1])[: len(nodes)]
     same_s = _ROUNDING * timeline.makespan_s
-    waited_for, first_transfer = _waited_for(timeline), graph.first_transfer
-    part_of_phase = [_part_of(phase) for phase in graph.phases]
-    stretches: list[_Stretch] = []  # backwards
-    node, behind = int(timeline.end_s[: graph.first_transfer].argmax()), NO_NODE
-    until_s = timeline.makespan_s
-    while until_s > 0:
-        start_s = float(timeline.start_s[node])
-        own_s = start_s + float(graph.duration_s[node])
-        if until_s > own_s + same_s:
-            if issue is not None and issue.end_s[node] >= until_s - same_s:
-                stretches.append(_Stretch(node, 0.0, until_s, _HOST))
-                break
-            stretches.append(_Stretch(node, own_s, until_s, _CONTENTION))
-            until_s = own_s
-        if node < first_transfer:
-            part = part_of_phase[graph.phase[node]]
-        else:
-            part = _TRANSFER if 0 <= behind < first_transfer and _receives(graph, behind, node) else _BLOCKED
-        stretches.append(_Stretch(node, start_s, until_s, part))
-        before = int(waited_for[node])
-        ready_s = float(timeline.end_s[before]) if before >= 0 else 0.0
-        if issue is not None and issue.begin_s[node] > ready_s + same_s:
-            stretches.append(_Stretch(node, 0.0, start_s, _HOST))
-            break
-        if start_s > ready_s + same_s:
-            stretches.append(_Stretch(node, ready_s, start_s, _WAITING))
-        if before < 0:
-            break
-        node, behind, until_s = before, node, ready_s
-    return _path(graph, stretches[::-1])
+    longer, late = until_s > own_s + same_s, start_s > ready_s + same_s
+
+    # Of each node: what is before it, it itself, and what it takes longer; of the first and last where there is any.
+    begin_s = np.stack([ready_s, start_s, own_s])
+    end_s = np.stack([start_s, np.where(longer, own_s, until_s), until_s])
+    part = np.stack([np.full(len(nodes), _WAITING), _parts(graph, nodes), np.full(len(nodes), _CONTENTION)])
+    there = np.stack([late, np.full(len(nodes), True), longer])
+    if graph.issue is not None:
+        ended = longer & (graph.issue.end_s[nodes] >= until_s - same_s)
+        begun = graph.issue.begin_s[nodes] > ready_s + same_s
+        for cut in np.flatnonzero(ended | begun)[-1:]:  # the host is what holds up the last such node
+            begin_s[0, cut], part[0, cut] = 0.0, _HOST
+            there[0, cut], there[:, :cut] = True, False
+            if ended[cut]:
+                end_s[0, cut], there[1:, cut] = until_s[cut], False
+    return _path(graph, *(column.T[there.T] for column in (np.stack([nodes] * 3), begin_s, end_s, part)))
 
 
-class _Stretch(NamedTuple):
-    """A row of a path; ``node`` is where it is, the host's work included."""
-
-    node: int
-    begin_s: float
-    end_s: float
-    part: int
+def _chain(timeline: Timeline) -> IntArray:
+    """Return the nodes that waited for each other, the phase that ends last at the end."""
+    waited_for, end_s = _waited_for(timeline), timeline.end_s
+    node, nodes = int(end_s[: timeline.graph.first_transfer].argmax()), []
+    while node >= 0 and end_s[node] > 0:
+        nodes.append(node)
+        node = int(waited_for[node])
+    return np.array(nodes[::-1], dtype=np.int64)
 
 
 def _waited_for(timeline: Timeline) -> IntArray:
@@ -150,16 +142,23 @@ def _part_of(phase: Phase) -> int:
     return _PART_OF_LANE[phase.lane]
 
 
-def _receives(graph: TaskGraph, phase: int, transfer: int) -> bool:
-    """Return whether a phase is of the task that a transfer's tensor is for."""
-    needed_by = graph.schedule.task_of_op[graph.transfers.consumer[transfer - graph.first_transfer]]
-    return bool(needed_by == graph.task[phase])
+def _parts(graph: TaskGraph, nodes: IntArray) -> IntArray:
+    """Return what the time of each node of a path is spent on."""
+    phase = nodes < graph.first_transfer
+    part: IntArray = np.array([_part_of(one) for one in graph.phases])[graph.phase[np.where(phase, nodes, 0)]]
+    if phase.all():
+        return part
+    behind = np.append(nodes[1:], nodes[-1])
+    transfer = np.flatnonzero(~phase)
+    needed_by = graph.schedule.task_of_op[graph.transfers.consumer[nodes[transfer] - graph.first_transfer]]
+    is_phase = phase[np.minimum(transfer + 1, len(nodes) - 1)]
+    received = is_phase & (graph.task[np.where(is_phase, behind[transfer], 0)] == needed_by)
+    part[transfer] = np.where(received, _TRANSFER, _BLOCKED)
+    return part
 
 
-def _path(graph: TaskGraph, stretches: list[_Stretch]) -> CriticalPath:
-    """Return stretches, in order, as columns."""
-    node, part = (np.array([one[place] for one in stretches], dtype=np.int64) for place in (0, 3))
-    begin_s, end_s = (np.array([one[place] for one in stretches], dtype=np.float64) for place in (1, 2))
+def _path(graph: TaskGraph, node: IntArray, begin_s: FloatArray, end_s: FloatArray, part: IntArray) -> CriticalPath:
+    """Return stretches with the ranks that they are on."""
     rank_of_op = graph.schedule.rank
     rank, to_rank = (
         np.append(graph.rank, rank_of_op[side])[node] for side in (graph.transfers.producer, graph.transfers.consumer)
