@@ -26,6 +26,7 @@ _ISSUED_BYTES = 1_300
 _DRAWN_BYTES = 800
 _LAYER_BYTES = 20_000
 _LANE_BYTES = 3_000
+_WAIT_BYTES = 150
 _PLAYED = 30
 """Steps that the discrete-event engine needs for one of the longest path's."""
 _DRAW = 500
@@ -96,8 +97,11 @@ def demand(experiment: Experiment, choice: Choice, draws: int | None = None) -> 
     by_op = _OP_BYTES + _ISSUED_BYTES * issues
     memory_bytes = by_op * size.ops + _PHASE_BYTES * phases + _LAYER_BYTES * layers + _LANE_BYTES * choice.ranks
     nodes = 2 * size.ops + phases
-    turns = 2 * size.stages * choice.ranks  # in which lanes look whether they can go on
-    play = (nodes + turns) * (_PLAYED if _is_played(experiment) else 1)
+    waits = size.meets * size.units * choice.ranks**2
+    memory_bytes += _WAIT_BYTES * waits
+    # turns in which lanes look whether they can go on, each at all that it waits for
+    turns = 2 * size.stages * choice.ranks * (choice.ranks if size.meets else 1)
+    play = (nodes + turns + waits) * (_PLAYED if _is_played(experiment) else 1)
     if drawn:
         memory_bytes += _DRAWN_BYTES * nodes + 8 * drawn
     return Demand(memory_bytes, play + drawn * (play + _DRAW))

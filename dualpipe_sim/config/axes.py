@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, product
-from math import prod
+from math import isfinite, prod
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
@@ -135,6 +135,8 @@ def _listed(points: object) -> Iterable[Factor]:
     for position, point in enumerate(points):
         if not isinstance(point, Mapping) or not point:
             raise ValueError(f"list[{position}]: must be a mapping of dotted keys to values, got {quoted(point)}")
+        for key, value in point.items():
+            _check_value(value, f"list[{position}]: {plain(key)}")
     return [tuple({str(key): value for key, value in point.items()} for point in points)] if points else []
 
 
@@ -145,4 +147,11 @@ def _values(values: object, where: str) -> list[object]:
     listed = list(plain)
     if not listed:
         raise ValueError(f"{where}: must have at least one value, got none")
+    for value in listed:
+        _check_value(value, where)
     return listed
+
+
+def _check_value(value: object, where: str) -> None:
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{where}: {value} is no value that a table can hold")

@@ -21,12 +21,14 @@ class Size(NamedTuple):
         stages: of a pipe.
         units: micro-batches, or slices of them, of all pipes together.
         each: how many ops a unit has at a stage: 2 for F and B, 3 for F, I and W.
+        meets: how often a unit has all ranks wait for all, where they share the output layer out.
 
     """
 
     stages: int
     units: int
     each: int = 2
+    meets: int = 0
 
     @property
     def ops(self) -> int:

@@ -23,7 +23,7 @@ _ROUNDING = 1e-9
     placement=linear,
     tries={"barriers": (1, 2)},
     cuts_vocabulary=True,
-    size=lambda ranks, micro_batches: Size(ranks, micro_batches, 4),
+    size=lambda ranks, micro_batches: Size(ranks, micro_batches, 4, 2),
 )
 def vocab_1f1b(ranks: int, micro_batches: int, times: OpTimes | None = None, barriers: Barriers = 1) -> Schedule:
     """1F1B, every rank with its share of the vocabulary. Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288.

@@ -20,7 +20,7 @@ def slots(ranks: int, rank: int, barriers: int) -> Slots:
 
 
 @register(
-    "vocab-v-half", tries={"barriers": (1, 2)}, size=lambda ranks, micro_batches: Size(2 * ranks, micro_batches, 4)
+    "vocab-v-half", tries={"barriers": (1, 2)}, size=lambda ranks, micro_batches: Size(2 * ranks, micro_batches, 4, 2)
 )
 def vocab_v_half(ranks: int, micro_batches: int, barriers: Barriers = 1) -> Schedule:
     """V-Half, every rank with its share of the vocabulary. Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288.

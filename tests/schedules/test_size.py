@@ -30,6 +30,7 @@ def test_an_order_is_at_most_as_large_as_its_schedule_says_and_hardly_smaller(sp
             said = spec.size(ranks, micro_batches, options)
             assert 0.9 * len(order.rank) <= said.ops <= 1.6 * len(order.rank), options
             assert len(order.placement.pipes[0]) == said.stages, options
+            assert (said.meets > 0) == (order.vocabulary is not None), options
 
 
 @pytest.mark.parametrize(
