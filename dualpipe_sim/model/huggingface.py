@@ -21,11 +21,17 @@ Keys: TypeAlias = dict[str, Any]
 _TELLING = ("mlp_bias", "lm_head_bias", "moe_latent_size", "index_topk")
 """Keys that change what a model is made of; one that a family does not read must not be set."""
 
-_WORDS = frozenset({"model_type", "hidden_act", "_name_or_path", "hybrid_override_pattern"})
-_LISTS = frozenset(
-    {"layer_types", "mlp_layer_types", "mlp_only_layers", "moe_layer_freq", "moe_layers", "layers_block_type"}
-    | {"no_rope_layers", "hybrid_layer_pattern", "attn_type_list"}
-)
+_WORDS = ("model_type", "hidden_act", "_name_or_path", "hybrid_override_pattern")
+_LISTS = (
+    "layer_types", "mlp_layer_types", "mlp_only_layers", "moe_layer_freq", "moe_layers", "layers_block_type",
+    "no_rope_layers", "hybrid_layer_pattern", "attn_type_list",
+)  # fmt: skip
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    **dict.fromkeys(_WORDS, (str, "a text")),
+    **dict.fromkeys(_LISTS, ((list, int), "a list, or a whole number")),
+    "linear_attn_config": (Mapping, "a mapping"),
+}
+"""What keys hold in all families, and in words; others hold a whole number."""
 _LARGEST, _MOST_LAYERS = 10**9, 4_000
 """Beyond any model's width, vocabulary or number of experts, and beyond any model's depth."""
 
@@ -54,25 +60,14 @@ class _Config:
 
     def _usual(self, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever JSON has there
         """Return a value that is of the kind that its key has in all families, in a size that a model may have."""
-        most = _MOST_LAYERS if "layer" in key or "dense" in key else _LARGEST
-        if key != "linear_attn_config" and isinstance(value, int) and -1 <= value <= most:  # -1 is the last layer
-            return value
-        if isinstance(value, str) and key in _WORDS and len(value) <= _MOST_LAYERS:
-            return value
-        if isinstance(value, list) and key in _LISTS and len(value) <= _MOST_LAYERS:
-            return value
-        if isinstance(value, Mapping) and key == "linear_attn_config":
-            return value
-        kind = (
-            "a mapping"
-            if key == "linear_attn_config"
-            else "a text"
-            if key in _WORDS
-            else "a list, or a whole number"
-            if key in _LISTS
-            else "a whole number"
-        )
-        raise UserError(f"{self.source}: {key}: must be {kind} of a model's size, got {quoted(value)}")
+        kind, words = _KINDS.get(key, (int, "a whole number"))
+        if isinstance(value, int):
+            fits = -1 <= value <= (_MOST_LAYERS if "layer" in key or "dense" in key else _LARGEST)  # -1: the last layer
+        else:
+            fits = isinstance(value, kind) and len(value) <= _MOST_LAYERS
+        if not (fits and isinstance(value, kind)):
+            raise UserError(f"{self.source}: {key}: must be {words} of a model's size, got {quoted(value)}")
+        return value
 
     def first(self, *keys: str) -> Any:  # noqa: ANN401 - whatever JSON has there
         """Return the value of the first key that is there: transformers renamed some."""
