@@ -418,4 +418,4 @@ class _Case:
             assert (self._folder / self._output).is_symlink()
 
 
-KIND = Kind("interruptions", ".json", _make, attempt, in_tests=10, in_long=500)
+KIND = Kind("interruptions", ".json", _make, attempt, in_tests=5, in_long=500)

@@ -25,4 +25,4 @@ def _attempt(path: Path) -> None:
     assert not found, "\n".join(found[:10])
 
 
-KIND = Kind("problems", ".json", _make, _attempt, in_tests=120, in_long=10_000)
+KIND = Kind("problems", ".json", _make, _attempt, in_tests=60, in_long=10_000)

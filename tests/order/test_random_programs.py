@@ -189,6 +189,7 @@ def programs() -> Iterator[tuple[str, list[list[str]], bool]]:
         yield name, rows, Judge(order.placement.rank_of_stage.tolist()).is_legal(rows)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_programs_are_judged_as_a_graph_of_waits_judges_them() -> None:
     verdicts: Counter[tuple[str, bool]] = Counter()

@@ -177,6 +177,7 @@ def test_without_a_section_all_is_free_that_has_usual_values() -> None:
     assert {one.schedule for one in candidates_of(torch)} >= {"zb-v", "interleaved-zb", "dualpipev"}
 
 
+@pytest.mark.thorough
 def test_a_plan_of_all_that_is_usual_is_what_brute_force_finds() -> None:
     """On GPUs that clock down when busy, whose bounds know that: few of hundreds are run."""
     few = {"parallel": {**AUTOMATIC["parallel"], "gpus": 8}, "training": {**AUTOMATIC["training"], "global_batch": 16}}

@@ -54,6 +54,7 @@ WRITES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_without_what_only_posix_has_and_in_a_locale_of_ascii_commands_run_and_write(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_POSIX, encoding="ascii")

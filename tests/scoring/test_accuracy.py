@@ -128,6 +128,7 @@ def test_the_file_and_the_page_say_the_same() -> None:
     assert [float(one) for one in row] == pytest.approx([off.rows, 100 * off.median, 100 * off.p90], abs=0.06)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_what_schedules_are_off_by_is_what_the_recorded_runs_give() -> None:
     by_gpus, by_hosts, everything = generator().schedules().values()

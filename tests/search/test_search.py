@@ -100,6 +100,7 @@ def replay(found: Found, layer_s: list[tuple[float, float, float]]) -> tuple[flo
     return replayed(format_order(found.schedule), layer_s, list(found.partition))
 
 
+@pytest.mark.thorough
 @given(
     seed=st.integers(0, 10**6),
     ranks=st.integers(1, 4),
@@ -200,6 +201,7 @@ def test_what_is_found_runs_like_any_order(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found.to_dict()))["partition"] == list(found.partition)
 
 
+@pytest.mark.thorough
 def test_other_costs_are_searched_too() -> None:
     uniform = {"pipeline": {"ranks": 2, "micro_batches": 4}, "costs": {"forward": 1.0, "backward": 2.0}}
     found = search({**uniform, "search": {"rounds": 1, "moves": 2000, "stages_per_rank": 2}}, workers=1)
