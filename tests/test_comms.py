@@ -84,6 +84,7 @@ def test_no_order_is_faster_where_all_can_be_tried(
     assert found.makespan_s == pytest.approx(best, rel=1e-9)
 
 
+@pytest.mark.thorough
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(["1f1b", "interleaved-1f1b", "zb-v", "dualpipev", "dualpipe", "zb-h1"]),

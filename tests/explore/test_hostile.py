@@ -72,6 +72,7 @@ def test_its_policy_stops_what_would_come_in_all_the_same(browser: Browser, runs
         wrong.clear()
 
 
+@pytest.mark.thorough
 def test_the_live_page_shows_a_hostile_link_as_text(browser: Browser, program: list[str]) -> None:
     data = {
         "pipeline": {"ranks": 2, "micro_batches": 4},

@@ -192,4 +192,4 @@ def _numbers(told: object, key: str = "") -> Iterator[tuple[str, float]]:
         yield key, told
 
 
-KIND = Kind("configurations", ".yaml", configuration, _attempt, in_tests=60, in_long=20_000)
+KIND = Kind("configurations", ".yaml", configuration, _attempt, in_tests=40, in_long=20_000)

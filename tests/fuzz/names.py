@@ -163,4 +163,4 @@ def _run(words: list[str]) -> tuple[object, str]:
     return code, said.buffer.getvalue().decode()
 
 
-KIND = Kind("names", ".json", _make, _attempt, in_tests=20, in_long=5_000)
+KIND = Kind("names", ".json", _make, _attempt, in_tests=12, in_long=5_000)

@@ -135,6 +135,7 @@ ALL_PARALLELISMS = {
 }
 
 
+@pytest.mark.thorough
 def test_over_all_parallelisms_pruning_changes_no_answer() -> None:
     config = small(ALL_PARALLELISMS, 40)
     config |= {

@@ -32,6 +32,7 @@ def of_model(predict: ModuleType, rows: list[dict[str, Any]], model: str, kind: 
     return [row for row in rows if row["run"] in runs and predict.kind_of(row, runs) == kind]
 
 
+@pytest.mark.thorough
 def test_the_pages_tables_are_what_the_results_give(predict: ModuleType, stored: list[dict[str, Any]]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     runs = {run.name: run for run in predict.read_runs()}

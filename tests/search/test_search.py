@@ -135,7 +135,7 @@ def test_orders_in_turn_are_whole_and_keep_the_limit(
     assert play(problem, answer, order.cost_s / ROUNDING - 1e-6) is None
 
 
-PROBLEMS = [pytest.param(seed, marks=[pytest.mark.thorough] if seed >= 10 else []) for seed in range(50)]
+PROBLEMS = [pytest.param(seed, marks=[pytest.mark.thorough] if seed >= 5 else []) for seed in range(50)]
 
 
 @pytest.mark.parametrize("seed", PROBLEMS)
