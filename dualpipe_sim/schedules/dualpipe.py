@@ -4,7 +4,7 @@ from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import opposed
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
 def eight_steps(line: Line, zero: int, one: int, q: int, half: int, pairs: int) -> None:
@@ -64,7 +64,7 @@ def eight_steps(line: Line, zero: int, one: int, q: int, half: int, pairs: int) 
     "dualpipe",
     requires="an even number of ranks and an even number of micro-batches, at least 2 × ranks",
     accepts=lambda ranks, micro_batches: ranks % 2 == 0 and micro_batches % 2 == 0 and micro_batches >= 2 * ranks,
-    size=Size,
+    size=of_line(),
 )
 def dualpipe(ranks: int, micro_batches: int) -> Schedule:
     """DualPipe: two opposed pipes, overlapped. DeepSeek-V3 report, https://arxiv.org/abs/2412.19437, figure 5.

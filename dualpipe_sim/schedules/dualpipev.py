@@ -5,14 +5,14 @@ from dualpipe_sim.order.placement import v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.dualpipe import eight_steps
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_v
 
 
 @register(
     "dualpipev",
     requires="at least 2 × ranks micro-batches",
     accepts=lambda ranks, micro_batches: micro_batches >= 2 * ranks,
-    size=lambda ranks, micro_batches: Size(2 * ranks, micro_batches),
+    size=of_v(),
 )
 def dualpipev(ranks: int, micro_batches: int) -> Schedule:
     """DualPipeV: half of DualPipe, folded to a V on half the ranks. https://github.com/deepseek-ai/DualPipe.

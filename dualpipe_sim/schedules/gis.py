@@ -10,7 +10,7 @@ from dualpipe_sim.order.ops import F, I, W
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 
 def half(ranks: int) -> int:
@@ -57,7 +57,7 @@ def turns(rank: int, ranks: int, micro_batches: int, stages_per_rank: int, group
     "gis",
     accepts=accepts,
     tries={"stages_per_rank": (2, 3, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches, 3),
+    size=of_loop(3),
 )
 def gis(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
     """GIS: interleaved, with fewer in flight as backwards are split. Wan et al., https://arxiv.org/abs/2503.01328.

@@ -3,14 +3,14 @@
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.gis import accepts, gis, half
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 
 @register(
     "gis-h",
     accepts=accepts,
     tries={"stages_per_rank": (2, 3, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches, 3),
+    size=of_loop(3),
 )
 def gis_h(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Schedule:
     """GIS-H: GIS in groups of half the ranks, which hold least. Wan et al., https://arxiv.org/abs/2503.01328.

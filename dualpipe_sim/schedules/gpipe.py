@@ -4,10 +4,10 @@ from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
-@register("gpipe", size=Size)
+@register("gpipe", size=of_line())
 def gpipe(ranks: int, micro_batches: int) -> Schedule:
     """GPipe: all forwards, then all backwards. Huang et al. 2018, https://arxiv.org/abs/1811.06965, figure 2c.
 

@@ -5,10 +5,10 @@ from dualpipe_sim.order.ops import S
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
-@register("interlaced", size=lambda ranks, micro_batches: Size(ranks, micro_batches, 3, 2))
+@register("interlaced", size=of_line(3, 2))
 def interlaced(ranks: int, micro_batches: int) -> Schedule:
     """1F1B whose output layer all ranks do at once. Lin et al., OSDI'24, https://www.usenix.org/conference/osdi24/presentation/lin-zhiqi.
 

@@ -9,7 +9,7 @@ from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 
 def default_group(ranks: int, micro_batches: int) -> int | None:
@@ -78,7 +78,7 @@ def _grouped(stages: list[int], micro_batches: int, group: int) -> Iterator[int]
     requires=REQUIRES,
     accepts=accepts,
     tries={"stages_per_rank": (2, 3, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches),
+    size=of_loop(),
 )
 def interleaved_1f1b(ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None) -> Schedule:
     """Interleaved 1F1B: v stages a rank. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (bottom).

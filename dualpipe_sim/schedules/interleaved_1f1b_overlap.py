@@ -5,7 +5,7 @@ from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.interleaved_1f1b import REQUIRES, accepts, turns_by_rank
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 
 @register(
@@ -13,7 +13,7 @@ from dualpipe_sim.schedules.size import Size
     requires=REQUIRES,
     accepts=accepts,
     tries={"stages_per_rank": (2, 3, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches),
+    size=of_loop(),
 )
 def interleaved_1f1b_overlap(
     ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None

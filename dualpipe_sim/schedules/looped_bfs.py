@@ -6,13 +6,13 @@ from dualpipe_sim.order.ops import B, F
 from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 
 @register(
     "looped-bfs",
     tries={"stages_per_rank": (2, 3, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches),
+    size=of_loop(),
 )
 def looped_bfs(ranks: int, micro_batches: int, stages_per_rank: int = 2) -> Schedule:
     """Looped BFS: GPipe over v stages a rank. Lamy-Poirier, MLSys 2023, https://arxiv.org/abs/2211.05953.

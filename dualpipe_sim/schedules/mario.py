@@ -5,7 +5,7 @@ from __future__ import annotations
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.one_f_one_b_recompute import with_recomputation
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
 def accepts(ranks: int, micro_batches: int, limit: int | None = None) -> bool | str:  # noqa: ARG001 - as every schedule's
@@ -13,7 +13,7 @@ def accepts(ranks: int, micro_batches: int, limit: int | None = None) -> bool | 
     return limit is None or limit >= ranks or f"limit must be at least {ranks}, what 1F1B has in flight, got {limit}"
 
 
-@register("mario", accepts=accepts, size=lambda ranks, micro_batches: Size(ranks, micro_batches, 3))
+@register("mario", accepts=accepts, size=of_line(3))
 def mario(ranks: int, micro_batches: int, limit: int | None = None) -> Schedule:
     """Mario: forwards run again early, and first ones in bubbles while memory lasts. PPoPP'25, https://doi.org/10.1145/3710848.3710878.
 

@@ -4,10 +4,10 @@ from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
-@register("1f1b", size=Size)
+@register("1f1b", size=of_line())
 def one_f_one_b(ranks: int, micro_batches: int) -> Schedule:
     """1F1B: one forward, one backward. Narayanan et al. 2021, https://arxiv.org/abs/2104.04473, figure 4 (top).
 

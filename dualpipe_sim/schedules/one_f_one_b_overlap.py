@@ -4,10 +4,10 @@ from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
-@register("1f1b-overlap", size=Size)
+@register("1f1b-overlap", size=of_line())
 def one_f_one_b_overlap(ranks: int, micro_batches: int) -> Schedule:
     """1F1B whose steady-state neighbours overlap, as Megatron-Core's combined 1F1B, https://github.com/NVIDIA/Megatron-LM.
 

@@ -7,10 +7,10 @@ from dualpipe_sim.order.ops import B, F, R
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
-@register("1f1b-recompute", size=lambda ranks, micro_batches: Size(ranks, micro_batches, 3))
+@register("1f1b-recompute", size=of_line(3))
 def one_f_one_b_recompute(ranks: int, micro_batches: int, early: bool = True, last: bool = True) -> Schedule:
     """1F1B whose forwards run again, before the gradient is there. Mario, PPoPP'25, https://doi.org/10.1145/3710848.3710878.
 

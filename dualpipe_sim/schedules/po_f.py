@@ -4,14 +4,14 @@ from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.gis import half
 from dualpipe_sim.schedules.po_h import copies_fit, offloading
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 
 @register(
     "po-f",
     accepts=copies_fit,
     tries={"stages_per_rank": (2, 3, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches, 5),
+    size=of_loop(5),
 )
 def po_f(
     ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None, apart: int = 1

@@ -10,7 +10,7 @@ from dualpipe_sim.order.placement import loop
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.gis import Turn, accepts, half, turns
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 
 _ROUND_TRIPS = 3
 """What lives no longer than so many copies out and back stays, as in the release: little is to be had from it."""
@@ -29,7 +29,7 @@ def copies_fit(
     "po-h",
     accepts=copies_fit,
     tries={"stages_per_rank": (2, 4)},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches, 4),
+    size=of_loop(4),
 )
 def po_h(
     ranks: int, micro_batches: int, stages_per_rank: int = 2, group: int | None = None, apart: int = 1

@@ -17,7 +17,7 @@ from dualpipe_sim.schedules.annealing.known import as_answer, makespan_s
 from dualpipe_sim.schedules.annealing.problem import FORWARD, Answer, Problem
 from dualpipe_sim.schedules.interleaved_1f1b import accepts, interleaved_1f1b
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_loop
 from dualpipe_sim.schedules.zb_auto import zb_auto
 
 _HOTTEST = 2e-2  # of a rank's mean work
@@ -40,7 +40,7 @@ def place(ranks: int, stages_per_rank: int = 2, shape: Literal["loop", "v"] = "v
     placement=place,
     tries={"stages_per_rank": (1, 2, 4), "shape": ("loop", "v")},
     within=lambda limit: {"activations": limit},
-    size=lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches, 3),
+    size=of_loop(3),
 )
 def searched(  # noqa: PLR0913, PLR0917 - each is an option
     ranks: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
 
@@ -54,6 +55,21 @@ class Size(NamedTuple):
         largest = f"; {number_of(fits, 'micro-batch')} would fit" if fits else "; take fewer ranks or stages"
         there = f"{format_room(needs)}, but {format_room(free)} are free"
         raise TooLargeError(f"{name}: an order of {self.ops:,} ops takes {there}{largest}")
+
+
+def of_line(each: int = 2, meets: int = 0) -> Callable[[int, int], Size]:
+    """Return the size of orders with a stage a rank; arguments as of :class:`Size`."""
+    return lambda ranks, micro_batches: Size(ranks, micro_batches, each, meets)
+
+
+def of_v(each: int = 2, meets: int = 0) -> Callable[[int, int], Size]:
+    """Return the size of orders with two stages a rank; arguments as of :class:`Size`."""
+    return lambda ranks, micro_batches: Size(2 * ranks, micro_batches, each, meets)
+
+
+def of_loop(each: int = 2) -> Callable[[int, int, int], Size]:
+    """Return the size of orders with ``stages_per_rank``; arguments as of :class:`Size`."""
+    return lambda ranks, micro_batches, stages_per_rank: Size(stages_per_rank * ranks, micro_batches, each)
 
 
 def unknown(ranks: int, micro_batches: int, **options: object) -> Size:

@@ -2,7 +2,7 @@
 
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_v
 from dualpipe_sim.schedules.zero_bubble.building_block import Slots, build_v
 
 
@@ -13,7 +13,7 @@ def slots(ranks: int, rank: int) -> Slots:
     return Slots(2 * rank, 3 * ranks - 2 - rank, turn + 2 * rank, turn + 3 * ranks - 1 - rank)
 
 
-@register("v-half", size=lambda ranks, micro_batches: Size(2 * ranks, micro_batches, 3))
+@register("v-half", size=of_v(3))
 def v_half(ranks: int, micro_batches: int) -> Schedule:
     """V-Half: half of 1F1B's memory, half of its bubble. Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362.
 

@@ -2,7 +2,7 @@
 
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_v
 from dualpipe_sim.schedules.zero_bubble.building_block import Slots, build_v
 
 
@@ -13,7 +13,7 @@ def slots(ranks: int, rank: int) -> Slots:
     return Slots(rank, 2 * ranks - 1 - rank, turn + rank, turn + 2 * ranks - 1 - rank)
 
 
-@register("v-min", size=lambda ranks, micro_batches: Size(2 * ranks, micro_batches, 3))
+@register("v-min", size=of_v(3))
 def v_min(ranks: int, micro_batches: int) -> Schedule:
     """V-Min: a third of 1F1B's memory, two thirds of its bubble. Qi et al., NeurIPS 2024, https://arxiv.org/abs/2405.15362.
 

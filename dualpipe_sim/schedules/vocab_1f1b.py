@@ -11,7 +11,7 @@ from dualpipe_sim.order.ops import S, T
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 Barriers = Literal[1, 2]
 
@@ -23,7 +23,7 @@ _ROUNDING = 1e-9
     placement=linear,
     tries={"barriers": (1, 2)},
     cuts_vocabulary=True,
-    size=lambda ranks, micro_batches: Size(ranks, micro_batches, 4, 2),
+    size=of_line(4, 2),
 )
 def vocab_1f1b(ranks: int, micro_batches: int, times: OpTimes | None = None, barriers: Barriers = 1) -> Schedule:
     """1F1B, every rank with its share of the vocabulary. Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288.

@@ -7,7 +7,7 @@ from dualpipe_sim.order.placement import v_shape
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules import v_half
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_v
 from dualpipe_sim.schedules.vocab_1f1b import Barriers, Steps
 from dualpipe_sim.schedules.zero_bubble.building_block import PERIOD, Slots, block
 from dualpipe_sim.schedules.zero_bubble.problem import LETTERS
@@ -19,9 +19,7 @@ def slots(ranks: int, rank: int, barriers: int) -> Slots:
     return Slots(down, up, *(slot + PERIOD * barriers for slot in back))
 
 
-@register(
-    "vocab-v-half", tries={"barriers": (1, 2)}, size=lambda ranks, micro_batches: Size(2 * ranks, micro_batches, 4, 2)
-)
+@register("vocab-v-half", tries={"barriers": (1, 2)}, size=of_v(4, 2))
 def vocab_v_half(ranks: int, micro_batches: int, barriers: Barriers = 1) -> Schedule:
     """V-Half, every rank with its share of the vocabulary. Yeung et al., MLSys 2025, https://arxiv.org/abs/2411.05288.
 

@@ -4,7 +4,7 @@ from dualpipe_sim.order.builder import Line, OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 
 
 def zero_bubble_line(line: Line, rank: int, warm_up: int, deferred: int, micro_batches: int) -> None:
@@ -31,7 +31,7 @@ def zero_bubble_line(line: Line, rank: int, warm_up: int, deferred: int, micro_b
         line.weight()
 
 
-@register("zb-h1", size=lambda ranks, micro_batches: Size(ranks, micro_batches, 3))
+@register("zb-h1", size=of_line(3))
 def zb_h1(ranks: int, micro_batches: int) -> Schedule:
     """ZB-H1: 1F1B's memory, a third of its bubble. Qi et al. 2024, https://arxiv.org/abs/2401.10241, figure 3 (top).
 

@@ -4,11 +4,11 @@ from dualpipe_sim.order.builder import OrderBuilder
 from dualpipe_sim.order.placement import linear
 from dualpipe_sim.order.schedule import Schedule
 from dualpipe_sim.schedules.registry import register
-from dualpipe_sim.schedules.size import Size
+from dualpipe_sim.schedules.size import of_line
 from dualpipe_sim.schedules.zb_h1 import zero_bubble_line
 
 
-@register("zb-h2", size=lambda ranks, micro_batches: Size(ranks, micro_batches, 3))
+@register("zb-h2", size=of_line(3))
 def zb_h2(ranks: int, micro_batches: int) -> Schedule:
     """ZB-H2: no bubble, twice 1F1B's memory. Qi et al., ICLR 2024, https://arxiv.org/abs/2401.10241, figure 3 (bottom).
 
