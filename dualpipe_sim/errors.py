@@ -91,6 +91,11 @@ def visible(text: str) -> str:
     return "\n".join(one if one.isprintable() else "".join(map(_seen, one)) for one in lines)
 
 
+def unwritable(path: object, error: OSError) -> UserError:
+    """Return the line that says why a file cannot be written."""
+    return UserError(f"{path}: cannot be written: {error.strerror or error}")
+
+
 def is_text(value: str) -> bool:
     r"""Return whether a text can be written to a file; one with half a surrogate pair cannot.
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from dualpipe_sim.base.locks import beside, locked
 from dualpipe_sim.base.memory import free_bytes
-from dualpipe_sim.errors import UserError, quoted
+from dualpipe_sim.errors import UserError, quoted, unwritable
 
 _WATCH: ContextVar[Callable[[Path], object] | None] = ContextVar("_WATCH", default=None)
 
@@ -225,7 +225,7 @@ def output_file(path: str | Path) -> Path:
         target = Path(os.path.realpath(path))
         there = Path(path).stat() if Path(path).exists() else None
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except ValueError as error:  # a NUL in the name
         raise UserError(f"{quoted(str(path))}: cannot be written: {error}") from error
     if target.is_symlink():
@@ -288,7 +288,7 @@ def written_together(*paths: str | Path, ours: bool = False) -> Iterator[list[Pa
             for folder in {target.parent for target in targets}:
                 _sync_folder(folder)
         except OSError as error:
-            raise _unwritable(paths[0], error) from error
+            raise unwritable(paths[0], error) from error
         finally:
             for part in parts:
                 with suppress(OSError):
@@ -337,7 +337,3 @@ def made_folder(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"{path}: cannot be made: {error.strerror or error}") from error
     return folder
-
-
-def _unwritable(path: str | Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written: {error.strerror or error}")

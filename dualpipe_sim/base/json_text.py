@@ -72,7 +72,7 @@ def checked_settings(data: Any, source: str) -> Any:  # noqa: ANN401 - whatever 
     """Return settings if every part of them can be walked through, counted and written down.
 
     Raises:
-        UserError: they are nested too deeply, or hold a half of a letter, or what is no number that a float holds.
+        UserError: they are nested too deeply, or hold half a character, or what is no number that a float holds.
 
     """
     level = [data]

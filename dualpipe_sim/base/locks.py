@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from typing import cast
 
-from dualpipe_sim.errors import UserError
+from dualpipe_sim.errors import UserError, unwritable
 
 _LONGEST_NAME = 200
 """Bytes that leave room for an ending, of the 255 that file systems take."""
@@ -77,7 +77,7 @@ def locked(target: Path, name: str | Path) -> Iterator[bool]:
         try:
             known = lock.take(name)
         except OSError as error:
-            raise UserError(f"{name}: cannot be written: {error.strerror or error}") from error
+            raise unwritable(name, error) from error
         yield known
     finally:
         try:

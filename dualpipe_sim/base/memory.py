@@ -90,6 +90,20 @@ def _of_process() -> float:
 
         most, _ = resource.getrlimit(resource.RLIMIT_AS)
         if most != resource.RLIM_INFINITY:
-            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-            return max(0.0, float(most - pages * resource.getpagesize()))
+            return max(0.0, float(most - _address_space_bytes()))
     return inf
+
+
+def limit_to(more_bytes: int) -> None:
+    """Limit this process's address space to so much more than it has, where the system can say and do that."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        most = _address_space_bytes() + more_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _address_space_bytes() -> int:
+    import resource
+
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()

@@ -34,15 +34,21 @@ class Measure(NamedTuple):
     least: float
     most: float
 
-    def taken(self, amount: float) -> float:
+    def taken(self, amount: float, right: str, value: object) -> float:
         """Return an amount as it is computed with; one below the smallest, as rounding leaves it, is none.
 
+        Args:
+            amount: how much.
+            right: what a right value looks like, for the message.
+            value: how it was written.
+
         Raises:
-            ValueError: it is more than the largest; with what is right, in words that follow "must be …, ".
+            ValueError: it is more than the largest.
 
         """
         if abs(amount) > self.most:
-            raise ValueError(f"up to {self.most:g} {next(iter(self.factors))}".rstrip())
+            most = f"{self.most:g} {next(iter(self.factors))}".rstrip()
+            raise ValueError(f"must be {right}, up to {most}, got {quoted(value)}")
         return amount if abs(amount) >= self.least else 0.0
 
 
@@ -94,10 +100,7 @@ def quantity(value: object, units: Measure, example: str) -> float:
         raise ValueError(f"must be {example}, got {quoted(value)}")
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"must be {example}, finite and not negative, got {quoted(value)}")
-    try:
-        return units.taken(number)
-    except ValueError as error:
-        raise ValueError(f"must be {example}, {error}, got {quoted(value)}") from None
+    return units.taken(number, example, value)
 
 
 def as_float(number: float) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualpipe_sim.base.files import TABLE, read_bytes
-from dualpipe_sim.base.memory import free_bytes
+from dualpipe_sim.base.memory import short_of
 from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.errors import UserError, quoted
 
@@ -52,7 +52,7 @@ def read(path: Path) -> list[dict[str, object]]:
     content = read_bytes(path, TABLE)
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        if file.metadata.num_rows * file.metadata.num_columns * _BYTES_A_VALUE > free_bytes():
+        if short_of(file.metadata.num_rows * file.metadata.num_columns * _BYTES_A_VALUE) is not None:
             raise UserError(f"{path}: takes more memory than there is once it is read")
         table = file.read()
         as_json = {field.name for field in table.schema if field.metadata == _AS_JSON}

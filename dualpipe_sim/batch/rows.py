@@ -23,7 +23,7 @@ from dualpipe_sim.base.plain_data import plain_data
 from dualpipe_sim.batch import parquet
 from dualpipe_sim.batch.cells import csv_line, value_of
 from dualpipe_sim.batch.points import POINT, Row, is_lost
-from dualpipe_sim.errors import UserError, did_you_mean
+from dualpipe_sim.errors import UserError, did_you_mean, unwritable
 
 _SYNC_S = 1.0
 
@@ -107,7 +107,7 @@ class RowFile:
                 os.fsync(self._file)
                 self._synced_s = time.monotonic()
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         self._on_disk.append(str(row[POINT]))
 
     def finish(self, rows: Sequence[Row]) -> None:
@@ -120,7 +120,7 @@ class RowFile:
             try:
                 self._log.unlink(missing_ok=True)
             except OSError as error:
-                raise _unwritable(self._log, error) from error
+                raise unwritable(self._log, error) from error
         elif not is_there or self._on_disk != [row[POINT] for row in rows]:
             self._write_log(rows)
 
@@ -143,7 +143,7 @@ class RowFile:
         try:
             os.fsync(file)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         finally:
             os.close(file)
 
@@ -183,7 +183,7 @@ class RowFile:
         try:
             self._file = os.open(self._log, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def _write_log(self, rows: Iterable[Row]) -> None:
         rows = list(rows)
@@ -212,10 +212,6 @@ def read_rows(path: str | Path) -> list[Row]:
         columns = [str(value_of(heading)) for heading in _cells(lines.pop(0)) or []]
     rows = [FORMATS[file.suffix.lower()].parse(line, columns) for line in lines]
     return [row for row in rows if row is not None]
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def _whole_lines(content: bytes | bytearray) -> list[str]:

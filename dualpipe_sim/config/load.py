@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from dualpipe_sim.base.files import about_to_read
+from dualpipe_sim.base.json_text import DEEPEST
 from dualpipe_sim.base.plugins import load_named
 from dualpipe_sim.config.axes import Factor, factors_of
 from dualpipe_sim.config.build import build_experiment
@@ -18,7 +19,7 @@ from dualpipe_sim.config.presets import with_presets, with_presets_named
 from dualpipe_sim.config.problems import first_problem
 from dualpipe_sim.config.schema import Root
 from dualpipe_sim.config.short import SHORT, full_key
-from dualpipe_sim.config.yaml_text import DEEPEST, Data, parse_yaml, read_yaml
+from dualpipe_sim.config.yaml_text import Data, parse_yaml, read_yaml
 from dualpipe_sim.errors import ConfigError, UserError, did_you_mean, is_text, quoted
 from dualpipe_sim.experiment import Experiment
 
@@ -164,8 +165,10 @@ def _copy(config: Mapping[str, object], source: str) -> Data:
                 f"{source}: is nested more than {DEEPEST} levels deep, or has more than {_MOST_VALUES:,} values; "
                 "perhaps it holds itself"
             )
-        if isinstance(value, str) and not is_text(value):
-            raise ConfigError(f"{source}: {quoted(value)} is no text: it holds half a character")
+        if value is None or isinstance(value, (str, int, float)):
+            if isinstance(value, str) and not is_text(value):
+                raise ConfigError(f"{source}: {quoted(value)} is no text: it holds half a character")
+            return value
         if isinstance(value, Mapping):  # whose keys may be numbers, as those of slow ranks are
             return {copied(key, depth): copied(item, depth + 1) for key, item in value.items()}
         return [copied(item, depth + 1) for item in value] if isinstance(value, list) else value

@@ -342,10 +342,7 @@ def _number(value: object) -> float:
     number = as_float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     if number is None or not isfinite(number):
         raise ValueError(f"must be a number, not {quoted(value)}")
-    try:
-        return NUMBER.taken(number)
-    except ValueError as error:
-        raise ValueError(f"must be a number, {error}, got {quoted(value)}") from None
+    return NUMBER.taken(number, "a number", value)
 
 
 def _whole(value: object) -> int:

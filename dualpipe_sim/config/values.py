@@ -241,10 +241,7 @@ def _skew(value: object) -> float:
 def _number(value: object, least: float, right: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= as_float(value) < inf:
         raise ValueError(f"must be {right}, got {quoted(value)}")
-    try:
-        return NUMBER.taken(float(value))
-    except ValueError as error:
-        raise ValueError(f"must be {right}, {error}, got {quoted(value)}") from None
+    return NUMBER.taken(float(value), right, value)
 
 
 def _fraction(value: object) -> float:

@@ -10,6 +10,7 @@ from typing import TypeAlias, cast
 import yaml
 
 from dualpipe_sim.base.files import read_text
+from dualpipe_sim.base.json_text import DEEPEST
 from dualpipe_sim.errors import ConfigError, UserError, is_text, plain, quoted, visible
 
 Data: TypeAlias = dict[str, object]
@@ -17,8 +18,6 @@ Data: TypeAlias = dict[str, object]
 _TEXT = "tag:yaml.org,2002:str"
 
 
-DEEPEST = 64
-"""Levels of mappings and lists inside each other."""
 MOST_VALUES = 100_000
 """Values of a text, those that stand for others (``*a``) written out; a long text counts once for every 100 letters."""
 _LONG_TEXT = 100

@@ -28,6 +28,7 @@ _KINDS = ", ".join(f"{kind} ({kind.value})" for kind in Kind)
 _FIRST_LANES, _LAST_LANE = PHASE_LANES[:-1], PHASE_LANES[-1]
 _LANES = f"{', '.join(f'{lane} ({lane.value})' for lane in _FIRST_LANES)} or {_LAST_LANE} ({_LAST_LANE.value})"
 _STAGE_COSTS = ("phases", "transfer_s", "transfer_bytes")
+_LANES_OF_OPS = tuple(lane for lane in PHASE_LANES if lane != Lane.DATA)
 _WAY = f" over {' or '.join(TIERS)}, with a cap above 0"
 _WHOLE = (int, np.integer)
 _NUMBERS = (float, int, np.floating, np.integer)
@@ -102,8 +103,8 @@ def phases_of(costs: StageCosts, tasks: Sequence[TaskShape]) -> list[Sequence[Ph
                 raise UserError(_no_phases(costs, phases, task))
             if fault := _fault(phase, place, task, sound):
                 raise UserError(fault)
-        if fault := _never_done(phases, task):
-            raise UserError(fault)
+        if phases[0].late and all(phase.late for phase in phases):
+            raise UserError(f"{_named(task)} has late phases only; its output is there after one that is not")
     return answers
 
 
@@ -225,8 +226,8 @@ def _fault(phase: Phase, place: int, task: TaskShape, sound: set[int]) -> str:
     what = ""  # (asked of every phase of a run, so without a call where nothing is wrong)
     if not (isinstance(duration_s, _NUMBERS) and 0 <= duration_s < inf):
         what = f"takes {_seconds(duration_s)}"
-    elif lane not in PHASE_LANES:
-        what = f"has a phase {quoted(name)} on lane {lane!r}; phases run on {_LANES}"
+    elif lane not in _LANES_OF_OPS and not (lane == Lane.DATA and task[0][0] in OF_WEIGHTS):
+        what = _wrong_lane(lane, name)
     elif not (isinstance(kind, _WHOLE) and 0 <= kind < _KIND_NUMBERS):
         what = f"has a phase {quoted(name)} of kind {quoted(kind)}; kinds are {_KINDS}"
     elif not (alone_s is None or _is_size(alone_s)):
@@ -254,13 +255,10 @@ def _fault(phase: Phase, place: int, task: TaskShape, sound: set[int]) -> str:
     return f"{_named(task)} {what}" if what else ""
 
 
-def _never_done(phases: Sequence[Phase], task: TaskShape) -> str:
-    """Return why nothing could wait for a task, or an empty string."""
-    if all(phase.late for phase in phases):
-        return f"{_named(task)} has late phases only; its output is there after one that is not"
-    if task[0][0] not in OF_WEIGHTS and any(phase.lane == Lane.DATA for phase in phases):
-        return f"{_named(task)} has a phase on lane {Lane.DATA}, which only gathers weights and reduces gradients"
-    return ""
+def _wrong_lane(lane: object, name: object) -> str:
+    if lane == Lane.DATA:
+        return f"has a phase on lane {Lane.DATA}, which only gathers weights and reduces gradients"
+    return f"has a phase {quoted(name)} on lane {lane!r}; phases run on {_LANES}"
 
 
 def _can_flow(flow: Flow) -> bool:

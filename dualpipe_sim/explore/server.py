@@ -188,8 +188,9 @@ async def _row(asked: Asked, part: str, query: str, place: int = 0, limit_s: flo
 
 
 def _line(row: Row) -> Message:
+    words = {key: one if key == "page" else all_on_one_line(one) for key, one in row.items()}  # (a page's are already)
     try:
-        text = json.dumps(all_on_one_line(row), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(words, separators=(",", ":"), allow_nan=False)
     except ValueError:
         text = json.dumps({"error": "some numbers are larger than a page can show; take smaller times"})
     return {"type": "http.response.body", "body": f"{text}\n".encode(), "more_body": True}

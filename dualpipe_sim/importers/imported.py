@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
+from dualpipe_sim.model.pattern import MOST_LAYERS
+
 Keys: TypeAlias = dict[str, Any]
 """Plain values by key, as a configuration has them."""
 
@@ -21,7 +23,7 @@ class Imported(NamedTuple):
     unread: tuple[str, ...] = ()
 
 
-_MOST_LAYERS, _LARGEST = 4_000, 10**12
+_LARGEST = 10**12
 
 
 def is_of_a_run(key: str, number: float) -> bool:
@@ -30,4 +32,4 @@ def is_of_a_run(key: str, number: float) -> bool:
     >>> is_of_a_run("--num-layers", 61), is_of_a_run("--num-layers", 10**9), is_of_a_run("vocab_size", 10**9)
     (True, False, True)
     """
-    return number <= (_MOST_LAYERS if "layer" in key else _LARGEST)
+    return number <= (MOST_LAYERS if "layer" in key else _LARGEST)

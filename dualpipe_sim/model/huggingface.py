@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 from dualpipe_sim.base.files import about_to_read, read_text
 from dualpipe_sim.base.json_text import parse_settings
 from dualpipe_sim.errors import UserError, did_you_mean, quoted
+from dualpipe_sim.model.pattern import MOST_LAYERS
 
 Keys: TypeAlias = dict[str, Any]
 """Plain values by key: of a ``config.json``, or of ``model``."""
@@ -32,8 +33,8 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
     "linear_attn_config": (Mapping, "a mapping"),
 }
 """What keys hold in all families, and in words; others hold a whole number."""
-_LARGEST, _MOST_LAYERS = 10**9, 4_000
-"""Beyond any model's width, vocabulary or number of experts, and beyond any model's depth."""
+_LARGEST = 10**9
+"""Beyond any model's width, vocabulary or number of experts."""
 
 _FAMILIES: dict[str, Callable[[_Config], Keys]] = {}
 
@@ -62,9 +63,9 @@ class _Config:
         """Return a value that is of the kind that its key has in all families, in a size that a model may have."""
         kind, words = _KINDS.get(key, (int, "a whole number"))
         if isinstance(value, int):
-            fits = -1 <= value <= (_MOST_LAYERS if "layer" in key or "dense" in key else _LARGEST)  # -1: the last layer
+            fits = -1 <= value <= (MOST_LAYERS if "layer" in key or "dense" in key else _LARGEST)  # -1: the last layer
         else:
-            fits = isinstance(value, kind) and len(value) <= _MOST_LAYERS
+            fits = isinstance(value, kind) and len(value) <= MOST_LAYERS
         if not (fits and isinstance(value, kind)):
             raise UserError(f"{self.source}: {key}: must be {words} of a model's size, got {quoted(value)}")
         return value

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from threading import Thread
 
+from dualpipe_sim.base.memory import limit_to
 from dualpipe_sim.batch.points import Evaluate, Point, Row
 from dualpipe_sim.batch.processes import DEATHS, Worker
 from dualpipe_sim.batch.runner import with_plugins
@@ -41,7 +41,7 @@ class _InLimits:
 
 @cache
 def _begin() -> None:
-    _limit_memory()
+    limit_to(MEMORY_BYTES)
     _seldom_look_for_garbage()
 
 
@@ -59,16 +59,6 @@ def _seldom_look_for_garbage() -> None:
 
 _MOST_MIDDLE = 1_000
 """Collections of middle-aged objects between two of all."""
-
-
-def _limit_memory() -> None:
-    """Limit this process's address space to so much more than it has, where the system can say and do that."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        most = pages * resource.getpagesize() + MEMORY_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 class TooLong(Exception):  # noqa: N818 - no error of the program

@@ -6,8 +6,9 @@ import tracemalloc
 
 import pytest
 
+from dualpipe_sim.base.json_text import DEEPEST
 from dualpipe_sim.config import yaml_text
-from dualpipe_sim.config.yaml_text import DEEPEST, MOST_VALUES, parse_yaml
+from dualpipe_sim.config.yaml_text import MOST_VALUES, parse_yaml
 from dualpipe_sim.errors import ConfigError
 
 

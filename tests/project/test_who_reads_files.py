@@ -18,7 +18,6 @@ OWN = {
     "base/locks.py": "who has a lock",
     "__main__.py": "what is no file",
     "base/memory.py": "what the system says of itself",
-    "serving/workers.py": "what the system says of itself",
     "base/compiled.py": "the package's own code",
     "explore/downloads.py": "what it just wrote",
     "batch/processes.py": "a worker's pipe",
